@@ -1,0 +1,94 @@
+"""What a training step reads: NumPy only, prepared by the core ahead of the step.
+
+A batch says which rows of which weights it touches; every code in it counts within those rows. So a backend
+gathers the rows, runs the towers on them, and scatters the updated rows back: the cost of a step does not
+depend on how large the tables are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeAlias, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+Codes: TypeAlias = "NDArray[np.int32] | Ragged"
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Several codes a row: row i holds values[offsets[i]:offsets[i + 1]]."""
+
+    values: NDArray[np.int32]  # (nnz,)
+    offsets: NDArray[np.int32]  # (n + 1,), from 0 to nnz
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int32]:
+        """(n,): how many codes each row holds."""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def segments(self) -> NDArray[np.int32]:
+        """(nnz,): the row of each value."""
+        return np.repeat(np.arange(len(self.offsets) - 1, dtype=np.int32), self.lengths)
+
+    def take(self, rows: NDArray[np.integer]) -> Ragged:
+        """The rows asked for, in that order."""
+        lengths = self.lengths[rows]
+        offsets = np.zeros(len(rows) + 1, np.int32)
+        np.cumsum(lengths, out=offsets[1:])
+        starts = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
+        return Ragged(self.values[starts + np.arange(offsets[-1], dtype=np.int32)], offsets)
+
+
+@dataclass(frozen=True)
+class Features:
+    """A tower's input for `size` rows.
+
+    `codes`: feature name → int32 codes (n,) or `Ragged`, rows of the feature's table. `dense`: feature name →
+    float numbers (n,), standardised. `keep`: dropout multipliers (n, input_dim), 0 or 1/(1 − dropout), or None.
+    """
+
+    size: int
+    codes: Mapping[str, Codes] = field(default_factory=dict)
+    dense: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
+    keep: NDArray[np.floating] | None = None
+
+    def take(self, rows: NDArray[np.integer]) -> Features:
+        """The rows asked for, in that order."""
+        codes = {name: c.take(rows) if isinstance(c, Ragged) else c[rows] for name, c in self.codes.items()}
+        return Features(len(rows), codes, {name: d[rows] for name, d in self.dense.items()})
+
+
+class TaskInputs(TypedDict, total=False):
+    """The keyword arguments of `RetrievalTask.__call__`, as a batch carries them: `task(q, c, **batch.task)`."""
+
+    target_query: NDArray[np.int32]  # (T,) row of the query of each target
+    target_candidate: NDArray[np.int32]  # (T,) its column among the candidates
+    sample_weight: NDArray[np.floating]  # (T,) ≥ 0
+    candidate_sampling_probability: NDArray[np.floating]  # (C,) q of each column, a draw
+    candidate_ids: NDArray[np.int32]  # (C,) codes of the candidates, rows of task/bias
+    positives: Ragged  # (Q rows) columns that are never negatives of the query
+    negatives_from: int  # columns from this one on are negatives of every query; earlier ones serve as targets only
+    score_mask: NDArray[np.bool_]  # (Q, C) True = keep
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step's input.
+
+    `rows`: canonical weight name (`table/…`, `task/bias`) → its rows this batch touches, int32, unique, ascending.
+    `query` and `candidate`: features of the Q queries and C candidate columns; their codes index into `rows`.
+    `bias_codes`: (C,) index into `rows["task/bias"]`, or None without a bias.
+    `whole`: names whose `rows` are all of the weight's rows, in order, so no gather is needed.
+    """
+
+    rows: Mapping[str, NDArray[np.int32]]
+    query: Features
+    candidate: Features
+    task: TaskInputs
+    bias_codes: NDArray[np.int32] | None = None
+    whole: frozenset[str] = frozenset()

@@ -1,0 +1,204 @@
+"""Cutting an encoded data set into batches: by interaction or by query, the same for every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recs_core.data.batch import Batch, Features, Ragged
+from recs_core.data.encoding import drop, latest
+from recs_core.data.negatives import candidate_columns, task_inputs
+from recs_core.errors import DataError
+from recs_core.protocols import BatchPlan
+from recs_core.random import generator
+from recs_core.specs import TowerSpec
+
+if TYPE_CHECKING:
+    from recs_core.data.encoded import EncodedDataset
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """One batch before features: Q queries, T targets, and each query's input history."""
+
+    queries: NDArray[np.int32]  # (Q,) query codes
+    target_query: NDArray[np.int32]  # (T,)
+    codes: NDArray[np.int32]  # (T,) candidate codes
+    weight: NDArray[np.floating] | None  # (T,)
+    history: Ragged | None  # (Q,) candidate codes
+
+
+class Batching:
+    """One data set under one plan. What does not change from epoch to epoch is computed once."""
+
+    def __init__(self, data: EncodedDataset, plan: BatchPlan) -> None:
+        if not len(data):
+            raise DataError("no interactions to train on")
+        self.data, self.plan = data, plan
+        self.corpus = len(data.schema.candidates)
+        self.history_tables = data.history_tables()
+        self.recency = data.recency(plan.recency_days)
+
+    def batches(self, *, seed: int, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch."""
+        units = self.rows_of_query if self.plan.step == "query" else None
+        count = len(units[0]) if units else len(self.data)
+        order = generator(seed, "shuffle", epoch).permutation(count)
+        for step, start in enumerate(range(0, count, self.plan.size)):
+            chosen = order[start : start + self.plan.size]
+            random = generator(seed, "batch", epoch, step)
+            targets = self._by_query(chosen, random) if self.plan.step == "query" else self._by_interaction(chosen)
+            yield self._batch(targets, random)
+
+    @cached_property
+    def rows_of_query(self) -> tuple[NDArray[np.int32], Ragged]:
+        """Codes of the queries that have rows, and of each its rows: the last one of every distinct candidate."""
+        data = self.data
+        keys = data.query_codes.astype(np.int64) * self.corpus + data.candidate_codes
+        _, last = np.unique(keys[::-1], return_index=True)
+        rows = np.sort(len(keys) - 1 - last).astype(np.int32)
+        queries, counts = np.unique(data.query_codes[rows], return_counts=True)
+        return queries, Ragged(rows, np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+
+    @cached_property
+    def positives(self) -> Ragged:
+        """(queries,): the distinct candidate codes of each query."""
+        queries, rows = self.rows_of_query
+        lengths = np.zeros(len(self.data.schema.queries), np.int64)
+        lengths[queries] = rows.lengths
+        return Ragged(self.data.candidate_codes[rows.values], np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+
+    @cached_property
+    def row_counts(self) -> NDArray[np.int64]:
+        """(queries,): training rows of each query."""
+        return np.bincount(self.data.query_codes, minlength=len(self.data.schema.queries))
+
+    def _by_interaction(self, rows: NDArray[np.integer]) -> _Targets:
+        """Each row is one query with one target; its history is what the query did strictly before."""
+        data = self.data
+        queries, codes = data.query_codes[rows], data.candidate_codes[rows]
+        history = None
+        if self.history_tables:
+            start = rows - self._place[rows]
+            lengths = data.past[rows]
+            offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+            index = np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])
+            past = Ragged(data.candidate_codes[index], offsets)
+            history = drop(past, past.values == codes[past.segments])
+        weight = self._weight(rows, self.row_counts[queries])
+        return _Targets(queries, np.arange(len(rows), dtype=np.int32), codes, weight, history)
+
+    @cached_property
+    def _place(self) -> NDArray[np.int64]:
+        """(n,): place of each row among its query's rows."""
+        first = np.concatenate([[0], np.cumsum(self.row_counts)])[:-1]
+        return np.arange(len(self.data)) - first[self.data.query_codes]
+
+    def _by_query(self, chosen: NDArray[np.integer], random: np.random.Generator) -> _Targets:
+        """Each query with all its targets, or with a random part as its history and the rest as targets."""
+        queries, rows_of = self.rows_of_query
+        rows = rows_of.take(chosen)
+        history = None
+        if self.history_tables:
+            is_input = _random_share(rows, self.data.histories[0].keep, random)
+            history = drop(Ragged(self.data.candidate_codes[rows.values], rows.offsets), ~is_input)
+            rows = drop(rows, is_input)
+        weight = self._weight(rows.values, rows.lengths[rows.segments])
+        return _Targets(queries[chosen], rows.segments, self.data.candidate_codes[rows.values], weight, history)
+
+    def _weight(self, rows: NDArray[np.integer], targets_of_query: NDArray[np.integer]) -> NDArray[np.floating] | None:
+        alpha = self.plan.row_weight
+        weight = None if alpha == 1 else targets_of_query.astype(np.float64) ** (alpha - 1)
+        if self.recency is None:
+            return weight
+        return self.recency[rows] if weight is None else weight * self.recency[rows]
+
+    def _batch(self, targets: _Targets, random: np.random.Generator) -> Batch:
+        spec, data = self.plan.retrieval, self.data
+        columns, target_column, start = candidate_columns(spec, targets.codes, self.corpus, random)
+        never = self._never_negative(targets)
+        task = task_inputs(spec, columns, targets.target_query, target_column, start, data.counts, targets.weight, never)
+        query = data.query.take(targets.queries)
+        if targets.history is not None:
+            query = Features(query.size, {**query.codes, **self._history_codes(targets.history)}, query.dense)
+        everything = spec.negatives == "corpus"
+        candidate = data.candidate if everything else data.candidate.take(columns)
+        rows, query, candidate, whole = _localise(data, query, candidate, everything)
+        bias_codes = None
+        if spec.candidate_bias:
+            rows["task/bias"], bias_codes = _unique(columns)
+            whole |= {"task/bias"} if everything else set()
+        query = _with_dropout(query, data.query_tower, random)
+        candidate = _with_dropout(candidate, data.candidate_tower, random)
+        return Batch(rows, query, candidate, task, bias_codes, frozenset(whole))
+
+    def _history_codes(self, history: Ragged) -> dict[str, Ragged]:
+        out = {}
+        for feature in self.data.histories:
+            rows = self.history_tables[feature.name][history.values]
+            out[feature.name] = latest(drop(Ragged(rows, history.offsets), rows < 0), feature.max_length)
+        return out
+
+    def _never_negative(self, targets: _Targets) -> Ragged | None:
+        """Candidate codes that are no negatives of each query: all its positives, or by query its input history."""
+        if self.plan.retrieval.mask_positives:
+            return self.positives.take(targets.queries)
+        return targets.history if self.plan.step == "query" else None
+
+
+def _random_share(rows: Ragged, share: float, random: np.random.Generator) -> NDArray[np.bool_]:
+    """Marks ⌊share · n⌋ random values of each row, so that at least one is left."""
+    draw = random.random(len(rows.values))
+    order = np.lexsort((draw, rows.segments))
+    place = np.empty(len(draw), np.int64)
+    place[order] = np.arange(len(draw)) - rows.offsets[:-1][rows.segments]
+    return place < np.floor(share * rows.lengths)[rows.segments]
+
+
+def _localise(
+    data: EncodedDataset, query: Features, candidate: Features, everything: bool
+) -> tuple[dict[str, NDArray[np.int32]], Features, Features, set[str]]:
+    """Replace table rows by places among the batch's unique rows, one union a table over all its uses."""
+    uses: dict[str, list[tuple[str, str, NDArray[np.int32]]]] = {}
+    for side, tower, features in (("query", data.query_tower, query), ("candidate", data.candidate_tower, candidate)):
+        for feature in tower.features:
+            if feature.table_name is not None:
+                codes = features.codes[feature.name]
+                uses.setdefault(feature.table_name, []).append((side, feature.name, codes.values if isinstance(codes, Ragged) else codes))
+    rows: dict[str, NDArray[np.int32]] = {}
+    local: dict[tuple[str, str], NDArray[np.int32]] = {}
+    whole = set()
+    for name, parts in uses.items():
+        if everything and any(side == "candidate" for side, _, _ in parts):
+            rows[name] = np.arange(data.schema.table_rows[name], dtype=np.int32)
+            local |= {(side, feature): codes for side, feature, codes in parts}
+            whole.add(name)
+        else:
+            rows[name], inverse = _unique(np.concatenate([codes for _, _, codes in parts]))
+            ends = np.cumsum([len(codes) for _, _, codes in parts])[:-1]
+            local |= {(side, feature): piece for (side, feature, _), piece in zip(parts, np.split(inverse, ends), strict=True)}
+    return rows, _replace(query, "query", local), _replace(candidate, "candidate", local), whole
+
+
+def _replace(features: Features, side: str, local: Mapping[tuple[str, str], NDArray[np.int32]]) -> Features:
+    codes = {
+        name: Ragged(local[side, name], c.offsets) if isinstance(c, Ragged) else local[side, name] for name, c in features.codes.items()
+    }
+    return Features(features.size, codes, features.dense)
+
+
+def _unique(codes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    rows, inverse = np.unique(codes, return_inverse=True)
+    return rows, inverse.astype(np.int32)
+
+
+def _with_dropout(features: Features, tower: TowerSpec, random: np.random.Generator) -> Features:
+    if tower.dropout == 0:
+        return features
+    kept = random.random((features.size, tower.input_dim), np.float32) >= tower.dropout
+    return Features(features.size, features.codes, features.dense, kept / np.float32(1 - tower.dropout))

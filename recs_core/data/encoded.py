@@ -1,0 +1,127 @@
+"""Interactions as codes, ready to be cut into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recs_core.data.batch import Batch, Features, Ragged
+from recs_core.data.batching import Batching
+from recs_core.data.encoding import encode, row_of_candidate
+from recs_core.data.interactions import Interactions
+from recs_core.data.schema import Schema
+from recs_core.errors import DataError
+from recs_core.protocols import BatchPlan
+from recs_core.specs import History, TowerSpec
+
+RECENCY_FLOOR = 0.02
+"""What the oldest interaction still weighs beside the newest, under a recency weight."""
+
+SECONDS_A_DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class EncodedDataset:
+    """Interactions in the codes of one schema: the core's `Dataset`.
+
+    Rows are sorted by query, then time (row order where there is none), so that a query's rows are one slice and its
+    past at any row is what stands before it. `past` (n,) counts the strictly earlier rows of the row's query.
+    """
+
+    schema: Schema
+    query_tower: TowerSpec
+    candidate_tower: TowerSpec
+    query: Features  # of every query; histories left empty, they depend on the row
+    candidate: Features  # of the whole corpus
+    query_codes: NDArray[np.int32]  # (n,)
+    candidate_codes: NDArray[np.int32]  # (n,)
+    timestamps: NDArray[np.float64] | None  # (n,) seconds
+    past: NDArray[np.int32]  # (n,)
+    counts: NDArray[np.int64]  # (corpus,) training rows of each candidate
+
+    @classmethod
+    def encode(cls, query: TowerSpec, candidate: TowerSpec, schema: Schema, data: Interactions) -> EncodedDataset:
+        """Raises `DataError` if `data` holds an id that the schema does not know."""
+        queries = _codes(schema.queries.encode(data.query_ids.ids), data.query_codes, data, "query")
+        candidates = _codes(schema.candidates.encode(data.candidate_ids.ids), data.candidate_codes, data, "candidate")
+        keys = (queries,) if data.timestamps is None else (data.timestamps, queries)
+        order = np.lexsort(keys)
+        queries, candidates = queries[order], candidates[order]
+        times = None if data.timestamps is None else data.timestamps[order]
+        nothing = Ragged(np.zeros(0, np.int32), np.zeros(len(schema.queries) + 1, np.int32))
+        return cls(
+            schema=schema,
+            query_tower=query,
+            candidate_tower=candidate,
+            query=encode(query, "query", schema, side_rows(schema, data, "query"), nothing),
+            candidate=encode(candidate, "candidate", schema, side_rows(schema, data, "candidate")),
+            query_codes=queries,
+            candidate_codes=candidates,
+            timestamps=times,
+            past=_strictly_earlier(queries, times),
+            counts=np.bincount(candidates, minlength=len(schema.candidates)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.query_codes)
+
+    @property
+    def histories(self) -> list[History]:
+        """The query tower's history features."""
+        return [feature for feature in self.query_tower.features if isinstance(feature, History)]
+
+    def history_tables(self) -> Mapping[str, NDArray[np.int32]]:
+        """History feature → the table row of each candidate code, −1 for none."""
+        return {feature.name: row_of_candidate(feature, self.schema) for feature in self.histories}
+
+    def rows_by_query(self) -> Ragged:
+        """(queries,): candidate codes of each query in time order, repeats included."""
+        offsets = np.zeros(len(self.schema.queries) + 1, np.int32)
+        np.cumsum(np.bincount(self.query_codes, minlength=len(self.schema.queries)), out=offsets[1:])
+        return Ragged(self.candidate_codes, offsets)
+
+    def recency(self, half_life_days: float | None) -> NDArray[np.float64] | None:
+        """(n,): ½^(age / half-life) + 0.02, the age before the newest row; None without a half-life."""
+        if half_life_days is None:
+            return None
+        if self.timestamps is None:
+            raise DataError("recency_days needs a timestamp column; name it in Interactions.from_table(timestamp=…)")
+        age = (self.timestamps.max() - self.timestamps) / SECONDS_A_DAY
+        return 0.5 ** (age / half_life_days) + RECENCY_FLOOR
+
+    def batches(self, plan: BatchPlan, *, seed: int, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch: every row once, in an order drawn from (seed, epoch)."""
+        return Batching(self, plan).batches(seed=seed, epoch=epoch)
+
+
+def side_rows(schema: Schema, data: Interactions, side: str) -> pa.Table:
+    """The side table in the order of the schema's codes."""
+    if side == "query":
+        return data.queries.take(pa.array(data.query_ids.encode(schema.queries.ids)))
+    return data.candidates.take(pa.array(data.candidate_ids.encode(schema.candidates.ids)))
+
+
+def _codes(of_id: NDArray[np.int32], rows: NDArray[np.int32], data: Interactions, side: str) -> NDArray[np.int32]:
+    codes = of_id[rows]
+    if len(codes) and codes.min() < 0:
+        row = int(np.argmin(codes))
+        ids = data.query_ids if side == "query" else data.candidate_ids
+        raise DataError(f"row {row}: {side} {ids.ids[int(rows[row])].as_py()!r} is not in the training data's vocabulary")
+    return codes
+
+
+def _strictly_earlier(queries: NDArray[np.int32], times: NDArray[np.float64] | None) -> NDArray[np.int32]:
+    """How many rows of the same query are earlier; rows at the same moment are not."""
+    if not len(queries):
+        return np.zeros(0, np.int32)
+    position = np.arange(len(queries))
+    new_query = np.r_[True, queries[1:] != queries[:-1]]
+    start = np.maximum.accumulate(np.where(new_query, position, 0))
+    if times is None:
+        return (position - start).astype(np.int32)
+    new_moment = new_query | np.r_[True, times[1:] != times[:-1]]
+    return (np.maximum.accumulate(np.where(new_moment, position, 0)) - start).astype(np.int32)

@@ -1,0 +1,109 @@
+"""Columns → codes: what the towers read, with every code a row of a whole table."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recs_core.data.batch import Codes, Features, Ragged
+from recs_core.data.schema import Schema, Side, as_ids, column, numbers
+from recs_core.errors import DataError
+from recs_core.specs import Bag, Categorical, Feature, History, Numeric, Text, TowerSpec
+
+_WORDS = re.compile(r"\w+")
+
+
+def encode(tower: TowerSpec, side: Side, schema: Schema, table: pa.Table, history: Ragged | None = None) -> Features:
+    """Features of every row of a side table. `history`: candidate codes a row, for `History` features.
+
+    Ids that training never saw get an OOV row; past candidates without a row of their own are left out. Raises
+    `DataError` for a missing column, a wrong type, or a number that is missing.
+    """
+    codes: dict[str, Codes] = {}
+    dense: dict[str, NDArray[np.floating]] = {}
+    for feature in tower.features:
+        if isinstance(feature, Numeric):
+            mean, deviation = schema.numeric[f"{side}/{feature.name}"]
+            ids = table.column(schema.query_name if side == "query" else schema.candidate_name).combine_chunks()
+            dense[feature.name] = (numbers(side, feature, table, ids) - mean) / deviation
+        elif isinstance(feature, History):
+            if history is None:
+                raise DataError(f"History({feature.name!r}) needs the query's past candidates; pass history=")
+            codes[feature.name] = history_rows(feature, schema, history)
+        else:
+            codes[feature.name] = _codes(feature, side, schema, column(table, side, feature))
+    return Features(table.num_rows, codes, dense)
+
+
+def table_row(schema: Schema, name: str, values: pa.Array, where: str) -> NDArray[np.int32]:
+    """Row of each value in table `name`; a null or unseen value gets an OOV row."""
+    vocabulary, oov = schema.vocabularies[name], schema.oov_rows(name)
+    ids = as_ids(where, values)
+    rows = vocabulary.encode(ids)
+    unseen = np.flatnonzero(rows < 0)
+    rows = rows + np.int32(oov)
+    rows[unseen] = [zlib.crc32(str(ids[int(i)].as_py()).encode()) % oov for i in unseen] if oov > 1 else 0
+    return rows
+
+
+def row_of_candidate(feature: History, schema: Schema) -> NDArray[np.int32]:
+    """(corpus,): the history table's row of each candidate code, −1 for one that has no row of its own."""
+    rows = schema.vocabularies[feature.table_name].encode(schema.candidates.ids)
+    return np.where(rows < 0, np.int32(-1), rows + np.int32(schema.oov_rows(feature.table_name)))
+
+
+def history_rows(feature: History, schema: Schema, history: Ragged) -> Ragged:
+    """Candidate codes → rows of the history's table, the latest `max_length` of each query."""
+    rows = row_of_candidate(feature, schema)[history.values]
+    return latest(drop(Ragged(rows, history.offsets), rows < 0), feature.max_length)
+
+
+def drop(ragged: Ragged, out: NDArray[np.bool_]) -> Ragged:
+    """Without the values marked `out`."""
+    if not out.any():
+        return ragged
+    kept = np.concatenate([[0], np.cumsum(~out)]).astype(np.int32)
+    return Ragged(ragged.values[~out], kept[ragged.offsets])
+
+
+def latest(ragged: Ragged, length: int | None) -> Ragged:
+    """The last `length` values of each row."""
+    if length is None or not len(ragged.values):
+        return ragged
+    ends = ragged.offsets[1:][ragged.segments]
+    return drop(ragged, ends - np.arange(len(ragged.values)) > length)
+
+
+def _codes(feature: Feature, side: Side, schema: Schema, values: pa.Array) -> Codes:
+    where = f"{type(feature).__name__}({feature.name!r})"
+    assert feature.table_name is not None
+    if isinstance(feature, Categorical):
+        return table_row(schema, feature.table_name, values, where)
+    if isinstance(feature, Bag):
+        return Ragged(table_row(schema, feature.table_name, pc.list_flatten(values), where), _offsets(pc.list_value_length(values)))
+    assert isinstance(feature, Text)
+    return hash_words(as_ids(where, values).to_pylist(), feature)
+
+
+def _offsets(lengths: pa.Array) -> NDArray[np.int32]:
+    counts = pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+
+
+def hash_words(texts: Sequence[str | None], feature: Text) -> Ragged:
+    """Lower-cased words and their n-grams (joined by one space), each to row crc32(utf-8) mod `buckets`."""
+    known: dict[str | None, list[int]] = {None: []}
+    for text in texts:
+        if text not in known:
+            words = _WORDS.findall(str(text).lower())
+            grams = [" ".join(words[i : i + n]) for n in range(1, feature.ngrams + 1) for i in range(len(words) - n + 1)]
+            known[text] = [zlib.crc32(gram.encode()) % feature.buckets for gram in grams]
+    rows = [known[text] for text in texts]
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int32)
+    return Ragged(np.array([row for many in rows for row in many], np.int32), offsets)

@@ -1,0 +1,154 @@
+"""What a model learned about its data's columns: vocabularies, numeric statistics, the size of every table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recs_core.data.interactions import Interactions
+from recs_core.data.vocabulary import Vocabulary
+from recs_core.errors import DataError
+from recs_core.specs import Bag, Categorical, Feature, History, Numeric, Text, TowerSpec
+
+Side = Literal["query", "candidate"]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Learned from training data alone.
+
+    `queries`: the known query ids; their order is the query code. `candidates`: the corpus; its order is the candidate
+    code. `vocabularies`: table name → ids of its rows after the OOV rows. `numeric`: `query/age` → (mean, standard
+    deviation). `table_rows`: table name → number of rows, OOV rows included.
+    """
+
+    query_name: str
+    candidate_name: str
+    queries: Vocabulary
+    candidates: Vocabulary
+    vocabularies: Mapping[str, Vocabulary]
+    numeric: Mapping[str, tuple[float, float]]
+    table_rows: Mapping[str, int]
+
+    @classmethod
+    def learn(cls, query: TowerSpec, candidate: TowerSpec, train: Interactions) -> Schema:
+        """Read vocabularies and statistics off the training data.
+
+        A candidate belongs to the corpus if it has a training row, or if the tower knows it by more than its id. The
+        same holds for a query. Raises `DataError` for a feature whose column is missing or of an unusable type.
+        """
+        queries = _known(train.query_ids, train.query_counts() > 0, _sees_more_than_id(query, train.query_name))
+        candidates = _known(train.candidate_ids, train.candidate_counts() > 0, _sees_more_than_id(candidate, train.candidate_name))
+        trained = {
+            "query": train.query_ids.decode(np.flatnonzero(train.query_counts() > 0).astype(np.int32)),
+            "candidate": train.candidate_ids.decode(np.flatnonzero(train.candidate_counts() > 0).astype(np.int32)),
+        }
+        values: dict[str, list[pa.Array]] = {}
+        rows: dict[str, int] = {}
+        numeric: dict[str, tuple[float, float]] = {}
+        for side, tower in (("query", query), ("candidate", candidate)):
+            for feature in tower.features:
+                if isinstance(feature, Numeric):
+                    numeric[f"{side}/{feature.name}"] = _statistics(side, feature, train, {"query": queries, "candidate": candidates}[side])
+                elif isinstance(feature, Text):
+                    rows[feature.table_name] = feature.buckets
+                else:
+                    values.setdefault(feature.table_name, []).append(_ids_of(side, feature, train, trained))
+        vocabularies = {name: Vocabulary.from_values(pa.concat_arrays(_one_type(name, arrays))) for name, arrays in values.items()}
+        for name, feature in _table_features(query, candidate):
+            if name in vocabularies:
+                oov = getattr(feature, "num_oov", 1)
+                rows[name] = max(rows.get(name, 0), oov + len(vocabularies[name]))
+        return cls(train.query_name, train.candidate_name, queries, candidates, vocabularies, numeric, rows)
+
+    def oov_rows(self, table: str) -> int:
+        """How many rows of `table` are for ids that training never saw."""
+        return self.table_rows[table] - len(self.vocabularies[table])
+
+
+def column(table: pa.Table, side: str, feature: Feature) -> pa.Array:
+    """The feature's column of a side table, in one chunk; `DataError` names the columns there are."""
+    if feature.name not in table.column_names:
+        have = ", ".join(table.column_names)
+        raise DataError(f"{type(feature).__name__}({feature.name!r}): the {side} table has no such column; it has {have}")
+    return table.column(feature.name).combine_chunks()
+
+
+def _table_features(*towers: TowerSpec) -> Iterator[tuple[str, Feature]]:
+    for tower in towers:
+        for feature in tower.features:
+            if feature.table_name is not None:
+                yield feature.table_name, feature
+
+
+def _sees_more_than_id(tower: TowerSpec, id_name: str) -> bool:
+    return any(feature.name != id_name for feature in tower.features)
+
+
+def _known(ids: Vocabulary, trained: np.ndarray, everyone: bool) -> Vocabulary:
+    return ids if everyone or trained.all() else Vocabulary(ids.ids.filter(pa.array(trained)))
+
+
+def _ids_of(side: str, feature: Feature, train: Interactions, trained: Mapping[str, pa.Array]) -> pa.Array:
+    """Values that get a row of their own in the feature's table."""
+    if isinstance(feature, History):
+        if feature.name != train.candidate_name:
+            raise DataError(f"History({feature.name!r}): name it after the candidate id column, {train.candidate_name!r}")
+        return trained["candidate"]
+    table, id_name = (train.queries, train.query_name) if side == "query" else (train.candidates, train.candidate_name)
+    if isinstance(feature, Categorical) and feature.name == id_name:
+        return trained[side]
+    values = column(table, side, feature)
+    if isinstance(feature, Bag):
+        if not (pa.types.is_list(values.type) or pa.types.is_large_list(values.type)):
+            raise DataError(f"Bag({feature.name!r}) needs a list column, got {values.type}")
+        values = pc.list_flatten(values)
+    return as_ids(f"{type(feature).__name__}({feature.name!r})", values).drop_null()
+
+
+def as_ids(where: str, values: pa.Array) -> pa.Array:
+    """Values as strings or int64; `DataError` for any other type."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if pa.types.is_integer(values.type) or pa.types.is_boolean(values.type):
+        return values.cast(pa.int64())
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type):
+        return values.cast(pa.string())
+    if pa.types.is_null(values.type):
+        return values.cast(pa.string())
+    raise DataError(f"{where} needs strings or integers, got {values.type}")
+
+
+def _one_type(name: str, arrays: list[pa.Array]) -> list[pa.Array]:
+    if len({array.type for array in arrays}) > 1:
+        raise DataError(f"{name} is shared by columns of different types: {', '.join(sorted({str(a.type) for a in arrays}))}")
+    return arrays
+
+
+def _statistics(side: str, feature: Numeric, train: Interactions, known: Vocabulary) -> tuple[float, float]:
+    table, ids = (train.queries, train.query_ids) if side == "query" else (train.candidates, train.candidate_ids)
+    values = numbers(side, feature, table.take(pa.array(ids.encode(known.ids))), known)
+    deviation = float(values.std())
+    return float(values.mean()), deviation if deviation > 0 else 1.0
+
+
+def numbers(side: str, feature: Numeric, table: pa.Table, ids: Vocabulary | pa.Array) -> np.ndarray:
+    """The column as float64; `DataError` names the first id whose value is missing, NaN or infinite."""
+    values = column(table, side, feature)
+    try:
+        out = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise DataError(f"Numeric({feature.name!r}) needs numbers, got {values.type}") from None
+    bad = np.flatnonzero(~np.isfinite(out))
+    if len(bad):
+        names = ids.ids if isinstance(ids, Vocabulary) else ids
+        raise DataError(
+            f"Numeric({feature.name!r}): {len(bad)} of {len(out)} {side} rows have no finite value, the first is "
+            f"{names[int(bad[0])].as_py()!r}; fill or drop them"
+        )
+    return out

@@ -1,0 +1,53 @@
+"""Every error that recs-core raises on purpose.
+
+Each message is one line that names what is wrong, where, who asked, and what to type next. The command
+line prints that line and exits with code 2; it never shows a traceback for a `RecsError`.
+"""
+
+
+class RecsError(Exception):
+    """Base of all errors of this project."""
+
+
+class SpecError(RecsError, ValueError):
+    """A declaration (feature, tower, retrieval, optimizer, training) that cannot be meant."""
+
+
+class DataError(RecsError, ValueError):
+    """Data that cannot be used: names the table, column and row, id or file."""
+
+
+class ConfigError(RecsError, ValueError):
+    """A setting, file or environment variable that cannot be read or names nothing known."""
+
+
+class BackendNotFound(RecsError, LookupError):
+    """No installed distribution registers the backend, index or engine that was asked for."""
+
+
+class BackendBroken(RecsError, ImportError):
+    """A registered plugin cannot be loaded: its import, its hooks or its manifest fails."""
+
+
+class BackendConflict(RecsError, RuntimeError):
+    """Two sides want different things: rival distributions, engines or environments. Names both."""
+
+
+class UnsupportedFeature(RecsError, NotImplementedError):
+    """A capability that the backend or index declares it lacks, with the reason it declares."""
+
+
+class MissingExtra(RecsError, ImportError):
+    """An optional dependency is not installed. Names it and the command that installs it."""
+
+
+class NotFitted(RecsError, RuntimeError):
+    """The model has no weights yet: call `fit` or `load` first."""
+
+
+class TrainingError(RecsError, RuntimeError):
+    """Training cannot go on, as when the loss is not finite. Names the epoch and the batch."""
+
+
+class BundleError(RecsError, ValueError):
+    """A saved bundle that is damaged, foreign, from a newer version, or cannot be written."""

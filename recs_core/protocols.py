@@ -1,0 +1,211 @@
+"""The contract between the core and a backend, an index or a data set: read this, and nothing else, to write one.
+
+NumPy goes in and NumPy comes out; native tensors stay inside a backend. Codes are int32 row numbers; raw ids never
+get this far. Weights travel as `{canonical name: array}`:
+
+    table/<name>                      (rows, dim)    one table, however many features look rows up in it
+    <query|candidate>/dense_<i>/kernel (in, out)
+    <query|candidate>/dense_<i>/bias   (out,)
+    task/bias                         (corpus,)      only with candidate_bias
+    task/log_temperature              ()             only with learn_temperature
+    <query|candidate>/native/<name>   any            of an adopted module
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recs_core.data.batch import Batch, Features, Ragged
+from recs_core.plugin.manifest import BackendInfo, IndexInfo
+from recs_core.specs import Optimizer, RetrievalSpec, Step, TowerSpec
+
+DType: TypeAlias = Literal["float32", "float64"]
+Weights: TypeAlias = Mapping[str, NDArray[np.floating]]
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How to cut a data set into batches.
+
+    `size` counts interactions or queries, as `step` says; `retrieval` says which candidates go with them. See
+    `TrainingSpec` for `row_weight` and `recency_days`.
+    """
+
+    size: int
+    step: Step
+    retrieval: RetrievalSpec
+    row_weight: float = 1.0
+    recency_days: float | None = None
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Encoded interactions that can be cut into batches; `recs_core.data.EncodedDataset` is the core's own."""
+
+    def __len__(self) -> int:
+        """Number of training interactions."""
+        ...
+
+    def batches(self, plan: BatchPlan, *, seed: int, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch, the same for the same arguments on any machine."""
+        ...
+
+
+@runtime_checkable
+class Tower(Protocol):
+    """Features in, vectors out. `spec` is None for an adopted module; `native` is the framework's own object."""
+
+    spec: TowerSpec | None
+    output_dim: int
+    native: Any
+
+    def __call__(self, features: Features | Batch) -> Any:
+        """(n, output_dim) native tensor, differentiable, for native loops. A `Batch` gives the tower its own side."""
+        ...
+
+    def embed(self, features: Features) -> NDArray[np.floating]:
+        """(n, output_dim) in the model's dtype: the raw output, before cosine, temperature and bias; no dropout.
+
+        Codes in `features` are rows of the whole tables.
+        """
+        ...
+
+
+@runtime_checkable
+class RetrievalTask(Protocol):
+    """Scores, corrections, masks and softmax cross-entropy, in the order and with the meanings of docs/meanings.md.
+
+    Holds the task's own weights: `task/bias` and `task/log_temperature`, where the spec has them.
+    """
+
+    spec: RetrievalSpec
+
+    def __call__(
+        self,
+        query: Any,
+        candidate: Any,
+        *,
+        target_query: ArrayLike | None = None,
+        target_candidate: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        candidate_sampling_probability: ArrayLike | None = None,
+        candidate_ids: ArrayLike | None = None,
+        positives: Ragged | None = None,
+        negatives_from: int = 0,
+        score_mask: ArrayLike | None = None,
+    ) -> Any:
+        """The loss, a native differentiable scalar that `float()` accepts.
+
+        `query` (Q, d) and `candidate` (C, d) are native tensors or arrays; the rest is as in `TaskInputs`. Targets
+        default to row i ↔ row i. Every backend hands the arguments to `recs_core.task.plan_task`, which raises
+        `SpecError` and `DataError`.
+        """
+        ...
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Owns the named tables, both towers, and the task with its weights."""
+
+    query: Tower
+    candidate: Tower
+    task: RetrievalTask
+
+    def weights(self) -> dict[str, NDArray[np.floating]]:
+        """Every weight by canonical name, as copies."""
+        ...
+
+    def load_weights(self, weights: Weights) -> None:
+        """Replace every weight. Raises `DataError` for a missing or unknown name, a wrong shape, or NaN."""
+        ...
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """One optimizer on one model. A step depends on (weights, state, batch, learning rate) and nothing else."""
+
+    def step(self, batch: Batch, learning_rate: float) -> Any:
+        """Train on one batch; the loss before the update, as a float or a lazy scalar that `float()` accepts."""
+        ...
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """`<weight>/<slot>` for every weight and slot of the optimizer, and `step` (int64 scalar), as copies."""
+        ...
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Replace the state. Raises `DataError` for a missing or unknown name or a wrong shape."""
+        ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """What a backend's factory returns."""
+
+    info: BackendInfo
+
+    def model(
+        self,
+        query: TowerSpec | Tower,
+        candidate: TowerSpec | Tower,
+        retrieval: RetrievalSpec,
+        weights: Weights,
+        *,
+        dtype: DType = "float32",
+    ) -> Model:
+        """A model that starts from `weights`, which also give every shape. Adopted towers keep their own weights."""
+        ...
+
+    def task(self, spec: RetrievalSpec, *, weights: Weights | None = None, dtype: DType = "float32") -> RetrievalTask:
+        """The task alone. Without `weights` the temperature starts as the spec says, and a spec with a bias raises."""
+        ...
+
+    def adopt(self, module: Any, features: Sequence[str], *, output_dim: int | None = None) -> Tower:
+        """A user's own native module as a tower; it takes one feature positionally, or several as a dict."""
+        ...
+
+    def trainer(self, model: Model, optimizer: Optimizer) -> Trainer:
+        """A trainer that moves `model`."""
+        ...
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The best k of each query, best first.
+
+    From an index, `ids` are corpus positions (int64) and −1 fills what is missing; from a model they are ids of the
+    user's own type, None or −1 where missing. `scores` (Q, k) are − inf there.
+    """
+
+    ids: NDArray[Any]
+    scores: NDArray[np.floating]
+
+
+@runtime_checkable
+class Index(Protocol):
+    """Maximum inner product search over corpus positions. The core composes vectors and keeps the ids."""
+
+    info: IndexInfo
+
+    def build(self, vectors: NDArray[np.float32]) -> None:
+        """Index (n, d) vectors; position = row."""
+        ...
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        exclude: Ragged | None = None,
+        allow: NDArray[np.integer] | None = None,
+    ) -> TopK:
+        """Best k positions of each of (Q, d) queries: score descending, then position ascending.
+
+        `exclude`: positions that must not come back, a row a query. `allow`: the only positions that may. Where fewer
+        than k remain the rest is −1 and − inf; an exact index never leaks and never shortens.
+        """
+        ...

@@ -1,0 +1,241 @@
+"""The neutral half of the retrieval task: from its arguments to a plan that every backend's kernel follows.
+
+Per target t with query r = target_query[t] and column p = target_candidate[t], the loss is
+
+    ℓ_t = log(exp z_t + Σ_{j ∈ N(t)} exp s_rj) − z_t
+    z_t  = score(r, p) / τ + b_p + positive correction,     s_rj = score(r, j) / τ + b_j + correction_j
+
+N(t): the columns from `negatives_from` on, but not p, and not what the masks remove. When no mask depends on the
+target, all targets of a query share one row of scores; otherwise each target gets a row of its own (`expand`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recs_core.data.batch import Ragged
+from recs_core.errors import DataError, SpecError
+from recs_core.specs import RetrievalSpec
+
+COSINE_EPSILON = 1e-12
+"""Cosine scoring normalises x to x / √(Σ x² + 1e-12): smooth at zero, the same in every backend."""
+
+MASKED = -1e30
+"""What a masked score becomes: finite, so that a row with nothing left stays finite, and exp gives 0 beside any other."""
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """What a kernel needs beside the embeddings, the bias and the temperature. Q queries, C columns, T targets.
+
+    A kernel works on R rows of scores, one block at a time: the queries themselves, or, where `expand`, the query of
+    each target (then R = T and row t belongs to target t). N = C − `start` columns are negatives.
+    """
+
+    expand: bool
+    num_rows: int  # R
+    row: NDArray[np.int32]  # (T,) the row of scores of each target
+    query: NDArray[np.int32]  # (T,) the query of each target
+    column: NDArray[np.int32]  # (T,) the candidate column of each target
+    own_included: NDArray[np.bool_]  # (T,) the target's own column is among its row's sum: do not add exp z again
+    weight: NDArray[np.floating]  # (T,) already divided by Σ w where the reduction is "mean"
+    start: int  # first column that is a negative
+    correction: NDArray[np.floating] | None  # (N,) added to the scores of negatives
+    positive_correction: NDArray[np.floating] | None  # (T,) added to z
+    hit_codes: tuple[NDArray[np.int32], NDArray[np.int32]] | None  # (R,), (N,): mask where equal; includes the own column
+    masked: Ragged | None  # R rows of columns (counted from `start`) to mask
+    score_mask: NDArray[np.bool_] | None  # (R, N): mask where False
+    hard_negatives: int | None  # keep the n largest of a row, after all masks
+
+
+def plan_task(
+    spec: RetrievalSpec,
+    num_queries: int,
+    num_candidates: int,
+    *,
+    target_query: ArrayLike | None = None,
+    target_candidate: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    candidate_sampling_probability: ArrayLike | None = None,
+    candidate_ids: ArrayLike | None = None,
+    positives: Ragged | None = None,
+    negatives_from: int = 0,
+    score_mask: ArrayLike | None = None,
+) -> TaskPlan:
+    """Check the task's arguments and settle everything in them that is neutral.
+
+    Raises `DataError` for a wrong shape or value and `SpecError` where the spec needs an input that is missing, or
+    an input is given that the spec would ignore.
+    """
+    query = _indices("target_query", target_query, num_queries, num_queries)
+    column = _indices("target_candidate", target_candidate, num_candidates, num_queries)
+    if len(query) != len(column):
+        raise DataError(f"target_query names {len(query)} targets, target_candidate {len(column)}; they go in pairs")
+    if not 0 <= negatives_from <= num_candidates:
+        raise DataError(f"negatives_from must be from 0 to the number of candidates, {num_candidates}; got {negatives_from}")
+    correction, positive_correction = _corrections(spec, candidate_sampling_probability, column, num_candidates, negatives_from)
+    codes = _codes(spec, candidate_ids, num_candidates)
+    mask = _score_mask(score_mask, num_queries, num_candidates)
+    if spec.mask_positives and positives is None:
+        raise SpecError("mask_positives=True needs positives, the columns each query is known to like")
+
+    masked = None if positives is None else _shift(positives, negatives_from)
+    one_each = len(query) == num_queries and bool((query == np.arange(num_queries)).all())
+    own_included = (column >= negatives_from) & ~_is_masked(masked, mask, query, column, negatives_from)
+    expand = not one_each and _masks_by_target(spec, own_included)
+    if expand:
+        masked = None if masked is None else masked.take(query)
+        mask = None if mask is None else mask[query]
+    row = query if not expand else np.arange(len(query), dtype=np.int32)
+    hit_codes = None
+    if expand or one_each:
+        if spec.masks_hits:
+            assert codes is not None
+            hit_codes = (codes[column], codes[negatives_from:])
+            own_included = np.zeros(len(query), bool)
+        elif spec.hard_negatives is not None or _own_scored_apart(spec):
+            masked = _with_own(masked, column - negatives_from, num_candidates - negatives_from)
+            own_included = np.zeros(len(query), bool)
+    return TaskPlan(
+        expand=expand,
+        num_rows=len(query) if expand else num_queries,
+        row=row,
+        query=query,
+        column=column,
+        own_included=own_included,
+        weight=_weights(spec, sample_weight, len(query)),
+        start=negatives_from,
+        correction=correction,
+        positive_correction=positive_correction,
+        hit_codes=hit_codes,
+        masked=masked,
+        score_mask=None if mask is None else np.ascontiguousarray(mask[:, negatives_from:]),
+        hard_negatives=spec.hard_negatives,
+    )
+
+
+def _masks_by_target(spec: RetrievalSpec, own_included: NDArray[np.bool_]) -> bool:
+    """Whether two targets of one query can have different negatives, or a different score for the own column."""
+    hits = spec.masks_hits and not (spec.mask_positives and not own_included.any())
+    return hits or (_own_scored_apart(spec) and bool(own_included.any())) or spec.hard_negatives is not None
+
+
+def _own_scored_apart(spec: RetrievalSpec) -> bool:
+    """Whether the own column's score as a negative differs from z, so that it may not stand in for it."""
+    return spec.logq == "refined" and spec.corrects
+
+
+def _indices(name: str, values: ArrayLike | None, bound: int, default: int) -> NDArray[np.int32]:
+    if values is None:
+        if default > bound:
+            raise DataError(f"{name} defaults to row i ↔ row i, but there are {default} queries and {bound} candidates; state it")
+        return np.arange(default, dtype=np.int32)
+    array = np.asarray(values)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise DataError(f"{name} must be a list of row numbers, got shape {array.shape} of {array.dtype}")
+    if len(array) and not (0 <= array.min() and array.max() < bound):
+        raise DataError(f"{name} must lie in 0 … {bound - 1}, got {array.min()} … {array.max()}")
+    return array.astype(np.int32, copy=False)
+
+
+def _codes(spec: RetrievalSpec, candidate_ids: ArrayLike | None, num_candidates: int) -> NDArray[np.int32] | None:
+    if candidate_ids is None:
+        if spec.masks_hits:
+            raise SpecError("remove_accidental_hits=True needs candidate_ids, the code of each candidate column")
+        return None
+    codes = np.asarray(candidate_ids)
+    if codes.shape != (num_candidates,) or not np.issubdtype(codes.dtype, np.integer):
+        raise DataError(
+            f"candidate_ids must be {num_candidates} integer codes, one a candidate; got shape {codes.shape} of {codes.dtype} "
+            "(raw ids become codes through a vocabulary)"
+        )
+    return codes.astype(np.int32, copy=False)
+
+
+def _corrections(
+    spec: RetrievalSpec, probability: ArrayLike | None, column: NDArray[np.int32], num_candidates: int, start: int
+) -> tuple[NDArray[np.floating] | None, NDArray[np.floating] | None]:
+    if probability is None:
+        if spec.corrects:
+            raise SpecError(f"negatives={spec.negatives!r} with logq={spec.logq!r} needs candidate_sampling_probability (or logq=False)")
+        return None, None
+    if not spec.corrects:
+        raise SpecError(
+            f"candidate_sampling_probability is given, but negatives={spec.negatives!r} with logq={spec.logq!r} does not use it; leave it out"
+        )
+    q = np.asarray(probability, np.float64)
+    if q.shape != (num_candidates,):
+        raise DataError(f"candidate_sampling_probability must hold {num_candidates} numbers, one a candidate; got shape {q.shape}")
+    needed = q[start:]
+    if not (np.isfinite(needed).all() and (needed > 0).all()):
+        bad = int(np.flatnonzero(~(np.isfinite(needed) & (needed > 0)))[0]) + start
+        raise DataError(f"candidate_sampling_probability must be > 0 (a candidate with q = 0 cannot be drawn); column {bad} has {q[bad]}")
+    if spec.negatives == "uniform" or spec.logq == "refined":
+        # The sum over n draws, each weighted 1 / (n q), estimates the sum over the corpus; the positive is no draw.
+        return -np.log(needed * len(needed)), None
+    if (q[column] <= 0).any():
+        raise DataError("candidate_sampling_probability must be > 0 for every target")
+    return -np.log(needed), -np.log(q[column])
+
+
+def _weights(spec: RetrievalSpec, sample_weight: ArrayLike | None, targets: int) -> NDArray[np.floating]:
+    weight = np.ones(targets) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    if weight.shape != (targets,):
+        raise DataError(f"sample_weight must hold {targets} numbers, one a target; got shape {weight.shape}")
+    if not np.isfinite(weight).all() or (weight < 0).any():
+        raise DataError("sample_weight must be finite and ≥ 0")
+    if spec.reduction == "sum":
+        return weight
+    total = weight.sum()
+    return weight / total if total > 0 else np.zeros_like(weight)
+
+
+def _score_mask(score_mask: ArrayLike | None, num_queries: int, num_candidates: int) -> NDArray[np.bool_] | None:
+    if score_mask is None:
+        return None
+    mask = np.asarray(score_mask)
+    if mask.shape != (num_queries, num_candidates) or mask.dtype != np.bool_:
+        raise DataError(f"score_mask must be booleans of shape {(num_queries, num_candidates)}, True = keep; got {mask.shape} of {mask.dtype}")
+    return mask
+
+
+def _shift(columns: Ragged, start: int) -> Ragged:
+    """Columns counted from `start`; those before it are no negatives and go."""
+    if start == 0:
+        return columns
+    keep = columns.values >= start
+    kept = np.concatenate([[0], np.cumsum(keep)]).astype(np.int32)
+    return Ragged(columns.values[keep] - np.int32(start), kept[columns.offsets])
+
+
+def _with_own(masked: Ragged | None, own: NDArray[np.int32], num_negatives: int) -> Ragged | None:
+    """The masked columns of each row and its target's own one (which may be no negative at all)."""
+    inside = (own >= 0) & (own < num_negatives)
+    values = own[inside]
+    rows = np.flatnonzero(inside).astype(np.int32)
+    if masked is not None:
+        values = np.concatenate([masked.values, values])
+        rows = np.concatenate([masked.segments, rows])
+    order = np.argsort(rows, kind="stable")
+    offsets = np.zeros(len(own) + 1, np.int32)
+    np.cumsum(np.bincount(rows, minlength=len(own)), out=offsets[1:])
+    return Ragged(values[order].astype(np.int32), offsets)
+
+
+def _is_masked(
+    masked: Ragged | None, mask: NDArray[np.bool_] | None, query: NDArray[np.int32], column: NDArray[np.int32], start: int
+) -> NDArray[np.bool_]:
+    """(T,): whether the target's own column is already out of its query's sum."""
+    out = np.zeros(len(query), bool)
+    if mask is not None:
+        out |= ~mask[query, column]
+    if masked is not None and len(masked.values):
+        stride = np.int64(max(int(masked.values.max()), int(column.max(initial=0))) + 1)
+        pairs = masked.segments.astype(np.int64) * stride + masked.values
+        out |= (column >= start) & np.isin(query.astype(np.int64) * stride + (column - start), pairs)
+    return out
+
+
