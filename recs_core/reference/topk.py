@@ -1,0 +1,41 @@
+"""Exact top-k: score descending, then position ascending; what is excluded never comes back.
+
+Where fewer than k positions remain, the rest is position −1 with score − inf.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recs_core.data.batch import Ragged
+from recs_core.protocols import TopK
+
+
+def top_k(
+    queries: ArrayLike,
+    vectors: ArrayLike,
+    k: int,
+    *,
+    exclude: Ragged | None = None,
+    allow: NDArray[np.integer] | None = None,
+) -> TopK:
+    """Best k positions of (Q, d) queries among (n, d) vectors, by inner product in float64."""
+    scores = np.asarray(queries, np.float64) @ np.asarray(vectors, np.float64).T
+    return top_k_of_scores(scores, k, exclude=exclude, allow=allow)
+
+
+def top_k_of_scores(
+    scores: NDArray[np.floating], k: int, *, exclude: Ragged | None = None, allow: NDArray[np.integer] | None = None
+) -> TopK:
+    """Best k columns of each row of `scores` (Q, n)."""
+    ids = np.full((len(scores), k), -1, np.int64)
+    best = np.full((len(scores), k), -np.inf)
+    for row, row_scores in enumerate(scores):
+        left = np.arange(len(row_scores)) if allow is None else np.unique(allow)
+        if exclude is not None:
+            left = np.setdiff1d(left, exclude.values[exclude.offsets[row] : exclude.offsets[row + 1]])
+        order = left[np.lexsort((left, -row_scores[left]))][:k]  # by the last key first
+        ids[row, : len(order)] = order
+        best[row, : len(order)] = row_scores[order]
+    return TopK(ids, best)

@@ -1,0 +1,132 @@
+"""A tower, forward and backward.
+
+    forward    x = [f₁ ; f₂ ; …] ⊙ keep,   h₀ = x,   hᵢ₊₁ = φᵢ(hᵢ Wᵢ + bᵢ),   output = the last h
+    features   Categorical   the row of its code
+               Bag, Text, History   the sum of the rows of its codes, ÷ their number when pooling is "mean"; no codes: 0
+               Numeric       the number itself
+    φ          `activation` after every layer but the last, `final_activation` after the last; None is the identity
+
+n rows, tables (rows, dim), kernels (in, out). Codes are rows of whole tables. Everything is float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recs_core.data.batch import Features, Ragged
+from recs_core.specs import Activation, TowerSpec
+
+Array = NDArray[np.float64]
+Weights = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a forward pass leaves for the backward one: each layer's input, and its output."""
+
+    inputs: list[Array]
+    outputs: list[Array]
+
+
+def embed(tower: TowerSpec, side: str, features: Features, weights: Weights) -> Array:
+    """(n, output_dim): the tower's raw output, before cosine, temperature and bias."""
+    return forward(tower, side, features, weights)[0]
+
+
+def forward(tower: TowerSpec, side: str, features: Features, weights: Weights) -> tuple[Array, Trace]:
+    """The tower's raw output (n, output_dim) and its trace. `side` is "query" or "candidate"."""
+    x = concatenated(tower, features, weights)
+    trace = Trace([], [])
+    for i in range(len(tower.layers)):
+        trace.inputs.append(x)
+        x = activate(
+            _activation(tower, i), x @ _float64(weights, side, i, "kernel") + _float64(weights, side, i, "bias")
+        )
+        trace.outputs.append(x)
+    return x, trace
+
+
+def backward(
+    tower: TowerSpec, side: str, features: Features, weights: Weights, *, trace: Trace, gradient: Array
+) -> dict[str, Array]:
+    """∂loss/∂weight for every weight of the tower, whole tables included, from ∂loss/∂output (n, output_dim)."""
+    gradients: dict[str, Array] = {}
+    for i in reversed(range(len(tower.layers))):
+        gradient = gradient * slope(_activation(tower, i), trace.outputs[i])
+        gradients[f"{side}/dense_{i}/kernel"] = trace.inputs[i].T @ gradient
+        gradients[f"{side}/dense_{i}/bias"] = gradient.sum(axis=0)
+        gradient = gradient @ _float64(weights, side, i, "kernel").T
+    if features.keep is not None:
+        gradient = gradient * features.keep
+    start = 0
+    for feature in tower.features:
+        part = gradient[:, start : start + feature.width]
+        start += feature.width
+        if feature.table_name is None:
+            continue
+        table = gradients.setdefault(feature.table_name, np.zeros(np.shape(weights[feature.table_name])))
+        for row, codes in enumerate(codes_per_row(features.codes[feature.name])):
+            for code in codes:  # a code that a bag holds twice counts twice
+                table[code] += part[row] / _divisor(feature, len(codes))
+    return gradients
+
+
+def concatenated(tower: TowerSpec, features: Features, weights: Weights) -> Array:
+    """(n, input_dim): the features side by side, in the order of the spec, times the keep mask."""
+    columns = []
+    for feature in tower.features:
+        if feature.table_name is None:
+            columns.append(np.asarray(features.dense[feature.name], np.float64)[:, None])
+            continue
+        table = np.asarray(weights[feature.table_name], np.float64)
+        rows = codes_per_row(features.codes[feature.name])
+        columns.append(np.stack([table[codes].sum(axis=0) / _divisor(feature, len(codes)) for codes in rows]))
+    x = np.concatenate(columns, axis=1)
+    return x if features.keep is None else x * features.keep
+
+
+def codes_per_row(codes: NDArray[np.integer] | Ragged) -> list[NDArray[np.integer]]:
+    """The codes of each row, as a list of arrays: one code each, or as many as a ragged row holds."""
+    if isinstance(codes, Ragged):
+        return [codes.values[a:b] for a, b in zip(codes.offsets[:-1], codes.offsets[1:], strict=True)]
+    return [np.asarray([code]) for code in codes]
+
+
+def activate(name: Activation | None, x: Array) -> Array:
+    """φ(x)."""
+    if name == "relu":
+        return np.maximum(x, 0)
+    if name == "tanh":
+        return np.tanh(x)
+    if name == "sigmoid":
+        return 1 / (1 + np.exp(-x))
+    return x
+
+
+def slope(name: Activation | None, y: Array) -> Array:
+    """φ′(x), written in y = φ(x); that of ReLU at 0 is 0."""
+    if name == "relu":
+        return (y > 0).astype(np.float64)
+    if name == "tanh":
+        return 1 - y**2
+    if name == "sigmoid":
+        return y * (1 - y)
+    return np.ones_like(y)
+
+
+def _float64(weights: Weights, side: str, layer: int, part: str) -> Array:
+    return np.asarray(weights[f"{side}/dense_{layer}/{part}"], np.float64)
+
+
+def _activation(tower: TowerSpec, layer: int) -> Activation | None:
+    return tower.final_activation if layer == len(tower.layers) - 1 else tower.activation
+
+
+def _divisor(feature: Any, number: int) -> int:
+    """What a feature's sum of rows is divided by; 1 where there is nothing to divide."""
+    return max(1, number) if getattr(feature, "pooling", "sum") == "mean" else 1
