@@ -1,0 +1,101 @@
+"""What a plugin says of itself, without importing its framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from recs_core.errors import SpecError
+
+BACKEND_CAPABILITIES: Mapping[str, str] = {
+    "categorical": "towers: one id a row",
+    "bag": "towers: several ids a row",
+    "history": "towers: the mean of past candidates, its own or the candidate tower's table",
+    "numeric": "towers: standardised numbers",
+    "text": "towers: hashed words",
+    "dropout": "towers: keep-masks given by the core",
+    "cosine": "task: cosine scores",
+    "dot": "task: inner-product scores",
+    "learn_temperature": "task: a learned temperature",
+    "candidate_bias": "task: a learned bias a candidate",
+    "in-batch": "task: in-batch negatives",
+    "uniform": "task: negatives sampled from the corpus",
+    "mixed": "task: in-batch and sampled negatives",
+    "corpus": "task: the whole corpus as negatives",
+    "logq": "task: correction for the sampling probability",
+    "refined_logq": "task: the same, the positive uncorrected",
+    "remove_accidental_hits": "task: the target's candidate masked in other columns",
+    "mask_positives": "task: known positives masked",
+    "score_mask": "task: a mask of scores, given",
+    "hard_negatives": "task: the highest-scored negatives only",
+    "sample_weight": "task: a weight a target",
+    "sum_reduction": "task: reduction='sum'",
+    "query_step": "task: several targets a query",
+    "adagrad": "optimizer: Adagrad",
+    "row_wise_adagrad": "optimizer: RowWiseAdagrad",
+    "lazy_adam": "optimizer: Adam, touched rows only",
+    "dense_adam": "optimizer: Adam(dense=True)",
+    "weight_decay": "optimizer: decoupled decay",
+    "clip_norm": "optimizer: clipping by global norm",
+    "sparse_rows": "a step's cost does not depend on the size of the tables",
+    "float64": "dtype='float64'",
+    "state": "optimizer state out and in: resume, move to another backend",
+    "adopt": "a user's own native module as a tower",
+    "native_loop": "towers and task usable in the framework's own training loop",
+}
+"""Every capability a backend declares, with its meaning."""
+
+INDEX_CAPABILITIES: Mapping[str, str] = {
+    "exclude": "exclusions that never leak",
+    "allow": "an allow-list",
+    "upsert": "rows added or replaced without a rebuild",
+    "delete": "rows removed without a rebuild",
+    "memory_map": "vectors searched from a memory map",
+}
+"""Every capability an index declares, with its meaning."""
+
+
+@dataclass(frozen=True)
+class No:
+    """A declared lack and its reason: the call raises `UnsupportedFeature` with it."""
+
+    reason: str
+
+    def __post_init__(self) -> None:
+        if not self.reason:
+            raise SpecError("No: a declared lack needs a reason")
+
+    def __bool__(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """A backend's manifest.
+
+    `factory`: `"module:attribute"`, called as `factory(engine=…)` and returning a `Backend`. `requires`: top-level
+    modules that must be importable, checked without importing them. `engines`: names after `name[…]`; empty for
+    none. `capabilities`: each name of `BACKEND_CAPABILITIES` → True or `No(reason)`. `static_shapes`: the backend
+    compiles by shape, so batches come padded to few sizes.
+    """
+
+    name: str
+    factory: str
+    summary: str
+    requires: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ()
+    capabilities: Mapping[str, bool | No] = field(default_factory=dict)
+    static_shapes: bool = False
+
+
+@dataclass(frozen=True)
+class IndexInfo:
+    """An index's manifest. `factory` is called without arguments; `metric` other than "inner_product" is refused."""
+
+    name: str
+    factory: str
+    summary: str
+    is_exact: bool = False
+    metric: str = "inner_product"
+    requires: tuple[str, ...] = ()
+    capabilities: Mapping[str, bool | No] = field(default_factory=dict)
