@@ -51,6 +51,10 @@ class Dataset(Protocol):
         """Number of training interactions."""
         ...
 
+    def steps(self, plan: BatchPlan) -> int:
+        """Number of batches an epoch."""
+        ...
+
     def batches(self, plan: BatchPlan, *, seed: int, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch, the same for the same arguments on any machine."""
         ...

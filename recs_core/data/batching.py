@@ -46,14 +46,22 @@ class Batching:
 
     def batches(self, *, seed: int, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch."""
-        units = self.rows_of_query if self.plan.step == "query" else None
-        count = len(units[0]) if units else len(self.data)
-        order = generator(seed, "shuffle", epoch).permutation(count)
-        for step, start in enumerate(range(0, count, self.plan.size)):
+        order = generator(seed, "shuffle", epoch).permutation(self.units)
+        for step, start in enumerate(range(0, self.units, self.plan.size)):
             chosen = order[start : start + self.plan.size]
             random = generator(seed, "batch", epoch, step)
             targets = self._by_query(chosen, random) if self.plan.step == "query" else self._by_interaction(chosen)
             yield self._batch(targets, random)
+
+    @property
+    def units(self) -> int:
+        """What an epoch goes through once: interactions, or queries."""
+        return len(self.rows_of_query[0]) if self.plan.step == "query" else len(self.data)
+
+    @property
+    def steps(self) -> int:
+        """Number of batches an epoch."""
+        return -(-self.units // self.plan.size)
 
     @cached_property
     def rows_of_query(self) -> tuple[NDArray[np.int32], Ragged]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +42,7 @@ class EncodedDataset:
     timestamps: NDArray[np.float64] | None  # (n,) seconds
     past: NDArray[np.int32]  # (n,)
     counts: NDArray[np.int64]  # (corpus,) training rows of each candidate
+    _cut: dict[BatchPlan, Batching] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def encode(cls, query: TowerSpec, candidate: TowerSpec, schema: Schema, data: Interactions) -> EncodedDataset:
@@ -95,7 +96,16 @@ class EncodedDataset:
 
     def batches(self, plan: BatchPlan, *, seed: int, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch: every row once, in an order drawn from (seed, epoch)."""
-        return Batching(self, plan).batches(seed=seed, epoch=epoch)
+        return self._batching(plan).batches(seed=seed, epoch=epoch)
+
+    def steps(self, plan: BatchPlan) -> int:
+        """Number of batches an epoch."""
+        return self._batching(plan).steps
+
+    def _batching(self, plan: BatchPlan) -> Batching:
+        if plan not in self._cut:
+            self._cut[plan] = Batching(self, plan)
+        return self._cut[plan]
 
 
 def side_rows(schema: Schema, data: Interactions, side: str) -> pa.Table:

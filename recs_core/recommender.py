@@ -1,0 +1,615 @@
+"""The journey: declare → fit → evaluate → recommend → save.
+
+`Recommender` serves and needs no framework of its own; `TwoTower` is one that trains on a backend.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recs_core import scoring
+from recs_core import weights as canonical
+from recs_core.data.batch import Features, Ragged
+from recs_core.data.catalog import Catalog, as_id_array, candidates_of, codes_of, neutral, ragged_codes
+from recs_core.data.encoded import EncodedDataset
+from recs_core.data.encoding import encode, history_rows
+from recs_core.data.interactions import Interactions
+from recs_core.data.readers import read
+from recs_core.data.schema import Schema
+from recs_core.errors import DataError, NotFitted, SpecError
+from recs_core.protocols import Backend, BatchPlan, DType, Index, Model, TopK, Tower, Trainer, Weights
+from recs_core.specs import (
+    Adam,
+    History,
+    Optimizer,
+    RetrievalSpec,
+    Schedule,
+    Step,
+    TowerSpec,
+    TrainingSpec,
+    check_pair,
+)
+from recs_core.training import Callback, EarlyStopping, Loop, Position, TrainingHistory
+
+log = logging.getLogger("recs_core")
+
+Unknown: TypeAlias = Literal["oov", "popular", "error"]
+Exclude: TypeAlias = "Interactions | Sequence[Interactions] | Literal['seen'] | Sequence[Sequence[Any]] | None"
+
+EMBED_ROWS = 65_536
+"""Rows embedded at a time, so that memory beyond the result stays bounded."""
+
+DEFAULT_K: Final = (1, 5, 10, 20, 50, 100)
+
+
+class _AsDeclared:
+    """Marks an argument that was not given, where None means something."""
+
+    def __repr__(self) -> str:
+        return "as declared"
+
+
+AS_DECLARED: Final = _AsDeclared()
+
+
+@dataclass
+class Recommender:
+    """Answers from towers, weights and a catalog. Made by `TwoTower.fit` or `recs.load`, not by hand."""
+
+    query: TowerSpec
+    candidate: TowerSpec
+    retrieval: RetrievalSpec
+
+    def __post_init__(self) -> None:
+        self._catalog: Catalog | None = None
+
+    # What a subclass provides
+
+    @property
+    def query_tower(self) -> Tower:
+        """The query tower; its `native` is the framework's own object."""
+        raise NotImplementedError
+
+    @property
+    def candidate_tower(self) -> Tower:
+        """The candidate tower."""
+        raise NotImplementedError
+
+    def weights(self) -> dict[str, NDArray[np.floating]]:
+        """Every weight by canonical name."""
+        raise NotImplementedError
+
+    # What it knows
+
+    @property
+    def catalog(self) -> Catalog:
+        """What the model knows of its queries and candidates. Raises `NotFitted` before `fit` or `load`."""
+        if self._catalog is None:
+            raise NotFitted("this model has no weights yet; call fit(train) or recs.load(path) first")
+        return self._catalog
+
+    @property
+    def schema(self) -> Schema:
+        """Vocabularies and statistics of the training data."""
+        return self.catalog.schema
+
+    # Vectors
+
+    def encode_query(
+        self,
+        queries: Any = None,
+        *,
+        history: Iterable[Any] | None = None,
+        features: Any = None,
+        unknown: Unknown = "oov",
+    ) -> NDArray[np.floating]:
+        """(n, d) retrieval vectors: their inner product with `encode_candidate`'s is the score.
+
+        Name queries by id, by their `history` (a list of candidate ids each, oldest first), by a table of `features`, or
+        several of these for the same rows. An id that training never saw is answered from OOV rows with a warning, or is
+        an error with `unknown="error"`.
+        """
+        raw = self._query_raw(self._asked(queries, history, features), unknown)
+        return scoring.query_vectors(raw, self.retrieval)
+
+    def encode_candidate(self, candidates: Any = None, *, features: Any = None) -> NDArray[np.floating]:
+        """(n, d) retrieval vectors of the ids given, of a table of `features` (new candidates: bias 0), or of the corpus."""
+        if features is not None:
+            raw = _embed(self.candidate_tower, self._encode_table(self.candidate, "candidate", features, None))
+            weights = {**self.weights(), "task/bias": np.zeros(len(raw), raw.dtype)}
+            return scoring.candidate_vectors(raw, self.retrieval, weights)
+        if candidates is None:
+            return self._corpus_vectors
+        return self._corpus_vectors[self._known_candidates(candidates)]
+
+    @cached_property
+    def _corpus_vectors(self) -> NDArray[np.floating]:
+        raw = _embed(self.candidate_tower, self.catalog.candidate)
+        return scoring.candidate_vectors(raw, self.retrieval, self.weights())
+
+    @cached_property
+    def _index(self) -> Index:
+        from recs_core.index import ExactIndex
+
+        index = ExactIndex()
+        index.build(self._corpus_vectors.astype(np.float32, copy=False))
+        return index
+
+    def _forget_vectors(self) -> None:
+        for name in ("_corpus_vectors", "_index"):
+            self.__dict__.pop(name, None)
+
+    # Answers
+
+    def recommend(
+        self,
+        queries: Any = None,
+        k: int = 10,
+        *,
+        history: Iterable[Any] | None = None,
+        features: Any = None,
+        exclude: Exclude = None,
+        allow: Any = None,
+        unknown: Unknown = "oov",
+    ) -> TopK:
+        """The best k candidates of each query: ids in the user's own type, and scores (Q, k).
+
+        Queries as in `encode_query`. `exclude`: interactions whose candidates must not come back, "seen" (the training
+        rows of a known query, and the `history` given), or a list of ids a query. `allow`: the only candidate ids that
+        may. `unknown="popular"` answers unseen queries by training popularity. Raises `DataError` for k ≤ 0, an unknown
+        candidate id in `allow`, or queries of the wrong type.
+        """
+        if not isinstance(k, (int, np.integer)) or k < 1:
+            raise DataError(f"k must be a whole number ≥ 1, got {k!r}")
+        asked = self._asked(queries, history, features)
+        excluded = self._excluded(exclude, asked)
+        allowed = None if allow is None else np.unique(self._known_candidates(allow))
+        vectors = scoring.query_vectors(self._query_raw(asked, unknown), self.retrieval).astype(np.float32, copy=False)
+        found = self._index.search(vectors, int(k), exclude=excluded, allow=allowed)
+        if unknown == "popular":
+            found = self._popular_where_unknown(found, asked, int(k), excluded, allowed)
+        return self._with_ids(found)
+
+    def similar(self, candidates: Any, k: int = 10, *, allow: Any = None) -> TopK:
+        """The k candidates nearest to each candidate by cosine of their embeddings, itself left out."""
+        from recs_core.index import ExactIndex
+
+        codes = self._known_candidates(candidates)
+        raw = _embed(self.candidate_tower, self.catalog.candidate).astype(np.float32)
+        unit = scoring.query_vectors(raw, RetrievalSpec(candidate_bias=False))
+        index = ExactIndex()
+        index.build(unit)
+        itself = Ragged(codes, np.arange(len(codes) + 1, dtype=np.int32))
+        allowed = None if allow is None else np.unique(self._known_candidates(allow))
+        return self._with_ids(index.search(unit[codes], k, exclude=itself, allow=allowed))
+
+    def evaluate(
+        self,
+        test: Interactions,
+        *,
+        exclude: Interactions | Sequence[Interactions] | None = None,
+        history: Interactions | Sequence[Interactions] | None = None,
+        k: Sequence[int] = DEFAULT_K,
+        ties: Literal["pessimistic", "expected", "optimistic"] = "pessimistic",
+    ) -> dict[str, float]:
+        """Exact metrics over the whole corpus: recall, NDCG, MRR, … at each k (docs/meanings.md).
+
+        `exclude`: interactions whose candidates leave the ranking of their query, as training rows do. `history`: what
+        `History` features may look at, by default `exclude`, else the training rows. A test candidate outside the corpus
+        counts as never found.
+        """
+        from recs_core.evaluation import metrics
+
+        return metrics(self.rank(test, exclude=exclude, history=history), k=k, ties=ties)
+
+    def rank(
+        self,
+        test: Interactions,
+        *,
+        exclude: Interactions | Sequence[Interactions] | None = None,
+        history: Interactions | Sequence[Interactions] | None = None,
+    ) -> Any:
+        """The exact rank of every test candidate, from which `recs_core.evaluation` makes metrics and intervals."""
+        from recs_core.evaluation import ranks
+
+        if not len(test):
+            raise DataError("the test data holds no interactions")
+        queries, targets = self._test_targets(test)
+        asked = self._asked_in_test(test, queries, exclude if history is None else history)
+        excluded = None if exclude is None else candidates_of(exclude, queries, self.schema)
+        vectors = scoring.query_vectors(self._query_raw(asked, "quiet"), self.retrieval)
+        corpus = self._corpus_vectors.astype(np.float32, copy=False)
+        return ranks(vectors.astype(np.float32, copy=False), corpus, targets, exclude=excluded)
+
+    # Inside
+
+    def _test_targets(self, test: Interactions) -> tuple[pa.Array, Ragged]:
+        """The queries of the test data and the distinct candidate codes of each, −1 for one outside the corpus."""
+        present = np.flatnonzero(test.query_counts() > 0).astype(np.int32)
+        place = np.full(len(test.query_ids), -1, np.int32)
+        place[present] = np.arange(len(present), dtype=np.int32)
+        code = self.schema.candidates.encode(test.candidate_ids.ids)
+        pairs = np.unique(np.stack([place[test.query_codes], test.candidate_codes], 1), axis=0)
+        offsets = np.zeros(len(present) + 1, np.int32)
+        np.cumsum(np.bincount(pairs[:, 0], minlength=len(present)), out=offsets[1:])
+        outside = int((code[pairs[:, 1]] < 0).sum())
+        if outside:
+            log.info("%d of %d test interactions are on candidates outside the corpus and count as misses", outside, len(pairs))
+        return test.query_ids.decode(present), Ragged(code[pairs[:, 1]], offsets)
+
+    def _asked_in_test(self, test: Interactions, queries: pa.Array, past: Any) -> _Asked:
+        history = None
+        if self._histories():
+            history = self._stored_history(self.schema.queries.encode(queries)) if past is None else candidates_of(past, queries, self.schema)
+        table = test.queries.take(pa.array(test.query_ids.encode(queries)))
+        covers = {f.name for f in self.query.features if not isinstance(f, History)} <= set(table.column_names)
+        return _Asked(len(queries), self.schema.queries.encode(queries), queries, history, table if covers else None)
+
+    def _asked(self, queries: Any, history: Iterable[Any] | None, features: Any) -> _Asked:
+        """Check how the queries are named and settle their codes, histories and side features."""
+        if queries is None and history is None and features is None:
+            raise DataError("name the queries: ids, history=, or features=")
+        if isinstance(queries, (str, int)):
+            raise DataError(f"queries must be a list of ids, got {queries!r}; write [{queries!r}]")
+        lists = None if history is None else list(history)
+        table = None if features is None else read(features, "features", ids=()).table
+        ids = None if queries is None else as_id_array(queries, self.schema.queries)
+        sizes = {n: len(x) for n, x in (("queries", ids), ("history", lists), ("features", table)) if x is not None}
+        if len(set(sizes.values())) > 1:
+            raise DataError(f"rows do not match: {', '.join(f'{name} has {size}' for name, size in sizes.items())}")
+        size = next(iter(sizes.values()))
+        codes = np.full(size, -1, np.int32) if ids is None else codes_of(ids, self.schema.queries)
+        past = ragged_codes(lists, self.schema.candidates) if lists is not None else self._stored_history(codes)
+        return _Asked(size, codes, ids, past, table, given_history=lists is not None)
+
+    def _histories(self) -> list[History]:
+        return [feature for feature in self.query.features if isinstance(feature, History)]
+
+    def _stored_history(self, codes: NDArray[np.int32]) -> Ragged:
+        """Training rows of each query code; none for −1."""
+        seen = self.catalog.seen
+        padded = Ragged(seen.values, np.append(seen.offsets, seen.offsets[-1]))
+        return padded.take(np.where(codes < 0, len(self.schema.queries), codes))
+
+    def _query_raw(self, asked: _Asked, unknown: Unknown | Literal["quiet"]) -> NDArray[np.floating]:
+        """(n, d) raw output of the query tower."""
+        if asked.table is not None:
+            return _embed(self.query_tower, self._encode_table(self.query, "query", asked.table, asked))
+        if asked.ids is not None:
+            self._warn_unknown(asked, unknown)
+        features = self.catalog.query.take(np.maximum(asked.codes, 0))
+        missing = np.flatnonzero(asked.codes < 0)
+        out = _embed(self.query_tower, self._with_history(features, asked.history))
+        if len(missing):
+            nothing = self._with_history(neutral(self.query, len(missing)), asked.history and asked.history.take(missing))
+            out[missing] = _embed(self.query_tower, nothing)
+        return out
+
+    def _warn_unknown(self, asked: _Asked, unknown: Unknown | Literal["quiet"]) -> None:
+        missing = np.flatnonzero(asked.codes < 0)
+        if not len(missing) or unknown in ("quiet", "popular"):
+            return
+        assert asked.ids is not None
+        first = asked.ids[int(missing[0])].as_py()
+        what = f"{len(missing)} of {asked.size} queries were never seen in training, the first is {first!r}"
+        if unknown == "error":
+            raise DataError(f"{what}; leave it out, or pass unknown='oov' or 'popular'")
+        if not asked.given_history:
+            warnings.warn(
+                f"{what}; answered from OOV rows (unknown='popular' answers by popularity, history= or features= by what is known)",
+                stacklevel=4,
+            )
+
+    def _with_history(self, features: Features, history: Ragged | None) -> Features:
+        histories = self._histories()
+        if not histories or history is None:
+            return features
+        codes = {feature.name: history_rows(feature, self.schema, history) for feature in histories}
+        return Features(features.size, {**features.codes, **codes}, features.dense)
+
+    def _encode_table(self, tower: TowerSpec, side: Literal["query", "candidate"], table: Any, asked: _Asked | None) -> Features:
+        table = table if isinstance(table, pa.Table) else read(table, "features", ids=()).table
+        id_name = self.schema.query_name if side == "query" else self.schema.candidate_name
+        if id_name not in table.column_names:
+            ids = asked.ids if asked is not None and asked.ids is not None else None
+            vocabulary = self.schema.queries if side == "query" else self.schema.candidates
+            table = table.append_column(id_name, ids if ids is not None else pa.nulls(len(table), vocabulary.ids.type))
+        return encode(tower, side, self.schema, table, asked.history if asked else None)
+
+    def _known_candidates(self, ids: Any) -> NDArray[np.int32]:
+        array = as_id_array(ids, self.schema.candidates)
+        codes = self.schema.candidates.encode(array)
+        if (codes < 0).any():
+            bad = array[int(np.argmin(codes))].as_py()
+            raise DataError(f"candidate {bad!r} is not in the corpus of {len(self.schema.candidates)}")
+        return codes
+
+    def _excluded(self, exclude: Exclude, asked: _Asked) -> Ragged | None:
+        if exclude is None:
+            return None
+        if isinstance(exclude, str):
+            if exclude != "seen":
+                raise DataError(f"exclude must be interactions, 'seen', or a list of ids a query; got {exclude!r}")
+            return _join(self._stored_history(asked.codes), asked.history if asked.given_history else None)
+        if isinstance(exclude, Interactions) or (len(exclude) and isinstance(exclude[0], Interactions)):
+            if asked.ids is None:
+                raise DataError("exclude=interactions needs query ids; pass a list of ids a query instead")
+            return candidates_of(exclude, asked.ids, self.schema)  # type: ignore[arg-type]
+        if len(exclude) != asked.size:
+            raise DataError(f"exclude must hold a list of ids for each of the {asked.size} queries, got {len(exclude)}")
+        return ragged_codes(exclude, self.schema.candidates)
+
+    def _popular_where_unknown(
+        self, found: TopK, asked: _Asked, k: int, excluded: Ragged | None, allowed: NDArray[np.int32] | None
+    ) -> TopK:
+        from recs_core.index import ExactIndex
+
+        missing = np.flatnonzero(asked.codes < 0)
+        if not len(missing) or asked.given_history:
+            return found
+        index = ExactIndex()
+        index.build(self.catalog.counts[:, None].astype(np.float32))
+        popular = index.search(
+            np.ones((len(missing), 1), np.float32), k, exclude=excluded and excluded.take(missing), allow=allowed
+        )
+        ids, scores = found.ids.copy(), found.scores.copy()
+        ids[missing], scores[missing] = popular.ids, popular.scores
+        return TopK(ids, scores)
+
+    def _with_ids(self, found: TopK) -> TopK:
+        """Corpus positions → ids in the user's own type; None or −1 where missing."""
+        vocabulary = self.schema.candidates
+        flat = found.ids.ravel()
+        if pa.types.is_integer(vocabulary.ids.type):
+            ids = vocabulary.ids.to_numpy()[np.maximum(flat, 0)]
+            return TopK(np.where(flat < 0, -1, ids).reshape(found.ids.shape), found.scores)
+        names = vocabulary.ids.take(pa.array(flat, mask=flat < 0)).to_pylist()
+        return TopK(np.array(names, object).reshape(found.ids.shape), found.scores)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Queries as asked for: their number, codes (−1: unknown), ids, histories (candidate codes) and side features."""
+
+    size: int
+    codes: NDArray[np.int32]
+    ids: pa.Array | None
+    history: Ragged | None
+    table: pa.Table | None
+    given_history: bool = False
+
+
+def _embed(tower: Tower, features: Features) -> NDArray[np.floating]:
+    if features.size <= EMBED_ROWS:
+        return tower.embed(features)
+    rows = np.arange(features.size, dtype=np.int32)
+    return np.concatenate(
+        [tower.embed(features.take(rows[start : start + EMBED_ROWS])) for start in range(0, features.size, EMBED_ROWS)]
+    )
+
+
+def _join(first: Ragged, second: Ragged | None) -> Ragged:
+    """Row by row, the values of both."""
+    if second is None:
+        return first
+    rows = np.concatenate([first.segments, second.segments])
+    order = np.argsort(rows, kind="stable")
+    return Ragged(np.concatenate([first.values, second.values])[order], first.offsets + second.offsets)
+
+
+class TwoTower(Recommender):
+    """A two-tower model: what to train, on which backend, from which seed.
+
+    `training` holds the defaults of `fit`. `backend`: a name such as "torch" or "keras[jax]", by default as configured;
+    a model keeps the backend it was built with. `dtype` "float64" is for comparing backends. Raises `SpecError` if the
+    towers do not fit together.
+    """
+
+    def __init__(
+        self,
+        query: TowerSpec,
+        candidate: TowerSpec,
+        retrieval: RetrievalSpec | None = None,
+        optimizer: Optimizer | None = None,
+        *,
+        training: TrainingSpec | None = None,
+        seed: int = 42,
+        backend: str | Backend | None = None,
+        dtype: DType = "float32",
+    ) -> None:
+        check_pair(query, candidate)
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            raise SpecError(f"TwoTower: seed must be a whole number, got {seed!r}")
+        super().__init__(query, candidate, retrieval or RetrievalSpec())
+        self.optimizer = optimizer or Adam(2e-3)
+        self.training = training or TrainingSpec()
+        self.seed = seed
+        self.dtype: DType = dtype
+        self.position = Position()
+        self.history = TrainingHistory()
+        self._backend = backend
+        self._model: Model | None = None
+        self._trainer: Trainer | None = None
+
+    def __repr__(self) -> str:
+        fitted = f"fitted, {self.position.epoch} epochs" if self._model is not None else "not fitted"
+        return f"TwoTower({fitted}, seed={self.seed})\n  query      {self.query}\n  candidate  {self.candidate}\n  {self.retrieval}"
+
+    @cached_property
+    def backend(self) -> Backend:
+        """The backend of this model, loaded when first needed."""
+        if self._backend is not None and not isinstance(self._backend, str):
+            return self._backend
+        from recs_core.plugin.manager import backend
+
+        return backend(self._backend)
+
+    @property
+    def model(self) -> Model:
+        """The backend's own model. Raises `NotFitted` before `fit` or `load`."""
+        if self._model is None:
+            raise NotFitted("this model has no weights yet; call fit(train) or recs.load(path) first")
+        return self._model
+
+    @property
+    def query_tower(self) -> Tower:
+        """The query tower; its `native` is the framework's own object (nn.Module, tf.keras.Model, keras.Model)."""
+        return self.model.query
+
+    @property
+    def candidate_tower(self) -> Tower:
+        """The candidate tower."""
+        return self.model.candidate
+
+    @property
+    def task(self) -> Any:
+        """The retrieval task with its weights."""
+        return self.model.task
+
+    def weights(self) -> dict[str, NDArray[np.floating]]:
+        """Every weight by canonical name, as copies."""
+        return self.model.weights()
+
+    def fit(
+        self,
+        train: Interactions,
+        validation: Interactions | None = None,
+        *,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        step: Step | None = None,
+        recency_days: float | None | _AsDeclared = AS_DECLARED,
+        row_weight: float | None = None,
+        schedule: Schedule | None | _AsDeclared = AS_DECLARED,
+        validate_every: int = 1,
+        k: Sequence[int] = (10, 20),
+        early_stopping: EarlyStopping | None = None,
+        callbacks: Sequence[Callback] = (),
+        progress: bool | None = None,
+    ) -> TrainingHistory:
+        """Train, and return losses, seconds and validation metrics an epoch.
+
+        What is not given is as declared in `training`. Called again it continues: `epochs` more epochs with the same
+        weights and optimizer state. Ctrl-C stops between steps and leaves a usable model. `validation` is ranked with
+        training candidates excluded, every `validate_every` epochs, at each of `k`. `progress`: a bar on stderr, by
+        default only on a terminal. Raises `DataError`, `SpecError` for settings that cannot be meant, and
+        `TrainingError` if the loss is not finite.
+        """
+        given = {"epochs": epochs, "batch_size": batch_size, "step": step, "row_weight": row_weight}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        for name, value in (("recency_days", recency_days), ("schedule", schedule)):
+            if not isinstance(value, _AsDeclared):
+                changes[name] = value
+        settings = dataclasses.replace(self.training, **changes)
+        self._check_fit(train, validation, validate_every, early_stopping, k)
+        data = self._encoded(train)
+        model, trainer = self._prepared(data)
+        loop = Loop(
+            model=model,
+            trainer=trainer,
+            data=data,
+            plan=BatchPlan(settings.batch_size, settings.step, self.retrieval, settings.row_weight, settings.recency_days),
+            optimizer=self.optimizer,
+            seed=self.seed,
+            epochs=self.position.epoch + settings.epochs,
+            position=self.position,
+            schedule=settings.schedule,
+            validate=None if validation is None else lambda: self._validate(validation, train, k),
+            validate_every=validate_every,
+            early_stopping=early_stopping,
+            callbacks=callbacks,
+            progress=progress,
+        )
+        try:
+            history = loop.run()
+        finally:
+            self._forget_vectors()
+        self.history.epochs += history.epochs
+        self.history.losses += history.losses
+        self.history.stopped, self.history.best_epoch = history.stopped, history.best_epoch
+        return history
+
+    def _check_fit(
+        self,
+        train: Interactions,
+        validation: Interactions | None,
+        validate_every: int,
+        early_stopping: EarlyStopping | None,
+        k: Sequence[int],
+    ) -> None:
+        if not isinstance(train, Interactions):
+            raise DataError(f"fit needs Interactions, got {type(train).__name__}; make them with Interactions.from_table")
+        if validate_every < 1:
+            raise SpecError(f"fit: validate_every must be ≥ 1, got {validate_every}")
+        if early_stopping is None or early_stopping.metric == "loss":
+            return
+        from recs_core.evaluation import metric_names
+
+        if validation is None:
+            raise SpecError(f"early stopping on {early_stopping.metric!r} needs validation data; pass validation=, or metric='loss'")
+        if early_stopping.metric not in metric_names(k):
+            raise SpecError(f"early stopping: unknown metric {early_stopping.metric!r}; known are loss, {', '.join(metric_names(k))}")
+
+    def _validate(self, validation: Interactions, train: Interactions, k: Sequence[int]) -> Mapping[str, float]:
+        self._forget_vectors()
+        return self.evaluate(validation, exclude=train, k=k)
+
+    def _encoded(self, train: Interactions) -> EncodedDataset:
+        """The training data in the model's codes; the first call decides them."""
+        schema = self._catalog.schema if self._catalog is not None else Schema.learn(self.query, self.candidate, train)
+        data = EncodedDataset.encode(self.query, self.candidate, schema, train)
+        self._catalog = Catalog.of(data)
+        return data
+
+    def _prepared(self, data: EncodedDataset) -> tuple[Model, Trainer]:
+        if self._model is None:
+            rows, corpus = data.schema.table_rows, len(data.schema.candidates)
+            start = canonical.initial(self.query, self.candidate, self.retrieval, rows, corpus, seed=self.seed)
+            self._model = self.backend.model(self.query, self.candidate, self.retrieval, start, dtype=self.dtype)
+        if self._trainer is None:
+            self._trainer = self.backend.trainer(self._model, self.optimizer)
+        return self._model, self._trainer
+
+    @classmethod
+    def restored(
+        cls,
+        *,
+        query: TowerSpec,
+        candidate: TowerSpec,
+        retrieval: RetrievalSpec,
+        optimizer: Optimizer,
+        training: TrainingSpec,
+        seed: int,
+        catalog: Catalog,
+        weights: Weights,
+        backend: str | Backend | None = None,
+        dtype: DType = "float32",
+        state: Mapping[str, NDArray[Any]] | None = None,
+        position: Position | None = None,
+    ) -> TwoTower:
+        """A fitted model from its parts, as `recs.load` puts it together."""
+        out = cls(query, candidate, retrieval, optimizer, training=training, seed=seed, backend=backend, dtype=dtype)
+        out._catalog = catalog
+        out._model = out.backend.model(query, candidate, retrieval, weights, dtype=dtype)
+        if state is not None:
+            out._trainer = out.backend.trainer(out._model, optimizer)
+            out._trainer.load_state(state)
+        out.position = position or Position()
+        return out
+
+    def save(self, path: str | Path, **options: Any) -> Path:
+        """Write a bundle that any backend, or none, can load."""
+        from recs_core.bundle import save
+
+        return save(self, path, **options)
