@@ -1,0 +1,79 @@
+"""Write a two-tower recommender once; train it in any framework; serve it with none.
+
+`import recs_core as recs` imports no framework: every public name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "recs_core.bundle": ("load",),
+    "recs_core.config": ("backend", "use"),
+    "recs_core.data": ("Interactions",),
+    "recs_core.index": ("ExactIndex",),
+    "recs_core.protocols": ("TopK",),
+    "recs_core.recipes": ("recipe",),
+    "recs_core.recommender": ("TwoTower",),
+    "recs_core.specs": (
+        "Adagrad",
+        "Adam",
+        "Bag",
+        "Categorical",
+        "History",
+        "Numeric",
+        "RetrievalSpec",
+        "RowWiseAdagrad",
+        "Schedule",
+        "Text",
+        "TowerSpec",
+        "TrainingSpec",
+    ),
+}
+_MODULES = {"datasets": "recs_core.data.datasets", "errors": "recs_core.errors"}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+if TYPE_CHECKING:
+    from recs_core import errors as errors
+    from recs_core.bundle import load as load
+    from recs_core.config import backend as backend
+    from recs_core.config import use as use
+    from recs_core.data import Interactions as Interactions
+    from recs_core.data import datasets as datasets
+    from recs_core.index import ExactIndex as ExactIndex
+    from recs_core.protocols import TopK as TopK
+    from recs_core.recipes import recipe as recipe
+    from recs_core.recommender import TwoTower as TwoTower
+    from recs_core.specs import Adagrad as Adagrad
+    from recs_core.specs import Adam as Adam
+    from recs_core.specs import Bag as Bag
+    from recs_core.specs import Categorical as Categorical
+    from recs_core.specs import History as History
+    from recs_core.specs import Numeric as Numeric
+    from recs_core.specs import RetrievalSpec as RetrievalSpec
+    from recs_core.specs import RowWiseAdagrad as RowWiseAdagrad
+    from recs_core.specs import Schedule as Schedule
+    from recs_core.specs import Text as Text
+    from recs_core.specs import TowerSpec as TowerSpec
+    from recs_core.specs import TrainingSpec as TrainingSpec
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME_OF:
+        value: object = getattr(importlib.import_module(_HOME_OF[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(_MODULES[name])
+    else:
+        raise AttributeError(f"module 'recs_core' has no attribute {name!r}")
+    globals()[name] = value  # the next access is a plain one
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF, *_MODULES})
+
+
+__all__ = ["__version__", *_HOME_OF, *_MODULES]  # noqa: PLE0604 (both hold names)

@@ -9,15 +9,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 import pluggy
 
+from recs_core.environment import is_installed
 from recs_core.errors import (
     BackendBroken,
     BackendConflict,
@@ -124,11 +123,6 @@ def load_index(name: str, *, asked_by: str = "index=") -> Index:
         )
     plugin.check_requirements(info)
     return cast("Index", plugin.build(info))
-
-
-def is_installed(module: str) -> bool:
-    """Whether a top-level module could be imported, without importing it."""
-    return module in sys.modules or find_spec(module) is not None
 
 
 def _claims(kind: Kind[Any]) -> list[Claim]:
@@ -326,7 +320,6 @@ __all__ = [
     "Kind",
     "Listed",
     "backend_info",
-    "is_installed",
     "list_backends",
     "list_indexes",
     "load_backend",

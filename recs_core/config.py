@@ -1,0 +1,164 @@
+"""Which backend, and who said so. The first that speaks wins:
+
+1. a `backend=` argument; 2. `use()`; 3. `RECS_BACKEND`; 4. the file that `RECS_CONFIG` names, else `[tool.recs_core]`
+in the nearest pyproject.toml; 5. `KERAS_BACKEND`, or keras where it is already imported → `keras` on that engine;
+6. `keras` on the first installed engine of jax, torch and tensorflow.
+
+Reading never imports a framework and never writes a file. docs/configuration.md lists every setting.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recs_core.environment import ENGINES, imported_keras_engine, is_installed, refuse_engine
+from recs_core.errors import BackendNotFound, ConfigError
+from recs_core.plugin import manager
+
+if TYPE_CHECKING:
+    from recs_core.protocols import Backend
+
+BACKEND_VARIABLE = "RECS_BACKEND"
+CONFIG_VARIABLE = "RECS_CONFIG"
+KERAS_VARIABLE = "KERAS_BACKEND"
+TABLE = "recs_core"
+SETTINGS = ("backend",)
+"""What a RECS_CONFIG file, or `[tool.recs_core]`, may hold."""
+
+_NAME = re.compile(r"([\w.-]+)(?:\[([\w.-]+)\])?")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A backend, its engine where it has them, and who chose it, as in "RECS_BACKEND"."""
+
+    name: str
+    engine: str | None
+    source: str
+
+    def __str__(self) -> str:
+        return self.name if self.engine is None else f"{self.name}[{self.engine}]"
+
+
+_used: Selection | None = None
+_built: dict[tuple[str, str | None], Backend] = {}
+
+
+def use(name: str | None, *, source: str = "use()") -> None:
+    """Make `name`, as in "torch" or "keras[jax]", the default backend of this process; None takes the choice back.
+
+    The name is checked here, by metadata and manifest; the framework is imported at the first model or task. Models
+    keep the backend they were built with. Raises as `recs_core.plugin.manager.load_backend`.
+    """
+    global _used  # noqa: PLW0603 (the process's default is one, on purpose)
+    selection = None if name is None else parse(name, source)
+    if selection is not None:
+        manager.backend_info(selection.name, selection.engine, asked_by=source)
+    _used = selection
+
+
+def backend(name: str | Backend | None = None, **options: Any) -> Backend:
+    """The backend called `name`, or the selected one; built once a name and engine, unless `options` are given.
+
+    `options` go to the backend's factory. A `Backend` is handed back as it is.
+    """
+    if name is not None and not isinstance(name, str):
+        return name
+    selection = select(name)
+    if options:
+        return manager.load_backend(selection.name, selection.engine, asked_by=selection.source, **options)
+    key = (selection.name, selection.engine)
+    if key not in _built:
+        _built[key] = manager.load_backend(*key, asked_by=selection.source)
+    return _built[key]
+
+
+def select(explicit: str | None = None) -> Selection:
+    """The backend to use, by the order above. Raises `ConfigError` for a setting that cannot be read."""
+    if explicit is not None:
+        return parse(explicit, "backend=")
+    return _used or _from_environment() or _from_file() or _default_keras()
+
+
+def parse(text: str, source: str) -> Selection:
+    """Read "name" or "name[engine]". For `keras` without an engine, the engine is found as in steps 5 and 6."""
+    match = _NAME.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"{source} names the backend {text!r}; write a name as in 'torch' or 'keras[jax]'")
+    name, engine = match.groups()
+    if name != "keras":
+        return Selection(name, engine, source)
+    if engine is None:
+        return Selection(name, _default_keras().engine, source)
+    refuse_engine(engine, source)
+    return Selection(name, engine, source)
+
+
+def _from_environment() -> Selection | None:
+    text = os.environ.get(BACKEND_VARIABLE)
+    return parse(text, BACKEND_VARIABLE) if text else None
+
+
+def _from_file() -> Selection | None:
+    stated = os.environ.get(CONFIG_VARIABLE)
+    if stated:
+        path = Path(stated).expanduser()
+        settings, source = _read(path, f"the file that {CONFIG_VARIABLE} names"), f"{path} ({CONFIG_VARIABLE})"
+    else:
+        nearest = next((p for d in (Path.cwd(), *Path.cwd().parents) if (p := d / "pyproject.toml").is_file()), None)
+        if nearest is None:
+            return None
+        settings, source = _read(nearest, "the nearest pyproject.toml"), f"[tool.{TABLE}] in {nearest}"
+    text = _setting(settings, source)
+    return parse(text, source) if text else None
+
+
+def _read(path: Path, what: str) -> dict[str, Any]:
+    """A file's settings: `[tool.recs_core]` of a pyproject.toml, the top level of any other file."""
+    try:
+        with path.open("rb") as file:
+            content = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{what}, {path}, cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{what}, {path}, is not TOML: {error}") from error
+    if path.name == "pyproject.toml":
+        content = content.get("tool", {}).get(TABLE, {})
+    if not isinstance(content, dict):
+        raise ConfigError(f"tool.{TABLE} in {path} must be a table, as in [tool.{TABLE}]")
+    return content
+
+
+def _setting(settings: dict[str, Any], source: str) -> str | None:
+    """The `backend` of a file's settings; nothing but known settings may stand there."""
+    unknown = sorted(set(settings) - set(SETTINGS))
+    if unknown:
+        raise ConfigError(f"{source} has an unknown setting {unknown[0]!r}; known: {', '.join(SETTINGS)}")
+    value = settings.get("backend")
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f'{source} has backend = {value!r}; write a string, as in backend = "torch"')
+    return value
+
+
+def _default_keras() -> Selection:
+    """Steps 5 and 6: keras on the engine that it is, or will be, imported with; else on the first one installed."""
+    imported = imported_keras_engine()
+    if imported is not None:
+        source = f"keras, already imported with {imported}"
+        refuse_engine(imported, source)
+        return Selection("keras", imported, source)
+    stated = os.environ.get(KERAS_VARIABLE)
+    if stated:
+        refuse_engine(stated, KERAS_VARIABLE)
+        return Selection("keras", stated, KERAS_VARIABLE)
+    engine = next((engine for engine in ENGINES if is_installed(engine)), None)
+    if engine is None:
+        raise BackendNotFound(
+            f"no backend was chosen, and none of {', '.join(ENGINES)} is installed; `pip install jax`"
+        )
+    return Selection("keras", engine, f"the default, keras on the first installed of {', '.join(ENGINES)}")
