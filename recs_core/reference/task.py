@@ -165,13 +165,15 @@ def log_sum_exp(x: Array) -> float:
 
 def normalised(x: Array) -> Array:
     """x / √(Σ x² + 1e-12) of each row."""
-    return x / _norm(x)
+    unit: Array = x / _norm(x)
+    return unit
 
 
 def through_normalised(x: Array, gradient: Array) -> Array:
     """∂L/∂x from g = ∂L/∂x̂, x̂ = x/n, n = √(Σ x² + 1e-12): (g − x̂ ⟨x̂, g⟩) / n."""
-    unit = x / _norm(x)
-    return (gradient - unit * (unit * gradient).sum(axis=1, keepdims=True)) / _norm(x)
+    unit: Array = x / _norm(x)
+    through: Array = (gradient - unit * (unit * gradient).sum(axis=1, keepdims=True)) / _norm(x)
+    return through
 
 
 def _norm(x: Array) -> Array:
