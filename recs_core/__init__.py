@@ -13,11 +13,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "recs_core.bundle": ("load",),
     "recs_core.config": ("backend", "use"),
-    "recs_core.data": ("Interactions",),
+    "recs_core.data.interactions": ("Interactions",),
     "recs_core.index": ("ExactIndex",),
     "recs_core.protocols": ("TopK",),
     "recs_core.recipes": ("recipe",),
-    "recs_core.recommender": ("TwoTower",),
+    "recs_core.recommender": ("Recommender", "TwoTower"),
+    "recs_core.training": ("EarlyStopping",),
     "recs_core.specs": (
         "Adagrad",
         "Adam",
@@ -33,19 +34,20 @@ _HOMES = {
         "TrainingSpec",
     ),
 }
-_MODULES = {"datasets": "recs_core.data.datasets", "errors": "recs_core.errors"}
+_MODULES = {"datasets": "recs_core.datasets", "errors": "recs_core.errors"}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 if TYPE_CHECKING:
     from recs_core import errors as errors
+    from recs_core import datasets as datasets
     from recs_core.bundle import load as load
     from recs_core.config import backend as backend
     from recs_core.config import use as use
-    from recs_core.data import Interactions as Interactions
-    from recs_core.data import datasets as datasets
+    from recs_core.data.interactions import Interactions as Interactions
     from recs_core.index import ExactIndex as ExactIndex
     from recs_core.protocols import TopK as TopK
     from recs_core.recipes import recipe as recipe
+    from recs_core.recommender import Recommender as Recommender
     from recs_core.recommender import TwoTower as TwoTower
     from recs_core.specs import Adagrad as Adagrad
     from recs_core.specs import Adam as Adam
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from recs_core.specs import Text as Text
     from recs_core.specs import TowerSpec as TowerSpec
     from recs_core.specs import TrainingSpec as TrainingSpec
+    from recs_core.training import EarlyStopping as EarlyStopping
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,36 @@
+"""Named defaults: small specs that look at the data and say why they chose what they chose."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from recs_core.data.interactions import Interactions
+from recs_core.errors import SpecError
+from recs_core.recipes import history, ids
+from recs_core.recipes.choice import Recipe
+from recs_core.recommender import TwoTower
+
+log = logging.getLogger("recs_core")
+
+RECIPES: Mapping[str, Callable[[Interactions], Recipe]] = {"ids": ids.choose, "history": history.choose}
+"""Recipe name → the function that chooses its settings from the training data."""
+
+
+def choose(name: str, data: Interactions) -> Recipe:
+    """The settings a recipe takes for this training data, and its reasons. Raises `SpecError` for an unknown name."""
+    if name not in RECIPES:
+        raise SpecError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)}")
+    return RECIPES[name](data)
+
+
+def recipe(name: str, data: Interactions, **options: Any) -> TwoTower:
+    """An unfitted `TwoTower` with good defaults for this training data, for `fit` too.
+
+    `options` go to `TwoTower`: backend, seed, dtype. The reasons for each choice are logged at level INFO.
+    """
+    chosen = choose(name, data)
+    for reason in chosen.reasons:
+        log.info("recipe %s: %s", name, reason)
+    return TwoTower(chosen.query, chosen.candidate, chosen.retrieval, chosen.optimizer, training=chosen.training, **options)
