@@ -1,0 +1,220 @@
+"""One run, as data: which interactions, which model, which settings. `recs train` writes it, repeats it, compares it.
+
+`run.json` holds a `Run` under "run" and what came of it beside it; a run's JSON goes both ways.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from recs_core.errors import ConfigError
+from recs_core.protocols import DType
+from recs_core.specs import Optimizer, RetrievalSpec, TowerSpec, TrainingSpec, from_json, to_json
+
+if TYPE_CHECKING:
+    from recs_core.data.interactions import Interactions
+    from recs_core.recommender import TwoTower
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Where interactions come from and how they are cut.
+
+    `source`: a data set's name (`recs data list`) or a CSV or Parquet file; a file needs `query` and `candidate`, its id
+    columns. `queries`, `candidates`: files of side features. `split`: "time" (`at`, or the last `test` share), "last"
+    or "random" (`test` share), None to train on everything. `validation`: the last share of the training rows by time
+    (at random where there are no timestamps), held out for validation while training.
+    """
+
+    source: str
+    query: str | None = None
+    candidate: str | None = None
+    timestamp: str | None = None
+    queries: str | None = None
+    candidates: str | None = None
+    path: str | None = None
+    min_per_query: int = 1
+    min_per_candidate: int = 1
+    split: Literal["time", "last", "random"] | None = "time"
+    at: str | None = None
+    test: float | None = None
+    known_only: bool = True
+    validation: float | None = None
+
+
+PROTOCOLS: Mapping[str, DataSpec] = {
+    "online-retail": DataSpec("online-retail", min_per_query=5, min_per_candidate=5, split="time", at="2011-11-10"),
+    "report": DataSpec("report", split=None),
+}
+"""The cut that goes with a data set when nothing else is asked for."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Specs of a model, or the name of a recipe that chooses them from the training data; specs given win."""
+
+    recipe: str | None = "history"
+    query: TowerSpec | None = None
+    candidate: TowerSpec | None = None
+    retrieval: RetrievalSpec | None = None
+    optimizer: Optimizer | None = None
+    training: TrainingSpec | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that decides a run but the machine."""
+
+    data: DataSpec
+    model: ModelSpec = field(default_factory=ModelSpec)
+    backend: str | None = None
+    seed: int = 42
+    dtype: DType = "float32"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data that `from_json` reads back."""
+        model = {f.name: getattr(self.model, f.name) for f in fields(ModelSpec)}
+        return {
+            "format": FORMAT,
+            "data": asdict(self.data),
+            "model": {name: value if value is None or isinstance(value, str) else to_json(value) for name, value in model.items()},
+            "backend": self.backend,
+            "seed": self.seed,
+            "dtype": self.dtype,
+        }
+
+    @classmethod
+    def from_json(cls, data: Any, where: str = "run") -> Run:
+        """Raises `ConfigError` naming the field, and `SpecError` for a spec that cannot be meant."""
+        data = _object(data, where)
+        data = _object(data.get("run", data), where)
+        if data.get("format") != FORMAT:
+            raise ConfigError(f"{where}: format {data.get('format')!r} is not {FORMAT}, the one this version reads")
+        _known(data, ("format", "data", "model", "backend", "seed", "dtype"), where)
+        source = _object(data.get("data"), f"{where}, data")
+        _known(source, [f.name for f in fields(DataSpec)], f"{where}, data")
+        if not isinstance(source.get("source"), str):
+            raise ConfigError(f"{where}, data: source must be a data set's name or a file")
+        specs = _object(data.get("model", {}), f"{where}, model")
+        _known(specs, [f.name for f in fields(ModelSpec)], f"{where}, model")
+        model = {name: from_json(value) if isinstance(value, Mapping) else value for name, value in specs.items()}
+        return cls(
+            data=DataSpec(**source),
+            model=ModelSpec(**model),
+            backend=data.get("backend"),
+            seed=data.get("seed", 42),
+            dtype=data.get("dtype", "float32"),
+        )
+
+    @classmethod
+    def read(cls, path: str | Path) -> Run:
+        """The run in a `run.json`. Raises `ConfigError` for a file that cannot be read."""
+        try:
+            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")), where=str(path))
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read, {error.strerror or error}") from error
+        except ValueError as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(f"{path}: is not JSON that holds a run, {error}") from error
+
+    def resolved(self, model: TwoTower) -> Run:
+        """The same run with every spec spelled out, so that a later version's recipe cannot change it."""
+        specs = ModelSpec(self.model.recipe, model.query, model.candidate, model.retrieval, model.optimizer, model.training)
+        return replace(self, model=specs)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The data of a run: what trains, what validates while training, what tests at the end, and a line on leakage."""
+
+    train: Interactions
+    validation: Interactions | None
+    test: Interactions | None
+    leakage: str | None
+
+
+def load_data(spec: DataSpec) -> Interactions:
+    """The interactions of a run, filtered, before the cut. Raises `DataError`."""
+    from recs_core import datasets
+    from recs_core.data.interactions import Interactions
+
+    if spec.source in datasets.names():
+        data = datasets.load(spec.source, **({} if spec.path is None else {"path": spec.path}))
+    else:
+        if spec.query is None or spec.candidate is None:
+            known = ", ".join(datasets.names())
+            raise ConfigError(
+                f"{spec.source} is not a data set of ours ({known}), so it is read as a file: name its id columns with --query and --candidate"
+            )
+        data = Interactions.from_table(
+            Path(spec.source),
+            query=spec.query,
+            candidate=spec.candidate,
+            timestamp=spec.timestamp,
+            queries=spec.queries and Path(spec.queries),
+            candidates=spec.candidates and Path(spec.candidates),
+        )
+    if spec.min_per_query > 1 or spec.min_per_candidate > 1:
+        data = data.filter(min_per_query=spec.min_per_query, min_per_candidate=spec.min_per_candidate)
+    return data
+
+
+def cut(data: Interactions, spec: DataSpec, seed: int) -> Parts:
+    """Train, validation and test parts."""
+    train, test, leakage = data, None, None
+    if spec.split is not None:
+        options: dict[str, Any] = {"at": spec.at} if spec.at is not None else {}
+        if spec.split != "last" and spec.at is None:
+            options["test"] = spec.test if spec.test is not None else 0.1
+        by = "random" if spec.split == "time" and data.timestamps is None else spec.split
+        parts = data.split(by=by, known_only=spec.known_only, **options, **({"seed": seed} if by == "random" else {}))
+        train, test = parts
+        leakage = str(parts)
+    validation = None
+    if spec.validation is not None:
+        by = "time" if train.timestamps is not None else "random"
+        train, validation = train.split(by=cast(Any, by), test=spec.validation, known_only=True)
+    return Parts(train, validation, test, leakage)
+
+
+def build(run: Run, train: Interactions, *, backend: str | None = None) -> TwoTower:
+    """The unfitted model of a run."""
+    from recs_core.recipes import choose
+    from recs_core.recommender import TwoTower
+
+    model = run.model
+    if model.recipe is not None and None in (model.query, model.candidate, model.retrieval, model.optimizer, model.training):
+        chosen = choose(model.recipe, train)
+        defaults = {f.name: getattr(chosen, f.name) for f in fields(ModelSpec) if f.name != "recipe"}
+        model = replace(model, **{name: value for name, value in defaults.items() if getattr(model, name) is None})
+    if model.query is None or model.candidate is None:
+        raise ConfigError("a run needs a recipe, or both a query and a candidate tower")
+    return TwoTower(
+        model.query,
+        model.candidate,
+        model.retrieval,
+        model.optimizer,
+        training=model.training,
+        seed=run.seed,
+        backend=backend or run.backend,
+        dtype=run.dtype,
+    )
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: must be a JSON object, got {value!r}")
+    return value
+
+
+def _known(data: Mapping[str, Any], names: Any, where: str) -> None:
+    unknown = sorted(set(data) - set(names))
+    if unknown:
+        raise ConfigError(f"{where}: no setting is called {unknown[0]!r}; there are {', '.join(names)}")
