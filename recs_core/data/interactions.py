@@ -1,0 +1,249 @@
+"""Who took what, and when: the one data class of the public face."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import ArrayLike, NDArray
+
+from recs_core.data import readers, splits
+from recs_core.data.vocabulary import Vocabulary, refuse_duplicates, some
+from recs_core.errors import DataError
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Interactions:
+    """n rows (query, candidate, time), the vocabularies of both ids, and a side table of features for each.
+
+    Made by `from_table`; never changed, `filter`, `take` and `split` make new ones. Row i of the side tables `queries`
+    and `candidates` belongs to id i of `query_ids` and `candidate_ids`, which come first; a feature is null where the
+    side table that was given has no such id. `timestamps` are seconds since 1970-01-01 UTC, None if there are none.
+    `extra` holds the other columns of the rows.
+    """
+
+    query_name: str
+    candidate_name: str
+    timestamp_name: str | None
+    query_codes: NDArray[np.int32]  # (n,)
+    candidate_codes: NDArray[np.int32]  # (n,)
+    timestamps: NDArray[np.float64] | None  # (n,)
+    query_ids: Vocabulary
+    candidate_ids: Vocabulary
+    queries: pa.Table
+    candidates: pa.Table
+    extra: pa.Table = field(default_factory=lambda: pa.table({}))
+
+    @classmethod
+    def from_table(
+        cls,
+        table: Any,
+        *,
+        query: str,
+        candidate: str,
+        timestamp: str | None = None,
+        queries: Any = None,
+        candidates: Any = None,
+    ) -> Interactions:
+        """Interactions from a table: pyarrow, pandas, polars, a dict of columns, or the path of a CSV or Parquet file.
+
+        `query`, `candidate`: its id columns, strings or integers. `timestamp`: seconds, dates, timestamps or ISO
+        strings. `queries`, `candidates`: side tables of any of the same kinds, with an id column of the same name
+        and one row an id; ids without an interaction are welcome. Vocabularies hold the ids of the interactions in order of first
+        appearance, then those of the side table only. Raises `DataError` naming table, column and row.
+        """
+        names = [name for name in (query, candidate, timestamp) if name is not None]
+        if len(set(names)) < len(names):
+            raise DataError(f"query, candidate and timestamp must be different columns, got {names}")
+        source = readers.read(table, "interactions", ids=(query, candidate))
+        if timestamp is not None and timestamp not in source.table.column_names:
+            raise DataError(f"{source.where}: no column {timestamp!r}; it has {some(source.table.column_names, 20)}")
+        query_ids, query_codes, query_side = _side(source, query, queries, "queries")
+        candidate_ids, candidate_codes, candidate_side = _side(source, candidate, candidates, "candidates")
+        return cls(
+            query_name=query,
+            candidate_name=candidate,
+            timestamp_name=timestamp,
+            query_codes=query_codes,
+            candidate_codes=candidate_codes,
+            timestamps=None
+            if timestamp is None
+            else readers.seconds(source.table[timestamp], f"{source.where}, column {timestamp!r}"),
+            query_ids=query_ids,
+            candidate_ids=candidate_ids,
+            queries=query_side,
+            candidates=candidate_side,
+            extra=source.table.drop_columns(names),
+        )
+
+    def __len__(self) -> int:
+        return len(self.query_codes)
+
+    def __repr__(self) -> str:
+        between = ""
+        if self.timestamps is not None and len(self):
+            between = f", {day(self.timestamps.min())} to {day(self.timestamps.max())}"
+        return (
+            f"Interactions({len(self):,} rows: {len(self.query_ids):,} {self.query_name} × "
+            f"{len(self.candidate_ids):,} {self.candidate_name}{between})"
+        )
+
+    def to_table(self) -> pa.Table:
+        """The rows with their ids, the timestamp in seconds (float64), and the other columns."""
+        columns = {
+            self.query_name: self.query_ids.decode(self.query_codes),
+            self.candidate_name: self.candidate_ids.decode(self.candidate_codes),
+        }
+        if self.timestamp_name is not None:
+            columns[self.timestamp_name] = pa.array(self.timestamps)
+        return pa.table(columns | {name: self.extra[name] for name in self.extra.column_names})
+
+    def take(self, rows: ArrayLike) -> Interactions:
+        """The rows asked for (numbers or a mask), in that order, with the same vocabularies and side tables."""
+        try:
+            chosen = np.arange(len(self))[np.asarray(rows)]
+        except IndexError as error:
+            raise DataError(f"take: cannot take these of {len(self):,} rows ({error})") from None
+        return replace(
+            self,
+            query_codes=self.query_codes[chosen],
+            candidate_codes=self.candidate_codes[chosen],
+            timestamps=None if self.timestamps is None else self.timestamps[chosen],
+            extra=self.extra.take(pa.array(chosen)) if self.extra.num_columns else self.extra,
+        )
+
+    def query_counts(self) -> NDArray[np.int64]:
+        """(len(query_ids),): rows of each query."""
+        return np.bincount(self.query_codes, minlength=len(self.query_ids)).astype(np.int64)
+
+    def candidate_counts(self) -> NDArray[np.int64]:
+        """(len(candidate_ids),): rows of each candidate."""
+        return np.bincount(self.candidate_codes, minlength=len(self.candidate_ids)).astype(np.int64)
+
+    def filter(self, *, min_per_query: int = 0, min_per_candidate: int = 0) -> Interactions:
+        """The k-core: rows of rare queries and candidates go, again and again, until every one left has enough rows.
+
+        Ids with too few rows leave the vocabularies and side tables too (also those of a side table only, unless
+        their minimum is 0), so codes change. Rows are counted, not distinct pairs. Raises `DataError` if none is left.
+        """
+        for name, least in (("min_per_query", min_per_query), ("min_per_candidate", min_per_candidate)):
+            if not isinstance(least, int) or isinstance(least, bool) or least < 0:
+                raise DataError(f"filter: {name} must be a whole number ≥ 0, got {least!r}")
+        kept = self
+        while True:
+            enough_q = kept.query_counts() >= min_per_query
+            enough_c = kept.candidate_counts() >= min_per_candidate
+            rows = enough_q[kept.query_codes] & enough_c[kept.candidate_codes]
+            if rows.all():
+                break
+            kept = kept.take(rows)
+        if len(kept) == 0:
+            raise DataError(
+                f"filter: no row of {len(self):,} is left with min_per_query={min_per_query}, min_per_candidate={min_per_candidate}"
+            )
+        return kept._restrict(enough_q, enough_c)
+
+    def split(
+        self,
+        *,
+        by: splits.By,
+        at: str | date | float | None = None,
+        test: float | None = None,
+        n: int = 1,
+        seed: int = 42,
+        known_only: bool = False,
+    ) -> splits.Split:
+        """Cut the rows in two: `train, test = data.split(…)`; both keep these vocabularies and side tables.
+
+        `by="time"`: rows at or after `at` (a date string, datetime or seconds; UTC) are the test, or the latest share
+        `test`. `by="last"`: the last `n` rows of each query that has more than n, by time, ties by row order.
+        `by="random"`: a share `test` of the rows, drawn with `seed`. `known_only` drops test rows whose query or
+        candidate has no training row. The result's `leakage` says what the test knows of the training rows.
+        Raises `DataError` for options that do not fit together, and if either part is empty.
+        """
+        return splits.split(self, by=by, at=at, test=test, n=n, seed=seed, known_only=known_only)
+
+    def digest(self) -> str:
+        """SHA-256 of all contents, in hex: equal for equal data, wherever it was read from."""
+        sha = hashlib.sha256()
+        sha.update(json.dumps([self.query_name, self.candidate_name, self.timestamp_name]).encode())
+        for codes in (self.query_codes, self.candidate_codes):
+            _feed(sha, pa.array(codes))
+        if self.timestamps is not None:
+            _feed(sha, pa.array(self.timestamps))
+        for table in (self.queries, self.candidates, self.extra):
+            for name in table.column_names:
+                sha.update(json.dumps(name).encode())
+                _feed(sha, table[name].combine_chunks())
+        return sha.hexdigest()
+
+    def _restrict(self, keep_queries: NDArray[np.bool_], keep_candidates: NDArray[np.bool_]) -> Interactions:
+        """The same rows over smaller vocabularies, which must hold every id that has a row."""
+        return replace(
+            self,
+            query_codes=_renumber(keep_queries)[self.query_codes],
+            candidate_codes=_renumber(keep_candidates)[self.candidate_codes],
+            query_ids=Vocabulary(self.query_ids.ids.filter(pa.array(keep_queries)), self.query_name),
+            candidate_ids=Vocabulary(self.candidate_ids.ids.filter(pa.array(keep_candidates)), self.candidate_name),
+            queries=self.queries.filter(pa.array(keep_queries)),
+            candidates=self.candidates.filter(pa.array(keep_candidates)),
+        )
+
+
+def day(timestamp: float) -> str:
+    """The UTC date of a time in seconds, `2011-11-10`; the number itself if no calendar reaches it."""
+    try:
+        return datetime.fromtimestamp(timestamp, UTC).date().isoformat()
+    except (OverflowError, ValueError, OSError):
+        return f"{timestamp:g} s"
+
+
+def _side(source: readers.Source, name: str, side: Any, role: str) -> tuple[Vocabulary, NDArray[np.int32], pa.Table]:
+    """Of one id column: its vocabulary, the code of each row, and the side table in the vocabulary's order."""
+    ids = readers.id_column(source, name)
+    if side is None:
+        (ids,) = readers.settle_ids(name, (source, ids))
+        vocabulary = Vocabulary.from_values(ids, name)
+        return vocabulary, vocabulary.encode(ids), pa.table({name: vocabulary.ids})
+    features = readers.read(side, role, ids=(name,))
+    side_ids = readers.id_column(features, name)
+    ids, side_ids = readers.settle_ids(name, (source, ids), (features, side_ids))
+    refuse_duplicates(side_ids, f"{features.where}, column {name!r}")
+    vocabulary = Vocabulary.from_values(pa.concat_arrays([ids, side_ids]), name)
+    return vocabulary, vocabulary.encode(ids), _align(features.table, name, side_ids, vocabulary)
+
+
+def _align(table: pa.Table, name: str, ids: pa.Array, vocabulary: Vocabulary) -> pa.Table:
+    """Row i for id i of the vocabulary, nulls where `table` has no such id; the id column first."""
+    position = np.full(len(vocabulary), -1, np.int64)
+    position[vocabulary.encode(ids)] = np.arange(len(ids))
+    features = table.drop_columns([name]).take(pa.array(position, mask=position < 0)).combine_chunks()
+    return features.add_column(0, name, vocabulary.ids) if features.num_columns else pa.table({name: vocabulary.ids})
+
+
+def _renumber(keep: NDArray[np.bool_]) -> NDArray[np.int32]:
+    return np.where(keep, np.cumsum(keep) - 1, -1).astype(np.int32)
+
+
+def _feed(sha: Any, column: pa.Array) -> None:
+    """Hash a column's type, nulls and values, independent of chunks, slices and what lies under nulls."""
+    sha.update(f"{column.type}/{len(column)}/".encode())
+    sha.update(np.packbits(column.is_valid().to_numpy(zero_copy_only=False)).tobytes())
+    kind = column.type
+    if pa.types.is_string(kind):
+        values = column.fill_null("")
+        sha.update(pc.binary_length(values).to_numpy().tobytes())
+        sha.update(b"".join(values.cast(pa.binary()).to_pylist()))
+    elif pa.types.is_list(kind):
+        sha.update(pc.list_value_length(column).fill_null(0).to_numpy().tobytes())
+        _feed(sha, column.flatten())
+    elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        sha.update(column.fill_null(0).to_numpy().tobytes())
+    else:
+        sha.update(repr(column.to_pylist()).encode())

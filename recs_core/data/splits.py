@@ -1,0 +1,214 @@
+"""Train and test parts of interactions, and what one tells of the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recs_core.data.readers import seconds
+from recs_core.errors import DataError
+from recs_core.random import generator
+
+if TYPE_CHECKING:
+    from recs_core.data.interactions import Interactions
+    from recs_core.data.vocabulary import Vocabulary
+
+By: TypeAlias = Literal["time", "last", "random"]
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """What a test part knows of its training part, and what it cannot know. Counts; time is None without timestamps.
+
+    `dropped_rows`: test rows removed by `known_only`. `unseen_queries`, `unseen_candidates`: distinct ids of the test
+    with no training row. `unseen_rows`: test rows with either. `repeated_rows`: test rows whose pair is a training row.
+    `early_rows`: test rows before the latest training row; `early_rows_of_query`: before the latest of the same query.
+    """
+
+    train_rows: int
+    test_rows: int
+    dropped_rows: int
+    unseen_queries: int
+    unseen_candidates: int
+    unseen_rows: int
+    repeated_rows: int
+    early_rows: int | None
+    early_rows_of_query: int | None
+
+    @property
+    def unseen_share(self) -> float:
+        """Share of test rows with an unseen query or candidate."""
+        return self.unseen_rows / max(self.test_rows, 1)
+
+    @property
+    def repeated_share(self) -> float:
+        """Share of test rows whose pair is a training row."""
+        return self.repeated_rows / max(self.test_rows, 1)
+
+    @property
+    def early_share(self) -> float | None:
+        """Share of test rows before the latest training row."""
+        return None if self.early_rows is None else self.early_rows / max(self.test_rows, 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts and shares as plain JSON data."""
+        shares = {name: getattr(self, name) for name in ("unseen_share", "repeated_share", "early_share")}
+        return asdict(self) | shares
+
+    def __str__(self) -> str:
+        early = (
+            "no timestamps" if self.early_share is None else f"{self.early_share:.1%} before the latest training row"
+        )
+        dropped = f" ({self.dropped_rows:,} with unknown ids dropped)" if self.dropped_rows else ""
+        return (
+            f"{self.train_rows:,} train, {self.test_rows:,} test rows{dropped}; {self.unseen_share:.1%} of test rows with unseen ids "
+            f"({self.unseen_queries:,} queries, {self.unseen_candidates:,} candidates), {self.repeated_share:.1%} repeat a "
+            f"training row, {early}"
+        )
+
+
+@dataclass(frozen=True)
+class Split:
+    """Two parts of one data set; unpacks to `train, test`. `str()` is one line on their leakage."""
+
+    train: Interactions
+    test: Interactions
+    leakage: Leakage
+
+    def __iter__(self) -> Iterator[Interactions]:
+        return iter((self.train, self.test))
+
+    def __str__(self) -> str:
+        return str(self.leakage)
+
+
+def split(
+    data: Interactions,
+    *,
+    by: By,
+    at: str | date | float | None = None,
+    test: float | None = None,
+    n: int = 1,
+    seed: int = 42,
+    known_only: bool = False,
+) -> Split:
+    """See `Interactions.split`."""
+    if by not in ("time", "last", "random"):
+        raise DataError(f"split: by is 'time', 'last' or 'random', got {by!r}")
+    if at is not None and by != "time":
+        raise DataError(f"split: at is for by='time', not by={by!r}")
+    if test is not None and by == "last":
+        raise DataError("split: by='last' takes n, the number of rows a query, not test")
+    if by == "time":
+        is_test = _late(data, at, test)
+    elif by == "last":
+        is_test = _last(data, n)
+    else:
+        is_test = _drawn(len(data), test, seed)
+    if is_test.all() or not is_test.any():
+        part = "training" if is_test.all() else "test"
+        raise DataError(f"split: by={by!r} leaves no {part} row of {len(data):,} (at={at!r}, test={test!r}, n={n!r})")
+    train, held_out = data.take(~is_test), data.take(is_test)
+    dropped = 0
+    if known_only:
+        known = (train.query_counts()[held_out.query_codes] > 0) & (
+            train.candidate_counts()[held_out.candidate_codes] > 0
+        )
+        if not known.any():
+            raise DataError(
+                "split: known_only=True leaves no test row: every one has a query or candidate without a training row"
+            )
+        dropped = int(np.sum(~known))
+        held_out = held_out.take(known)
+    return Split(train, held_out, leakage(train, held_out, dropped))
+
+
+def leakage(train: Interactions, test: Interactions, dropped_rows: int = 0) -> Leakage:
+    """Compare two parts, by id: their vocabularies may differ. Raises `DataError` if one has integer ids, the other strings."""
+    query = _translate(test.query_codes, test.query_ids, train.query_ids)
+    candidate = _translate(test.candidate_codes, test.candidate_ids, train.candidate_ids)
+    new_query = _unseen(query, train.query_counts())
+    new_candidate = _unseen(candidate, train.candidate_counts())
+    seen = ~(new_query | new_candidate)
+    pairs = _pairs(train.query_codes, train.candidate_codes, len(train.candidate_ids))
+    early = early_of_query = None
+    if train.timestamps is not None and test.timestamps is not None:
+        early = int(np.sum(test.timestamps < train.timestamps.max(initial=-np.inf)))
+        latest = np.full(len(train.query_ids) + 1, -np.inf)  # the last entry is code -1: a query unknown to training
+        np.maximum.at(latest, train.query_codes, train.timestamps)
+        early_of_query = int(np.sum(test.timestamps < latest[query]))
+    return Leakage(
+        train_rows=len(train),
+        test_rows=len(test),
+        dropped_rows=dropped_rows,
+        unseen_queries=len(np.unique(test.query_codes[new_query])),
+        unseen_candidates=len(np.unique(test.candidate_codes[new_candidate])),
+        unseen_rows=int(np.sum(~seen)),
+        repeated_rows=int(np.isin(_pairs(query[seen], candidate[seen], len(train.candidate_ids)), pairs).sum()),
+        early_rows=early,
+        early_rows_of_query=early_of_query,
+    )
+
+
+def _late(data: Interactions, at: str | date | float | None, test: float | None) -> NDArray[np.bool_]:
+    times = _times(data, "time")
+    if (at is None) == (test is None):
+        raise DataError(f"split: by='time' takes one of at and test, got at={at!r}, test={test!r}")
+    if at is not None:
+        return times >= seconds(pa.array([at]), "split: at")[0]
+    # Rows of one moment stay together, in the test, so that no test row is as old as a training row.
+    boundary = np.sort(times)[len(times) - _share(len(times), test)]
+    return times >= boundary
+
+
+def _last(data: Interactions, n: int) -> NDArray[np.bool_]:
+    times = _times(data, "last")
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise DataError(f"split: n must be a whole number ≥ 1, got {n!r}")
+    order = np.lexsort((times, data.query_codes))  # stable: rows of one time keep their order
+    counts = data.query_counts()
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    place = np.arange(len(data)) - first  # of each row among its query's, oldest 0
+    size = np.repeat(counts, counts)
+    is_test = np.zeros(len(data), bool)
+    is_test[order] = (place >= size - n) & (size > n)
+    return is_test
+
+
+def _drawn(rows: int, test: float | None, seed: int) -> NDArray[np.bool_]:
+    is_test = np.zeros(rows, bool)
+    is_test[generator(seed, "split").permutation(rows)[: _share(rows, test)]] = True
+    return is_test
+
+
+def _share(rows: int, test: float | None) -> int:
+    if isinstance(test, bool) or not isinstance(test, (int, float)) or not 0 < test < 1:
+        raise DataError(f"split: test must be a share between 0 and 1, such as 0.1, got {test!r}")
+    return max(1, round(rows * test))
+
+
+def _times(data: Interactions, by: str) -> NDArray[np.float64]:
+    if data.timestamps is None:
+        raise DataError(
+            f"split: by={by!r} needs timestamps: make the interactions with timestamp=…, or use by='random'"
+        )
+    return data.timestamps
+
+
+def _translate(codes: NDArray[np.int32], old: Vocabulary, new: Vocabulary) -> NDArray[np.int32]:
+    """Codes of the same ids in another vocabulary, -1 where it lacks them."""
+    return codes if old is new else new.encode(old.ids)[codes]
+
+
+def _unseen(codes: NDArray[np.int32], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return (codes < 0) | (counts[codes] == 0)
+
+
+def _pairs(query: NDArray[np.int32], candidate: NDArray[np.int32], candidates: int) -> NDArray[np.int64]:
+    return query.astype(np.int64) * candidates + candidate
