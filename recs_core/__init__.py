@@ -38,8 +38,8 @@ _MODULES = {"datasets": "recs_core.datasets", "errors": "recs_core.errors"}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 if TYPE_CHECKING:
-    from recs_core import errors as errors
     from recs_core import datasets as datasets
+    from recs_core import errors as errors
     from recs_core.bundle import load as load
     from recs_core.config import backend as backend
     from recs_core.config import use as use

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -100,7 +101,8 @@ def backend_info(name: str, engine: str | None = None, *, asked_by: str = "backe
 
 
 def load_backend(name: str, engine: str | None = None, *, asked_by: str = "backend=", **options: Any) -> Backend:
-    """Build a backend; `engine` and `options` go to its factory, `asked_by` into every error.
+    """Build a backend; `engine` and `options` go to its factory, `asked_by` into every error (and to a factory that
+    has a parameter of that name).
 
     Raises `BackendNotFound` (no such name or engine), `BackendConflict` (two distributions claim the name),
     `BackendBroken` (import, hooks, manifest or factory fail), `MissingExtra` (what it requires is not installed).
@@ -296,6 +298,8 @@ class _Plugin(Generic[Info]):
         module, _, attribute = info.factory.partition(":")
         try:
             factory = getattr(importlib.import_module(module), attribute)
+            if "asked_by" in inspect.signature(factory).parameters:
+                arguments["asked_by"] = self.asked_by  # for the factory's own errors; as with hooks, taken if wanted
             built: object = factory(**arguments)
         except RecsError:
             raise

@@ -1,0 +1,83 @@
+"""`python -m recs_core.cli.probe NAME ANSWER`: one training step of one backend, compared with the formula.
+
+Run by `recs doctor` in a process of its own, since a sick framework may take its process with it. ANSWER becomes a
+JSON file.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recs_core.config import Selection, parse
+from recs_core.data.batch import Batch, Features
+from recs_core.errors import MissingExtra, RecsError
+from recs_core.plugin.manager import load_backend
+from recs_core.protocols import Backend
+from recs_core.specs import Adagrad, Categorical, RetrievalSpec, TowerSpec
+
+TOLERANCE = 1e-5
+
+
+def probe(name: str) -> dict[str, Any]:
+    """Health, finding and versions of the backend called `name`, as in "keras[jax]"."""
+    try:
+        selection = parse(name, "recs doctor")
+        backend = load_backend(selection.name, selection.engine, asked_by=selection.source)
+        finding = try_step(backend)
+        health = "broken" if finding else "ok"
+        return {
+            "health": health,
+            "finding": finding or "one step as by the formula",
+            "versions": _versions(backend, selection),
+        }
+    except MissingExtra as error:
+        return {"health": "absent" if selection.engine else "broken", "finding": str(error)}
+    except RecsError as error:
+        return {"health": "broken", "finding": str(error)}
+    except Exception as error:
+        return {"health": "broken", "finding": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+
+
+def try_step(backend: Backend) -> str | None:
+    """What is wrong with one in-batch step over three rows a side; None if nothing is."""
+    query, candidate = TowerSpec((Categorical("user", dim=4),)), TowerSpec((Categorical("item", dim=4),))
+    task = RetrievalSpec("dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False)
+    rows, random = np.arange(3, dtype=np.int32), np.random.default_rng(0)
+    weights = {name: random.standard_normal((3, 4)).astype(np.float32) for name in ("table/user", "table/item")}
+    batch = Batch(
+        rows={name: rows for name in weights},
+        query=Features(3, {"user": rows}),
+        candidate=Features(3, {"item": rows}),
+        task={"target_query": rows, "target_candidate": rows, "sample_weight": np.ones(3, np.float32)},
+    )
+    model = backend.model(query, candidate, task, weights)
+    loss = float(backend.trainer(model, Adagrad(0.1)).step(batch, 0.1))
+
+    q, c = (table.astype(np.float64) for table in weights.values())
+    scores = np.exp(q @ c.T)
+    p = scores / scores.sum(axis=1, keepdims=True)
+    expected_loss = -np.log(np.diag(p)).mean()
+    gradient = (p - np.eye(3)) @ c / 3
+    expected = q - 0.1 * gradient / (np.sqrt(0.1 + gradient**2) + 1e-7)
+    if not abs(loss - expected_loss) <= TOLERANCE:
+        return f"the loss of a step is {loss}, by the formula {expected_loss}"
+    off = float(np.abs(model.query.embed(Features(3, {"user": rows})) - expected).max())
+    return None if off <= TOLERANCE else f"after a step, embeddings are {off} away from the formula's"
+
+
+def _versions(backend: Backend, selection: Selection) -> str:
+    """Installed versions of what the backend requires, its engine included."""
+    modules = [*backend.info.requires, *([selection.engine] if selection.engine else [])]
+    provided = packages_distributions()
+    return ", ".join(f"{d} {version(d)}" for d in dict.fromkeys(provided[m][0] for m in modules if m in provided))
+
+
+if __name__ == "__main__":
+    name, answer = sys.argv[1:]
+    Path(answer).write_text(json.dumps(probe(name)), encoding="utf-8")

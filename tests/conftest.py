@@ -1,0 +1,9 @@
+"""What holds for every test: nothing of the developer's own configuration gets in, and nothing of it is written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+# Importing keras writes keras.json to its home where there is none, and reads the engine from it where there is one.
+os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="recs-core-keras-")
