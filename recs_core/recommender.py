@@ -27,7 +27,7 @@ from recs_core.data.encoding import encode, history_rows
 from recs_core.data.interactions import Interactions
 from recs_core.data.readers import read
 from recs_core.data.schema import Schema
-from recs_core.errors import DataError, NotFitted, SpecError
+from recs_core.errors import BundleError, DataError, NotFitted, SpecError
 from recs_core.protocols import Backend, BatchPlan, DType, Index, Model, TopK, Tower, Trainer, Weights
 from recs_core.specs import (
     Adam,
@@ -40,7 +40,7 @@ from recs_core.specs import (
     TrainingSpec,
     check_pair,
 )
-from recs_core.training import Callback, EarlyStopping, Loop, Position, TrainingHistory
+from recs_core.training import Best, Callback, EarlyStopping, FitRun, Loop, Position, TrainingHistory
 
 log = logging.getLogger("recs_core")
 
@@ -390,6 +390,19 @@ class _Asked:
     given_history: bool = False
 
 
+def _facts(train: Interactions, digest: str) -> dict[str, Any]:
+    """What a bundle tells of the training data."""
+    times = train.timestamps
+    return {
+        "digest": digest,
+        "rows": len(train),
+        "queries": len(train.query_ids),
+        "candidates": len(train.candidate_ids),
+        "from": None if times is None or not len(times) else float(times.min()),
+        "to": None if times is None or not len(times) else float(times.max()),
+    }
+
+
 def _embed(tower: Tower, features: Features) -> NDArray[np.floating]:
     if features.size <= EMBED_ROWS:
         return tower.embed(features)
@@ -438,6 +451,8 @@ class TwoTower(Recommender):
         self.dtype: DType = dtype
         self.position = Position()
         self.history = TrainingHistory()
+        self.data: dict[str, Any] = {}
+        self.run: FitRun | None = None
         self._backend = backend
         self._model: Model | None = None
         self._trainer: Trainer | None = None
@@ -451,7 +466,7 @@ class TwoTower(Recommender):
         """The backend of this model, loaded when first needed."""
         if self._backend is not None and not isinstance(self._backend, str):
             return self._backend
-        from recs_core.plugin.manager import backend
+        from recs_core.config import backend
 
         return backend(self._backend)
 
@@ -496,6 +511,8 @@ class TwoTower(Recommender):
         k: Sequence[int] = (10, 20),
         early_stopping: EarlyStopping | None = None,
         callbacks: Sequence[Callback] = (),
+        checkpoint: str | Path | None = None,
+        checkpoint_every: int = 1,
         progress: bool | None = None,
     ) -> TrainingHistory:
         """Train, and return losses, seconds and validation metrics an epoch.
@@ -503,63 +520,106 @@ class TwoTower(Recommender):
         What is not given is as declared in `training`. Called again it continues: `epochs` more epochs with the same
         weights and optimizer state. Ctrl-C stops between steps and leaves a usable model. `validation` is ranked with
         training candidates excluded, every `validate_every` epochs, at each of `k`. `progress`: a bar on stderr, by
-        default only on a terminal. Raises `DataError`, `SpecError` for settings that cannot be meant, and
-        `TrainingError` if the loss is not finite.
+        default only on a terminal.
+
+        `checkpoint`: a folder that holds this run as a bundle, written anew every `checkpoint_every` epochs. A run that
+        was interrupted, or loaded from its checkpoint, is finished as it was planned when `epochs` is not given: the
+        same data and settings end in the same weights, bit for bit, as a run without a break.
+
+        Raises `DataError`, `SpecError` for settings that cannot be meant, `BundleError` if a checkpoint cannot be
+        written, and `TrainingError` if the loss is not finite.
         """
         given = {"epochs": epochs, "batch_size": batch_size, "step": step, "row_weight": row_weight}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         for name, value in (("recency_days", recency_days), ("schedule", schedule)):
             if not isinstance(value, _AsDeclared):
                 changes[name] = value
-        settings = dataclasses.replace(self.training, **changes)
-        self._check_fit(train, validation, validate_every, early_stopping, k)
+        if checkpoint_every < 1:
+            raise SpecError(f"fit: checkpoint_every must be ≥ 1, got {checkpoint_every}")
+        self._check_train(train)
+        run = self._planned(changes, train, validate_every, tuple(k), early_stopping)
+        self._check_fit(validation, run)
+        settings = run.settings
         data = self._encoded(train)
         model, trainer = self._prepared(data)
+        self.run, self.data = run, _facts(train, run.data)
         loop = Loop(
             model=model,
             trainer=trainer,
             data=data,
-            plan=BatchPlan(settings.batch_size, settings.step, self.retrieval, settings.row_weight, settings.recency_days),
+            plan=BatchPlan(
+                settings.batch_size, settings.step, self.retrieval, settings.row_weight, settings.recency_days
+            ),
             optimizer=self.optimizer,
             seed=self.seed,
-            epochs=self.position.epoch + settings.epochs,
+            epochs=run.until,
             position=self.position,
             schedule=settings.schedule,
-            validate=None if validation is None else lambda: self._validate(validation, train, k),
-            validate_every=validate_every,
-            early_stopping=early_stopping,
+            validate=None if validation is None else lambda: self._validate(validation, train, run.k),
+            validate_every=run.validate_every,
+            best=run.best,
+            history=self.history,
             callbacks=callbacks,
             progress=progress,
+            checkpoint=None if checkpoint is None else lambda: self._checkpoint(checkpoint),
+            checkpoint_every=checkpoint_every,
         )
+        before = len(self.history.epochs), len(self.history.losses)
         try:
-            history = loop.run()
+            loop.run()
         finally:
             self._forget_vectors()
-        self.history.epochs += history.epochs
-        self.history.losses += history.losses
-        self.history.stopped, self.history.best_epoch = history.stopped, history.best_epoch
-        return history
+        run.open = self.history.stopped == "interrupted"
+        return self.history.since(*before)
 
-    def _check_fit(
+    def _planned(
         self,
+        changes: Mapping[str, Any],
         train: Interactions,
-        validation: Interactions | None,
         validate_every: int,
+        k: tuple[int, ...],
         early_stopping: EarlyStopping | None,
-        k: Sequence[int],
-    ) -> None:
+    ) -> FitRun:
+        """The open run, checked to be the one that is asked for, or a new one."""
+        run, digest = self.run, train.digest()
+        if run is None or not run.open or "epochs" in changes:
+            settings = dataclasses.replace(self.training, **changes)
+            until = self.position.epoch + settings.epochs
+            return FitRun(settings, until, digest, validate_every, k, Best(early_stopping))
+        begun = "this model is in the middle of a run"
+        another = "or pass epochs= to begin another run from these weights"
+        if run.data != digest:
+            raise DataError(f"{begun} on other training data; fit the same data to finish it, {another}")
+        for name, value in changes.items():
+            planned = getattr(run.settings, name)
+            if planned != value:
+                raise SpecError(f"{begun} with {name}={planned!r}, asked for {value!r}; leave it out, {another}")
+        if early_stopping not in (None, run.best.rule):
+            raise SpecError(f"{begun} with early_stopping={run.best.rule!r}; leave it out, {another}")
+        return run
+
+    def _checkpoint(self, path: str | Path) -> None:
+        self._forget_vectors()
+        self.save(path)
+
+    def _check_train(self, train: Interactions) -> None:
         if not isinstance(train, Interactions):
-            raise DataError(f"fit needs Interactions, got {type(train).__name__}; make them with Interactions.from_table")
-        if validate_every < 1:
-            raise SpecError(f"fit: validate_every must be ≥ 1, got {validate_every}")
-        if early_stopping is None or early_stopping.metric == "loss":
+            got = type(train).__name__
+            raise DataError(f"fit needs Interactions, got {got}; make them with Interactions.from_table")
+
+    def _check_fit(self, validation: Interactions | None, run: FitRun) -> None:
+        if run.validate_every < 1:
+            raise SpecError(f"fit: validate_every must be ≥ 1, got {run.validate_every}")
+        rule = run.best.rule
+        if rule is None or rule.metric == "loss":
             return
         from recs_core.evaluation import metric_names
 
         if validation is None:
-            raise SpecError(f"early stopping on {early_stopping.metric!r} needs validation data; pass validation=, or metric='loss'")
-        if early_stopping.metric not in metric_names(k):
-            raise SpecError(f"early stopping: unknown metric {early_stopping.metric!r}; known are loss, {', '.join(metric_names(k))}")
+            raise SpecError(f"early stopping on {rule.metric!r} needs validation=, or metric='loss'")
+        names = metric_names(run.k)
+        if rule.metric not in names:
+            raise SpecError(f"early stopping: unknown metric {rule.metric!r}; known are loss, {', '.join(names)}")
 
     def _validate(self, validation: Interactions, train: Interactions, k: Sequence[int]) -> Mapping[str, float]:
         self._forget_vectors()
@@ -597,6 +657,9 @@ class TwoTower(Recommender):
         dtype: DType = "float32",
         state: Mapping[str, NDArray[Any]] | None = None,
         position: Position | None = None,
+        history: TrainingHistory | None = None,
+        data: Mapping[str, Any] | None = None,
+        run: FitRun | None = None,
     ) -> TwoTower:
         """A fitted model from its parts, as `recs.load` puts it together."""
         out = cls(query, candidate, retrieval, optimizer, training=training, seed=seed, backend=backend, dtype=dtype)
@@ -606,10 +669,26 @@ class TwoTower(Recommender):
             out._trainer = out.backend.trainer(out._model, optimizer)
             out._trainer.load_state(state)
         out.position = position or Position()
+        out.history = history or TrainingHistory()
+        out.data = dict(data or {})
+        out.run = run
         return out
 
+    @classmethod
+    def resume(cls, checkpoint: str | Path, *, backend: str | Backend | None = None) -> TwoTower:
+        """The model of a run that was cut off; `fit(train)` with the same data finishes it as planned.
+
+        Raises `BundleError` if the folder holds no checkpoint, or none of an unfinished run.
+        """
+        from recs_core.bundle import load
+
+        model = load(checkpoint, backend=backend)
+        if not isinstance(model, TwoTower) or model.run is None or not model.run.open:
+            raise BundleError(f"{checkpoint}: holds no unfinished run; recs.load it and fit with epochs= to train on")
+        return model
+
     def save(self, path: str | Path, **options: Any) -> Path:
-        """Write a bundle that any backend, or none, can load."""
+        """Write a bundle that any backend, or none, can load; options as in `recs_core.bundle.save`."""
         from recs_core.bundle import save
 
         return save(self, path, **options)

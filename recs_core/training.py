@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from recs_core.data.batch import Batch
 from recs_core.errors import TrainingError
 from recs_core.protocols import BatchPlan, Dataset, Model, Trainer
-from recs_core.specs import Optimizer, Schedule
+from recs_core.specs import Optimizer, Schedule, TrainingSpec
 
 log = logging.getLogger("recs_core")
 T = TypeVar("T")
@@ -55,6 +55,10 @@ class TrainingHistory:
             return [getattr(record, name) for record in self.epochs]
         return [record.metrics[name] for record in self.epochs if name in record.metrics]
 
+    def since(self, epochs: int, losses: int) -> TrainingHistory:
+        """Without the first `epochs` records and the first `losses` steps."""
+        return TrainingHistory(self.epochs[epochs:], self.stopped, self.best_epoch, self.losses[losses:])
+
 
 @dataclass(frozen=True)
 class EarlyStopping:
@@ -87,10 +91,67 @@ class StopTraining(Exception):
 
 @dataclass
 class Position:
-    """Where a run stands: epochs and steps done. Saved with the optimizer's state, it makes a run resumable."""
+    """Where a run stands: epochs done, and of the epoch begun the steps done, the sum of their weighted losses and of
+    their weights. Saved with the optimizer's state, it makes a run resumable."""
 
     epoch: int = 0
     step: int = 0
+    loss_sum: float = 0.0
+    weight_sum: float = 0.0
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean loss a target, so far in this epoch."""
+        return self.loss_sum / max(self.weight_sum, 1e-30)
+
+
+@dataclass
+class Best:
+    """The best weights so far, under an early-stopping rule."""
+
+    rule: EarlyStopping | None = None
+    value: float | None = None
+    epoch: int | None = None
+    waited: int = 0
+    weights: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether patience has run out."""
+        return self.rule is not None and self.waited >= self.rule.patience
+
+    def see(self, record: EpochRecord, model: Model) -> None:
+        """Take note of an epoch."""
+        if self.rule is None:
+            return
+        value = record.loss if self.rule.metric == "loss" else record.metrics.get(self.rule.metric)
+        if value is None:
+            return
+        if self.rule.improves(value, self.value):
+            self.value, self.epoch, self.waited = value, record.epoch, 0
+            self.weights = model.weights()
+        else:
+            self.waited += 1
+
+    def restore(self, model: Model) -> int | None:
+        """Put the best weights back; the epoch they are from."""
+        if self.weights:
+            model.load_weights(self.weights)
+        return self.epoch
+
+
+@dataclass
+class FitRun:
+    """One call of `fit`: as it was planned, and as far as it got. `open` until it ended in good order; a checkpoint
+    holds an open one, which the next `fit` finishes."""
+
+    settings: TrainingSpec
+    until: int  # the epoch at which it is done, counted from the model's first
+    data: str  # `Interactions.digest()` of what it trains on
+    validate_every: int = 1
+    k: tuple[int, ...] = (10, 20)
+    best: Best = field(default_factory=Best)
+    open: bool = True
 
 
 @dataclass
@@ -108,49 +169,65 @@ class Loop:
     schedule: Schedule | None = None
     validate: Callable[[], Metrics] | None = None
     validate_every: int = 1
-    early_stopping: EarlyStopping | None = None
+    best: Best = field(default_factory=Best)
+    history: TrainingHistory = field(default_factory=TrainingHistory)
     callbacks: Sequence[Callback] = ()
     progress: bool | None = None
     checkpoint: Callable[[], None] | None = None
+    checkpoint_every: int = 1
 
     def run(self) -> TrainingHistory:
-        """Train until epoch `epochs` is done, early stopping fires, a callback stops it, or Ctrl-C.
+        """Train until epoch `epochs` is done, early stopping fires, a callback stops it, or Ctrl-C; what happens is
+        added to `history`. `checkpoint` is called every `checkpoint_every` epochs, after the last, and after Ctrl-C.
 
         Raises `TrainingError` if a loss is not finite.
         """
-        history = TrainingHistory()
-        best = _Best(self.early_stopping)
         steps = self.data.steps(self.plan)
-        with _interruptible() as interrupted, _progress(self.progress, steps * (self.epochs - self.position.epoch)) as tick:
-            while self.position.epoch < self.epochs:
-                record = self._epoch(steps, history, interrupted, tick)
-                if interrupted.is_set():
-                    history.stopped = "interrupted"
-                    log.warning("interrupted after %d steps of epoch %d; the model is usable", self.position.step, record.epoch)
+        left = steps * (self.epochs - self.position.epoch) - self.position.step
+        self.history.stopped = "finished"
+        with _interruptible() as interrupted, _progress(self.progress, left) as tick:
+            while self.position.epoch < self.epochs and not self.best.exhausted:
+                record = self._epoch(steps, interrupted, tick)
+                if interrupted.is_set() and self.position.step:
+                    self._interrupted()
                     break
-                history.epochs.append(record)
-                stop = best.see(record, self.model)
+                self.history.epochs.append(record)
+                self.best.see(record, self.model)
                 try:
                     for callback in self.callbacks:
                         callback.on_epoch_end(record)
                 except StopTraining:
-                    history.stopped = "callback"
+                    self.history.stopped = "callback"
                     break
-                if self.checkpoint is not None:
-                    self.checkpoint()
-                if stop:
-                    history.stopped = "early stopping"
+                if self._checkpoint_is_due():
+                    self._save_checkpoint()
+                if interrupted.is_set() and self.position.epoch < self.epochs:
+                    self._interrupted()
                     break
-        history.best_epoch = best.restore(self.model)
-        return history
+            if self.best.exhausted:
+                self.history.stopped = "early stopping"
+        if self.history.stopped != "interrupted":
+            self.history.best_epoch = self.best.restore(self.model)
+        return self.history
 
-    def _epoch(
-        self, steps: int, history: TrainingHistory, interrupted: threading.Event, tick: Callable[[str], None]
-    ) -> EpochRecord:
-        epoch = self.position.epoch
-        total, weight, rate = 0.0, 0.0, self.optimizer.learning_rate
+    def _interrupted(self) -> None:
+        self.history.stopped = "interrupted"
+        done = self.position
+        log.warning("interrupted after %d steps of epoch %d; the model is usable", done.step, done.epoch + 1)
+        self._save_checkpoint()
+
+    def _checkpoint_is_due(self) -> bool:
+        done = self.position.epoch
+        return done % self.checkpoint_every == 0 or done == self.epochs or self.best.exhausted
+
+    def _save_checkpoint(self) -> None:
+        if self.checkpoint is not None:
+            self.checkpoint()
+
+    def _epoch(self, steps: int, interrupted: threading.Event, tick: Callable[[str], None]) -> EpochRecord:
+        position = self.position
+        epoch, done, rate = position.epoch, position.step, self.optimizer.learning_rate
         start = time.perf_counter()
-        done = self.position.step
         with prefetched(self.data.batches(self.plan, seed=self.seed, epoch=epoch)) as batches:
             for step, batch in enumerate(batches):
                 if step < done:
@@ -159,57 +236,27 @@ class Loop:
                 loss = float(self.trainer.step(batch, rate))
                 if not math.isfinite(loss):
                     raise TrainingError(
-                        f"epoch {epoch + 1}, batch {step + 1} of {steps}: the loss is {loss}; lower the learning rate ({rate:.3g}), "
-                        "raise the temperature, or set clip_norm"
+                        f"epoch {epoch + 1}, batch {step + 1} of {steps}: the loss is {loss}; "
+                        f"lower the learning rate ({rate:.3g}), raise the temperature, or set clip_norm"
                     )
                 targets = _target_weight(batch)
                 mean = loss if self.plan.retrieval.reduction == "mean" else loss / max(targets, 1e-30)
-                total, weight = total + mean * targets, weight + targets
-                history.losses.append(loss)
-                self.position.step = step + 1
-                tick(f"epoch {epoch + 1}/{self.epochs}  loss {total / max(weight, 1e-30):.4f}")
-                if interrupted.is_set():
-                    return EpochRecord(epoch + 1, total / max(weight, 1e-30), time.perf_counter() - start, rate)
-        seconds = time.perf_counter() - start
-        self.position.epoch, self.position.step = epoch + 1, 0
+                position.loss_sum += mean * targets
+                position.weight_sum += targets
+                position.step = step + 1
+                self.history.losses.append(loss)
+                tick(f"epoch {epoch + 1}/{self.epochs}  loss {position.mean_loss:.4f}")
+                if interrupted.is_set() and step + 1 < steps:
+                    return EpochRecord(epoch + 1, position.mean_loss, time.perf_counter() - start, rate)
+        seconds, loss = time.perf_counter() - start, position.mean_loss
+        position.epoch, position.step, position.loss_sum, position.weight_sum = epoch + 1, 0, 0.0, 0.0
         due = (epoch + 1) % self.validate_every == 0 or epoch + 1 == self.epochs
         metrics = dict(self.validate()) if self.validate is not None and due else {}
-        return EpochRecord(epoch + 1, total / max(weight, 1e-30), seconds, rate, metrics)
+        return EpochRecord(epoch + 1, loss, seconds, rate, metrics)
 
     def _learning_rate(self, step: int, total: int) -> float:
         factor = 1.0 if self.schedule is None else self.schedule.factor(step, total)
         return self.optimizer.learning_rate * factor
-
-
-class _Best:
-    """The best weights so far, under an early-stopping rule."""
-
-    def __init__(self, rule: EarlyStopping | None) -> None:
-        self.rule = rule
-        self.value: float | None = None
-        self.epoch: int | None = None
-        self.weights: dict[str, NDArray[Any]] = {}
-        self.waited = 0
-
-    def see(self, record: EpochRecord, model: Model) -> bool:
-        """Take note of an epoch; True when patience has run out."""
-        if self.rule is None:
-            return False
-        value = record.loss if self.rule.metric == "loss" else record.metrics.get(self.rule.metric)
-        if value is None:
-            return False
-        if self.rule.improves(value, self.value):
-            self.value, self.epoch, self.waited = value, record.epoch, 0
-            self.weights = model.weights()
-            return False
-        self.waited += 1
-        return self.waited >= self.rule.patience
-
-    def restore(self, model: Model) -> int | None:
-        """Put the best weights back; the epoch they are from."""
-        if self.weights:
-            model.load_weights(self.weights)
-        return self.epoch
 
 
 def _target_weight(batch: Batch) -> float:
