@@ -34,6 +34,10 @@ class Side:
         """Share of the ids that no row has."""
         return self.cold / self.ids
 
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain JSON data."""
+        return asdict(self) | {"cold_share": self.cold_share}
+
 
 @dataclass(frozen=True)
 class Audit:
@@ -55,19 +59,15 @@ class Audit:
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain JSON data."""
-        sides = {
-            name: asdict(side) | {"cold_share": side.cold_share}
-            for name, side in (("queries", self.queries), ("candidates", self.candidates))
-        }
-        return asdict(self) | sides | {"leakage": self.leakage and self.leakage.to_json()}
+        parts = {"queries": self.queries, "candidates": self.candidates, "leakage": self.leakage}
+        return asdict(self) | {name: part and part.to_json() for name, part in parts.items()}
 
     def remarks(self) -> list[str]:
         """What a careful reader would say about it, a line each; empty when there is nothing to say."""
         lines = []
         if self.duplicate_rows:
-            lines.append(
-                f"{self.duplicate_rows:,} of {self.rows:,} rows ({self.duplicate_rows / self.rows:.1%}) repeat an earlier pair"
-            )
+            share = self.duplicate_rows / self.rows
+            lines.append(f"{self.duplicate_rows:,} of {self.rows:,} rows ({share:.1%}) repeat an earlier pair")
         for side in (self.queries, self.candidates):
             if side.cold:
                 lines.append(f"{side.cold:,} of {side.ids:,} {side.name} ({side.cold_share:.1%}) have no interaction")
@@ -123,7 +123,6 @@ def _leaks(found: Leakage) -> list[str]:
     if found.repeated_rows:
         lines.append(f"{found.repeated_rows:,} {of} ({found.repeated_share:.1%}) repeat a training pair")
     if found.early_rows:
-        lines.append(
-            f"{found.early_rows:,} {of} ({found.early_share:.1%}) are earlier than the latest training row: a leak in time"
-        )
+        early = f"{found.early_rows:,} {of} ({found.early_share:.1%})"
+        lines.append(f"{early} are earlier than the latest training row: a leak in time")
     return lines

@@ -55,8 +55,8 @@ class Interactions:
 
         `query`, `candidate`: its id columns, strings or integers. `timestamp`: seconds, dates, timestamps or ISO
         strings. `queries`, `candidates`: side tables of any of the same kinds, with an id column of the same name
-        and one row an id; ids without an interaction are welcome. Vocabularies hold the ids of the interactions in order of first
-        appearance, then those of the side table only. Raises `DataError` naming table, column and row.
+        and one row an id; ids without an interaction are welcome. A vocabulary holds the ids of the interactions in
+        order of first appearance, then those of its side table only. Raises `DataError` naming table, column and row.
         """
         names = [name for name in (query, candidate, timestamp) if name is not None]
         if len(set(names)) < len(names):
@@ -64,6 +64,7 @@ class Interactions:
         source = readers.read(table, "interactions", ids=(query, candidate))
         if timestamp is not None and timestamp not in source.table.column_names:
             raise DataError(f"{source.where}: no column {timestamp!r}; it has {some(source.table.column_names, 20)}")
+        times = None if timestamp is None else readers.seconds(source.table[timestamp], source.column(timestamp))
         query_ids, query_codes, query_side = _side(source, query, queries, "queries")
         candidate_ids, candidate_codes, candidate_side = _side(source, candidate, candidates, "candidates")
         return cls(
@@ -72,9 +73,7 @@ class Interactions:
             timestamp_name=timestamp,
             query_codes=query_codes,
             candidate_codes=candidate_codes,
-            timestamps=None
-            if timestamp is None
-            else readers.seconds(source.table[timestamp], f"{source.where}, column {timestamp!r}"),
+            timestamps=times,
             query_ids=query_ids,
             candidate_ids=candidate_ids,
             queries=query_side,
@@ -106,8 +105,9 @@ class Interactions:
 
     def take(self, rows: ArrayLike) -> Interactions:
         """The rows asked for (numbers or a mask), in that order, with the same vocabularies and side tables."""
+        rows = np.asarray(rows)
         try:
-            chosen = np.arange(len(self))[np.asarray(rows)]
+            chosen = np.arange(len(self))[rows if rows.size else []]
         except IndexError as error:
             raise DataError(f"take: cannot take these of {len(self):,} rows ({error})") from None
         return replace(
@@ -145,7 +145,8 @@ class Interactions:
             kept = kept.take(rows)
         if len(kept) == 0:
             raise DataError(
-                f"filter: no row of {len(self):,} is left with min_per_query={min_per_query}, min_per_candidate={min_per_candidate}"
+                f"filter: no row of {len(self):,} is left with "
+                f"min_per_query={min_per_query}, min_per_candidate={min_per_candidate}"
             )
         return kept._restrict(enough_q, enough_c)
 
@@ -214,7 +215,7 @@ def _side(source: readers.Source, name: str, side: Any, role: str) -> tuple[Voca
     features = readers.read(side, role, ids=(name,))
     side_ids = readers.id_column(features, name)
     ids, side_ids = readers.settle_ids(name, (source, ids), (features, side_ids))
-    refuse_duplicates(side_ids, f"{features.where}, column {name!r}")
+    refuse_duplicates(side_ids, features.column(name))
     vocabulary = Vocabulary.from_values(pa.concat_arrays([ids, side_ids]), name)
     return vocabulary, vocabulary.encode(ids), _align(features.table, name, side_ids, vocabulary)
 

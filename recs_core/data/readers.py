@@ -20,7 +20,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recs_core.data.vocabulary import as_array, as_ids, describe_type, one_line, some
+from recs_core.data.vocabulary import as_array, as_ids, decode_dictionary, describe_type, one_line, some
 from recs_core.errors import DataError
 
 _CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
@@ -38,6 +38,10 @@ class Source:
     where: str
     text: bool = False
 
+    def column(self, name: str) -> str:
+        """What a message calls one of its columns."""
+        return f"{self.where}, column {name!r}"
+
 
 def read(source: Any, role: str, *, ids: tuple[str, ...]) -> Source:
     """`source` as a table that has at least a row and the id columns `ids`; `role` names it if it is not a file."""
@@ -54,15 +58,14 @@ def read(source: Any, role: str, *, ids: tuple[str, ...]) -> Source:
 
 
 def plain(table: pa.Table) -> pa.Table:
-    """The table with dictionaries decoded and with strings and lists of the usual kind; pandas' unnamed index dropped."""
-    table = table.select([name for name in table.column_names if not name.startswith("__index_level_")])
-    fields = [pa.field(field.name, _plain_type(field.type)) for field in table.schema]
-    return table.replace_schema_metadata(None).cast(pa.schema(fields))
+    """The table with dictionaries decoded and strings and lists of the usual kind, without pandas' unnamed index."""
+    names = [name for name in table.column_names if not name.startswith("__index_level_")]
+    return pa.table({name: _plain_column(table[name]) for name in names})
 
 
 def id_column(source: Source, name: str) -> pa.Array:
     """The ids of a column: int64 or strings; always strings where the source is text, for `settle_ids` to decide."""
-    where = f"{source.where}, column {name!r}"
+    where = source.column(name)
     ids = as_ids(source.table[name], where)
     if source.text:
         empty = pc.index(ids, "").as_py()
@@ -177,6 +180,13 @@ def _check_columns(source: Source, needed: tuple[str, ...]) -> None:
         raise DataError(f"{source.where}: column {some(repeated)} appears more than once")
 
 
+def _plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    target = _plain_type(column.type)
+    if pa.types.is_dictionary(column.type):
+        return pa.chunked_array([decode_dictionary(chunk).cast(target) for chunk in column.chunks], target)
+    return column if column.type == target else column.cast(target)
+
+
 def _plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(kind):
         return _plain_type(kind.value_type)
@@ -202,9 +212,8 @@ def _follow(source: Source, ids: pa.Array, kind: pa.DataType, name: str) -> pa.A
     integers = _integers(ids)
     if integers is None:
         odd = ids.filter(pc.invert(pc.match_substring_regex(ids, _INTEGER)))
-        raise DataError(
-            f"{source.where}, column {name!r}: the other table's ids are integers, but these hold {some(odd.to_pylist())}"
-        )
+        hold = f"the other table's ids are integers, but these hold {some(odd.to_pylist())}"
+        raise DataError(f"{source.column(name)}: {hold}")
     return integers
 
 

@@ -62,15 +62,16 @@ class Leakage:
         return asdict(self) | shares
 
     def __str__(self) -> str:
-        early = (
-            "no timestamps" if self.early_share is None else f"{self.early_share:.1%} before the latest training row"
-        )
-        dropped = f" ({self.dropped_rows:,} with unknown ids dropped)" if self.dropped_rows else ""
-        return (
-            f"{self.train_rows:,} train, {self.test_rows:,} test rows{dropped}; {self.unseen_share:.1%} of test rows with unseen ids "
-            f"({self.unseen_queries:,} queries, {self.unseen_candidates:,} candidates), {self.repeated_share:.1%} repeat a "
-            f"training row, {early}"
-        )
+        dropped = f" ({self.dropped_rows:,} with unseen ids dropped)" if self.dropped_rows else ""
+        unseen = f"{self.unseen_queries:,} queries, {self.unseen_candidates:,} candidates"
+        parts = [
+            f"{self.train_rows:,} train, {self.test_rows:,} test rows{dropped}",
+            f"of the test rows {self.unseen_share:.1%} have unseen ids ({unseen})",
+            f"{self.repeated_share:.1%} repeat a training pair",
+        ]
+        if self.early_share is not None:
+            parts.append(f"{self.early_share:.1%} are earlier than the latest training row")
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -117,20 +118,17 @@ def split(
     train, held_out = data.take(~is_test), data.take(is_test)
     dropped = 0
     if known_only:
-        known = (train.query_counts()[held_out.query_codes] > 0) & (
-            train.candidate_counts()[held_out.candidate_codes] > 0
-        )
+        new_query = _unseen(held_out.query_codes, train.query_counts())
+        known = ~(new_query | _unseen(held_out.candidate_codes, train.candidate_counts()))
         if not known.any():
-            raise DataError(
-                "split: known_only=True leaves no test row: every one has a query or candidate without a training row"
-            )
+            raise DataError("split: known_only=True leaves no test row: each has a query or candidate new to training")
         dropped = int(np.sum(~known))
         held_out = held_out.take(known)
     return Split(train, held_out, leakage(train, held_out, dropped))
 
 
 def leakage(train: Interactions, test: Interactions, dropped_rows: int = 0) -> Leakage:
-    """Compare two parts, by id: their vocabularies may differ. Raises `DataError` if one has integer ids, the other strings."""
+    """Compare two parts by id; their vocabularies may differ. Raises `DataError` if only one has integer ids."""
     query = _translate(test.query_codes, test.query_ids, train.query_ids)
     candidate = _translate(test.candidate_codes, test.candidate_ids, train.candidate_ids)
     new_query = _unseen(query, train.query_counts())
@@ -195,9 +193,7 @@ def _share(rows: int, test: float | None) -> int:
 
 def _times(data: Interactions, by: str) -> NDArray[np.float64]:
     if data.timestamps is None:
-        raise DataError(
-            f"split: by={by!r} needs timestamps: make the interactions with timestamp=…, or use by='random'"
-        )
+        raise DataError(f"split: by={by!r} needs timestamps: pass timestamp=… to from_table, or use by='random'")
     return data.timestamps
 
 

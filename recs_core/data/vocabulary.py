@@ -112,9 +112,21 @@ def as_array(values: Any, where: str) -> pa.Array:
         if isinstance(values, pa.ChunkedArray):
             values = values.combine_chunks()
         array = values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True)
-    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+    except OverflowError:
+        raise DataError(f"{where}: an integer does not fit int64: use strings") from None
+    except (pa.ArrowException, TypeError, ValueError) as error:
         raise DataError(f"{where}: not one column of one type ({one_line(error)})") from None
-    return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
+    return decode_dictionary(array)
+
+
+def decode_dictionary(array: pa.Array) -> pa.Array:
+    """The values themselves of a dictionary-encoded array; any other array as it is."""
+    if not isinstance(array, pa.DictionaryArray):
+        return array
+    values = array.dictionary
+    if pa.types.is_string_view(values.type):  # as polars has them; Arrow cannot take from these
+        values = values.cast(pa.string())
+    return values.take(array.indices)
 
 
 def refuse_duplicates(ids: pa.Array, where: str) -> None:

@@ -51,7 +51,7 @@ def _grouplens(folder: Path) -> tuple[pa.Table, pa.Table, pa.Table]:
     flags = [movies[genre].to_pylist() for genre in _GENRES]
     genres = [[genre for genre, on in zip(_GENRES, row, strict=True) if on] for row in zip(*flags, strict=True)]
     # "Toy Story (1995)" → "Toy Story", 1995, as RecBole has them
-    parts = pc.extract_regex(movies["name"], r"^(?P<title>.*?)\s*(\((?P<year>\d{4})\))?$").combine_chunks()
+    parts = pc.extract_regex(movies["name"], r"^(?P<title>.*?)\s*(?:\((?P<year>\d{4})\))?$").combine_chunks()
     table = {"movie_id": movies["movie_id"], "title": parts.field("title"), "year": _year(parts.field("year"))}
     return ratings, users, pa.table(table | {"genres": pa.array(genres, pa.list_(pa.string()))})
 
@@ -64,7 +64,7 @@ def _recbole(folder: Path) -> tuple[pa.Table, pa.Table, pa.Table]:
         "movie_id": movies["item_id"],
         "title": movies["movie_title"],
         "year": _year(movies["release_year"].cast(pa.string())),
-        "genres": pc.split_pattern(movies["class"], " "),
+        "genres": pa.array([text.split() for text in movies["class"].to_pylist()], pa.list_(pa.string())),
     }
     return ratings.rename_columns({"item_id": "movie_id"}), users, pa.table(table)
 

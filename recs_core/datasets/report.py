@@ -1,4 +1,4 @@
-"""Ten users who rate five movies each: the data of a published TFRS and TorchRS side by side, drawn as it draws them."""
+"""Ten users rate five movies each: the data of a published comparison of TFRS and TorchRS, drawn as it draws them."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ _BLOCK = 65_536
 _START = 1_577_836_800  # 2020-01-01 UTC
 _YEAR = 365 * 86_400
 _MAX_DENSITY = 0.25
+_MAX_ROUNDS = 50
 _WORDS = ("red", "small", "old", "round", "soft", "paper", "metal", "garden", "summer", "night")
 
 
@@ -26,7 +27,7 @@ _WORDS = ("red", "small", "old", "round", "soft", "paper", "metal", "garden", "s
 class Synthetic:
     """Interactions with the truth they were drawn from; row i of an array belongs to code i of the vocabulary.
 
-    A query takes a candidate with a probability proportional to popularity × exp(taste · query_vector · candidate_vector).
+    P(candidate | query) is proportional to popularity × exp(taste · query_vector · candidate_vector).
     """
 
     interactions: Interactions
@@ -42,6 +43,7 @@ class Synthetic:
 
 
 def load(
+    *,
     num_queries: int = 1_000,
     num_candidates: int = 500,
     num_interactions: int = 20_000,
@@ -51,10 +53,20 @@ def load(
     seed: int = 42,
 ) -> Interactions:
     """`generate` without the truth."""
-    return generate(num_queries, num_candidates, num_interactions, dim, zipf, taste, seed).interactions
+    truth = generate(
+        num_queries=num_queries,
+        num_candidates=num_candidates,
+        num_interactions=num_interactions,
+        dim=dim,
+        zipf=zipf,
+        taste=taste,
+        seed=seed,
+    )
+    return truth.interactions
 
 
 def generate(
+    *,
     num_queries: int = 1_000,
     num_candidates: int = 500,
     num_interactions: int = 20_000,
@@ -87,16 +99,15 @@ def generate(
     queries = _unit_vectors(generator(seed, "synthetic/queries"), num_queries, dim)
     candidates = _unit_vectors(generator(seed, "synthetic/candidates"), num_candidates, dim)
     popularity = _zipf(generator(seed, "synthetic/popularity"), num_candidates, zipf)
-    query, candidate = _pairs(seed, num_interactions, queries, candidates, popularity, taste)
+    activity = generator(seed, "synthetic/activity").lognormal(0.0, 0.5, num_queries)
+    law = _Law(queries, candidates, np.cumsum(activity), np.cumsum(popularity), taste)
+    query, candidate = _pairs(law, seed, num_interactions)
     times = _START + np.sort(generator(seed, "synthetic/times").integers(0, _YEAR, num_interactions))
     directions = _unit_vectors(generator(seed, "synthetic/directions"), CATEGORIES, dim)
     query_ids, candidate_ids = _ids("q", num_queries), _ids("c", num_candidates)
+    columns = {"query_id": query_ids.take(pa.array(query)), "candidate_id": candidate_ids.take(pa.array(candidate))}
     interactions = Interactions.from_table(
-        {
-            "query_id": query_ids.take(pa.array(query)),
-            "candidate_id": candidate_ids.take(pa.array(candidate)),
-            "time": times,
-        },
+        columns | {"time": times},
         query="query_id",
         candidate="candidate_id",
         timestamp="time",
@@ -121,51 +132,43 @@ def _zipf(random: np.random.Generator, size: int, exponent: float) -> NDArray[np
     return random.permutation(weights / weights.sum())
 
 
-def _pairs(
-    seed: int,
-    wanted: int,
-    queries: NDArray[np.float32],
-    candidates: NDArray[np.float32],
-    popularity: NDArray[np.float64],
-    taste: float,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Distinct pairs, in an order that tells nothing: draw, drop repeats, draw again until there are enough."""
-    size = len(candidates)
-    cumulative = np.cumsum(popularity)
-    activity = np.cumsum(generator(seed, "synthetic/activity").lognormal(0.0, 0.5, len(queries)))
+@dataclass(frozen=True)
+class _Law:
+    """What rows are drawn from."""
+
+    queries: NDArray[np.float32]
+    candidates: NDArray[np.float32]
+    activity: NDArray[np.float64]  # cumulative, of the queries
+    popularity: NDArray[np.float64]  # cumulative, of the candidates
+    taste: float
+
+    def draw(self, random: np.random.Generator, rows: int) -> NDArray[np.int64]:
+        """(rows,) pairs, each query × candidates + candidate."""
+        query = _pick(random, self.activity, (rows,))
+        proposed = _pick(random, self.popularity, (rows, PROPOSALS))
+        affinity = np.einsum("npd,nd->np", self.candidates[proposed], self.queries[query])
+        # The largest of score + Gumbel noise is a draw from the softmax of the scores.
+        chosen = np.argmax(self.taste * affinity + random.gumbel(size=affinity.shape), axis=1)
+        return query * len(self.candidates) + proposed[np.arange(rows), chosen]
+
+
+def _pairs(law: _Law, seed: int, wanted: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct queries and candidates: draw, drop repeats, draw again until there are enough."""
     pairs = np.empty(0, np.int64)
-    for round_ in range(1_000):
+    for round_ in range(_MAX_ROUNDS):
         random = generator(seed, "synthetic/pairs", epoch=round_)
         rows = int(1.2 * (wanted - len(pairs))) + 64  # a few too many, so that two or three rounds do
-        for start in range(0, rows, _BLOCK):
-            block = min(_BLOCK, rows - start)
-            query, candidate = _draw(random, block, queries, candidates, activity, cumulative, taste)
-            pairs = np.append(pairs, query * size + candidate)
+        blocks = [law.draw(random, min(_BLOCK, rows - start)) for start in range(0, rows, _BLOCK)]
+        pairs = np.concatenate([pairs, *blocks])
         _, first = np.unique(pairs, return_index=True)
         pairs = pairs[np.sort(first)[:wanted]]
         if len(pairs) == wanted:
-            return pairs // size, pairs % size
+            query, candidate = np.divmod(pairs, len(law.candidates))
+            return query, candidate
     raise DataError(
-        f"synthetic: popular pairs are used up after {len(pairs):,} of {wanted:,} interactions: ask for fewer, or a lower zipf or taste"
+        f"synthetic: popular pairs are used up after {len(pairs):,} of {wanted:,} interactions: "
+        "ask for fewer, or a lower zipf or taste"
     )
-
-
-def _draw(
-    random: np.random.Generator,
-    rows: int,
-    queries: NDArray[np.float32],
-    candidates: NDArray[np.float32],
-    activity: NDArray[np.float64],
-    popularity: NDArray[np.float64],
-    taste: float,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(rows,) queries and candidates. `activity` and `popularity` are cumulative."""
-    query = _pick(random, activity, (rows,))
-    proposed = _pick(random, popularity, (rows, PROPOSALS))
-    affinity = np.einsum("npd,nd->np", candidates[proposed], queries[query])
-    # The largest of score + Gumbel noise is a draw from the softmax of the scores.
-    chosen = np.argmax(taste * affinity + random.gumbel(size=affinity.shape), axis=1)
-    return query, proposed[np.arange(rows), chosen]
 
 
 def _pick(random: np.random.Generator, cumulative: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.int64]:
@@ -187,14 +190,8 @@ def _candidate_features(seed: int, ids: pa.Array, closeness: NDArray[np.float32]
     category = pc.binary_join_element_wise("category", _text(closeness.argmax(axis=1)), " ")
     word = pa.array(_WORDS).take(pa.array(random.integers(0, len(_WORDS), len(ids))))
     price = np.round(random.lognormal(1.0, 0.8, len(ids)), 2)
-    return pa.table(
-        {
-            "candidate_id": ids,
-            "category": category,
-            "title": pc.binary_join_element_wise(word, category, " "),
-            "price": price,
-        }
-    )
+    title = pc.binary_join_element_wise(word, category, " ")
+    return pa.table({"candidate_id": ids, "category": category, "title": title, "price": price})
 
 
 def _ids(prefix: str, size: int) -> pa.Array:

@@ -81,7 +81,9 @@ def test_csv_ids_are_integers_only_if_nothing_is_lost(tmp_path):
 def test_csv_sides_agree_on_the_type_of_ids(tmp_path):
     (tmp_path / "x.csv").write_text("user,item\nu,1\n")
     (tmp_path / "items.csv").write_text("item,price\n1,2.5\n84029E,3\n")
-    data = Interactions.from_table(tmp_path / "x.csv", query="user", candidate="item", candidates=tmp_path / "items.csv")
+    data = Interactions.from_table(
+        tmp_path / "x.csv", query="user", candidate="item", candidates=tmp_path / "items.csv"
+    )
     assert data.candidates.to_pydict() == {"item": ["1", "84029E"], "price": [2.5, 3.0]}
     strings = Interactions.from_table(
         {"user": ["u"], "item": ["1"]}, query="user", candidate="item", candidates=tmp_path / "items.csv"
