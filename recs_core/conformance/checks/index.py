@@ -1,0 +1,217 @@
+"""Indexes: the best k by inner product, ties by position, and nothing that was excluded.
+
+Vectors are small whole numbers, so that float32 scores are exact and every tie is a true one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recs_core.conformance import compare
+from recs_core.conformance.context import IndexContext
+from recs_core.conformance.registry import check
+from recs_core.conformance.worlds import ragged
+from recs_core.protocols import TopK
+from recs_core.reference.topk import top_k
+
+BASE = ("index/top-k",)
+EXACT = (lambda info: info.is_exact, "the index is approximate by its manifest")
+
+
+def whole_numbers(rows: int, dim: int = 6, seed: int = 0, spread: int = 9) -> NDArray[np.float32]:
+    """(rows, dim) whole numbers from − spread to spread."""
+    random = np.random.default_rng(seed)
+    return random.integers(-spread, spread + 1, (rows, dim)).astype(np.float32)
+
+
+def distinct(rows: int) -> NDArray[np.float32]:
+    """(rows, 2) vectors of which no two have the same inner product with [1, 0]."""
+    random = np.random.default_rng(1)
+    return np.column_stack([random.permutation(rows), np.ones(rows)]).astype(np.float32)
+
+
+QUERIES = whole_numbers(20, seed=2)
+ONE = np.array([[1, 0]], np.float32)
+
+
+def agree(got: TopK, expected: TopK) -> None:
+    """The same positions in the same order, with their scores."""
+    for row in range(len(expected.ids)):
+        compare.same(f"the positions for query {row}", got.ids[row], expected.ids[row])
+    compare.same("the scores", got.scores, expected.scores.astype(np.float32))
+
+
+def judge(context: IndexContext, vectors: Any, queries: Any, k: int, **filters: Any) -> None:
+    """A search against the oracle's."""
+    agree(context.built(vectors).search(queries, k, **filters), top_k(queries, vectors, k, **filters))
+
+
+@check("index/top-k", subject="index", formula="the k positions of the largest ⟨x, y⟩, best first")
+def exact_top_k(context: IndexContext) -> None:
+    """The best k positions of a query, best first, with their inner products; an approximate index finds most.
+
+    A failure here blocks the others. Look at k (one too few, or one too many), at the order, and at the metric.
+    """
+    vectors = distinct(50)
+    got = context.built(vectors).search(ONE, 7)
+    expected = top_k(ONE, vectors, 7)
+    if context.info.is_exact:
+        agree(got, expected)
+        return
+    compare.same("the shape", got.ids.shape, (1, 7))
+    found = got.ids[0][got.ids[0] >= 0]
+    compare.same("the scores", got.scores[0][: len(found)], vectors[found, 0])
+    share = len(np.intersect1d(found, expected.ids[0])) / 7
+    compare.true(share >= 0.5, "the share of the true top 7", "at least 0.5", share)
+
+
+@check("index/types", subject="index", rests_on=BASE)
+def types(context: IndexContext) -> None:
+    """Positions are int64 and scores float32, of shape (queries, k), also for no query at all.
+
+    Look for int32 positions.
+    """
+    index = context.built(distinct(9))
+    for queries in (ONE, ONE[:0]):
+        got = index.search(queries, 3)
+        compare.same("the dtype of ids", str(got.ids.dtype), "int64")
+        compare.same("the dtype of scores", str(got.scores.dtype), "float32")
+        compare.same("the shape of ids", got.ids.shape, (len(queries), 3))
+        compare.same("the shape of scores", got.scores.shape, (len(queries), 3))
+
+
+@check("index/many-queries", subject="index", rests_on=BASE, applies_to=EXACT)
+def many_queries(context: IndexContext) -> None:
+    """Each of many queries gets its own list, over a corpus larger than any block.
+
+    Look at block borders, of queries and of vectors.
+    """
+    vectors = whole_numbers(9000, dim=4, seed=3, spread=40)
+    vectors[:, 3] = np.arange(9000) / 2**14  # no two scores are equal, and all are exact in float32
+    queries = whole_numbers(700, dim=4, seed=4, spread=1)
+    queries[:, 3] = 1
+    judge(context, vectors, queries, 5)
+
+
+@check("index/ties", subject="index", rests_on=BASE, applies_to=EXACT, formula="by score ↓, then by position ↑")
+def ties(context: IndexContext) -> None:
+    """Equal scores come in the order of their positions, at the border of k too, and across blocks.
+
+    Look at a partial sort, which leaves ties in any order, and at merging of blocks.
+    """
+    judge(context, np.ones((40, 2)), ONE, 7)
+    judge(context, whole_numbers(300, spread=1), QUERIES, 25)
+    judge(context, whole_numbers(9000, dim=2, spread=1), QUERIES[:4, :2], 30)
+
+
+@check("index/k-beyond-corpus", subject="index", rests_on=BASE, formula="what is missing is position −1, score − inf")
+def k_beyond_corpus(context: IndexContext) -> None:
+    """More asked for than there are: all of them, then −1 and − inf.
+
+    Look for an error, a shorter list, or a 0 in place of −1.
+    """
+    judge(context, distinct(4), ONE, 6)
+    judge(context, distinct(1), ONE, 2)
+
+
+@check("index/exclude", subject="index", needs=("exclude",), rests_on=BASE)
+def exclude(context: IndexContext) -> None:
+    """Excluded positions do not come back, and the list is filled up with the next best.
+
+    Look for exclusions that are taken out of a top k that was too short.
+    """
+    vectors = distinct(30)
+    best = np.argsort(-vectors[:, 0])
+    queries = np.repeat(ONE, 3, axis=0)
+    judge(context, vectors, queries, 5, exclude=ragged([best[:8], [], best[2:4]]))
+
+
+@check("index/exclude-ties", subject="index", needs=("exclude",), rests_on=("index/exclude",), applies_to=EXACT)
+def exclude_ties(context: IndexContext) -> None:
+    """Exclusion is by position, not by score: a candidate that ties with an excluded one comes back.
+
+    Look for a set of scores that are left out.
+    """
+    judge(context, np.ones((10, 2)), np.repeat(ONE, 2, axis=0), 4, exclude=ragged([[0, 2], [1]]))
+
+
+@check("index/exclude-everything", subject="index", needs=("exclude",), rests_on=("index/exclude",))
+def exclude_everything(context: IndexContext) -> None:
+    """Where exclusions leave fewer than k, the rest is −1 and − inf; where they leave nothing, all of it is.
+
+    Look for excluded positions that come back with a very low score.
+    """
+    queries = np.repeat(ONE, 2, axis=0)
+    judge(context, distinct(6), queries, 4, exclude=ragged([range(6), [0, 1, 2, 3]]))
+
+
+@check("index/exclude-below-extremes", subject="index", needs=("exclude",), rests_on=("index/exclude",))
+def exclude_below_extremes(context: IndexContext) -> None:
+    """Exclusions hold where every score left is as low as −1e30, or as high as 1e30.
+
+    Look for a penalty in place of a mask: a score minus a large number is still a score.
+    """
+    low = np.array([[-1e30, 0], [5, 0], [-2e30, 0], [7, 0]], np.float32)
+    judge(context, low, ONE, 3, exclude=ragged([[1, 3]]))
+    judge(context, -low, ONE, 3, exclude=ragged([[0, 2]]))
+
+
+@check("index/allow", subject="index", tier="optional", needs=("allow",), rests_on=BASE)
+def allow(context: IndexContext) -> None:
+    """Only allowed positions come back, whatever their order in the list; fewer than k are filled up.
+
+    Look at positions within the list that are taken for positions in the corpus.
+    """
+    judge(context, distinct(30), ONE, 3, allow=np.array([29, 3, 17, 8]))
+    judge(context, distinct(30), ONE, 5, allow=np.array([4, 2]))
+    judge(context, distinct(30), ONE, 2, allow=np.array([], np.int64))
+
+
+@check(
+    "index/allow-and-exclude", subject="index", tier="optional", needs=("allow", "exclude"), rests_on=("index/allow",)
+)
+def allow_and_exclude(context: IndexContext) -> None:
+    """What is allowed and excluded does not come back.
+
+    Look at which of the two is applied last.
+    """
+    judge(context, distinct(30), ONE, 3, allow=np.array([3, 17, 8]), exclude=ragged([[17, 20]]))
+
+
+@check("index/extreme-scores", subject="index", rests_on=BASE)
+def extreme_scores(context: IndexContext) -> None:
+    """Scores of ± 1e30 are ordered as any other, and the lowest of them still comes before padding.
+
+    Look for a sentinel in the place of − inf.
+    """
+    judge(context, np.array([[-1e30, 0], [1e30, 0], [0, 0], [-2e30, 0]]), ONE, 5)
+
+
+@check("index/rebuild", subject="index", rests_on=BASE)
+def rebuild(context: IndexContext) -> None:
+    """A second `build` replaces the first.
+
+    Look for vectors that are added to those before.
+    """
+    index = context.built(distinct(30))
+    index.build(distinct(5))
+    agree(index.search(ONE, 6), top_k(ONE, distinct(5), 6))
+
+
+@check("index/inputs-stay", subject="index", needs=("exclude",), rests_on=("index/exclude",))
+def inputs_stay(context: IndexContext) -> None:
+    """A search changes neither its inputs nor the next search.
+
+    Look for scores of excluded positions that are overwritten in the vectors.
+    """
+    vectors, queries, excluded = distinct(12), ONE.copy(), ragged([[3, 4]])
+    index = context.built(vectors)
+    before = index.search(queries, 4)
+    index.search(queries, 4, exclude=excluded)
+    agree(index.search(queries, 4), before)
+    compare.same("the vectors", vectors, distinct(12))
+    compare.same("the queries", queries, ONE)
+    compare.same("the exclusions", excluded.values, np.array([3, 4]))

@@ -1,0 +1,76 @@
+"""What a plugin says of itself, and whether it has the contract's members."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recs_core import protocols
+from recs_core.conformance import compare
+from recs_core.conformance.context import DESCENT, BackendContext, IndexContext
+from recs_core.conformance.registry import check
+from recs_core.conformance.worlds import World
+from recs_core.plugin.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES, BackendInfo, IndexInfo, No
+
+
+@check("manifest/backend", tier="manifest")
+def backend_manifest(context: BackendContext) -> None:
+    """`backend.info` is a `BackendInfo` with a name, a summary and a factory written as "module:attribute".
+
+    Look at the manifest in plugin.py, and at what the factory's object carries as `info`.
+    """
+    _manifest(context.info, BackendInfo)
+
+
+@check("manifest/capabilities", tier="manifest", rests_on=("manifest/backend",))
+def backend_capabilities(context: BackendContext) -> None:
+    """The manifest declares every capability, as True or `No(reason)`, and none that is unknown.
+
+    What is left out is neither had nor lacked. `recs_core.plugin.manifest.BACKEND_CAPABILITIES` lists them all.
+    """
+    _capabilities(context.info.capabilities, BACKEND_CAPABILITIES)
+
+
+@check("manifest/protocols", tier="manifest", rests_on=("manifest/backend",))
+def backend_protocols(context: BackendContext) -> None:
+    """The backend, its model, towers, task and trainer have every member of `recs_core.protocols`.
+
+    The failure names the class that lacks one.
+    """
+    world = World()
+    model = context.model(world)
+    for built, protocol in (
+        (context.backend, protocols.Backend),
+        (model, protocols.Model),
+        (model.query, protocols.Tower),
+        (model.candidate, protocols.Tower),
+        (model.task, protocols.RetrievalTask),
+        (context.trainer(model, DESCENT), protocols.Trainer),
+    ):
+        compare.true(isinstance(built, protocol), type(built).__name__, f"a {protocol.__name__}", built)
+    for tower, spec in ((model.query, world.query), (model.candidate, world.candidate)):
+        compare.same("output_dim of a tower", tower.output_dim, spec.output_dim)
+        compare.true(tower.spec == spec, "spec of a tower", spec, tower.spec)
+
+
+@check("manifest/index", subject="index", tier="manifest")
+def index_manifest(context: IndexContext) -> None:
+    """`index.info` is an `IndexInfo` that searches by inner product, and declares every capability.
+
+    Look at the manifest in plugin.py. The core composes vectors so that the score is their inner product.
+    """
+    _manifest(context.info, IndexInfo)
+    compare.same("the metric", context.info.metric, "inner_product")
+    _capabilities(context.info.capabilities, INDEX_CAPABILITIES)
+
+
+def _manifest(info: Any, kind: type) -> None:
+    compare.true(isinstance(info, kind), "info", kind.__name__, type(info).__name__)
+    compare.true(bool(info.name and info.summary), "name and summary", "both", (info.name, info.summary))
+    parts = info.factory.split(":")
+    compare.true(len(parts) == 2 and all(parts), "factory", "'module:attribute'", info.factory)
+
+
+def _capabilities(declared: Any, known: Any) -> None:
+    compare.same("the names declared", sorted(declared), sorted(known))
+    for name, value in declared.items():
+        compare.true(value is True or isinstance(value, No), f"capability {name!r}", "True or No(reason)", value)

@@ -1,0 +1,252 @@
+"""Towers: features in, vectors out, and the gradient of every row that went into them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recs_core.conformance import compare
+from recs_core.conformance.context import BackendContext
+from recs_core.conformance.registry import check
+from recs_core.conformance.worlds import ITEM, ITEM_TOWER, PLAIN, USER, WIDE, World, ragged
+from recs_core.data.batch import Features
+from recs_core.reference import towers, training
+from recs_core.specs import Activation, Bag, Categorical, Feature, History, Numeric, Text, TowerSpec
+
+ROWS = 7
+BASE = ("towers/categorical",)
+
+
+def with_feature(feature: Feature) -> World:
+    """A world whose query tower has one feature and no layers: what comes out is what was looked up and pooled."""
+    return World(query=TowerSpec((feature,)), candidate=TowerSpec((Categorical("item", dim=feature.width),)))
+
+
+def embed(context: BackendContext, world: World, features: Features | None = None, side: str = "query") -> None:
+    """The vectors of given weights, against the oracle's."""
+    tower = world.query if side == "query" else world.candidate
+    features = world.features(side, ROWS) if features is None else features
+    expected = towers.embed(tower, side, features, world.weights())
+    for dtype in context.dtypes:
+        model = context.model(world, dtype)
+        got = (model.query if side == "query" else model.candidate).embed(features)
+        compare.same(f"the dtype of embed() in {dtype}", str(got.dtype), dtype)
+        compare.close(f"the {side} vectors in {dtype}", got, expected, compare.VECTOR[dtype])
+
+
+def gradients(context: BackendContext, world: World, dtype: str | None = None) -> None:
+    """The loss of a step, and the gradient of every weight, against the oracle's."""
+    chosen = context.finest if dtype is None else dtype
+    batch = world.batch()
+    expected_loss, expected = training.gradients(world.model, world.weights(), batch)
+    loss, got = context.loss_and_gradients(world, batch, chosen)  # type: ignore[arg-type]
+    compare.close("the loss of a step", loss, expected_loss, compare.LOSS[chosen])
+    for name, gradient in expected.items():
+        compare.rows_close(f"the gradient of {name}", got[name], gradient, compare.GRADIENT[chosen])
+
+
+@check("towers/categorical", needs=("categorical",), formula="f(x) = table[code of x]")
+def categorical(context: BackendContext) -> None:
+    """One id a row is the row of its code, and gets the row's gradient, summed where a batch names it twice.
+
+    A failure here blocks most others. Look at the gather from `rows`, and at whether codes count within `rows` (in a
+    batch) or whole tables (in `embed`).
+    """
+    world = with_feature(Categorical("user", dim=4))
+    embed(context, world)
+    gradients(context, world)
+
+
+@check("towers/oov", needs=("categorical",), rests_on=BASE, formula="OOV rows are rows 0 … num_oov − 1")
+def oov(context: BackendContext) -> None:
+    """A code of an OOV row, the first rows of a table, is looked up as any other.
+
+    Look for an id 0 that is taken for padding, or for an offset that is added twice.
+    """
+    embed(context, World(), Features(3, {"user": np.array([0, 1, 2], np.int32)}))
+
+
+@check("towers/bag-mean", needs=("bag",), rests_on=BASE, formula="f = Σ_c table[c] / number of codes; no codes: 0")
+def bag_mean(context: BackendContext) -> None:
+    """A bag with pooling="mean" is the sum of its rows over their number; one held twice counts twice.
+
+    Look at the division (by the number of codes, not by the longest bag), and at its backward pass.
+    """
+    world = with_feature(Bag("tags", dim=4))
+    embed(context, world, Features(3, {"tags": ragged([[1], [2, 3], [4, 4, 5]])}))
+    gradients(context, world)
+
+
+@check("towers/bag-sum", needs=("bag",), rests_on=BASE, formula="f = Σ_c table[c]; no codes: 0")
+def bag_sum(context: BackendContext) -> None:
+    """A bag with pooling="sum" is the sum of its rows.
+
+    Look at whether `pooling` is read.
+    """
+    world = with_feature(Bag("tags", dim=4, pooling="sum"))
+    embed(context, world, Features(3, {"tags": ragged([[1], [2, 3], [4, 4, 5]])}))
+    gradients(context, world)
+
+
+@check("towers/empty-bag", needs=("bag",), rests_on=("towers/bag-mean",), formula="no codes: f = 0")
+def empty_bag(context: BackendContext) -> None:
+    """A bag without codes is zeros: first, last, and in a batch that holds no code at all.
+
+    Look at 0 / 0, and at segment sums that give no row to an empty segment at the end.
+    """
+    world = with_feature(Bag("tags", dim=4))
+    embed(context, world, Features(4, {"tags": ragged([[], [1, 2], [], []])}))
+    embed(context, world, Features(2, {"tags": ragged([[], []])}))
+
+
+@check("towers/text", tier="optional", needs=("text",), rests_on=BASE, formula="f = Σ_c table[c] / number of codes")
+def text(context: BackendContext) -> None:
+    """A text is the mean of the rows of its hashed words; the core has made codes of them.
+
+    Look at whether `Text` is pooled as a `Bag` with pooling="mean" is.
+    """
+    world = with_feature(Text("about", dim=4, buckets=16))
+    embed(context, world)
+    gradients(context, world)
+
+
+@check("towers/history", needs=("history",), rests_on=BASE, formula="f = Σ_c table[c] / number of past candidates")
+def history(context: BackendContext) -> None:
+    """A history with its own table is the mean of its rows; an empty one is zeros.
+
+    The table is `table/<name>_history`; look at `Feature.table_name`.
+    """
+    world = with_feature(History("item", dim=4, share=None))
+    embed(context, world)
+    gradients(context, world)
+
+
+@check(
+    "towers/shared-table", needs=("history",), rests_on=("towers/history",), formula="∂L/∂table = Σ over all its uses"
+)
+def shared_table(context: BackendContext) -> None:
+    """A history that shares the candidate tower's table reads it, and both towers' gradients are added up.
+
+    Look for a table that is copied for each tower, or for a gradient that overwrites instead of adding.
+    """
+    world = with_feature(History("item", dim=4))
+    embed(context, world)
+    gradients(context, world)
+
+
+@check("towers/numeric", needs=("numeric",), rests_on=BASE, formula="f = the number itself")
+def numeric(context: BackendContext) -> None:
+    """A number is one column of the input; the core has standardised it.
+
+    Look for a second standardisation, or for a column that is integer by accident.
+    """
+    world = World(
+        query=TowerSpec((USER, Numeric("age"))), candidate=TowerSpec((ITEM, Numeric("price"))), retrieval=PLAIN
+    )
+    embed(context, world)
+    gradients(context, world)
+
+
+@check("towers/feature-order", needs=("numeric",), rests_on=("towers/numeric",), formula="x = [f₁ ; f₂ ; …]")
+def feature_order(context: BackendContext) -> None:
+    """Features stand side by side in the order of the spec, whatever their names and the order of the input.
+
+    Look for a dict that is sorted by name, as some frameworks do with inputs.
+    """
+    features = (Numeric("z"), Categorical("user", dim=2), Numeric("a"))
+    given = Features(
+        2,
+        {"user": np.array([3, 1], np.int32)},
+        {"a": np.array([1, 2], np.float32), "z": np.array([3, 4], np.float32)},
+    )
+    embed(context, World(query=TowerSpec(features), candidate=TowerSpec((ITEM,))), given)
+
+
+def _layers(context: BackendContext, activation: Activation | None, final: Activation | None = None) -> None:
+    query = TowerSpec((USER,), layers=(5, 4, 3), activation=activation, final_activation=final)
+    world = World(query=query, candidate=ITEM_TOWER)
+    embed(context, world)
+    gradients(context, world)
+
+
+@check("towers/layers", rests_on=BASE, formula="h ← h W + b; W is (in, out)")
+def layers(context: BackendContext) -> None:
+    """Dense layers multiply by their kernel, stored (in, out), and add their bias.
+
+    Look at a transpose at the border, as frameworks that store (out, in) need.
+    """
+    _layers(context, None)
+
+
+@check("towers/relu", rests_on=("towers/layers",), formula="φ(x) = max(x, 0) after every layer but the last")
+def relu(context: BackendContext) -> None:
+    """`activation="relu"` follows every layer but the last.
+
+    Look for an activation after the last layer, where only `final_activation` belongs.
+    """
+    _layers(context, "relu")
+
+
+@check("towers/tanh", rests_on=("towers/layers",), formula="φ(x) = tanh x")
+def tanh(context: BackendContext) -> None:
+    """`activation="tanh"` follows every layer but the last.
+
+    Look at the table of activations.
+    """
+    _layers(context, "tanh")
+
+
+@check("towers/sigmoid", rests_on=("towers/layers",), formula="φ(x) = 1 / (1 + exp(− x))")
+def sigmoid(context: BackendContext) -> None:
+    """`activation="sigmoid"` follows every layer but the last.
+
+    Look at the table of activations.
+    """
+    _layers(context, "sigmoid")
+
+
+@check("towers/final-activation", rests_on=("towers/layers",), formula="output = φ_final(h W + b)")
+def final_activation(context: BackendContext) -> None:
+    """`final_activation` follows the last layer, and only that.
+
+    Look at whether it is read, and whether `activation` is applied there too.
+    """
+    _layers(context, None, "tanh")
+
+
+@check("towers/dropout", needs=("dropout",), rests_on=BASE, formula="x ← x ⊙ keep, keep ∈ {0, 1/(1 − dropout)}")
+def dropout(context: BackendContext) -> None:
+    """A step multiplies the concatenated input by the batch's keep mask; `embed` drops nothing.
+
+    The mask comes with the batch and is already scaled: look for a generator of the framework's, a mask that is applied
+    after a layer, or one that is scaled again.
+    """
+    world = World(
+        query=TowerSpec((USER,), layers=(3,), dropout=0.5), candidate=TowerSpec((ITEM,), layers=(3,), dropout=0.25)
+    )
+    embed(context, world)
+    gradients(context, world)
+
+
+@check("towers/batch-of-one", rests_on=BASE)
+def batch_of_one(context: BackendContext) -> None:
+    """One row gives (1, output_dim), and the same vector as among others.
+
+    Look for a squeeze.
+    """
+    embed(context, World(), Features(1, {"user": np.array([4], np.int32)}))
+
+
+@check(
+    "towers/all-together",
+    tier="optional",
+    needs=("bag", "text", "history", "numeric"),
+    rests_on=("towers/bag-sum", "towers/empty-bag", "towers/text", "towers/shared-table", "towers/feature-order"),
+)
+def all_together(context: BackendContext) -> None:
+    """Every kind of feature in one tower, a table shared by a bag and an id, and layers: vectors and gradients.
+
+    Each alone was right: look at offsets of the concatenation, and at tables with several uses in one tower.
+    """
+    embed(context, WIDE)
+    embed(context, WIDE, side="candidate")
+    gradients(context, WIDE)

@@ -1,0 +1,92 @@
+"""What a check is handed: the backend or index under test, and the few things that many checks do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recs_core.conformance.worlds import TaskWorld, World
+from recs_core.data.batch import Batch
+from recs_core.plugin.manifest import BackendInfo, IndexInfo
+from recs_core.protocols import Backend, DType, Index, Model, Trainer
+from recs_core.specs import Adagrad, Optimizer
+
+Arrays = dict[str, NDArray[Any]]
+
+DESCENT = Adagrad(1.0, initial_accumulator=1e12)
+"""Adagrad from so large an accumulator is plain gradient descent, w ← w − rate / 10⁶ · g, to 12 digits: so a step tells
+the gradient of every weight."""
+DESCENT_RATE = 1e5
+"""So long a step that the weight's own rounding does not blur the gradient read from it."""
+
+
+@dataclass
+class BackendContext:
+    """A backend under test."""
+
+    backend: Backend
+
+    @property
+    def info(self) -> BackendInfo:
+        """Its manifest."""
+        return self.backend.info
+
+    @property
+    def dtypes(self) -> tuple[DType, ...]:
+        """float32, and float64 where it is not declined."""
+        declined = self.info.capabilities.get("float64", True)
+        return ("float32", "float64") if declined is True else ("float32",)
+
+    @property
+    def finest(self) -> DType:
+        """The dtype that shows most."""
+        return self.dtypes[-1]
+
+    def model(
+        self, world: World | TaskWorld, dtype: DType = "float32", weights: Mapping[str, NDArray[Any]] | None = None
+    ) -> Model:
+        """A model of a world, from the world's weights or those given."""
+        if isinstance(world, TaskWorld):
+            (query, candidate), retrieval, own = world.towers, world.spec, world.weights
+        else:
+            query, candidate, retrieval, own = world.query, world.candidate, world.retrieval, world.weights()
+        start = {name: np.asarray(value, dtype) for name, value in (own if weights is None else weights).items()}
+        return self.backend.model(query, candidate, retrieval, start, dtype=dtype)
+
+    def trainer(self, model: Model, optimizer: Optimizer, state: Mapping[str, NDArray[Any]] | None = None) -> Trainer:
+        """A trainer, from the start or from a state."""
+        trainer = self.backend.trainer(model, optimizer)
+        if state is not None:
+            trainer.load_state(state)
+        return trainer
+
+    def loss_and_gradients(self, world: World | TaskWorld, batch: Batch, dtype: DType) -> tuple[float, Arrays]:
+        """The loss of a step and the gradient of every weight, read off a step of plain gradient descent."""
+        model = self.model(world, dtype)
+        before = model.weights()
+        loss = float(self.trainer(model, DESCENT).step(batch, DESCENT_RATE * 1e6))
+        after = model.weights()
+        moved = {name: np.float64(before[name]) - np.float64(after[name]) for name in before}
+        return loss, {name: np.asarray(value) / DESCENT_RATE for name, value in moved.items()}
+
+
+@dataclass
+class IndexContext:
+    """An index under test; `make` gives an empty one."""
+
+    make: Callable[[], Index]
+
+    @property
+    def info(self) -> IndexInfo:
+        """Its manifest."""
+        return self.make().info
+
+    def built(self, vectors: Any) -> Index:
+        """An index over (n, d) vectors."""
+        index = self.make()
+        index.build(np.ascontiguousarray(vectors, np.float32))
+        return index

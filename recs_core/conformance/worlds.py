@@ -1,0 +1,367 @@
+"""Tiny worlds: specs, initial weights and batches built by hand, for checks and for tests of a backend.
+
+A `World` is a model and how its batches look; `world.batches(n)` gives n of them, the same on every machine. Nothing
+here uses the core's own batching, so that it can be judged by the same checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recs_core import weights as canonical
+from recs_core.data.batch import Batch, Codes, Features, Ragged, TaskInputs
+from recs_core.random import generator
+from recs_core.reference.training import Model
+from recs_core.specs import (
+    Adagrad,
+    Adam,
+    Bag,
+    Categorical,
+    History,
+    Numeric,
+    Optimizer,
+    RetrievalSpec,
+    RowWiseAdagrad,
+    Step,
+    Text,
+    TowerSpec,
+)
+
+PLAIN = RetrievalSpec(
+    scoring="dot", temperature=0.5, candidate_bias=False, logq=False, remove_accidental_hits=False, reduction="mean"
+)
+"""A task with every option off: in-batch negatives, dot, mean. Checks turn on the one they are about."""
+
+USER = Categorical("user", dim=4, num_oov=2)
+ITEM = Categorical("item", dim=4)
+USER_TOWER = TowerSpec((USER,), layers=(3,), activation="tanh", final_activation="tanh")
+ITEM_TOWER = TowerSpec((ITEM,), layers=(3,), activation="tanh", final_activation="tanh")
+
+
+@dataclass(frozen=True)
+class World:
+    """A model, its weights, and the shape of its batches. `queries` is how many a batch holds; `corpus` candidates."""
+
+    query: TowerSpec = USER_TOWER
+    candidate: TowerSpec = ITEM_TOWER
+    retrieval: RetrievalSpec = PLAIN
+    step: Step = "interaction"
+    queries: int = 8
+    corpus: int = 12
+    users: int = 9
+    seed: int = 0
+    masks: bool = False  # batches carry a score_mask
+
+    @property
+    def model(self) -> Model:
+        """What the oracle wants to know."""
+        return Model(self.query, self.candidate, self.retrieval)
+
+    def with_(self, **changes: Any) -> World:
+        """This world, changed; names of `RetrievalSpec` change the task."""
+        task = {name: changes.pop(name) for name in list(changes) if hasattr(self.retrieval, name)}
+        return replace(self, **changes, retrieval=replace(changes.get("retrieval", self.retrieval), **task))
+
+    @property
+    def table_rows(self) -> dict[str, int]:
+        """Rows of each table: the item table holds the corpus behind its OOV rows, a user table all users."""
+        out = {}
+        for tower in (self.query, self.candidate):
+            for feature in tower.features:
+                if isinstance(feature, Text):
+                    out[feature.table_name] = feature.buckets
+                elif feature.table_name is not None:
+                    oov = getattr(feature, "num_oov", 1)
+                    is_item = feature.name == "item"
+                    out.setdefault(feature.table_name, oov + (self.corpus if is_item else self.users))
+        return out
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """Initial weights, then moved, so that no table row, bias or OOV row is zero by accident."""
+        out = canonical.initial(
+            self.query, self.candidate, self.retrieval, self.table_rows, self.corpus, seed=self.seed
+        )
+        random = generator(self.seed, "conformance/weights")
+        for name, value in out.items():
+            if name != "task/log_temperature":
+                scale = 0.5 if name.startswith("table/") else 0.2
+                out[name] = value + random.normal(size=value.shape).astype(np.float32) * np.float32(scale)
+        return out
+
+    def features(self, side: str, rows: int, name: str = "features") -> Features:
+        """`rows` rows of a tower's input, whole-table codes; OOV codes, empty bags and histories are among them."""
+        tower = self.query if side == "query" else self.candidate
+        random = generator(self.seed, f"conformance/{name}/{side}")
+        codes: dict[str, Codes] = {}
+        dense: dict[str, NDArray[np.floating]] = {}
+        for feature in tower.features:
+            if feature.table_name is None:
+                dense[feature.name] = random.normal(size=rows).astype(np.float32)
+                continue
+            bound = self.table_rows[feature.table_name]
+            if isinstance(feature, Categorical):
+                codes[feature.name] = random.integers(0, bound, rows).astype(np.int32)
+            else:
+                lengths = random.integers(0, 5, rows)
+                lengths[: min(2, rows)] = (0, 3)[: min(2, rows)]
+                codes[feature.name] = ragged([random.integers(0, bound, n) for n in lengths])
+        return Features(rows, codes, dense)
+
+    def candidates(self) -> Features:
+        """The features of the corpus: candidate i has row num_oov + i of the item table."""
+        features = self.features("candidate", self.corpus, "corpus")
+        codes = dict(features.codes)
+        for feature in self.candidate.features:
+            if isinstance(feature, Categorical) and feature.name == "item":
+                codes["item"] = np.arange(self.corpus, dtype=np.int32) + np.int32(feature.num_oov)
+        return Features(self.corpus, codes, features.dense)
+
+    def batches(self, number: int) -> list[Batch]:
+        """The first batches of this world."""
+        return [self.batch(i) for i in range(number)]
+
+    def batch(self, number: int = 0) -> Batch:
+        """Batch `number`. By interaction: a target a query. By query: one to three targets a query."""
+        random = generator(self.seed, "conformance/batch", step=number)
+        per_query = random.integers(1, 4, self.queries) if self.step == "query" else np.ones(self.queries, int)
+        target_query = np.repeat(np.arange(self.queries), per_query).astype(np.int32)
+        # Squared draws make some candidates popular, so that a batch holds accidental hits.
+        codes = (self.corpus * random.random(len(target_query)) ** 2).astype(np.int32)
+        columns, target_column, start = self._columns(codes, random)
+        popularity = np.arange(self.corpus, 0, -1.0) ** 2 / (np.arange(self.corpus, 0, -1.0) ** 2).sum()
+        task: TaskInputs = {
+            "target_query": target_query,
+            "target_candidate": target_column,
+            "candidate_ids": columns,
+            "negatives_from": start,
+        }
+        if self.retrieval.corrects:
+            uniform = np.full(len(columns), 1 / self.corpus)
+            task["candidate_sampling_probability"] = (
+                uniform if self.retrieval.negatives == "uniform" else popularity[columns]
+            )
+        if self.step == "query":
+            task["sample_weight"] = random.random(len(target_query)) + 0.1
+        if self.retrieval.mask_positives:
+            task["positives"] = self._positives(codes, target_query, columns, random)
+        if self.masks:
+            task["score_mask"] = random.random((self.queries, len(columns))) < 0.7
+        queries = self.features("query", self.queries, f"batch-{number}")
+        candidates = self.candidates().take(columns)
+        return batch_of(
+            self._with_keep(queries, self.query, random),
+            self._with_keep(candidates, self.candidate, random),
+            task,
+            self,
+            bias_rows=columns if self.retrieval.candidate_bias else None,
+        )
+
+    def _columns(
+        self, codes: NDArray[np.int32], random: np.random.Generator
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
+        """Candidate codes of the columns, the column of each target, and the first column that is a negative."""
+        kind, places = self.retrieval.negatives, np.arange(len(codes), dtype=np.int32)
+        if kind == "corpus":
+            return np.arange(self.corpus, dtype=np.int32), codes, 0
+        if kind == "in-batch":
+            return codes, places, 0
+        assert self.retrieval.num_negatives is not None
+        drawn = random.integers(0, self.corpus, self.retrieval.num_negatives).astype(np.int32)
+        return np.concatenate([codes, drawn]), places, len(codes) if kind == "uniform" else 0
+
+    def _positives(
+        self,
+        codes: NDArray[np.int32],
+        target_query: NDArray[np.int32],
+        columns: NDArray[np.int32],
+        random: np.random.Generator,
+    ) -> Ragged:
+        """The columns of each query's candidates: its targets, and two others it is known to like."""
+        rows = []
+        for query in range(self.queries):
+            liked = np.concatenate([codes[target_query == query], random.integers(0, self.corpus, 2)])
+            rows.append(np.flatnonzero(np.isin(columns, liked)))
+        return ragged(rows)
+
+    def _with_keep(self, features: Features, tower: TowerSpec, random: np.random.Generator) -> Features:
+        if tower.dropout == 0:
+            return features
+        kept = random.random((features.size, tower.input_dim)) >= tower.dropout
+        keep = (kept / (1 - tower.dropout)).astype(np.float32)
+        return Features(features.size, features.codes, features.dense, keep)
+
+
+@dataclass(frozen=True)
+class TaskWorld:
+    """The task alone: embeddings are table rows, query i in row 1 + i of table/q, column j in row 1 + j of table/c."""
+
+    spec: RetrievalSpec
+    query: NDArray[np.float32]  # (Q, d)
+    candidate: NDArray[np.float32]  # (C, d)
+    inputs: TaskInputs
+    bias: NDArray[np.float32] | None = None  # (C,) the bias of each column
+    log_temperature: float | None = None
+    towers: tuple[TowerSpec, TowerSpec] = field(init=False)
+
+    def __post_init__(self) -> None:
+        dim = self.query.shape[1]
+        towers = (TowerSpec((Categorical("q", dim=dim),)), TowerSpec((Categorical("c", dim=dim),)))
+        object.__setattr__(self, "towers", towers)
+
+    @property
+    def task_weights(self) -> dict[str, NDArray[np.float32]]:
+        """`task/bias` by code, and `task/log_temperature`."""
+        out: dict[str, NDArray[np.float32]] = {}
+        if self.bias is not None:
+            codes = self.inputs["candidate_ids"]
+            out["task/bias"] = np.zeros(int(codes.max()) + 1, np.float32)
+            out["task/bias"][codes] = self.bias
+        if self.log_temperature is not None:
+            out["task/log_temperature"] = np.asarray(self.log_temperature, np.float32)
+        return out
+
+    @property
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """The weights of a model whose towers hand out the embeddings."""
+        pad = np.zeros((1, self.query.shape[1]), np.float32)
+        tables = {"table/q": np.vstack([pad, self.query]), "table/c": np.vstack([pad, self.candidate])}
+        return tables | self.task_weights
+
+    def batch(self) -> Batch:
+        """A batch whose query i and column j are the i-th and j-th embedding."""
+        query = Features(len(self.query), {"q": np.arange(1, len(self.query) + 1, dtype=np.int32)})
+        candidate = Features(len(self.candidate), {"c": np.arange(1, len(self.candidate) + 1, dtype=np.int32)})
+        bias_rows = None if self.bias is None else self.inputs["candidate_ids"]
+        return batch_of(query, candidate, self.inputs, self, bias_rows=bias_rows)
+
+
+def task_world(
+    spec: RetrievalSpec, *, queries: int = 6, columns: int = 9, dim: int = 4, seed: int = 0, **inputs: Any
+) -> TaskWorld:
+    """A world for the task alone. Column j holds code j unless `candidate_ids` says otherwise."""
+    random = generator(seed, "conformance/task")
+    query = random.normal(size=(queries, dim)).astype(np.float32)
+    candidate = random.normal(size=(columns, dim)).astype(np.float32)
+    ids = np.asarray(inputs.pop("candidate_ids", np.arange(columns)), np.int32)
+    by_code = random.normal(size=int(ids.max()) + 1).astype(np.float32)
+    targets = np.arange(queries, dtype=np.int32)
+    settled = cast("TaskInputs", {"target_query": targets, "target_candidate": targets, "candidate_ids": ids, **inputs})
+    return TaskWorld(
+        spec=spec,
+        query=query,
+        candidate=candidate,
+        inputs=settled,
+        bias=by_code[ids] if spec.candidate_bias else None,
+        log_temperature=float(np.float32(np.log(spec.temperature))) if spec.learn_temperature else None,
+    )
+
+
+def random_task(seed: int) -> TaskWorld:
+    """A task with options and inputs drawn by `seed`: every combination comes up sooner or later."""
+    random = generator(seed, "conformance/random-task")
+
+    def pick(*choices: Any) -> Any:
+        return choices[int(random.integers(len(choices)))]
+
+    negatives = pick("in-batch", "uniform", "mixed", "corpus")
+    spec = RetrievalSpec(
+        scoring=pick("dot", "cosine"),
+        temperature=pick(0.3, 0.5, 1.0),
+        learn_temperature=pick(True, False),
+        candidate_bias=pick(True, False),
+        negatives=negatives,
+        num_negatives=4 if negatives in ("uniform", "mixed") else None,
+        logq=pick(True, False, "refined"),
+        remove_accidental_hits=pick(True, False),
+        mask_positives=pick(True, False),
+        hard_negatives=pick(None, 2),
+        reduction=pick("mean", "sum"),
+    )
+    world = World(
+        step=pick("interaction", "query"), retrieval=spec, queries=5, masks=pick(True, False, False), seed=seed
+    )
+    inputs: dict[str, Any] = {**world.batch().task}
+    columns = len(inputs["candidate_ids"])
+    inputs["sample_weight"] = random.random(len(inputs["target_query"])) + 0.1
+    return task_world(spec, queries=world.queries, columns=columns, seed=seed, **inputs)
+
+
+def batch_of(
+    query: Features,
+    candidate: Features,
+    task: TaskInputs,
+    world: World | TaskWorld,
+    *,
+    bias_rows: ArrayLike | None = None,
+) -> Batch:
+    """A batch from features with whole-table codes: the unique rows of each table, and codes that count within them."""
+    towers = (world.query, world.candidate) if isinstance(world, World) else world.towers
+    table_of = {(s, f.name): f.table_name for s, tower in enumerate(towers) for f in tower.features if f.table_name}
+    used: dict[str, list[NDArray[np.integer]]] = {}
+    for side, features in enumerate((query, candidate)):
+        for name, codes in features.codes.items():
+            used.setdefault(table_of[side, name], []).append(codes.values if isinstance(codes, Ragged) else codes)
+    rows = {table: np.unique(np.concatenate(codes)).astype(np.int32) for table, codes in used.items()}
+
+    def local(side: int, features: Features) -> Features:
+        codes: dict[str, Codes] = {}
+        for name, c in features.codes.items():
+            table = rows[table_of[side, name]]
+            places = np.searchsorted(table, c.values if isinstance(c, Ragged) else c).astype(np.int32)
+            codes[name] = Ragged(places, c.offsets) if isinstance(c, Ragged) else places
+        return Features(features.size, codes, features.dense, features.keep)
+
+    bias_codes = None
+    if bias_rows is not None:
+        rows["task/bias"] = np.unique(np.asarray(bias_rows)).astype(np.int32)
+        bias_codes = np.searchsorted(rows["task/bias"], np.asarray(bias_rows)).astype(np.int32)
+    shapes = _row_counts(world)
+    whole = frozenset(name for name, r in rows.items() if len(r) == shapes[name])
+    return Batch(rows, local(0, query), local(1, candidate), task, bias_codes, whole)
+
+
+def ragged(rows: list[Any]) -> Ragged:
+    """Lists of codes as a `Ragged`."""
+    lengths = [len(row) for row in rows]
+    values = np.concatenate([np.asarray(row, np.int32) for row in rows]) if rows else np.zeros(0, np.int32)
+    return Ragged(values.astype(np.int32), np.cumsum([0, *lengths]).astype(np.int32))
+
+
+def _row_counts(world: World | TaskWorld) -> Mapping[str, int]:
+    if isinstance(world, World):
+        return {**world.table_rows, "task/bias": world.corpus}
+    return {name: len(weight) for name, weight in world.weights.items() if weight.ndim}
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "adagrad": Adagrad(0.1),
+    "row-wise-adagrad": RowWiseAdagrad(0.1),
+    "lazy-adam": Adam(0.01),
+    "dense-adam": Adam(0.01, dense=True),
+}
+"""The optimizers under test, by the name their checks carry."""
+
+WIDE = World(
+    query=TowerSpec(
+        (
+            USER,
+            Bag("tags", dim=3, pooling="sum"),
+            Text("about", dim=3, buckets=16),
+            Numeric("age"),
+            History("item", dim=4),
+        ),
+        layers=(5, 3),
+        activation="tanh",
+        final_activation="sigmoid",
+    ),
+    candidate=TowerSpec(
+        (ITEM, Bag("genres", dim=3, table="genres"), Categorical("genre", dim=3, table="genres"), Numeric("price")),
+        layers=(3,),
+    ),
+)
+"""Every kind of feature, a table shared between the towers (item) and one within a tower (genres)."""

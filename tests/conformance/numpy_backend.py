@@ -1,0 +1,155 @@
+"""A correct backend and a correct index in NumPy, composed from the oracle: what the biters break, one line at a time."""
+
+import dataclasses
+
+import numpy as np
+from recs_core import weights as canonical
+from recs_core.data.batch import Batch
+from recs_core.errors import DataError, UnsupportedFeature
+from recs_core.plugin.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES, BackendInfo, IndexInfo, No
+from recs_core.protocols import TopK
+from recs_core.reference import optimizers, task, topk, towers, training
+from recs_core.task import plan_task
+
+INFO = BackendInfo(
+    name="numpy",
+    factory="numpy_backend:NumpyBackend",
+    summary="the oracle as a backend",
+    requires=("numpy",),
+    capabilities=dict.fromkeys(BACKEND_CAPABILITIES, True),
+    static_shapes=True,
+)
+
+
+class NumpyTower:
+    def __init__(self, spec, side, weights, dtype):
+        self.spec, self.side, self.weights, self.dtype = spec, side, weights, dtype
+        self.output_dim = spec.output_dim
+        self.native = self._native
+
+    def embed(self, features):
+        whole = dataclasses.replace(features, keep=None)
+        return towers.embed(self.spec, self.side, whole, self.weights).astype(self.dtype)
+
+    def __call__(self, features):
+        if not isinstance(features, Batch):
+            return towers.embed(self.spec, self.side, features, self.weights)
+        local = features.query if self.side == "query" else features.candidate
+        return towers.embed(
+            self.spec, self.side, training.on_whole_tables(self.spec, local, features, self.weights), self.weights
+        )
+
+    def _native(self, codes):
+        (feature,) = self.spec.features
+        return self.embed(towers.Features(len(codes), {feature.name: codes}))
+
+
+class AdoptedTower:
+    spec = None
+
+    def __init__(self, module, features, output_dim):
+        self.native, self.features, self.output_dim = module, features, output_dim
+
+    def embed(self, features):
+        return self.native(*(features.codes[name] for name in self.features))
+
+
+class NumpyTask:
+    def __init__(self, spec, weights=None):
+        self.spec, self.weights = spec, weights or {}
+
+    def __call__(self, query, candidate, **inputs):
+        plan_task(self.spec, len(query), len(candidate), **inputs)
+        bias = self.weights["task/bias"][inputs["candidate_ids"]] if self.spec.candidate_bias else None
+        log_temperature = float(self.weights["task/log_temperature"]) if self.spec.learn_temperature else None
+        result = task.loss_and_gradients(self.spec, query, candidate, bias, log_temperature, **inputs)
+        return result.loss
+
+
+class NumpyModel:
+    def __init__(self, query, candidate, retrieval, weights, dtype):
+        self.spec = training.Model(query, candidate, retrieval)
+        self.dtype = dtype
+        self._weights = {name: np.array(value, dtype) for name, value in weights.items()}
+        self.query = NumpyTower(query, "query", self._weights, dtype)
+        self.candidate = NumpyTower(candidate, "candidate", self._weights, dtype)
+        self.task = NumpyTask(retrieval, self._weights)
+
+    def weights(self):
+        return {name: value.copy() for name, value in self._weights.items()}
+
+    def load_weights(self, weights):
+        canonical.check(weights, {name: value.shape for name, value in self._weights.items()})
+        for name, value in weights.items():
+            self._weights[name][...] = value
+
+
+class NumpyTrainer:
+    def __init__(self, model, optimizer):
+        self.model, self.optimizer = model, optimizer
+        self._state = self._rounded(optimizers.initial_state(optimizer, model.weights()))
+
+    def step(self, batch, learning_rate):
+        result = training.step(
+            self.model.spec, self.optimizer, self.model.weights(), self._state, batch, learning_rate=learning_rate
+        )
+        for name, value in result.weights.items():
+            self.model._weights[name][...] = value
+        self._state = self._rounded(result.state)
+        return result.loss
+
+    def state(self):
+        return {name: value.copy() for name, value in self._state.items()}
+
+    def load_state(self, state):
+        for name in sorted(set(state) ^ set(self._state)):
+            raise DataError(f"state {name!r} is missing or unknown")
+        for name, value in state.items():
+            if np.shape(value) != self._state[name].shape:
+                raise DataError(f"state {name!r} has shape {np.shape(value)}, the optimizer's is {self._state[name].shape}")
+        self._state = self._rounded(state)
+
+    def _rounded(self, state):
+        return {n: np.array(v, np.int64 if n == "step" else self.model.dtype) for n, v in state.items()}
+
+
+class NumpyBackend:
+    def __init__(self, info=INFO):
+        self.info = info
+
+    def _needs(self, capability, wanted):
+        declared = self.info.capabilities.get(capability, True)
+        if wanted and isinstance(declared, No):
+            raise UnsupportedFeature(f"numpy has no {capability}: {declared.reason}")
+
+    def model(self, query, candidate, retrieval, weights, *, dtype="float32"):
+        self._needs("hard_negatives", retrieval.hard_negatives is not None)
+        self._needs("text", any(type(f).__name__ == "Text" for f in (*query.features, *candidate.features)))
+        return NumpyModel(query, candidate, retrieval, weights, dtype)
+
+    def task(self, spec, *, weights=None, dtype="float32"):
+        self._needs("hard_negatives", spec.hard_negatives is not None)
+        return NumpyTask(spec, weights)
+
+    def adopt(self, module, features, *, output_dim=None):
+        return AdoptedTower(module, features, output_dim)
+
+    def trainer(self, model, optimizer):
+        return NumpyTrainer(model, optimizer)
+
+
+class NumpyIndex:
+    info = IndexInfo(
+        name="numpy",
+        factory="numpy_backend:NumpyIndex",
+        summary="the oracle as an index",
+        is_exact=True,
+        capabilities=dict.fromkeys(INDEX_CAPABILITIES, True),
+    )
+
+    def build(self, vectors):
+        self.vectors = vectors.copy()
+
+    def search(self, queries, k, *, exclude=None, allow=None):
+        found = topk.top_k(queries, self.vectors, k, exclude=exclude, allow=allow)
+        return TopK(found.ids, found.scores.astype(np.float32))
