@@ -1,0 +1,119 @@
+"""Keras on torch: eager, gradients by `torch.autograd`, rows copied in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from keras import ops
+
+from recs_core.keras_backend.engines import Body, Engine, Groups, Tensor, Tree, Values
+
+
+class TorchEngine:
+    """See `Engine`."""
+
+    name = "torch"
+
+    def allow_float64(self) -> None:
+        """Nothing to do."""
+
+    def segment_sum(self, data: Tensor, segments: Tensor, size: int) -> Tensor:
+        """`keras.ops.segment_sum` would round float64 to float32 on this engine."""
+        return data.new_zeros((size, *data.shape[1:])).index_add(0, segments, data)
+
+    def mask_at(self, scores: Tensor, rows: Tensor, columns: Tensor, value: float) -> Tensor:
+        scores[rows, columns] = value
+        return scores
+
+    def vjp(
+        self, function: Callable[[Values], tuple[Values, Values]], leaves: Values
+    ) -> tuple[Values, Callable[[Values], Values], Values]:
+        leaves = {name: leaf.detach().requires_grad_() for name, leaf in leaves.items()}
+        with torch.enable_grad():
+            outputs, extra = function(leaves)
+
+        def pull(cotangents: Values) -> Values:
+            names = [name for name, output in outputs.items() if output.requires_grad]
+            gradients = torch.autograd.grad(
+                [outputs[name] for name in names],
+                list(leaves.values()),
+                [cotangents[name] for name in names],
+                materialize_grads=True,
+            )
+            return dict(zip(leaves, gradients, strict=True))
+
+        return {name: output.detach() for name, output in outputs.items()}, pull, extra
+
+    def scan_blocks(self, body: Body, carry: tuple[Tensor, ...], plan: Tree) -> tuple[tuple[Tensor, ...], Any, Any]:
+        size, count = int(plan["block"]), int(plan["num_rows"])
+        of_rows, of_targets = [], []
+        for i, start in enumerate(range(0, count, size)):
+            block = {name: value[start : start + size] for name, value in plan["rows"].items()}
+            for kind, ends in plan["ends"].items():
+                lo, hi = ends[i : i + 2]
+                block |= {f"{kind}/{name}": value[lo:hi] for name, value in plan[kind].items()}
+            carry, row, target = body(carry, block)
+            of_rows.append(row)
+            of_targets.append(target)
+        return carry, torch.cat(of_rows), torch.cat(of_targets)
+
+    def reader(self, function: Callable[[Values, Tree], Any], variables: Values) -> Callable[..., Any]:
+        @torch.no_grad()
+        def run(inputs: Tree, most: Mapping[str, int] | None = None) -> Any:
+            tensors = _tensors(inputs)
+            rows = tensors.get("rows", {})
+            return function({name: _gather(value, rows.get(name)) for name, value in variables.items()}, tensors)
+
+        return run
+
+    def stepper(
+        self, function: Callable[[Groups, Tree], tuple[Tensor, Groups]], groups: Groups
+    ) -> Callable[..., Tensor]:
+        @torch.no_grad()
+        def run(inputs: Tree, most: Mapping[str, int]) -> Tensor:
+            tensors = _tensors(inputs)
+            rows = tensors["rows"]
+            taken = {
+                name: {part: _gather(variable, rows.get(name)) for part, variable in group.items()}
+                for name, group in groups.items()
+            }
+            loss, moved = function(taken, tensors)
+            for name, group in moved.items():
+                for part, value in group.items():
+                    _scatter(groups[name][part], rows.get(name), value)
+            return loss
+
+        return run
+
+
+def _gather(variable: Any, rows: Tensor | None) -> Tensor:
+    value = variable.value.detach()
+    return value if rows is None else value.index_select(0, rows)
+
+
+def _scatter(variable: Any, rows: Tensor | None, value: Tensor) -> None:
+    table = variable.value.detach()
+    if rows is None:
+        table.copy_(value)
+    else:
+        table.index_copy_(0, rows, value)
+
+
+def _tensors(tree: Tree) -> dict[str, Any]:
+    """The tree on the device; the ends of blocks stay with the host, which cuts by them."""
+    out: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            out[name] = value if name == "ends" else _tensors(value)
+        elif isinstance(value, np.ndarray) and value.ndim == 0:
+            out[name] = value.item() if value.dtype.kind == "i" else ops.convert_to_tensor(value)
+        else:
+            tensor = ops.convert_to_tensor(value)
+            out[name] = tensor.long() if tensor.dtype == torch.int32 else tensor  # index_copy_ takes int64 only
+    return out
+
+
+ENGINE: Engine = TorchEngine()

@@ -1,0 +1,320 @@
+"""The retrieval task: one blocked kernel for the three engines, which gives the loss and its gradients in one pass.
+
+The gradients are written out, so no engine needs to differentiate the softmax and no B × B matrix is ever kept. A
+step hands them to the towers' own differentiation; a native loop gets them through `RetrievalTask.__call__`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike, NDArray
+
+from recs_core.data.batch import Ragged
+from recs_core.errors import DataError, SpecError
+from recs_core.keras_backend.engines import Engine, Tensor, Tree, Values
+from recs_core.protocols import DType, Weights
+from recs_core.specs import RetrievalSpec
+from recs_core.task import COSINE_EPSILON, MASKED, TaskPlan, plan_task
+
+BLOCK_SCORES = 2**19
+"""Scores in a block, about: 2 MB of float32, which stay in a core's cache between the passes over them."""
+
+SMALLEST_BLOCK, LARGEST_BLOCK = 16, 256
+
+
+class Loss(NamedTuple):
+    """The loss and ∂loss/∂ each input, shaped as the input. `bias` is of the C candidate columns."""
+
+    value: Tensor
+    query: Tensor
+    candidate: Tensor
+    bias: Tensor
+    log_temperature: Tensor
+
+
+def inputs(plan: TaskPlan, num_candidates: int, dtype: DType) -> dict[str, Any]:
+    """The plan as a tree of NumPy arrays, cut into blocks of score rows; targets are sorted by their row.
+
+    `rows`: (R,) each, of score rows; `targets`: (T,) each; `masked`: pairs of row and column; `columns` and `add`:
+    (N,) each, of negatives. A `row` counts from the first of its block. `ends`: where each block's targets and masked
+    pairs begin and end. Absent names: `rows/query` when row i is query i, `columns/index` when all columns are
+    negatives.
+    """
+    negatives = num_candidates - plan.start
+    block = min(LARGEST_BLOCK, max(SMALLEST_BLOCK, BLOCK_SCORES // max(1, negatives)))
+    starts = np.append(np.arange(0, plan.num_rows, block), plan.num_rows)
+    order = np.argsort(plan.row, kind="stable")
+    row = plan.row[order]
+    targets: dict[str, Any] = {
+        "row": row % block,
+        "query": plan.query[order],
+        "column": plan.column[order],
+        "own": plan.own_included[order],
+        "weight": plan.weight[order].astype(dtype),
+    }
+    if plan.positive_correction is not None:
+        targets["correction"] = plan.positive_correction[order].astype(dtype)
+    rows: dict[str, Any] = {}
+    columns: dict[str, Any] = {}
+    masked: dict[str, Any] = {}
+    ends = {"targets": np.searchsorted(row, starts).astype(np.int32)}
+    if plan.expand:
+        rows["query"] = plan.query
+    if plan.hit_codes is not None:
+        rows["code"], columns["code"] = plan.hit_codes
+    if plan.score_mask is not None:
+        rows["keep"] = plan.score_mask
+    if plan.masked is not None:
+        masked = {"row": plan.masked.segments % block, "column": plan.masked.values}
+        ends["masked"] = plan.masked.offsets[starts]
+    if plan.start:
+        columns["index"] = np.arange(plan.start, num_candidates, dtype=np.int32)
+    return {
+        "rows": rows,
+        "targets": targets,
+        "masked": masked,
+        "columns": columns,
+        "add": np.zeros(negatives, dtype) if plan.correction is None else plan.correction.astype(dtype),
+        "ends": ends,
+        "block": np.asarray(block, np.int32),
+        "num_rows": np.asarray(plan.num_rows, np.int32),
+    }
+
+
+def kernel(
+    engine: Engine,
+    spec: RetrievalSpec,
+    query: Tensor,
+    candidate: Tensor,
+    bias: Tensor | None,
+    inverse_temperature: Tensor,
+    plan: Tree,
+) -> Loss:
+    """The loss of `query` (Q, d) against `candidate` (C, d), and its gradients. `bias`: (C,) or None.
+
+    With A = log Σ exp of a row's negatives and z a target's score, ∂ℓ/∂s_j = P_j · exp(A − ℓ − z) and
+    ∂ℓ/∂z = exp(−ℓ) − 1, where P is the softmax over the negatives. Corrections and biases ride along as one more
+    dimension, so that one matrix product makes the scores and another all gradients of the columns.
+    """
+    num_queries, num_candidates = ops.shape(query)[0], ops.shape(candidate)[0]
+    q, q_scale = _unit(query) if spec.scoring == "cosine" else (query, None)
+    c, c_scale = _unit(candidate) if spec.scoring == "cosine" else (candidate, None)
+    targets = plan["targets"]
+    target_q, target_c = _take(q, targets["query"]), _take(c, targets["column"])
+    raw = ops.sum(target_q * target_c, axis=1) * inverse_temperature
+    z = raw
+    if bias is not None:
+        z = z + _take(bias, targets["column"])
+    if "correction" in targets:
+        z = z + targets["correction"]
+
+    index = plan["columns"].get("index")
+    x = (_take(q, plan["rows"]["query"]) if "query" in plan["rows"] else q) * inverse_temperature
+    y = c if index is None else _take(c, index)
+    add = plan["add"]
+    if bias is not None:
+        add = add + (bias if index is None else _take(bias, index))
+    x, y = _with_column(x, ops.ones_like(x[:, 0])), _with_column(y, add)
+
+    blocks = {
+        **plan,
+        "rows": {**{k: v for k, v in plan["rows"].items() if k != "query"}, "x": x},
+        "targets": {**{k: targets[k] for k in ("row", "own", "weight")}, "z": z},
+    }
+    zero = ops.sum(raw[:0])
+    (loss, dy), dx, dz = engine.scan_blocks(
+        lambda carry, block: _block(engine, spec, y, plan["columns"], carry, block), (zero, ops.zeros_like(y)), blocks
+    )
+
+    dx, dy, dbias = dx[:, :-1], dy[:, :-1], dy[:, -1]
+    d_log_temperature = -ops.sum(x[:, :-1] * dx) - ops.sum(dz * raw)
+    dx = dx * inverse_temperature
+    dq = engine.segment_sum(dx, plan["rows"]["query"], num_queries) if "query" in plan["rows"] else dx
+    if index is not None:
+        dy, dbias = (engine.segment_sum(part, index, num_candidates) for part in (dy, dbias))
+    pull = (dz * inverse_temperature)[:, None]
+    dq = dq + engine.segment_sum(pull * target_c, targets["query"], num_queries)
+    dc = dy + engine.segment_sum(pull * target_q, targets["column"], num_candidates)
+    dbias = dbias + engine.segment_sum(dz, targets["column"], num_candidates)
+    if spec.scoring == "cosine":
+        dq, dc = _through_unit(dq, q, q_scale), _through_unit(dc, c, c_scale)
+    return Loss(loss, dq, dc, dbias, d_log_temperature)
+
+
+def _block(
+    engine: Engine,
+    spec: RetrievalSpec,
+    y: Tensor,
+    columns: Values,
+    carry: tuple[Tensor, ...],
+    block: dict[str, Tensor],
+) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+    """One block of rows: its part of the loss and of ∂y, and all of ∂x and ∂z."""
+    loss, dy = carry
+    x = block["x"]
+    scores = x @ ops.transpose(y)
+    if "code" in block:
+        scores = ops.where(block["code"][:, None] == columns["code"][None, :], MASKED, scores)
+    if "keep" in block:
+        scores = ops.where(block["keep"], scores, MASKED)
+    if "masked/row" in block:
+        scores = engine.mask_at(scores, block["masked/row"], block["masked/column"], MASKED)
+    if spec.hard_negatives is not None:
+        scores = _hardest(engine, scores, spec.hard_negatives)
+
+    highest = ops.max(scores, axis=1)
+    exps = ops.exp(scores - highest[:, None])
+    sums = ops.sum(exps, axis=1)
+    log_sums = highest + ops.log(sums)
+
+    row, z, weight, own = (block[f"targets/{name}"] for name in ("row", "z", "weight", "own"))
+    negatives = _take(log_sums, row)
+    total = ops.where(own, negatives, _logaddexp(negatives, z))
+    loss = loss + ops.sum(weight * (total - z))
+    dz = weight * (ops.where(own, 0.0, ops.exp(z - total)) - 1.0)
+    share = engine.segment_sum(weight * ops.exp(negatives - total), row, ops.shape(x)[0])
+
+    gradient = exps * (share / sums)[:, None]
+    return (loss, dy + ops.transpose(gradient) @ x), gradient @ y, dz
+
+
+def _hardest(engine: Engine, scores: Tensor, number: int) -> Tensor:
+    """The scores with all but the `number` highest of each row masked."""
+    rows, columns = ops.shape(scores)
+    _, kept = ops.top_k(scores, min(number, columns) if isinstance(columns, int) else ops.minimum(number, columns))
+    place = ops.reshape(kept + (ops.arange(rows, dtype=kept.dtype) * columns)[:, None], (-1,))
+    chosen = engine.segment_sum(ops.ones_like(place), place, rows * columns)
+    return ops.where(ops.reshape(chosen, (rows, columns)) > 0, scores, MASKED)
+
+
+def _take(values: Tensor, index: Tensor) -> Tensor:
+    return ops.take(values, index, axis=0)
+
+
+def _with_column(matrix: Tensor, column: Tensor) -> Tensor:
+    return ops.concatenate([matrix, column[:, None]], axis=1)
+
+
+def _logaddexp(a: Tensor, b: Tensor) -> Tensor:
+    """`keras.ops` rounds float64 to float32 in `logaddexp`, `maximum`, `matmul` and `mean`, on torch and on JAX."""
+    return ops.where(a > b, a, b) + ops.log1p(ops.exp(-ops.abs(a - b)))
+
+
+def _unit(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x / √(Σ x² + ε) and the factor."""
+    scale = ops.rsqrt(ops.sum(x * x, axis=1, keepdims=True) + COSINE_EPSILON)
+    return x * scale, scale
+
+
+def _through_unit(gradient: Tensor, unit: Tensor, scale: Tensor) -> Tensor:
+    """∂/∂x from ∂/∂(x · scale)."""
+    return (gradient - unit * ops.sum(gradient * unit, axis=1, keepdims=True)) * scale
+
+
+class KerasTask:
+    """See `RetrievalTask`. `variables` holds its weights, `task/bias` and `task/log_temperature`, by canonical name.
+
+    In a native loop of JAX, differentiate with respect to `variables` through `keras.StatelessScope`.
+    """
+
+    def __init__(self, engine: Engine, spec: RetrievalSpec, weights: Weights, dtype: DType) -> None:
+        self.spec = spec
+        self.dtype = dtype
+        self._engine = engine
+        self.variables: dict[str, Any] = {}
+        for name in task_weights(spec):
+            value = np.log(spec.temperature) if name not in weights and name.endswith("temperature") else weights[name]
+            self.variables[name] = keras.Variable(np.asarray(value, dtype), dtype=dtype, name=name.split("/")[1])
+        self._kernel = engine.reader(self._loss, {})
+
+    def inverse_temperature(self, values: Values) -> Tensor:
+        """1 / τ, of the value of `task/log_temperature` where it is learned."""
+        if self.spec.learn_temperature:
+            return ops.exp(-values["task/log_temperature"])
+        return ops.convert_to_tensor(1 / self.spec.temperature, dtype=self.dtype)
+
+    def __call__(
+        self,
+        query: Any,
+        candidate: Any,
+        *,
+        target_query: ArrayLike | None = None,
+        target_candidate: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        candidate_sampling_probability: ArrayLike | None = None,
+        candidate_ids: ArrayLike | None = None,
+        positives: Ragged | None = None,
+        negatives_from: int = 0,
+        score_mask: ArrayLike | None = None,
+    ) -> Tensor:
+        """See `RetrievalTask.__call__`. Everything but `query` and `candidate` is read on the host."""
+        query, candidate = (_vectors(name, x, self.dtype) for name, x in (("query", query), ("candidate", candidate)))
+        plan = plan_task(
+            self.spec,
+            query.shape[0],
+            candidate.shape[0],
+            target_query=target_query,
+            target_candidate=target_candidate,
+            sample_weight=sample_weight,
+            candidate_sampling_probability=candidate_sampling_probability,
+            candidate_ids=candidate_ids,
+            positives=positives,
+            negatives_from=negatives_from,
+            score_mask=score_mask,
+        )
+        values = {name: ops.convert_to_tensor(variable) for name, variable in self.variables.items()}
+        at = {"query": query, "candidate": candidate, "inverse_temperature": self.inverse_temperature(values)}
+        if self.spec.candidate_bias:
+            at["bias"] = _take(values["task/bias"], self._bias_rows(candidate_ids, candidate.shape[0]))
+        fixed = {name: ops.stop_gradient(tensor) for name, tensor in at.items()}
+        loss = Loss(*self._kernel({"task": inputs(plan, candidate.shape[0], self.dtype), "at": fixed}))
+
+        # x − stop_gradient(x) is 0, and its gradient is that of x: the kernel's gradients flow, its value stays.
+        out = loss.value
+        for name, gradient in (("query", loss.query), ("candidate", loss.candidate), ("bias", loss.bias)):
+            if name in at:
+                out = out + ops.sum((at[name] - fixed[name]) * gradient)
+        if self.spec.learn_temperature:
+            log = values["task/log_temperature"]
+            out = out + (log - ops.stop_gradient(log)) * loss.log_temperature
+        return out
+
+    def _loss(self, _: Values, tree: Tree) -> tuple[Tensor, ...]:
+        at = tree["at"]
+        return tuple(
+            kernel(
+                self._engine,
+                self.spec,
+                at["query"],
+                at["candidate"],
+                at.get("bias"),
+                at["inverse_temperature"],
+                tree["task"],
+            )
+        )
+
+    def _bias_rows(self, candidate_ids: ArrayLike | None, number: int) -> NDArray[np.int32]:
+        if candidate_ids is None:
+            raise SpecError("candidate_bias=True needs candidate_ids, the rows of task/bias of the candidates")
+        codes = np.asarray(candidate_ids)
+        corpus = self.variables["task/bias"].shape[0]
+        if codes.shape != (number,) or (number and not (0 <= codes.min() and codes.max() < corpus)):
+            raise DataError(f"candidate_ids must be {number} codes in 0 … {corpus - 1}, rows of task/bias")
+        return codes.astype(np.int32)
+
+
+def task_weights(spec: RetrievalSpec) -> tuple[str, ...]:
+    """Canonical names of the task's own weights."""
+    names = (("task/bias", spec.candidate_bias), ("task/log_temperature", spec.learn_temperature))
+    return tuple(name for name, wanted in names if wanted)
+
+
+def _vectors(name: str, value: Any, dtype: DType) -> Tensor:
+    tensor = ops.convert_to_tensor(value, dtype=dtype)
+    if len(tensor.shape) != 2:
+        raise DataError(f"{name} must be vectors of shape (n, d), got {tuple(tensor.shape)}")
+    return tensor
