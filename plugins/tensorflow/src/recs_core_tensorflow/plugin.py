@@ -1,0 +1,64 @@
+"""What this plugin offers, said without importing TensorFlow."""
+
+from __future__ import annotations
+
+from recs_core.plugin import BackendInfo, IndexInfo, No, hookimpl
+from recs_core.plugin.manifest import BACKEND_CAPABILITIES
+
+REQUIRES = ("tensorflow", "tf_keras", "tensorflow_recommenders")
+
+BACKEND = BackendInfo(
+    name="tensorflow",
+    factory="recs_core_tensorflow.backend:factory",
+    summary="TensorFlow Recommenders on tf_keras, with a blocked softmax and row-sparse optimizers",
+    requires=REQUIRES,
+    capabilities=dict.fromkeys(BACKEND_CAPABILITIES, True),
+)
+
+_INDEX_CAPABILITIES: dict[str, bool | No] = {
+    "exclude": True,
+    "allow": True,
+    "upsert": No("TFRS layers hold one fixed matrix of candidates; build the index again"),
+    "delete": No("TFRS layers hold one fixed matrix of candidates; build the index again"),
+    "memory_map": No("TFRS layers copy the candidates into TensorFlow's memory"),
+}
+
+INDEXES = [
+    IndexInfo(
+        name="tfrs-brute-force",
+        factory="recs_core_tensorflow.indexes:BruteForceIndex",
+        summary="tfrs.layers.factorized_top_k.BruteForce: all scores of a block of queries at once",
+        is_exact=True,
+        requires=REQUIRES,
+        capabilities=_INDEX_CAPABILITIES,
+    ),
+    IndexInfo(
+        name="tfrs-streaming",
+        factory="recs_core_tensorflow.indexes:StreamingIndex",
+        summary="tfrs.layers.factorized_top_k.Streaming: a running top-k over blocks of candidates",
+        is_exact=True,
+        requires=REQUIRES,
+        capabilities=_INDEX_CAPABILITIES,
+    ),
+]
+
+
+@hookimpl
+def recs_backends() -> list[BackendInfo]:
+    """The manifest of `tensorflow`."""
+    return [BACKEND]
+
+
+@hookimpl
+def recs_indexes() -> list[IndexInfo]:
+    """The manifests of `tfrs-brute-force` and `tfrs-streaming`."""
+    return INDEXES
+
+
+@hookimpl
+def recs_backend_selected(info: BackendInfo, source: str) -> None:
+    """Settle which Keras TensorFlow will bring, before anything imports it."""
+    if info.name == BACKEND.name:
+        from recs_core_tensorflow import environment
+
+        environment.settle(f"the tensorflow backend (asked for by {source})")
