@@ -62,11 +62,22 @@ class Dataset(Protocol):
 
 @runtime_checkable
 class Tower(Protocol):
-    """Features in, vectors out. `spec` is None for an adopted module; `native` is the framework's own object."""
+    """Features in, vectors out."""
 
-    spec: TowerSpec | None
-    output_dim: int
-    native: Any
+    @property
+    def spec(self) -> TowerSpec | None:
+        """What was declared; None for an adopted module."""
+        ...
+
+    @property
+    def output_dim(self) -> int:
+        """Width of the output."""
+        ...
+
+    @property
+    def native(self) -> Any:
+        """The framework's own object."""
+        ...
 
     def __call__(self, features: Features | Batch) -> Any:
         """(n, output_dim) native tensor, differentiable, for native loops. A `Batch` gives the tower its own side."""
@@ -87,7 +98,10 @@ class RetrievalTask(Protocol):
     Holds the task's own weights: `task/bias` and `task/log_temperature`, where the spec has them.
     """
 
-    spec: RetrievalSpec
+    @property
+    def spec(self) -> RetrievalSpec:
+        """What was declared."""
+        ...
 
     def __call__(
         self,
@@ -116,9 +130,20 @@ class RetrievalTask(Protocol):
 class Model(Protocol):
     """Owns the named tables, both towers, and the task with its weights."""
 
-    query: Tower
-    candidate: Tower
-    task: RetrievalTask
+    @property
+    def query(self) -> Tower:
+        """The query tower."""
+        ...
+
+    @property
+    def candidate(self) -> Tower:
+        """The candidate tower."""
+        ...
+
+    @property
+    def task(self) -> RetrievalTask:
+        """The task, with its weights."""
+        ...
 
     def weights(self) -> dict[str, NDArray[np.floating]]:
         """Every weight by canonical name, as copies."""
@@ -150,7 +175,10 @@ class Trainer(Protocol):
 class Backend(Protocol):
     """What a backend's factory returns."""
 
-    info: BackendInfo
+    @property
+    def info(self) -> BackendInfo:
+        """The manifest."""
+        ...
 
     def model(
         self,
@@ -193,7 +221,10 @@ class TopK:
 class Index(Protocol):
     """Maximum inner product search over corpus positions. The core composes vectors and keeps the ids."""
 
-    info: IndexInfo
+    @property
+    def info(self) -> IndexInfo:
+        """The manifest."""
+        ...
 
     def build(self, vectors: NDArray[np.float32]) -> None:
         """Index (n, d) vectors; position = row."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +41,9 @@ from recs_core.specs import (
     check_pair,
 )
 from recs_core.training import Best, Callback, EarlyStopping, FitRun, Loop, Position, TrainingHistory
+
+if TYPE_CHECKING:
+    from recs_core.evaluation import Ranks
 
 log = logging.getLogger("recs_core")
 
@@ -219,20 +222,46 @@ class Recommender:
         *,
         exclude: Interactions | Sequence[Interactions] | None = None,
         history: Interactions | Sequence[Interactions] | None = None,
-    ) -> Any:
+    ) -> Ranks:
         """The exact rank of every test candidate, from which `recs_core.evaluation` makes metrics and intervals."""
         from recs_core.evaluation import ranks
 
-        if not len(test):
-            raise DataError("the test data holds no interactions")
-        queries, targets = self._test_targets(test)
+        queries, targets, excluded = self._test_part(test, exclude)
         asked = self._asked_in_test(test, queries, exclude if history is None else history)
-        excluded = None if exclude is None else candidates_of(exclude, queries, self.schema)
         vectors = scoring.query_vectors(self._query_raw(asked, "quiet"), self.retrieval)
         corpus = self._corpus_vectors.astype(np.float32, copy=False)
         return ranks(vectors.astype(np.float32, copy=False), corpus, targets, exclude=excluded)
 
+    def rank_popularity(
+        self, train: Interactions, test: Interactions, *, half_life_days: float | None = None, exclude: bool = True
+    ) -> Ranks:
+        """The same test ranked by how often each candidate was taken in `train`: what a model must beat.
+
+        `half_life_days`: a row weighs half as much for every so many days before the last. `exclude`: training
+        candidates leave the ranking of their query.
+        """
+        from recs_core.evaluation import popularity, recent_popularity, score_ranks
+
+        _, targets, excluded = self._test_part(test, train if exclude else None)
+        codes = self.schema.candidates.encode(train.candidate_ids.ids)[train.candidate_codes]
+        known, corpus = codes >= 0, len(self.schema.candidates)
+        if half_life_days is None:
+            return score_ranks(popularity(codes[known], corpus), targets, exclude=excluded)
+        if train.timestamps is None:
+            raise DataError("recent popularity needs a timestamp column; name it in Interactions.from_table(timestamp=…)")
+        scores = recent_popularity(codes[known], train.timestamps[known], corpus, half_life_days=half_life_days)
+        return score_ranks(scores, targets, exclude=excluded)
+
     # Inside
+
+    def _test_part(
+        self, test: Interactions, exclude: Interactions | Sequence[Interactions] | None
+    ) -> tuple[pa.Array, Ragged, Ragged | None]:
+        """Queries of the test data, their target codes, and the codes that leave their rankings."""
+        if not len(test):
+            raise DataError("the test data holds no interactions")
+        queries, targets = self._test_targets(test)
+        return queries, targets, None if exclude is None else candidates_of(exclude, queries, self.schema)
 
     def _test_targets(self, test: Interactions) -> tuple[pa.Array, Ragged]:
         """The queries of the test data and the distinct candidate codes of each, −1 for one outside the corpus."""
@@ -245,13 +274,21 @@ class Recommender:
         np.cumsum(np.bincount(pairs[:, 0], minlength=len(present)), out=offsets[1:])
         outside = int((code[pairs[:, 1]] < 0).sum())
         if outside:
-            log.info("%d of %d test interactions are on candidates outside the corpus and count as misses", outside, len(pairs))
+            log.info(
+                "%d of %d test interactions are on candidates outside the corpus and count as misses",
+                outside,
+                len(pairs),
+            )
         return test.query_ids.decode(present), Ragged(code[pairs[:, 1]], offsets)
 
     def _asked_in_test(self, test: Interactions, queries: pa.Array, past: Any) -> _Asked:
         history = None
         if self._histories():
-            history = self._stored_history(self.schema.queries.encode(queries)) if past is None else candidates_of(past, queries, self.schema)
+            history = (
+                self._stored_history(self.schema.queries.encode(queries))
+                if past is None
+                else candidates_of(past, queries, self.schema)
+            )
         table = test.queries.take(pa.array(test.query_ids.encode(queries)))
         covers = {f.name for f in self.query.features if not isinstance(f, History)} <= set(table.column_names)
         return _Asked(len(queries), self.schema.queries.encode(queries), queries, history, table if covers else None)
@@ -292,7 +329,9 @@ class Recommender:
         missing = np.flatnonzero(asked.codes < 0)
         out = _embed(self.query_tower, self._with_history(features, asked.history))
         if len(missing):
-            nothing = self._with_history(neutral(self.query, len(missing)), asked.history and asked.history.take(missing))
+            nothing = self._with_history(
+                neutral(self.query, len(missing)), asked.history and asked.history.take(missing)
+            )
             out[missing] = _embed(self.query_tower, nothing)
         return out
 
@@ -318,7 +357,9 @@ class Recommender:
         codes = {feature.name: history_rows(feature, self.schema, history) for feature in histories}
         return Features(features.size, {**features.codes, **codes}, features.dense)
 
-    def _encode_table(self, tower: TowerSpec, side: Literal["query", "candidate"], table: Any, asked: _Asked | None) -> Features:
+    def _encode_table(
+        self, tower: TowerSpec, side: Literal["query", "candidate"], table: Any, asked: _Asked | None
+    ) -> Features:
         table = table if isinstance(table, pa.Table) else read(table, "features", ids=()).table
         id_name = self.schema.query_name if side == "query" else self.schema.candidate_name
         if id_name not in table.column_names:
@@ -471,6 +512,12 @@ class TwoTower(Recommender):
         return backend(self._backend)
 
     @property
+    def backend_name(self) -> str:
+        """The backend's name, with its engine where it has one: "torch", "keras[jax]"."""
+        engine = getattr(self.backend, "engine", None)
+        return f"{self.backend.info.name}[{engine}]" if engine else self.backend.info.name
+
+    @property
     def model(self) -> Model:
         """The backend's own model. Raises `NotFitted` before `fit` or `load`."""
         if self._model is None:
@@ -504,9 +551,9 @@ class TwoTower(Recommender):
         epochs: int | None = None,
         batch_size: int | None = None,
         step: Step | None = None,
-        recency_days: float | None | _AsDeclared = AS_DECLARED,
+        recency_days: float | _AsDeclared | None = AS_DECLARED,
         row_weight: float | None = None,
-        schedule: Schedule | None | _AsDeclared = AS_DECLARED,
+        schedule: Schedule | _AsDeclared | None = AS_DECLARED,
         validate_every: int = 1,
         k: Sequence[int] = (10, 20),
         early_stopping: EarlyStopping | None = None,

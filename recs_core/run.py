@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -17,9 +17,10 @@ from recs_core.specs import Optimizer, RetrievalSpec, TowerSpec, TrainingSpec, f
 
 if TYPE_CHECKING:
     from recs_core.data.interactions import Interactions
-    from recs_core.recommender import TwoTower
+    from recs_core.recommender import Recommender, TwoTower
 
 FORMAT = 1
+RECENT_DAYS = 21.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,10 @@ class Run:
         return {
             "format": FORMAT,
             "data": asdict(self.data),
-            "model": {name: value if value is None or isinstance(value, str) else to_json(value) for name, value in model.items()},
+            "model": {
+                name: value if value is None or isinstance(value, str) else to_json(value)
+                for name, value in model.items()
+            },
             "backend": self.backend,
             "seed": self.seed,
             "dtype": self.dtype,
@@ -126,7 +130,9 @@ class Run:
 
     def resolved(self, model: TwoTower) -> Run:
         """The same run with every spec spelled out, so that a later version's recipe cannot change it."""
-        specs = ModelSpec(self.model.recipe, model.query, model.candidate, model.retrieval, model.optimizer, model.training)
+        specs = ModelSpec(
+            self.model.recipe, model.query, model.candidate, model.retrieval, model.optimizer, model.training
+        )
         return replace(self, model=specs)
 
 
@@ -190,7 +196,13 @@ def build(run: Run, train: Interactions, *, backend: str | None = None) -> TwoTo
     from recs_core.recommender import TwoTower
 
     model = run.model
-    if model.recipe is not None and None in (model.query, model.candidate, model.retrieval, model.optimizer, model.training):
+    if model.recipe is not None and None in (
+        model.query,
+        model.candidate,
+        model.retrieval,
+        model.optimizer,
+        model.training,
+    ):
         chosen = choose(model.recipe, train)
         defaults = {f.name: getattr(chosen, f.name) for f in fields(ModelSpec) if f.name != "recipe"}
         model = replace(model, **{name: value for name, value in defaults.items() if getattr(model, name) is None})
@@ -218,3 +230,87 @@ def _known(data: Mapping[str, Any], names: Any, where: str) -> None:
     unknown = sorted(set(data) - set(names))
     if unknown:
         raise ConfigError(f"{where}: no setting is called {unknown[0]!r}; there are {', '.join(names)}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run: the model, its history, and metrics by name (the model's own and popularity's)."""
+
+    run: Run
+    model: TwoTower
+    backend: str
+    epochs: int
+    training_seconds: float
+    losses: list[float]
+    metrics: dict[str, dict[str, float]]
+
+    def to_json(self) -> dict[str, Any]:
+        """What `run.json` holds."""
+        from recs_core import __version__
+
+        return {
+            "recs_core": __version__,
+            "run": self.run.to_json(),
+            "backend": self.backend,
+            "epochs": self.epochs,
+            "training_seconds": round(self.training_seconds, 3),
+            "losses": self.losses,
+            "metrics": self.metrics,
+        }
+
+    def write(self, folder: str | Path) -> None:
+        """Save the bundle and `run.json` in `folder`. Raises `BundleError` if it cannot be written."""
+        from recs_core.bundle import save
+        from recs_core.errors import BundleError
+
+        folder = Path(folder)
+        save(self.model, folder / "bundle")
+        try:
+            (folder / "run.json").write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise BundleError(f"{folder / 'run.json'}: cannot be written, {error.strerror or error}") from error
+
+
+def execute(
+    run: Run,
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    progress: bool | None = None,
+    say: Callable[[str], object] | None = None,
+) -> Outcome:
+    """Load, cut, build, train, evaluate. `say` gets a line on each stage."""
+    from recs_core.recipes import choose
+
+    say = say or (lambda line: None)
+    parts = cut(load_data(run.data), run.data, run.seed)
+    say(parts.leakage or f"{len(parts.train):,} rows, no test part")
+    if run.model.recipe is not None and run.model.training is None:
+        for reason in choose(run.model.recipe, parts.train).reasons:
+            say(f"recipe {run.model.recipe}: {reason}")
+    model = build(run, parts.train)
+    if epochs is not None or batch_size is not None:
+        training = model.training
+        model.training = replace(training, epochs=epochs or training.epochs, batch_size=batch_size or training.batch_size)
+    history = model.fit(parts.train, parts.validation, progress=progress)
+    return Outcome(
+        run=run.resolved(model),
+        model=model,
+        backend=model.backend_name,
+        epochs=model.position.epoch,
+        training_seconds=sum(history["seconds"]),
+        losses=history["loss"],
+        metrics={} if parts.test is None else beside_popularity(model, parts.train, parts.test),
+    )
+
+
+def beside_popularity(model: Recommender, train: Interactions, test: Interactions) -> dict[str, dict[str, float]]:
+    """Metrics of the model and of popularity, plain and (with timestamps) recent, on the same test."""
+    from recs_core.evaluation import metrics
+
+    found = {"model": model.evaluate(test, exclude=train)}
+    found["popularity"] = metrics(model.rank_popularity(train, test))
+    if train.timestamps is not None:
+        recent = model.rank_popularity(train, test, half_life_days=RECENT_DAYS)
+        found[f"popularity, {RECENT_DAYS:g}-day half-life"] = metrics(recent)
+    return found

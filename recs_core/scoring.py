@@ -22,7 +22,9 @@ def query_vectors(raw: Array, spec: RetrievalSpec) -> Array:
     return np.hstack([x, np.ones((len(x), 1), x.dtype)]) if spec.candidate_bias else x
 
 
-def candidate_vectors(raw: Array, spec: RetrievalSpec, weights: Mapping[str, Array], codes: NDArray[np.integer] | None = None) -> Array:
+def candidate_vectors(
+    raw: Array, spec: RetrievalSpec, weights: Mapping[str, Array], codes: NDArray[np.integer] | None = None
+) -> Array:
     """(n, d) raw tower output → retrieval vectors. `codes`: rows of `task/bias`, by default all of them."""
     y = _normalised(raw) if spec.scoring == "cosine" else raw
     y = y * y.dtype.type(1 / temperature(spec, weights))

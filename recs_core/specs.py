@@ -101,7 +101,9 @@ class Bag(_TableFeature):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(_whole(self.num_oov, 1), self, f"{self.name!r} needs num_oov ≥ 1, got {self.num_oov!r}")
-        _require(self.pooling in ("mean", "sum"), self, f"{self.name!r}: pooling is 'mean' or 'sum', got {self.pooling!r}")
+        _require(
+            self.pooling in ("mean", "sum"), self, f"{self.name!r}: pooling is 'mean' or 'sum', got {self.pooling!r}"
+        )
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,9 @@ class History(_TableFeature):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.share in ("candidate", None), self, f"{self.name!r}: share is 'candidate' or None, got {self.share!r}")
+        _require(
+            self.share in ("candidate", None), self, f"{self.name!r}: share is 'candidate' or None, got {self.share!r}"
+        )
         _require(_finite(self.keep) and 0 < self.keep < 1, self, f"{self.name!r} needs 0 < keep < 1, got {self.keep!r}")
         _require(
             self.max_length is None or _whole(self.max_length, 1),
@@ -168,8 +172,8 @@ class TowerSpec:
     Without layers the tower's output is the concatenation itself.
     """
 
-    features: tuple[Feature, ...]
-    layers: tuple[int, ...] = ()
+    features: Sequence[Feature]
+    layers: Sequence[int] = ()
     activation: Activation | None = "relu"
     final_activation: Activation | None = None
     dropout: float = 0.0
@@ -177,17 +181,27 @@ class TowerSpec:
     def __post_init__(self) -> None:
         for name in ("features", "layers"):
             value = getattr(self, name)
-            _require(isinstance(value, Sequence) and not isinstance(value, str), self, f"{name} must be a list, got {value!r}")
+            _require(
+                isinstance(value, Sequence) and not isinstance(value, str),
+                self,
+                f"{name} must be a list, got {value!r}",
+            )
             object.__setattr__(self, name, tuple(value))
         _require(bool(self.features), self, "needs at least one feature")
         for feature in self.features:
             _require(isinstance(feature, Feature), self, f"features must be Categorical, Bag, …, got {feature!r}")
         names = [feature.name for feature in self.features]
         _require(len(set(names)) == len(names), self, f"feature names must differ, got {names}")
-        _require(all(_whole(units, 1) for units in self.layers), self, f"layers must be widths ≥ 1, got {list(self.layers)}")
+        _require(
+            all(_whole(units, 1) for units in self.layers), self, f"layers must be widths ≥ 1, got {list(self.layers)}"
+        )
         for name in ("activation", "final_activation"):
             value = getattr(self, name)
-            _require(value is None or value in ACTIVATIONS, self, f"{name} is one of {', '.join(ACTIVATIONS)} or None, got {value!r}")
+            _require(
+                value is None or value in ACTIVATIONS,
+                self,
+                f"{name} is one of {', '.join(ACTIVATIONS)} or None, got {value!r}",
+            )
         _require(_finite(self.dropout) and 0 <= self.dropout < 1, self, f"needs 0 ≤ dropout < 1, got {self.dropout!r}")
 
     @property
@@ -227,8 +241,12 @@ class RetrievalSpec:
 
     def __post_init__(self) -> None:
         _require(self.scoring in ("cosine", "dot"), self, f"scoring is 'cosine' or 'dot', got {self.scoring!r}")
-        _require(_finite(self.temperature) and self.temperature > 0, self, f"needs temperature > 0, got {self.temperature!r}")
-        _require(self.negatives in NEGATIVES, self, f"negatives is one of {', '.join(NEGATIVES)}, got {self.negatives!r}")
+        _require(
+            _finite(self.temperature) and self.temperature > 0, self, f"needs temperature > 0, got {self.temperature!r}"
+        )
+        _require(
+            self.negatives in NEGATIVES, self, f"negatives is one of {', '.join(NEGATIVES)}, got {self.negatives!r}"
+        )
         sampled = self.negatives in ("uniform", "mixed")
         _require(
             _whole(self.num_negatives, 1) if sampled else self.num_negatives is None,
@@ -243,7 +261,9 @@ class RetrievalSpec:
         )
         _require(self.reduction in ("mean", "sum"), self, f"reduction is 'mean' or 'sum', got {self.reduction!r}")
         for name in ("learn_temperature", "candidate_bias", "remove_accidental_hits", "mask_positives"):
-            _require(isinstance(getattr(self, name), bool), self, f"{name} is True or False, got {getattr(self, name)!r}")
+            _require(
+                isinstance(getattr(self, name), bool), self, f"{name} is True or False, got {getattr(self, name)!r}"
+            )
 
     @property
     def corrects(self) -> bool:
@@ -267,8 +287,16 @@ class Optimizer:
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
-        _require(_finite(self.learning_rate) and self.learning_rate > 0, self, f"needs learning_rate > 0, got {self.learning_rate!r}")
-        _require(_finite(self.weight_decay) and self.weight_decay >= 0, self, f"needs weight_decay ≥ 0, got {self.weight_decay!r}")
+        _require(
+            _finite(self.learning_rate) and self.learning_rate > 0,
+            self,
+            f"needs learning_rate > 0, got {self.learning_rate!r}",
+        )
+        _require(
+            _finite(self.weight_decay) and self.weight_decay >= 0,
+            self,
+            f"needs weight_decay ≥ 0, got {self.weight_decay!r}",
+        )
         _require(
             self.clip_norm is None or (_finite(self.clip_norm) and self.clip_norm > 0),
             self,
@@ -291,7 +319,9 @@ class Adagrad(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.initial_accumulator >= 0, self, f"needs initial_accumulator ≥ 0, got {self.initial_accumulator!r}")
+        _require(
+            self.initial_accumulator >= 0, self, f"needs initial_accumulator ≥ 0, got {self.initial_accumulator!r}"
+        )
         _require(self.epsilon > 0, self, f"needs epsilon > 0, got {self.epsilon!r}")
 
     @property
@@ -404,7 +434,9 @@ def from_json(data: Mapping[str, Any] | str) -> Any:
         data = json.loads(data)
     if not isinstance(data, Mapping) or data.get("type") not in _TYPES:
         known = ", ".join(_TYPES)
-        raise SpecError(f"a spec needs \"type\", one of {known}; got {data.get('type') if isinstance(data, Mapping) else data!r}")
+        raise SpecError(
+            f'a spec needs "type", one of {known}; got {data.get("type") if isinstance(data, Mapping) else data!r}'
+        )
     cls = _TYPES[data["type"]]
     known_fields = {f.name for f in dataclasses.fields(cls)}
     unknown = sorted(set(data) - known_fields - {"type"})
@@ -458,13 +490,19 @@ def _check_shared(first: tuple[str, Feature], second: tuple[str, Feature]) -> No
             f"both {side_a} {a.name!r} and {side_b} {b.name!r} would use {a.table_name}; give each its own table=, or the same one to share it"
         )
     if a.dim != b.dim:
-        raise SpecError(f"{side_a} {a.name!r} and {side_b} {b.name!r} share {a.table_name} but have dim {a.dim} and {b.dim}")
+        raise SpecError(
+            f"{side_a} {a.name!r} and {side_b} {b.name!r} share {a.table_name} but have dim {a.dim} and {b.dim}"
+        )
     if isinstance(a, Text) != isinstance(b, Text):
-        raise SpecError(f"{side_a} {a.name!r} and {side_b} {b.name!r} share {a.table_name}, but only one of them is Text")
+        raise SpecError(
+            f"{side_a} {a.name!r} and {side_b} {b.name!r} share {a.table_name}, but only one of them is Text"
+        )
     for attribute in ("num_oov", "buckets"):
         x, y = getattr(a, attribute, None), getattr(b, attribute, None)
         if x is not None and y is not None and x != y:
-            raise SpecError(f"{side_a} {a.name!r} and {side_b} {b.name!r} share {a.table_name} but have {attribute} {x} and {y}")
+            raise SpecError(
+                f"{side_a} {a.name!r} and {side_b} {b.name!r} share {a.table_name} but have {attribute} {x} and {y}"
+            )
 
 
 __all__ = [

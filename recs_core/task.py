@@ -45,7 +45,9 @@ class TaskPlan:
     start: int  # first column that is a negative
     correction: NDArray[np.floating] | None  # (N,) added to the scores of negatives
     positive_correction: NDArray[np.floating] | None  # (T,) added to z
-    hit_codes: tuple[NDArray[np.int32], NDArray[np.int32]] | None  # (R,), (N,): mask where equal; includes the own column
+    hit_codes: (
+        tuple[NDArray[np.int32], NDArray[np.int32]] | None
+    )  # (R,), (N,): mask where equal; includes the own column
     masked: Ragged | None  # R rows of columns (counted from `start`) to mask
     score_mask: NDArray[np.bool_] | None  # (R, N): mask where False
     hard_negatives: int | None  # keep the n largest of a row, after all masks
@@ -75,8 +77,12 @@ def plan_task(
     if len(query) != len(column):
         raise DataError(f"target_query names {len(query)} targets, target_candidate {len(column)}; they go in pairs")
     if not 0 <= negatives_from <= num_candidates:
-        raise DataError(f"negatives_from must be from 0 to the number of candidates, {num_candidates}; got {negatives_from}")
-    correction, positive_correction = _corrections(spec, candidate_sampling_probability, column, num_candidates, negatives_from)
+        raise DataError(
+            f"negatives_from must be from 0 to the number of candidates, {num_candidates}; got {negatives_from}"
+        )
+    correction, positive_correction = _corrections(
+        spec, candidate_sampling_probability, column, num_candidates, negatives_from
+    )
     codes = _codes(spec, candidate_ids, num_candidates)
     mask = _score_mask(score_mask, num_queries, num_candidates)
     if spec.mask_positives and positives is None:
@@ -131,12 +137,14 @@ def _own_scored_apart(spec: RetrievalSpec) -> bool:
 def _indices(name: str, values: ArrayLike | None, bound: int, default: int) -> NDArray[np.int32]:
     if values is None:
         if default > bound:
-            raise DataError(f"{name} defaults to row i ↔ row i, but there are {default} queries and {bound} candidates; state it")
+            raise DataError(
+                f"{name} defaults to row i ↔ row i, but there are {default} queries and {bound} candidates; state it"
+            )
         return np.arange(default, dtype=np.int32)
     array = np.asarray(values)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise DataError(f"{name} must be a list of row numbers, got shape {array.shape} of {array.dtype}")
-    if len(array) and not (0 <= array.min() and array.max() < bound):
+    if len(array) and not (array.min() >= 0 and array.max() < bound):
         raise DataError(f"{name} must lie in 0 … {bound - 1}, got {array.min()} … {array.max()}")
     return array.astype(np.int32, copy=False)
 
@@ -160,7 +168,9 @@ def _corrections(
 ) -> tuple[NDArray[np.floating] | None, NDArray[np.floating] | None]:
     if probability is None:
         if spec.corrects:
-            raise SpecError(f"negatives={spec.negatives!r} with logq={spec.logq!r} needs candidate_sampling_probability (or logq=False)")
+            raise SpecError(
+                f"negatives={spec.negatives!r} with logq={spec.logq!r} needs candidate_sampling_probability (or logq=False)"
+            )
         return None, None
     if not spec.corrects:
         raise SpecError(
@@ -168,11 +178,15 @@ def _corrections(
         )
     q = np.asarray(probability, np.float64)
     if q.shape != (num_candidates,):
-        raise DataError(f"candidate_sampling_probability must hold {num_candidates} numbers, one a candidate; got shape {q.shape}")
+        raise DataError(
+            f"candidate_sampling_probability must hold {num_candidates} numbers, one a candidate; got shape {q.shape}"
+        )
     needed = q[start:]
     if not (np.isfinite(needed).all() and (needed > 0).all()):
         bad = int(np.flatnonzero(~(np.isfinite(needed) & (needed > 0)))[0]) + start
-        raise DataError(f"candidate_sampling_probability must be > 0 (a candidate with q = 0 cannot be drawn); column {bad} has {q[bad]}")
+        raise DataError(
+            f"candidate_sampling_probability must be > 0 (a candidate with q = 0 cannot be drawn); column {bad} has {q[bad]}"
+        )
     if spec.negatives == "uniform" or spec.logq == "refined":
         # The sum over n draws, each weighted 1 / (n q), estimates the sum over the corpus; the positive is no draw.
         return -np.log(needed * len(needed)), None
@@ -198,7 +212,9 @@ def _score_mask(score_mask: ArrayLike | None, num_queries: int, num_candidates: 
         return None
     mask = np.asarray(score_mask)
     if mask.shape != (num_queries, num_candidates) or mask.dtype != np.bool_:
-        raise DataError(f"score_mask must be booleans of shape {(num_queries, num_candidates)}, True = keep; got {mask.shape} of {mask.dtype}")
+        raise DataError(
+            f"score_mask must be booleans of shape {(num_queries, num_candidates)}, True = keep; got {mask.shape} of {mask.dtype}"
+        )
     return mask
 
 
@@ -226,7 +242,11 @@ def _with_own(masked: Ragged | None, own: NDArray[np.int32], num_negatives: int)
 
 
 def _is_masked(
-    masked: Ragged | None, mask: NDArray[np.bool_] | None, query: NDArray[np.int32], column: NDArray[np.int32], start: int
+    masked: Ragged | None,
+    mask: NDArray[np.bool_] | None,
+    query: NDArray[np.int32],
+    column: NDArray[np.int32],
+    start: int,
 ) -> NDArray[np.bool_]:
     """(T,): whether the target's own column is already out of its query's sum."""
     out = np.zeros(len(query), bool)
@@ -237,5 +257,3 @@ def _is_masked(
         pairs = masked.segments.astype(np.int64) * stride + masked.values
         out |= (column >= start) & np.isin(query.astype(np.int64) * stride + (column - start), pairs)
     return out
-
-

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recs_core.data.batch import Batch, Features, Ragged
 from recs_core.errors import DataError
 from recs_core.random import generator
-from recs_core.specs import Categorical, Bag, RetrievalSpec, TowerSpec
+from recs_core.specs import Bag, Categorical, RetrievalSpec, TowerSpec
 
 TABLE_SCALE = 0.1
 """Standard deviation of a new table's rows. OOV rows start at zero, so that they say nothing until trained."""
@@ -20,7 +20,11 @@ Side = Literal["query", "candidate"]
 
 
 def shapes(
-    query: TowerSpec | None, candidate: TowerSpec | None, retrieval: RetrievalSpec, table_rows: Mapping[str, int], corpus: int
+    query: TowerSpec | None,
+    candidate: TowerSpec | None,
+    retrieval: RetrievalSpec,
+    table_rows: Mapping[str, int],
+    corpus: int,
 ) -> dict[str, tuple[int, ...]]:
     """Every canonical name and its shape, in a fixed order. `table_rows`: table name → rows; None: an adopted tower."""
     out: dict[str, tuple[int, ...]] = {}

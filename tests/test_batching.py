@@ -14,7 +14,9 @@ from recs_core.protocols import BatchPlan
 from recs_core.specs import Bag, Categorical, History, Numeric, RetrievalSpec, Text, TowerSpec
 
 QUERY = TowerSpec([Categorical("user", dim=4), History("item", dim=4)])
-CANDIDATE = TowerSpec([Categorical("item", dim=4), Bag("tags", dim=2), Numeric("price"), Text("title", dim=3, buckets=16)])
+CANDIDATE = TowerSpec(
+    [Categorical("item", dim=4), Bag("tags", dim=2), Numeric("price"), Text("title", dim=3, buckets=16)]
+)
 
 
 def interactions(rows: int = 200, users: int = 12, items: int = 9) -> recs.Interactions:
@@ -40,7 +42,9 @@ def data() -> EncodedDataset:
     return EncodedDataset.encode(QUERY, CANDIDATE, Schema.learn(QUERY, CANDIDATE, source), source)
 
 
-def batches(data: EncodedDataset, step: str, seed: int = 0, epoch: int = 0, size: int = 32, **spec: object) -> list[Batch]:
+def batches(
+    data: EncodedDataset, step: str, seed: int = 0, epoch: int = 0, size: int = 32, **spec: object
+) -> list[Batch]:
     options = {"num_negatives": 5} if spec.get("negatives") in ("uniform", "mixed") else {}
     plan = BatchPlan(size, step, RetrievalSpec(**{**options, **spec}))  # type: ignore[arg-type]
     return list(data.batches(plan, seed=seed, epoch=epoch))
@@ -136,7 +140,9 @@ def test_sampling_probability_by_hand() -> None:
     columns = np.array([0, 2], np.int32)
     assert sampling_probability(RetrievalSpec(), columns, counts, 2).tolist() == [0.6, 0.1]
     mixed = RetrievalSpec(negatives="mixed", num_negatives=6)
-    assert sampling_probability(mixed, columns, counts, 2) == pytest.approx([0.25 * 0.6 + 0.75 * 0.25, 0.25 * 0.1 + 0.75 * 0.25])
+    assert sampling_probability(mixed, columns, counts, 2) == pytest.approx(
+        [0.25 * 0.6 + 0.75 * 0.25, 0.25 * 0.1 + 0.75 * 0.25]
+    )
     uniform = RetrievalSpec(negatives="uniform", num_negatives=6)
     assert sampling_probability(uniform, columns, counts, 2).tolist() == [0.25, 0.25]
     assert sampling_probability(RetrievalSpec(logq=False), columns, counts, 2) is None
@@ -157,7 +163,9 @@ def test_same_seed_same_batches_other_epoch_other_order(data: EncodedDataset) ->
     for a, b in zip(one, two, strict=True):
         assert all((a.rows[name] == b.rows[name]).all() for name in a.rows)
         assert (a.task["candidate_ids"] == b.task["candidate_ids"]).all()
-    assert any(a.task["candidate_ids"].tolist() != b.task["candidate_ids"].tolist() for a, b in zip(one, other, strict=True))
+    assert any(
+        a.task["candidate_ids"].tolist() != b.task["candidate_ids"].tolist() for a, b in zip(one, other, strict=True)
+    )
 
 
 def test_codes_stay_within_the_batchs_rows_and_whole_means_all(data: EncodedDataset) -> None:

@@ -79,7 +79,9 @@ class Batching:
         queries, rows = self.rows_of_query
         lengths = np.zeros(len(self.data.schema.queries), np.int64)
         lengths[queries] = rows.lengths
-        return Ragged(self.data.candidate_codes[rows.values], np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+        return Ragged(
+            self.data.candidate_codes[rows.values], np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        )
 
     @cached_property
     def row_counts(self) -> NDArray[np.int64]:
@@ -130,7 +132,9 @@ class Batching:
         spec, data = self.plan.retrieval, self.data
         columns, target_column, start = candidate_columns(spec, targets.codes, self.corpus, random)
         never = self._never_negative(targets)
-        task = task_inputs(spec, columns, targets.target_query, target_column, start, data.counts, targets.weight, never)
+        task = task_inputs(
+            spec, columns, targets.target_query, target_column, start, data.counts, targets.weight, never
+        )
         query = data.query.take(targets.queries)
         if targets.history is not None:
             query = Features(query.size, {**query.codes, **self._history_codes(targets.history)}, query.dense)
@@ -177,7 +181,9 @@ def _localise(
         for feature in tower.features:
             if feature.table_name is not None:
                 codes = features.codes[feature.name]
-                uses.setdefault(feature.table_name, []).append((side, feature.name, codes.values if isinstance(codes, Ragged) else codes))
+                uses.setdefault(feature.table_name, []).append(
+                    (side, feature.name, codes.values if isinstance(codes, Ragged) else codes)
+                )
     rows: dict[str, NDArray[np.int32]] = {}
     local: dict[tuple[str, str], NDArray[np.int32]] = {}
     whole = set()
@@ -189,13 +195,16 @@ def _localise(
         else:
             rows[name], inverse = _unique(np.concatenate([codes for _, _, codes in parts]))
             ends = np.cumsum([len(codes) for _, _, codes in parts])[:-1]
-            local |= {(side, feature): piece for (side, feature, _), piece in zip(parts, np.split(inverse, ends), strict=True)}
+            local |= {
+                (side, feature): piece for (side, feature, _), piece in zip(parts, np.split(inverse, ends), strict=True)
+            }
     return rows, _replace(query, "query", local), _replace(candidate, "candidate", local), whole
 
 
 def _replace(features: Features, side: str, local: Mapping[tuple[str, str], NDArray[np.int32]]) -> Features:
     codes = {
-        name: Ragged(local[side, name], c.offsets) if isinstance(c, Ragged) else local[side, name] for name, c in features.codes.items()
+        name: Ragged(local[side, name], c.offsets) if isinstance(c, Ragged) else local[side, name]
+        for name, c in features.codes.items()
     }
     return Features(features.size, codes, features.dense)
 

@@ -120,7 +120,9 @@ def _codes(of_id: NDArray[np.int32], rows: NDArray[np.int32], data: Interactions
     if len(codes) and codes.min() < 0:
         row = int(np.argmin(codes))
         ids = data.query_ids if side == "query" else data.candidate_ids
-        raise DataError(f"row {row}: {side} {ids.ids[int(rows[row])].as_py()!r} is not in the training data's vocabulary")
+        raise DataError(
+            f"row {row}: {side} {ids.ids[int(rows[row])].as_py()!r} is not in the training data's vocabulary"
+        )
     return codes
 
 

@@ -86,7 +86,10 @@ def _codes(feature: Feature, side: Side, schema: Schema, values: pa.Array) -> Co
     if isinstance(feature, Categorical):
         return table_row(schema, feature.table_name, values, where)
     if isinstance(feature, Bag):
-        return Ragged(table_row(schema, feature.table_name, pc.list_flatten(values), where), _offsets(pc.list_value_length(values)))
+        return Ragged(
+            table_row(schema, feature.table_name, pc.list_flatten(values), where),
+            _offsets(pc.list_value_length(values)),
+        )
     assert isinstance(feature, Text)
     return hash_words(as_ids(where, values).to_pylist(), feature)
 
@@ -102,7 +105,9 @@ def hash_words(texts: Sequence[str | None], feature: Text) -> Ragged:
     for text in texts:
         if text not in known:
             words = _WORDS.findall(str(text).lower())
-            grams = [" ".join(words[i : i + n]) for n in range(1, feature.ngrams + 1) for i in range(len(words) - n + 1)]
+            grams = [
+                " ".join(words[i : i + n]) for n in range(1, feature.ngrams + 1) for i in range(len(words) - n + 1)
+            ]
             known[text] = [zlib.crc32(gram.encode()) % feature.buckets for gram in grams]
     rows = [known[text] for text in texts]
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int32)

@@ -210,22 +210,24 @@ def _side(source: readers.Source, name: str, side: Any, role: str) -> tuple[Voca
     ids = readers.id_column(source, name)
     if side is None:
         (ids,) = readers.settle_ids(name, (source, ids))
-        vocabulary = Vocabulary.from_values(ids, name)
-        return vocabulary, vocabulary.encode(ids), pa.table({name: vocabulary.ids})
+        vocabulary, codes = Vocabulary.with_codes(ids, name)
+        return vocabulary, codes, pa.table({name: vocabulary.ids})
     features = readers.read(side, role, ids=(name,))
     side_ids = readers.id_column(features, name)
     ids, side_ids = readers.settle_ids(name, (source, ids), (features, side_ids))
     refuse_duplicates(side_ids, features.column(name))
-    vocabulary = Vocabulary.from_values(pa.concat_arrays([ids, side_ids]), name)
-    return vocabulary, vocabulary.encode(ids), _align(features.table, name, side_ids, vocabulary)
+    vocabulary, codes = Vocabulary.with_codes(pa.concat_arrays([ids, side_ids]), name)
+    return vocabulary, codes[: len(ids)], _align(features.table, name, codes[len(ids) :], vocabulary)
 
 
-def _align(table: pa.Table, name: str, ids: pa.Array, vocabulary: Vocabulary) -> pa.Table:
-    """Row i for id i of the vocabulary, nulls where `table` has no such id; the id column first."""
+def _align(table: pa.Table, name: str, codes: NDArray[np.int32], vocabulary: Vocabulary) -> pa.Table:
+    """Row i for id i of the vocabulary, nulls where no row of `table` has that code; the id column first."""
     position = np.full(len(vocabulary), -1, np.int64)
-    position[vocabulary.encode(ids)] = np.arange(len(ids))
-    features = table.drop_columns([name]).take(pa.array(position, mask=position < 0)).combine_chunks()
-    return features.add_column(0, name, vocabulary.ids) if features.num_columns else pa.table({name: vocabulary.ids})
+    position[codes] = np.arange(len(codes))
+    features = table.drop_columns([name])
+    if features.num_columns:
+        features = features.take(pa.array(position, mask=position < 0))
+    return pa.table({name: vocabulary.ids} | {column: features[column] for column in features.column_names})
 
 
 def _renumber(keep: NDArray[np.bool_]) -> NDArray[np.int32]:

@@ -25,7 +25,6 @@ from recs_core.errors import DataError
 
 _CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _PARQUET_SUFFIXES = (".parquet", ".pq")
-_MAX_BLOCK = 2**31 - 1
 # No leading zeros or plus sign, so that text → integer → text gives the text back.
 _INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"
 
@@ -140,9 +139,8 @@ def _read_csv(path: Path, delimiter: str, ids: tuple[str, ...]) -> pa.Table:
         raise DataError(f"{path}: not a readable file ({one_line(error)})") from None
     if not data.strip():
         raise DataError(f"{path}: empty file")
-    # One block: the type of a column is then decided by all its rows, not by the first megabyte. One thread:
-    # only then do messages hold the line number.
-    how = pacsv.ReadOptions(use_threads=False, block_size=min(len(data) + 1, _MAX_BLOCK))
+    # One thread: only then does a message hold the line number.
+    how = pacsv.ReadOptions(use_threads=False)
     types = pacsv.ConvertOptions(column_types=dict.fromkeys(ids, pa.string()))
     try:
         return pacsv.read_csv(pa.BufferReader(data), how, pacsv.ParseOptions(delimiter=delimiter), types)

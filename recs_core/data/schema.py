@@ -43,7 +43,9 @@ class Schema:
         same holds for a query. Raises `DataError` for a feature whose column is missing or of an unusable type.
         """
         queries = _known(train.query_ids, train.query_counts() > 0, _sees_more_than_id(query, train.query_name))
-        candidates = _known(train.candidate_ids, train.candidate_counts() > 0, _sees_more_than_id(candidate, train.candidate_name))
+        candidates = _known(
+            train.candidate_ids, train.candidate_counts() > 0, _sees_more_than_id(candidate, train.candidate_name)
+        )
         trained = {
             "query": train.query_ids.decode(np.flatnonzero(train.query_counts() > 0).astype(np.int32)),
             "candidate": train.candidate_ids.decode(np.flatnonzero(train.candidate_counts() > 0).astype(np.int32)),
@@ -54,12 +56,17 @@ class Schema:
         for side, tower in (("query", query), ("candidate", candidate)):
             for feature in tower.features:
                 if isinstance(feature, Numeric):
-                    numeric[f"{side}/{feature.name}"] = _statistics(side, feature, train, {"query": queries, "candidate": candidates}[side])
+                    numeric[f"{side}/{feature.name}"] = _statistics(
+                        side, feature, train, {"query": queries, "candidate": candidates}[side]
+                    )
                 elif isinstance(feature, Text):
                     rows[feature.table_name] = feature.buckets
                 else:
+                    assert feature.table_name is not None
                     values.setdefault(feature.table_name, []).append(_ids_of(side, feature, train, trained))
-        vocabularies = {name: Vocabulary.from_values(pa.concat_arrays(_one_type(name, arrays))) for name, arrays in values.items()}
+        vocabularies = {
+            name: Vocabulary.from_values(pa.concat_arrays(_one_type(name, arrays))) for name, arrays in values.items()
+        }
         for name, feature in _table_features(query, candidate):
             if name in vocabularies:
                 oov = getattr(feature, "num_oov", 1)
@@ -75,7 +82,9 @@ def column(table: pa.Table, side: str, feature: Feature) -> pa.Array:
     """The feature's column of a side table, in one chunk; `DataError` names the columns there are."""
     if feature.name not in table.column_names:
         have = ", ".join(table.column_names)
-        raise DataError(f"{type(feature).__name__}({feature.name!r}): the {side} table has no such column; it has {have}")
+        raise DataError(
+            f"{type(feature).__name__}({feature.name!r}): the {side} table has no such column; it has {have}"
+        )
     return table.column(feature.name).combine_chunks()
 
 
@@ -98,7 +107,9 @@ def _ids_of(side: str, feature: Feature, train: Interactions, trained: Mapping[s
     """Values that get a row of their own in the feature's table."""
     if isinstance(feature, History):
         if feature.name != train.candidate_name:
-            raise DataError(f"History({feature.name!r}): name it after the candidate id column, {train.candidate_name!r}")
+            raise DataError(
+                f"History({feature.name!r}): name it after the candidate id column, {train.candidate_name!r}"
+            )
         return trained["candidate"]
     table, id_name = (train.queries, train.query_name) if side == "query" else (train.candidates, train.candidate_name)
     if isinstance(feature, Categorical) and feature.name == id_name:
@@ -126,7 +137,9 @@ def as_ids(where: str, values: pa.Array) -> pa.Array:
 
 def _one_type(name: str, arrays: list[pa.Array]) -> list[pa.Array]:
     if len({array.type for array in arrays}) > 1:
-        raise DataError(f"{name} is shared by columns of different types: {', '.join(sorted({str(a.type) for a in arrays}))}")
+        raise DataError(
+            f"{name} is shared by columns of different types: {', '.join(sorted({str(a.type) for a in arrays}))}"
+        )
     return arrays
 
 

@@ -30,7 +30,15 @@ class Vocabulary:
     @classmethod
     def from_values(cls, values: Any, name: str = "id") -> Vocabulary:
         """The distinct values, in order of first appearance."""
-        return cls(as_ids(values, f"column {name!r}").unique(), name)
+        return cls.with_codes(values, name)[0]
+
+    @classmethod
+    def with_codes(cls, values: Any, name: str = "id") -> tuple[Vocabulary, NDArray[np.int32]]:
+        """`from_values`, and the (n,) code of each value, from one pass over them."""
+        encoded = as_ids(values, f"column {name!r}").dictionary_encode()
+        vocabulary = cls.__new__(cls)  # distinct by construction: no second look
+        vocabulary.name, vocabulary._ids = name, encoded.dictionary
+        return vocabulary, np.array(encoded.indices)
 
     @property
     def ids(self) -> pa.Array:
@@ -157,4 +165,4 @@ def one_line(error: BaseException) -> str:
 
 
 def _numpy(codes: pa.Array) -> NDArray[np.int32]:
-    return np.asarray(codes.fill_null(UNKNOWN))
+    return np.array(codes.fill_null(UNKNOWN))  # a copy: Arrow's own memory is read-only

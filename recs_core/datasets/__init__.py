@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from inspect import signature
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from recs_core.errors import DataError
@@ -25,6 +26,11 @@ def names() -> list[str]:
     return list(_MODULES)
 
 
+def summary(name: str) -> str:
+    """One line on a data set. Raises `DataError` for an unknown name."""
+    return (_module(name).__doc__ or "").strip().splitlines()[0]
+
+
 def load(name: str, **options: Any) -> Interactions:
     """The data set of that name.
 
@@ -32,9 +38,7 @@ def load(name: str, **options: Any) -> Interactions:
     `recs_core.datasets.synthetic.generate` for its options. `movielens-100k`: from `path=`, where you have it.
     Raises `DataError` for an unknown name or option.
     """
-    if name not in _MODULES:
-        raise DataError(f"no data set {name!r}; there are {', '.join(_MODULES)}")
-    loader = import_module(f"{__name__}.{_MODULES[name]}").load
+    loader = _module(name).load
     known = list(signature(loader).parameters)
     for option in options:
         if option not in known:
@@ -43,4 +47,10 @@ def load(name: str, **options: Any) -> Interactions:
     return data
 
 
-__all__ = ["load", "names"]
+def _module(name: str) -> ModuleType:
+    if name not in _MODULES:
+        raise DataError(f"no data set {name!r}; there are {', '.join(_MODULES)}")
+    return import_module(f"{__name__}.{_MODULES[name]}")
+
+
+__all__ = ["load", "names", "summary"]

@@ -33,4 +33,6 @@ def recipe(name: str, data: Interactions, **options: Any) -> TwoTower:
     chosen = choose(name, data)
     for reason in chosen.reasons:
         log.info("recipe %s: %s", name, reason)
-    return TwoTower(chosen.query, chosen.candidate, chosen.retrieval, chosen.optimizer, training=chosen.training, **options)
+    return TwoTower(
+        chosen.query, chosen.candidate, chosen.retrieval, chosen.optimizer, training=chosen.training, **options
+    )

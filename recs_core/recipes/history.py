@@ -29,6 +29,8 @@ def choose(data: Interactions) -> Recipe:
             "step by query: a random half of a query's candidates predicts the other half",
             why,
             "temperature 0.25: a mean of several vectors is short of extremes",
-            f"rows weigh half as much every {HALF_LIFE_DAYS:g} days" if recency else "no timestamps, so no recency weight",
+            f"rows weigh half as much every {HALF_LIFE_DAYS:g} days"
+            if recency
+            else "no timestamps, so no recency weight",
         ),
     )

@@ -1,0 +1,67 @@
+"""`recs data`: which data sets there are, and what is wrong with one before anything is trained on it."""
+
+from __future__ import annotations
+
+import typer
+
+from recs_core.cli import options
+from recs_core.cli.output import AsJson, print_json, print_table
+
+app = typer.Typer(help="List data sets; check one before training.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_data(as_json: AsJson = False) -> None:
+    """Name the data sets that come with the library or that it knows how to read."""
+    from recs_core import datasets
+
+    rows = [(name, datasets.summary(name)) for name in datasets.names()]
+    if as_json:
+        print_json(dict(rows))
+        return
+    print_table(("data set", "what it is"), rows)
+
+
+@app.command()
+def check(
+    source: options.Source,
+    query: options.Query = None,
+    candidate: options.Candidate = None,
+    timestamp: options.Timestamp = None,
+    queries: options.Queries = None,
+    candidates: options.Candidates = None,
+    path: options.Path = None,
+    min_per_query: options.MinPerQuery = None,
+    min_per_candidate: options.MinPerCandidate = None,
+    split: options.Split = None,
+    at: options.At = None,
+    test: options.Test = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show duplicates, unseen ids, time leaks and the share of cold candidates."""
+    from recs_core.data.audit import audit
+    from recs_core.run import cut, load_data
+
+    spec = options.data_spec(
+        source,
+        split,
+        query=query,
+        candidate=candidate,
+        timestamp=timestamp,
+        queries=queries,
+        candidates=candidates,
+        path=path,
+        min_per_query=min_per_query,
+        min_per_candidate=min_per_candidate,
+        at=at,
+        test=test,
+        known_only=False,
+    )
+    data = load_data(spec)
+    parts = cut(data, spec, seed=42)
+    report = audit(parts.train, parts.test)
+    if as_json:
+        print_json(report.to_json())
+        return
+    typer.echo(repr(data))
+    typer.echo(str(report))

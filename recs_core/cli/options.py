@@ -1,0 +1,42 @@
+"""Options that several commands share, and the `DataSpec` they make."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from recs_core.run import DataSpec
+
+Source = Annotated[str, typer.Argument(help="A data set's name (recs data list) or a CSV or Parquet file.")]
+Query = Annotated[str | None, typer.Option(help="The file's column of query ids, such as customer_id.")]
+Candidate = Annotated[str | None, typer.Option(help="The file's column of candidate ids, such as item_id.")]
+Timestamp = Annotated[str | None, typer.Option(help="The file's column of times.")]
+Queries = Annotated[str | None, typer.Option(help="File of query features.")]
+Candidates = Annotated[str | None, typer.Option(help="File of candidate features.")]
+Path = Annotated[str | None, typer.Option(help="Where a data set that we may not ship lies on this machine.")]
+MinPerQuery = Annotated[int | None, typer.Option(min=1, help="Drop queries with fewer rows, until it holds.")]
+MinPerCandidate = Annotated[int | None, typer.Option(min=1, help="Drop candidates with fewer rows, until it holds.")]
+Split = Annotated[str | None, typer.Option(help="time, last, random, or none.")]
+At = Annotated[str | None, typer.Option(help="Split by time: rows from this date on are the test.")]
+Test = Annotated[float | None, typer.Option(help="Share of rows that are the test.")]
+Validation = Annotated[float | None, typer.Option(help="Share of training rows held out to validate while training.")]
+
+
+def data_spec(source: str, split: str | None = None, **given: Any) -> DataSpec:
+    """The cut that goes with a data set, changed by what was given. Raises `ConfigError`."""
+    from dataclasses import replace
+
+    from recs_core.errors import ConfigError
+    from recs_core.run import PROTOCOLS, DataSpec
+
+    changes = {name: value for name, value in given.items() if value is not None}
+    if split is not None:
+        if split not in ("time", "last", "random", "none"):
+            raise ConfigError(f"--split is time, last, random or none, got {split!r}")
+        changes["split"] = None if split == "none" else split
+    base = PROTOCOLS.get(source, DataSpec(source))
+    if "split" in changes or "test" in changes:
+        base = replace(base, at=None)
+    return replace(base, **changes)

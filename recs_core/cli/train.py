@@ -1,0 +1,96 @@
+"""`recs train`: from data to a trained, evaluated, saved model; `run.json` repeats it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from recs_core.cli import options
+from recs_core.cli.output import AsJson, print_json, print_table
+
+if TYPE_CHECKING:
+    from recs_core.run import Outcome
+
+SHOWN = ("recall@10", "recall@20", "ndcg@10", "ndcg@20", "mrr")
+
+
+def train(
+    source: Annotated[str | None, typer.Argument(help="A data set's name or a CSV or Parquet file.")] = None,
+    query: options.Query = None,
+    candidate: options.Candidate = None,
+    timestamp: options.Timestamp = None,
+    queries: options.Queries = None,
+    candidates: options.Candidates = None,
+    path: options.Path = None,
+    min_per_query: options.MinPerQuery = None,
+    min_per_candidate: options.MinPerCandidate = None,
+    split: options.Split = None,
+    at: options.At = None,
+    test: options.Test = None,
+    validation: options.Validation = None,
+    recipe: Annotated[str | None, typer.Option(help="Named defaults: ids or history.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides batches, negatives and initial weights.")] = None,
+    float64: Annotated[bool, typer.Option("--float64", help="Train in float64, to compare backends.")] = False,
+    config: Annotated[Path | None, typer.Option(help="Repeat the run in this run.json; data is taken from it.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the bundle and run.json.")] = Path("run"),
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that exists.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model, evaluate it beside popularity, and save it as a bundle with its run.json."""
+    from dataclasses import replace
+
+    from recs_core.errors import ConfigError
+    from recs_core.run import ModelSpec, Run, execute
+
+    if config is not None and source is not None:
+        raise ConfigError("give either data or --config run.json, which names its own")
+    if config is None and source is None:
+        raise ConfigError("name the data: a data set (recs data list), a CSV or Parquet file, or --config run.json")
+    if out.exists() and not force:
+        raise ConfigError(f"{out} exists; choose another --out, or --force to write into it")
+    if config is not None:
+        run = Run.read(config)
+    else:
+        assert source is not None
+        data = options.data_spec(
+            source,
+            split,
+            query=query,
+            candidate=candidate,
+            timestamp=timestamp,
+            queries=queries,
+            candidates=candidates,
+            path=path,
+            min_per_query=min_per_query,
+            min_per_candidate=min_per_candidate,
+            at=at,
+            test=test,
+            validation=validation,
+        )
+        run = Run(data, ModelSpec(recipe=recipe or "history"))
+    if seed is not None:
+        run = replace(run, seed=seed)
+    if float64:
+        run = replace(run, dtype="float64")
+    outcome = execute(run, epochs=epochs, batch_size=batch_size, say=None if as_json else typer.echo)
+    outcome.write(out)
+    if as_json:
+        print_json(outcome.to_json())
+        return
+    show(outcome, out)
+
+
+def show(outcome: Outcome, out: Path) -> None:
+    """Print what came of a run."""
+    if outcome.metrics:
+        rows: list[tuple[Any, ...]] = [
+            (name, *(f"{metrics[m]:.4f}" for m in SHOWN)) for name, metrics in outcome.metrics.items()
+        ]
+        print_table(("", *SHOWN), rows)
+    typer.echo(
+        f"trained {outcome.epochs} epochs in {outcome.training_seconds:.1f} s on {outcome.backend}; saved in {out}"
+    )

@@ -1,0 +1,53 @@
+"""What needs no model: popularity, plain and recent. A score a candidate, the same for every query."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recs_core.data.batch import Ragged
+from recs_core.errors import DataError, SpecError
+from recs_core.evaluation.ranking import Ranks, ranks
+
+DAY = 86_400.0
+
+
+def popularity(codes: NDArray[np.integer], num_candidates: int) -> NDArray[np.float64]:
+    """(C,) training interactions of each candidate, from the candidate code of each interaction."""
+    return np.bincount(_known(codes, num_candidates), minlength=num_candidates).astype(np.float64)
+
+
+def recent_popularity(
+    codes: NDArray[np.integer],
+    timestamps: ArrayLike,
+    num_candidates: int,
+    *,
+    half_life_days: float,
+    now: float | None = None,
+) -> NDArray[np.float64]:
+    """(C,) the same, an interaction weighing ½ ^ (age / half life). `timestamps` in seconds; `now`: by default the last.
+
+    Raises `SpecError` for a half life ≤ 0, `DataError` for timestamps that are not finite or do not match.
+    """
+    times = np.asarray(timestamps, np.float64)
+    if not half_life_days > 0:
+        raise SpecError(f"half_life_days must be > 0, got {half_life_days!r}")
+    if times.shape != np.shape(codes) or not np.isfinite(times).all():
+        raise DataError(f"recent popularity needs a finite timestamp for each of {len(codes)} interactions")
+    age = (times.max(initial=0.0) if now is None else now) - times
+    weight = 0.5 ** (age / (half_life_days * DAY))
+    return np.bincount(_known(codes, num_candidates), weight, minlength=num_candidates)
+
+
+def score_ranks(scores: ArrayLike, targets: Ragged, *, exclude: Ragged | None = None) -> Ranks:
+    """Ranks when (C,) `scores` are the same for every query: an inner product of one number, in float64."""
+    column = np.asarray(scores, np.float64)[:, None]
+    queries = np.ones((len(targets.offsets) - 1, 1))
+    return ranks(queries, column, targets, exclude=exclude)
+
+
+def _known(codes: NDArray[np.integer], num_candidates: int) -> NDArray[np.integer]:
+    codes = np.asarray(codes)
+    if len(codes) and not 0 <= codes.min() <= codes.max() < num_candidates:
+        raise DataError(f"candidate codes go from {codes.min()} to {codes.max()}, the corpus has {num_candidates}")
+    return codes
