@@ -11,8 +11,10 @@ from recs_core.errors import DataError
 
 def test_names_and_unknown_ones():
     assert names() == ["online-retail", "report", "synthetic", "movielens-100k"]
-    with pytest.raises(DataError, match=r"'retail'.*online-retail"):
-        load("retail")
+    for ask in (load, summary):
+        with pytest.raises(DataError, match=r"'retail'.*online-retail"):
+            ask("retail")
+    assert all(summary(name) for name in names())
     with pytest.raises(DataError, match=r"'size'.*num_queries"):
         load("synthetic", size=3)
     with pytest.raises(DataError, match=r"'seed'.*none"):

@@ -74,8 +74,14 @@ def test_csv_ids_are_integers_only_if_nothing_is_lost(tmp_path):
     assert ids("NA", "1") == ["NA", "1"]
     assert ids("9223372036854775807") == [2**63 - 1]
     assert ids("9223372036854775808") == ["9223372036854775808"]
-    # a column that turns to text only after the first megabyte
-    assert ids(*range(200_000), "84029E")[-1] == "84029E"
+
+
+def test_all_rows_of_a_csv_decide_the_type_of_a_column(tmp_path):
+    late = "".join(f"u,{row},{row}\n" for row in range(100_000))  # more than the megabyte Arrow looks at by itself
+    (tmp_path / "x.csv").write_text(f"user,item,word\n{late}u,84029E,x\n")
+    data = Interactions.from_table(tmp_path / "x.csv", query="user", candidate="item")
+    assert data.candidate_ids.ids[-1].as_py() == "84029E"
+    assert data.extra["word"][-1].as_py() == "x"
 
 
 def test_csv_sides_agree_on_the_type_of_ids(tmp_path):

@@ -29,9 +29,13 @@ def test_unknown_ids_are_minus_one_whether_few_or_many_are_asked(ids, asked):
     assert Vocabulary(ids).encode(asked).tolist() == expected
 
 
-@given(st.lists(TEXT))
+@given(st.one_of(st.lists(TEXT), st.lists(INT64)))
 def test_from_values_keeps_the_order_of_first_appearance(values):
-    assert Vocabulary.from_values(values).ids.to_pylist() == list(dict.fromkeys(values))
+    distinct = list(dict.fromkeys(values))
+    vocabulary, codes = Vocabulary.with_codes(values)
+    assert vocabulary.ids.to_pylist() == distinct
+    assert codes.tolist() == [distinct.index(value) for value in values]
+    assert Vocabulary.from_values(values) == vocabulary
 
 
 def test_few_of_many_with_repeats():
