@@ -1,0 +1,112 @@
+"""What the arrays of a bundle are called: features, catalog, optimizer state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recs_core.data.batch import Codes, Features, Ragged
+from recs_core.data.catalog import Catalog
+from recs_core.data.schema import Schema
+from recs_core.errors import BundleError
+from recs_core.specs import Bag, Feature, History, Optimizer, RowWiseAdagrad, Text, TowerSpec
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def catalog_arrays(catalog: Catalog) -> dict[str, NDArray[Any]]:
+    """`<side>/<feature>` for codes and numbers, `…/values` and `…/offsets` for ragged codes; `seen/…`; `counts`."""
+    out: dict[str, NDArray[Any]] = {"counts": np.asarray(catalog.counts, np.int64)}
+    _add(out, "seen", catalog.seen)
+    for side, features in (("query", catalog.query), ("candidate", catalog.candidate)):
+        for name, codes in features.codes.items():
+            _add(out, f"{side}/{name}", codes)
+        for name, numbers in features.dense.items():
+            out[f"{side}/{name}"] = np.asarray(numbers, np.float64)
+    return out
+
+
+def catalog_of(arrays: Arrays, schema: Schema, query: TowerSpec, candidate: TowerSpec, path: Path) -> Catalog:
+    """The catalog, with every code checked to be a row there is. Raises `BundleError`."""
+    left = dict(arrays)
+    corpus = len(schema.candidates)
+    counts = _vector(left, "counts", np.int64, corpus, path)
+    out = Catalog(
+        schema,
+        _features(left, "query", query, len(schema.queries), schema, path),
+        _features(left, "candidate", candidate, corpus, schema, path),
+        _ragged(left, "seen", len(schema.queries), corpus, path),
+        counts,
+    )
+    for name in left:
+        raise BundleError(f"{path}: {name!r} is not of this model")
+    return out
+
+
+def state_shapes(optimizer: Optimizer, weights: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """`<weight>/<slot>` → shape; `step` is ()."""
+    out: dict[str, tuple[int, ...]] = {"step": ()}
+    for name, shape in weights.items():
+        row_wise = isinstance(optimizer, RowWiseAdagrad) and name.startswith("table/")
+        for slot in optimizer.slots:
+            out[f"{name}/{slot}"] = shape[:1] if row_wise else shape
+    return out
+
+
+def _add(out: dict[str, NDArray[Any]], name: str, codes: Codes) -> None:
+    if isinstance(codes, Ragged):
+        out[f"{name}/values"] = np.asarray(codes.values, np.int32)
+        out[f"{name}/offsets"] = np.asarray(codes.offsets, np.int32)
+    else:
+        out[name] = np.asarray(codes, np.int32)
+
+
+def _features(
+    left: dict[str, NDArray[Any]], side: str, tower: TowerSpec, size: int, schema: Schema, path: Path
+) -> Features:
+    codes: dict[str, Codes] = {}
+    dense: dict[str, NDArray[np.floating]] = {}
+    for feature in tower.features:
+        name = f"{side}/{feature.name}"
+        if feature.table_name is None:
+            dense[feature.name] = _vector(left, name, np.float64, size, path)
+            continue
+        rows = schema.table_rows[feature.table_name]
+        if _is_ragged(feature):
+            codes[feature.name] = _ragged(left, name, size, rows, path)
+        else:
+            codes[feature.name] = _within(_vector(left, name, np.int32, size, path), rows, name, path)
+    return Features(size, codes, dense)
+
+
+def _is_ragged(feature: Feature) -> bool:
+    return isinstance(feature, (Bag, Text, History))
+
+
+def _vector(left: dict[str, NDArray[Any]], name: str, dtype: Any, size: int, path: Path) -> NDArray[Any]:
+    if name not in left:
+        raise BundleError(f"{path}: {name!r} is missing")
+    array = left.pop(name)
+    if array.dtype != dtype or array.shape != (size,):
+        raise BundleError(
+            f"{path}: {name!r} is {array.dtype} {list(array.shape)}, the model's is {np.dtype(dtype)} [{size}]"
+        )
+    return array
+
+
+def _ragged(left: dict[str, NDArray[Any]], name: str, size: int, bound: int, path: Path) -> Ragged:
+    offsets = _vector(left, f"{name}/offsets", np.int32, size + 1, path)
+    values = _vector(left, f"{name}/values", np.int32, int(offsets[-1]), path)
+    if offsets[0] != 0 or (offsets[1:] < offsets[:-1]).any():
+        raise BundleError(f"{path}: '{name}/offsets' must begin at 0 and never fall")
+    return Ragged(_within(values, bound, f"{name}/values", path), offsets)
+
+
+def _within(codes: NDArray[np.int32], bound: int, name: str, path: Path) -> NDArray[np.int32]:
+    if len(codes) and not (codes.min() >= 0 and codes.max() < bound):
+        raise BundleError(f"{path}: {name!r} holds codes outside 0 … {bound - 1}")
+    return codes

@@ -1,0 +1,162 @@
+"""A fitted model → a bundle."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recs_core import __version__
+from recs_core.bundle import ids, manifest, tensors
+from recs_core.bundle.card import card
+from recs_core.bundle.contents import catalog_arrays
+from recs_core.bundle.files import Commit, committing
+from recs_core.bundle.golden import Asked, record
+from recs_core.data.schema import Schema
+from recs_core.errors import BundleError
+from recs_core.protocols import Weights
+from recs_core.specs import TowerSpec, to_json
+from recs_core.training import FitRun
+
+if TYPE_CHECKING:
+    from recs_core.recommender import Recommender
+
+Metrics = Mapping[str, "float | tuple[float, float, float]"]
+
+
+def save(
+    model: Recommender,
+    path: str | Path,
+    *,
+    include_state: bool = True,
+    metrics: Metrics | None = None,
+    licence: str | None = None,
+) -> Path:
+    """Write a model to a folder that any backend, or none, can load; the folder.
+
+    A folder that holds a bundle is replaced: a reader, or a crash, sees the old one or the new one. `include_state`:
+    optimizer state and training position, so that training can go on (Adam triples the size). `metrics` and `licence`
+    are for the model card: name → value, or (value, low, high) of an interval.
+
+    Raises `NotFitted` before `fit`, and `BundleError` if the folder is no bundle and not empty, cannot be written, or
+    the model cannot be saved.
+    """
+    from recs_core.recommender import TwoTower
+
+    folder = Path(path)
+    if not isinstance(model, TwoTower):
+        raise BundleError(
+            f"{folder}: a model loaded with runtime='numpy' is read-only; copy its bundle, or load it with a backend"
+        )
+    for side, tower in (("query", model.query), ("candidate", model.candidate)):
+        if not isinstance(tower, TowerSpec):
+            raise BundleError(
+                f"{folder}: the {side} tower is a native module, which no bundle holds; declare a TowerSpec"
+            )
+    with committing(folder) as commit:
+        fields = _write(commit, model, include_state)
+        fields["metrics"] = {
+            name: list(value) if isinstance(value, tuple) else value for name, value in (metrics or {}).items()
+        }
+        fields["licence"] = licence
+        fields["files"] = commit.files
+        text = card(fields, folder.name)
+        fields["card"] = sha256(text.encode()).hexdigest()
+        commit.finish(manifest.encode(fields), text)
+    return folder
+
+
+def _write(commit: Commit, model: Any, include_state: bool) -> dict[str, Any]:
+    """Write the data files; the manifest's fields. One set of weights is held at a time."""
+    catalog = model.catalog
+    weights = model.weights()
+    _check_finite(commit.folder, weights)
+    parts = {"weights": commit.add("weights", "safetensors", tensors.pieces(weights))}
+    asked = Asked(catalog, model.query, model.retrieval, model.query_tower, model.candidate_tower, weights)
+    golden = record(asked)
+    del weights, asked
+    parts["catalog"] = commit.add("catalog", "safetensors", tensors.pieces(catalog_arrays(catalog)))
+    parts["golden"] = commit.add("golden", "safetensors", tensors.pieces(golden.arrays()))
+    losses = np.asarray(model.history.losses, np.float64)
+    parts["history"] = commit.add("history", "safetensors", tensors.pieces({"losses": losses}))
+    trainer, run = model._trainer, model.run
+    if include_state and trainer is not None:
+        state = {name: np.asarray(value) for name, value in trainer.state().items()}
+        parts["state"] = commit.add("state", "safetensors", tensors.pieces(state))
+        if run is not None and run.open and run.best.weights:
+            parts["best"] = commit.add("best", "safetensors", tensors.pieces(run.best.weights))
+    schema = _schema(commit, catalog.schema)
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": _declared(model),
+        "schema": schema,
+        "contents": parts,
+        "position": asdict(model.position),
+        "run": None if run is None else {**_run(run), "open": run.open and "state" in parts},
+        "history": {
+            "epochs": [asdict(record) for record in model.history.epochs],
+            "stopped": model.history.stopped,
+            "best_epoch": model.history.best_epoch,
+        },
+        "provenance": {"data": model.data, "versions": _versions(model), "command": shlex.join(sys.argv)},
+    }
+
+
+def _check_finite(folder: Path, weights: Weights) -> None:
+    tensors.check_finite(folder, weights)
+
+
+def _declared(model: Any) -> dict[str, Any]:
+    specs = ("query", "candidate", "retrieval", "optimizer", "training")
+    return {**{name: to_json(getattr(model, name)) for name in specs}, "seed": model.seed, "dtype": model.dtype}
+
+
+def _schema(commit: Commit, schema: Schema) -> dict[str, Any]:
+    """Vocabularies with the same ids share a file, as a corpus and the table of its ids usually do."""
+
+    def stored(vocabulary: Any) -> str:
+        return commit.add("ids", "arrow", [ids.content(vocabulary)])
+
+    return {
+        "query_name": schema.query_name,
+        "candidate_name": schema.candidate_name,
+        "queries": stored(schema.queries),
+        "candidates": stored(schema.candidates),
+        "vocabularies": {name: stored(vocabulary) for name, vocabulary in schema.vocabularies.items()},
+        "numeric": {name: list(statistics) for name, statistics in schema.numeric.items()},
+        "table_rows": dict(schema.table_rows),
+    }
+
+
+def _run(run: FitRun) -> dict[str, Any]:
+    best = run.best
+    return {
+        "settings": to_json(run.settings),
+        "until": run.until,
+        "data": run.data,
+        "validate_every": run.validate_every,
+        "k": list(run.k),
+        "early_stopping": None if best.rule is None else asdict(best.rule),
+        "best": {"value": best.value, "epoch": best.epoch, "waited": best.waited},
+    }
+
+
+def _versions(model: Any) -> dict[str, str]:
+    """Of everything that had a hand in the numbers."""
+    names = dict.fromkeys(("numpy", "pyarrow", *model.backend.info.requires))
+    found = {"recs_core": __version__, "python": platform.python_version(), "backend": model.backend.info.name}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # an import name that differs from the distribution's
+    return {**found, "machine": f"{platform.system()} {platform.machine()}"}

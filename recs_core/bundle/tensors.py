@@ -1,0 +1,137 @@
+"""Named arrays in a safetensors file: written piece by piece, read as views of a memory map.
+
+    8 bytes  length n of the header, little-endian
+    n bytes  JSON: {name: {"dtype": "F32", "shape": [rows, dim], "data_offsets": [begin, end]}}, padded with spaces
+    the rest data, row-major, little-endian, offsets counted from here
+
+Format: https://github.com/huggingface/safetensors. Ours is a strict reader of it: the `safetensors` package accepts a
+name twice, copies each array on the way out, and does not map files for NumPy.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from mmap import mmap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recs_core.bundle.strict import parse_object
+from recs_core.errors import BundleError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+    "I32": np.dtype("<i4"),
+    "I64": np.dtype("<i8"),
+}
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+HEADER_LIMIT = 1 << 20
+"""Bytes of a header: a model has few arrays, and what is parsed before it is trusted should be small."""
+
+_LARGEST = 2**40  # of any one dimension
+
+
+def pieces(arrays: Mapping[str, NDArray[Any]]) -> Iterator[Buffer]:
+    """The bytes of the file. Wide types come first, so that every array is aligned in the map."""
+    order = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))
+    header: dict[str, Any] = {}
+    end = 0
+    for name in order:
+        array = arrays[name]
+        begin, end = end, end + array.nbytes
+        header[name] = {
+            "dtype": _NAMES[array.dtype.newbyteorder("<")],
+            "shape": list(array.shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for name in order:
+        array = np.ascontiguousarray(arrays[name], arrays[name].dtype.newbyteorder("<"))
+        if array.nbytes:
+            yield array.data.cast("B")
+
+
+def read(content: mmap | bytes, path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays, read-only views of `content`. Raises `BundleError` for anything the format does not allow."""
+    size = memoryview(content).nbytes
+    length = int.from_bytes(bytes(memoryview(content)[:8]), "little")
+    if size < 8 or length > size - 8:
+        raise BundleError(f"{path}: is cut off, or no safetensors file")
+    if length > HEADER_LIMIT:
+        raise BundleError(f"{path}: its header is {length:,} bytes long, the most that is read is {HEADER_LIMIT:,}")
+    header = parse_object(bytes(memoryview(content)[8 : 8 + length]), f"{path}: header")
+    header.pop("__metadata__", None)
+    entries = sorted((_entry(path, name, value) for name, value in header.items()), key=lambda entry: entry[:2])
+    at = 0
+    out = {}
+    for begin, end, name, dtype, shape in entries:
+        if begin != at:
+            raise BundleError(f"{path}: {name!r} begins at byte {begin:,} of the data, where {at:,} was due")
+        at = end
+        values = (
+            np.frombuffer(content, dtype, math.prod(shape), 8 + length + begin) if end > begin else np.zeros(0, dtype)
+        )
+        out[name] = values.reshape(shape)
+        out[name].flags.writeable = False
+    if at != size - 8 - length:
+        raise BundleError(f"{path}: holds {size - 8 - length:,} bytes of data, its header describes {at:,}")
+    return out
+
+
+def check(path: Path, found: Mapping[str, NDArray[Any]], expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
+    """Raise `BundleError` unless the arrays are exactly those expected: name → dtype such as "F32", and shape."""
+    for name in sorted(set(found) ^ set(expected)):
+        raise BundleError(f"{path}: {name!r} is {'missing' if name in expected else 'not of this model'}")
+    for name, (dtype, shape) in expected.items():
+        array = found[name]
+        if _NAMES[array.dtype] != dtype or array.shape != tuple(shape):
+            have, want = f"{_NAMES[array.dtype]} {list(array.shape)}", f"{dtype} {list(shape)}"
+            raise BundleError(f"{path}: {name!r} is {have}, the model's is {want}")
+
+
+def check_finite(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Raise `BundleError` for NaN or infinity."""
+    for name, array in arrays.items():
+        flat = array.reshape(-1)
+        for start in range(0, flat.size, _BLOCK):
+            if not np.isfinite(flat[start : start + _BLOCK]).all():
+                raise BundleError(f"{path}: {name!r} holds NaN or infinity")
+
+
+_BLOCK = 1 << 18
+"""Numbers looked at together, so that the mask stays in cache."""
+
+_Entry = tuple[int, int, str, "np.dtype[Any]", list[int]]
+
+
+def _entry(path: Path, name: str, value: Any) -> _Entry:
+    where = f"{path}: {name!r}"
+    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+        raise BundleError(f"{where} needs dtype, shape and data_offsets, and nothing else")
+    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise BundleError(f"{where} is of dtype {dtype!r}; a bundle holds {', '.join(DTYPES)}")
+    if not _counts(shape) or len(shape) > 4 or max(shape, default=0) > _LARGEST:
+        raise BundleError(f"{where} has shape {shape!r}")
+    if (
+        not _counts(offsets)
+        or len(offsets) != 2
+        or offsets[1] - offsets[0] != math.prod(shape) * DTYPES[dtype].itemsize
+    ):
+        raise BundleError(f"{where}: data_offsets {offsets!r} do not fit {dtype} of shape {shape!r}")
+    return offsets[0], offsets[1], name, DTYPES[dtype], shape
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)

@@ -1,0 +1,39 @@
+"""A recommender that needs NumPy alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recs_core.data.catalog import Catalog
+from recs_core.protocols import Tower, Weights
+from recs_core.recommender import Recommender
+from recs_core.runtime.towers import NumpyTower
+from recs_core.specs import RetrievalSpec, TowerSpec
+
+
+class NumpyRecommender(Recommender):
+    """Answers from weights by name, usually a bundle's memory map; `recs.load(path, runtime="numpy")` makes one."""
+
+    def __init__(
+        self, query: TowerSpec, candidate: TowerSpec, retrieval: RetrievalSpec, catalog: Catalog, weights: Weights
+    ) -> None:
+        super().__init__(query, candidate, retrieval)
+        self._catalog = catalog
+        self._weights = dict(weights)
+        self._query = NumpyTower(query, "query", weights)
+        self._candidate = NumpyTower(candidate, "candidate", weights)
+
+    @property
+    def query_tower(self) -> Tower:
+        """The query tower."""
+        return self._query
+
+    @property
+    def candidate_tower(self) -> Tower:
+        """The candidate tower."""
+        return self._candidate
+
+    def weights(self) -> dict[str, NDArray[np.floating]]:
+        """Every weight by canonical name: read-only views of the bundle's memory map."""
+        return dict(self._weights)

@@ -1,0 +1,115 @@
+"""A tower's forward pass in NumPy, in the dtype of its weights. Written for speed, apart from the float64 oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recs_core.data.batch import Batch, Codes, Features, Ragged
+from recs_core.errors import DataError, UnsupportedFeature
+from recs_core.protocols import Weights
+from recs_core.specs import Activation, TowerSpec
+from recs_core.weights import Side
+
+Array = NDArray[np.floating]
+
+BLOCK = 1 << 14
+"""Table rows gathered at a time for pooling: 4 MB at 64 float32 a row, so that they are summed from cache."""
+
+
+class NumpyTower:
+    """One tower over weights by canonical name. Tables may be memory maps: only the rows asked for are read."""
+
+    def __init__(self, spec: TowerSpec, side: Side, weights: Weights) -> None:
+        self.spec: TowerSpec | None = spec
+        self._spec = spec
+        self.side = side
+        self.output_dim = spec.output_dim
+        self.native: Any = weights
+        self.weights = weights
+        self.dtype = np.result_type(np.float32, *(weight.dtype for weight in weights.values()))
+
+    def __call__(self, features: Features | Batch) -> Array:
+        """As `embed`. Raises `UnsupportedFeature` for a batch: nothing trains here."""
+        if isinstance(features, Batch):
+            raise UnsupportedFeature("the NumPy runtime serves and does not train; recs.load(path, backend=…) does")
+        return self.embed(features)
+
+    def embed(self, features: Features) -> Array:
+        """(n, output_dim): the raw output, before cosine, temperature and bias."""
+        x = self._input(features)
+        last = len(self._spec.layers) - 1
+        for i in range(last + 1):
+            kernel, bias = (self.weights[f"{self.side}/dense_{i}/{part}"] for part in ("kernel", "bias"))
+            x = x @ kernel
+            x += bias
+            _activate(x, self._spec.activation if i < last else self._spec.final_activation)
+        return x
+
+    def _input(self, features: Features) -> Array:
+        """(n, input_dim): the features side by side."""
+        x = np.empty((features.size, self._spec.input_dim), self.dtype)
+        start = 0
+        for feature in self._spec.features:
+            part = x[:, start : start + feature.width]
+            start += feature.width
+            if feature.table_name is None:
+                part[:, 0] = _given(features.dense, feature.name)
+            else:
+                _look_up(
+                    self.weights[feature.table_name],
+                    _given(features.codes, feature.name),
+                    getattr(feature, "pooling", None),
+                    part,
+                )
+        return x
+
+
+def _given(values: Any, name: str) -> Any:
+    if name not in values:
+        raise DataError(f"the features lack {name!r}; they have {', '.join(values) or 'none'}")
+    return values[name]
+
+
+def _look_up(table: Array, codes: Codes, pooling: str | None, out: Array) -> None:
+    """Rows of the table, pooled where there are several; no rows are zeros."""
+    if not isinstance(codes, Ragged):
+        out[:] = table[codes]
+        return
+    out[:] = 0
+    for rows in _blocks(codes.offsets):
+        begin, end = codes.offsets[rows.start], codes.offsets[rows.stop]
+        lengths = codes.lengths[rows]
+        some = np.flatnonzero(lengths)
+        if not len(some):
+            continue
+        starts = (codes.offsets[rows.start : rows.stop] - begin)[some]
+        sums = np.add.reduceat(table[codes.values[begin:end]], starts, axis=0)
+        if pooling == "mean":
+            sums /= lengths[some, None].astype(sums.dtype)
+        out[rows.start + some] = sums
+
+
+def _blocks(offsets: NDArray[np.int32]) -> Iterator[slice]:
+    """Slices of rows that hold about BLOCK codes together, at least one row each."""
+    start, rows = 0, len(offsets) - 1
+    while start < rows:
+        stop = int(np.searchsorted(offsets, offsets[start] + BLOCK, side="right")) - 1
+        stop = min(max(stop, start + 1), rows)
+        yield slice(start, stop)
+        start = stop
+
+
+def _activate(x: Array, name: Activation | None) -> None:
+    """In place."""
+    if name == "relu":
+        np.maximum(x, 0, out=x)
+    elif name == "tanh":
+        np.tanh(x, out=x)
+    elif name == "sigmoid":  # (1 + tanh(x/2)) / 2, which never overflows
+        np.tanh(x * x.dtype.type(0.5), out=x)
+        x += 1
+        x *= x.dtype.type(0.5)
