@@ -64,4 +64,17 @@ def check(
         print_json(report.to_json())
         return
     typer.echo(repr(data))
-    typer.echo(str(report))
+    rows = [
+        ("training rows", f"{report.rows:,}"),
+        ("repeat an earlier pair", f"{report.duplicate_rows:,}"),
+        ("distinct pairs of all possible", f"{report.density:.3%}"),
+        ("from, to", f"{report.first_day or '?'}, {report.last_day or '?'}"),
+    ]
+    for side in (report.queries, report.candidates):
+        rows.append((f"{side.name}: ids, without a row, with one", f"{side.ids:,}, {side.cold:,}, {side.once:,}"))
+        rows.append((f"{side.name}: rows held by the top 1 %", f"{side.top_share:.1%}"))
+    print_table(("", ""), rows)
+    if parts.leakage:
+        typer.echo(parts.leakage)
+    for remark in report.remarks():
+        typer.echo(f"- {remark}")

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import recs_core
-from recs_core.cli import backends, doctor
+from recs_core.cli import backends, data, doctor, train
 from recs_core.errors import RecsError
 
 USER_ERROR = 2
@@ -50,6 +50,8 @@ def _options(
 
 app.command()(backends.backends)
 app.command()(doctor.doctor)
+app.add_typer(data.app, name="data")
+app.command()(train.train)
 
 
 def main(arguments: list[str] | None = None) -> None:
