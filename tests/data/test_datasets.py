@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recs_core.data.interactions import Interactions
-from recs_core.datasets import load, names, online_retail
+from recs_core.datasets import load, names, online_retail, summary
 from recs_core.datasets.synthetic import generate
 from recs_core.errors import DataError
 
