@@ -293,6 +293,8 @@ def execute(
         training = model.training
         model.training = replace(training, epochs=epochs or training.epochs, batch_size=batch_size or training.batch_size)
     history = model.fit(parts.train, parts.validation, progress=progress)
+    if history.masked_share is not None:
+        say(f"masked {history.masked_share:.2%} of the scored pairs: the target's own candidate in another column")
     return Outcome(
         run=run.resolved(model),
         model=model,

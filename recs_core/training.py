@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.data.batch import Batch
+from recs_core.data.negatives import accidental_hits
 from recs_core.errors import TrainingError
 from recs_core.protocols import BatchPlan, Dataset, Model, Trainer
 from recs_core.specs import Optimizer, Schedule, TrainingSpec
@@ -48,6 +49,7 @@ class TrainingHistory:
     stopped: str = "finished"
     best_epoch: int | None = None
     losses: list[float] = field(default_factory=list)  # one a step
+    masked_share: float | None = None  # of the pairs scored in the first epoch: the target's own candidate elsewhere
 
     def __getitem__(self, name: str) -> list[float]:
         """The values of "loss", "seconds" or a metric, one an epoch that has it."""
@@ -57,7 +59,9 @@ class TrainingHistory:
 
     def since(self, epochs: int, losses: int) -> TrainingHistory:
         """Without the first `epochs` records and the first `losses` steps."""
-        return TrainingHistory(self.epochs[epochs:], self.stopped, self.best_epoch, self.losses[losses:])
+        return TrainingHistory(
+            self.epochs[epochs:], self.stopped, self.best_epoch, self.losses[losses:], self.masked_share
+        )
 
 
 @dataclass(frozen=True)
@@ -227,6 +231,7 @@ class Loop:
     def _epoch(self, steps: int, interrupted: threading.Event, tick: Callable[[str], None]) -> EpochRecord:
         position = self.position
         epoch, done, rate = position.epoch, position.step, self.optimizer.learning_rate
+        hits, pairs = 0, 0
         start = time.perf_counter()
         with prefetched(self.data.batches(self.plan, seed=self.seed, epoch=epoch)) as batches:
             for step, batch in enumerate(batches):
@@ -239,6 +244,8 @@ class Loop:
                         f"epoch {epoch + 1}, batch {step + 1} of {steps}: the loss is {loss}; "
                         f"lower the learning rate ({rate:.3g}), raise the temperature, or set clip_norm"
                     )
+                if epoch == 0 and self.plan.retrieval.masks_hits:
+                    hits, pairs = (a + b for a, b in zip((hits, pairs), accidental_hits(batch.task), strict=True))
                 targets = _target_weight(batch)
                 mean = loss if self.plan.retrieval.reduction == "mean" else loss / max(targets, 1e-30)
                 position.loss_sum += mean * targets
@@ -249,6 +256,9 @@ class Loop:
                 if interrupted.is_set() and step + 1 < steps:
                     return EpochRecord(epoch + 1, position.mean_loss, time.perf_counter() - start, rate)
         seconds, loss = time.perf_counter() - start, position.mean_loss
+        if pairs:
+            self.history.masked_share = hits / pairs
+            log.info("masked %.2f %% of the scored pairs as accidental hits", 100 * hits / pairs)
         position.epoch, position.step, position.loss_sum, position.weight_sum = epoch + 1, 0, 0.0, 0.0
         due = (epoch + 1) % self.validate_every == 0 or epoch + 1 == self.epochs
         metrics = dict(self.validate()) if self.validate is not None and due else {}

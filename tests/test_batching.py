@@ -8,7 +8,7 @@ import pytest
 import recs_core as recs
 from recs_core.data.batch import Batch, Ragged
 from recs_core.data.encoded import EncodedDataset
-from recs_core.data.negatives import columns_holding, sampling_probability
+from recs_core.data.negatives import accidental_hits, columns_holding, sampling_probability
 from recs_core.data.schema import Schema
 from recs_core.protocols import BatchPlan
 from recs_core.specs import Bag, Categorical, History, Numeric, RetrievalSpec, Text, TowerSpec
@@ -176,3 +176,12 @@ def test_codes_stay_within_the_batchs_rows_and_whole_means_all(data: EncodedData
                 size = len(data.schema.candidates) if name == "task/bias" else data.schema.table_rows[name]
                 assert (name in batch.whole) <= (len(rows) == size)
             assert ("table/item" in batch.whole) == (negatives == "corpus")
+
+
+@pytest.mark.parametrize("negatives", ["in-batch", "uniform", "mixed"])
+def test_accidental_hits_are_pairs_of_equal_codes(data: EncodedDataset, negatives: str) -> None:
+    for batch in batches(data, "interaction", negatives=negatives):
+        ids, column, start = (batch.task[name] for name in ("candidate_ids", "target_candidate", "negatives_from"))
+        pairs = [(t, c) for t in range(len(column)) for c in range(start, len(ids)) if c != column[t]]
+        hits = sum(ids[column[t]] == ids[c] for t, c in pairs)
+        assert accidental_hits(batch.task) == (hits, len(pairs))

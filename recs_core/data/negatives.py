@@ -63,6 +63,18 @@ def columns_holding(positives: Ragged, columns: NDArray[np.int32]) -> Ragged:
     return Ragged(values, found.offsets[positives.offsets])
 
 
+def accidental_hits(task: TaskInputs) -> tuple[int, int]:
+    """(pairs of a target and another column that holds its candidate, pairs of a target and another column)."""
+    ids, column, start = task["candidate_ids"], task["target_candidate"], task.get("negatives_from", 0)
+    held, counts = np.unique(ids[start:], return_counts=True)
+    if not len(held):
+        return 0, 0
+    place = np.minimum(np.searchsorted(held, ids[column]), len(held) - 1)
+    same = np.where(held[place] == ids[column], counts[place], 0)
+    own = column >= start
+    return int((same - own).sum()), int((len(ids) - start) * len(column) - own.sum())
+
+
 def task_inputs(
     spec: RetrievalSpec,
     columns: NDArray[np.int32],
