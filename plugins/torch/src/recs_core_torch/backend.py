@@ -1,0 +1,86 @@
+"""The `torch` backend: models, tasks, adopted modules and trainers on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from recs_core.errors import ConfigError, SpecError
+from recs_core.protocols import DType, Weights
+from recs_core.specs import Optimizer, RetrievalSpec, TowerSpec
+
+from recs_core_torch import towers
+from recs_core_torch.model import Model, build
+from recs_core_torch.plugin import INFO
+from recs_core_torch.task import RetrievalTask
+from recs_core_torch.towers import AdoptedTower
+from recs_core_torch.trainer import Trainer
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class TorchBackend:
+    """`device`: where weights live and steps run, "cpu" by default. Other devices are written for, but not tested."""
+
+    info = INFO
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = _device(device)
+
+    def model(
+        self,
+        query: TowerSpec | AdoptedTower,
+        candidate: TowerSpec | AdoptedTower,
+        retrieval: RetrievalSpec,
+        weights: Weights,
+        *,
+        dtype: DType = "float32",
+    ) -> Model:
+        """A model that starts from a copy of `weights`. Raises `SpecError` and `DataError`."""
+        return build(query, candidate, retrieval, weights, dtype=_dtype(dtype), device=self.device)
+
+    def task(self, spec: RetrievalSpec, *, weights: Weights | None = None, dtype: DType = "float32") -> RetrievalTask:
+        """The task alone, from `task/bias` and `task/log_temperature` of `weights`. Raises `SpecError`."""
+        given = {} if weights is None else weights
+
+        def own(name: str) -> torch.Tensor | None:
+            return torch.tensor(given[name], dtype=_dtype(dtype)) if name in given else None
+
+        learned = own("task/log_temperature") if spec.learn_temperature else None
+        return RetrievalTask(spec, own("task/bias"), learned, _dtype(dtype)).to(self.device)
+
+    def adopt(self, module: Any, features: Sequence[str], *, output_dim: int | None = None) -> AdoptedTower:
+        """A user's own `nn.Module` as a tower. Without `output_dim` it is tried once, on code 0. Raises `SpecError`."""
+        return towers.adopt(module, features, output_dim)
+
+    def trainer(self, model: Model, optimizer: Optimizer) -> Trainer:
+        """A trainer that moves `model`."""
+        if not isinstance(model, Model):
+            raise SpecError(f"the torch backend trains its own models, got {type(model).__name__}")
+        return Trainer(model, optimizer)
+
+
+def create(engine: str | None = None, device: str = "cpu") -> TorchBackend:
+    """The factory that the manifest names. Raises `ConfigError` for an engine or a device that does not exist."""
+    if engine is not None:
+        raise ConfigError(f"the torch backend has no engines, got torch[{engine}]; for a device say device={engine!r}")
+    return TorchBackend(device)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device {name!r} is not there for the torch backend ({reason}); device='cpu' always is"
+        ) from error
+    return device
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name not in DTYPES:
+        raise SpecError(f"dtype is 'float32' or 'float64', got {name!r}")
+    return DTYPES[name]

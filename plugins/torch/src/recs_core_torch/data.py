@@ -1,0 +1,50 @@
+"""Batches for PyTorch: arrays as tensors without a copy, and a `DataLoader` over a data set of the core."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from recs_core.data.batch import Batch
+from recs_core.protocols import BatchPlan, Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+
+def as_tensor(array: NDArray[Any], device: torch.device | None = None) -> Tensor:
+    """The array as a tensor that shares its memory on a CPU; a read-only array is copied, as PyTorch has none."""
+    tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
+    return tensor if device is None else tensor.to(device)
+
+
+class BatchStream(IterableDataset[Batch]):
+    """One epoch of a data set's batches. Worker w of W yields batches w, w + W, …, so a loader keeps their order."""
+
+    def __init__(self, dataset: Dataset, plan: BatchPlan, *, seed: int, epoch: int) -> None:
+        self.dataset, self.plan, self.seed, self.epoch = dataset, plan, seed, epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        start, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        return islice(self.dataset.batches(self.plan, seed=self.seed, epoch=self.epoch), start, None, step)
+
+
+def loader(
+    dataset: Dataset, plan: BatchPlan, *, seed: int = 0, epoch: int = 0, num_workers: int = 0
+) -> DataLoader[Batch]:
+    """A `torch.utils.data.DataLoader` of `Batch`es, for a native loop:
+
+        for batch in loader(dataset, plan, seed=0, epoch=epoch):
+            loss = task(query(batch), candidate(batch), **batch.task)
+
+    The batches and their order are those of `dataset.batches`, whatever `num_workers` is.
+    """
+    stream = BatchStream(dataset, plan, seed=seed, epoch=epoch)
+    return DataLoader(stream, batch_size=None, num_workers=num_workers, collate_fn=_as_is)
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch

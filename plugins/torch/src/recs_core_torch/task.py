@@ -1,0 +1,99 @@
+"""The retrieval task as an `nn.Module`: cosine or dot scores, ÷ temperature, + bias, then the blocked softmax."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from recs_core.errors import DataError, SpecError
+from recs_core.specs import RetrievalSpec
+from recs_core.task import COSINE_EPSILON, plan_task
+from torch import Tensor, nn
+
+from recs_core_torch.data import as_tensor
+from recs_core_torch.kernel import BlockedSoftmax
+
+
+class RetrievalTask(nn.Module):
+    """`task(query, candidate, **batch.task)` → the loss, a scalar tensor.
+
+    Parameters, where the spec has them: `bias` (corpus,), a number a candidate, read at `candidate_ids`; and
+    `log_temperature` (). A fixed temperature is a buffer.
+    """
+
+    bias: nn.Parameter | None
+    log_temperature: Tensor
+
+    def __init__(
+        self,
+        spec: RetrievalSpec,
+        bias: Tensor | None = None,
+        log_temperature: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        if spec.candidate_bias and bias is None:
+            raise SpecError(
+                "candidate_bias=True needs the bias of each candidate: pass weights={'task/bias': …}, or say candidate_bias=False"
+            )
+        self.spec = spec
+        self.register_parameter("bias", nn.Parameter(bias) if spec.candidate_bias and bias is not None else None)
+        if log_temperature is None:
+            log_temperature = torch.tensor(math.log(spec.temperature), dtype=dtype)
+        if spec.learn_temperature:
+            self.log_temperature = nn.Parameter(log_temperature)
+        else:
+            self.register_buffer("log_temperature", log_temperature, persistent=False)
+
+    def extra_repr(self) -> str:
+        """What `print(task)` shows: the options that decide the loss."""
+        return f"{self.spec.scoring}, temperature={math.exp(self.log_temperature.item()):g}, negatives={self.spec.negatives!r}"
+
+    def forward(
+        self,
+        query: Tensor | ArrayLike,
+        candidate: Tensor | ArrayLike,
+        *,
+        candidate_ids: ArrayLike | None = None,
+        **inputs: Any,
+    ) -> Tensor:
+        """The loss of (Q, d) queries against (C, d) candidates; see `recs_core.protocols.RetrievalTask`."""
+        if self.bias is None:
+            return self.loss(query, candidate, None, candidate_ids=candidate_ids, **inputs)
+        if candidate_ids is None:
+            raise SpecError("candidate_bias=True needs candidate_ids, the code of each candidate column")
+        codes = np.asarray(candidate_ids)
+        if codes.size and not (0 <= codes.min() and codes.max() < len(self.bias)):
+            raise DataError(f"candidate_ids must lie in 0 … {len(self.bias) - 1}, got {codes.min()} … {codes.max()}")
+        bias = self.bias[as_tensor(codes, self.bias.device).long()]
+        return self.loss(query, candidate, bias, candidate_ids=codes, **inputs)
+
+    def loss(
+        self, query: Tensor | ArrayLike, candidate: Tensor | ArrayLike, bias: Tensor | None, **inputs: Any
+    ) -> Tensor:
+        """The loss, with the bias of each column (C,) given."""
+        query, candidate = self._vectors("query", query), self._vectors("candidate", candidate)
+        if query.shape[1] != candidate.shape[1]:
+            raise DataError(
+                f"query has {query.shape[1]} dims and candidate {candidate.shape[1]}; a score needs the same"
+            )
+        plan = plan_task(self.spec, len(query), len(candidate), **inputs)
+        if self.spec.scoring == "cosine":
+            query, candidate = normalise(query), normalise(candidate)
+        return BlockedSoftmax.apply(query, candidate, bias, self.log_temperature, plan)  # type: ignore[no-any-return]
+
+    def _vectors(self, name: str, vectors: Tensor | ArrayLike) -> Tensor:
+        if not isinstance(vectors, Tensor):
+            array: NDArray[Any] = np.asarray(vectors)
+            vectors = as_tensor(array, self.log_temperature.device).to(self.log_temperature.dtype)
+        if vectors.ndim != 2:
+            raise DataError(f"{name} must be vectors of shape (n, d), got {tuple(vectors.shape)}")
+        return vectors
+
+
+def normalise(x: Tensor) -> Tensor:
+    """(n, d) x / √(Σ x² + 1e-12): smooth at zero."""
+    return x * torch.rsqrt((x * x).sum(1, keepdim=True) + COSINE_EPSILON)

@@ -1,0 +1,102 @@
+"""A training step that touches the rows of its batch and no others, so that its cost does not depend on the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from recs_core.data.batch import Batch
+from recs_core.errors import DataError
+from recs_core.specs import Adam, Optimizer
+from torch import Tensor
+
+from recs_core_torch import optimizers
+from recs_core_torch.data import as_tensor
+from recs_core_torch.model import Model
+
+
+class Trainer:
+    """One optimizer on one model: gather rows, loss, gradients, clip, update, put the rows back."""
+
+    def __init__(self, model: Model, optimizer: Optimizer) -> None:
+        self.model, self.optimizer = model, optimizer
+        self.weights = {name: w for name, w in model.canonical().items() if w.parameter.requires_grad}
+        self.slots = {name: optimizers.new_slots(optimizer, name, w.parameter) for name, w in self.weights.items()}
+        self.steps = 0
+
+    def step(self, batch: Batch, learning_rate: float) -> Tensor:
+        """Train on one batch; the loss before the update, a scalar tensor."""
+        touched = {name: self._touched(batch, name) for name in batch.rows if name in self.weights}
+        values = {name: self._value(name, touched.get(name)) for name in self.weights}
+        loss = self.model.loss(batch, values)
+        found = torch.autograd.grad(loss, list(values.values()), allow_unused=True)
+        with torch.no_grad():
+            gradients = {name: _dense(g, values[name]) for name, g in zip(values, found, strict=True)}
+            if self.optimizer.clip_norm is not None:
+                optimizers.clip(gradients.values(), self.optimizer.clip_norm)
+            self.steps += 1
+            for name, gradient in gradients.items():
+                self._move(name, values[name], gradient, touched.get(name), learning_rate)
+        return loss.detach()
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """`<weight>/<slot>` for every weight and slot, and `step`, as copies."""
+        out: dict[str, NDArray[Any]] = {
+            f"{name}/{slot}": self.weights[name].outward(tensor)
+            for name, slots in self.slots.items()
+            for slot, tensor in slots.items()
+        }
+        return {**out, "step": np.asarray(self.steps, np.int64)}
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Replace the state. Raises `DataError` for a missing or unknown name or a wrong shape, and changes nothing."""
+        own = self.state()
+        for name in sorted(set(state) ^ set(own)):
+            raise DataError(f"optimizer state {name!r} is {'missing' if name in own else 'unknown to this trainer'}")
+        for name, value in own.items():
+            if np.shape(state[name]) != value.shape:
+                raise DataError(
+                    f"optimizer state {name!r} has shape {np.shape(state[name])}, the trainer's is {value.shape}"
+                )
+        for name, slots in self.slots.items():
+            for slot, tensor in slots.items():
+                tensor.copy_(self.weights[name].inward(np.asarray(state[f"{name}/{slot}"])))
+        self.steps = int(state["step"])
+
+    def _touched(self, batch: Batch, name: str) -> Tensor | None:
+        """The rows of a weight that the batch touches; None where they are all of them."""
+        if name in batch.whole:
+            return None
+        return as_tensor(batch.rows[name], self.weights[name].parameter.device).long()
+
+    def _value(self, name: str, touched: Tensor | None) -> Tensor:
+        """What to differentiate by: the weight itself, or a copy of the rows touched."""
+        parameter = self.weights[name].parameter
+        return parameter if touched is None else parameter.detach().index_select(0, touched).requires_grad_()
+
+    def _move(self, name: str, value: Tensor, gradient: Tensor, touched: Tensor | None, learning_rate: float) -> None:
+        optimizer, slots = self.optimizer, self.slots[name]
+        parameter = self.weights[name].parameter
+        keep = 1.0 if name.startswith("task/") else 1 - learning_rate * optimizer.weight_decay
+        if touched is None:
+            optimizers.update(optimizer, parameter.mul_(keep), gradient, slots, learning_rate, self.steps)
+        elif isinstance(optimizer, Adam) and optimizer.dense:
+            optimizers.update_densely(
+                optimizer, parameter.mul_(keep), touched, gradient, slots, learning_rate, self.steps
+            )
+        else:
+            rows = {slot: tensor.index_select(0, touched) for slot, tensor in slots.items()}
+            optimizers.update(optimizer, value.mul_(keep), gradient, rows, learning_rate, self.steps)
+            parameter.index_copy_(0, touched, value)
+            for slot, tensor in slots.items():
+                tensor.index_copy_(0, touched, rows[slot])
+
+
+def _dense(gradient: Tensor | None, value: Tensor) -> Tensor:
+    """Zero for a weight that the loss does not depend on; an adopted module may also give a sparse one."""
+    if gradient is None:
+        return torch.zeros_like(value)
+    return gradient.to_dense() if gradient.is_sparse else gradient
