@@ -107,7 +107,6 @@ class Commit:
         self.folder = folder
         self._descriptor = descriptor
         self.files: dict[str, dict[str, int | str]] = {}
-        self.finished = False
 
     def add(self, kind: str, suffix: str, pieces: Iterable[Buffer]) -> str:
         """Write a data file; its name, `<kind>-<first 16 hex digits of its SHA-256>.<suffix>`."""
@@ -123,7 +122,6 @@ class Commit:
         temporary = self.folder / f"{MANIFEST}.tmp"
         _write(temporary, [manifest])
         self._sync()  # names of data files reach the disk before the manifest that relies on them
-        self.finished = True
         _replace(temporary, self.folder / MANIFEST)
         self._sync()
         _write(self.folder / f"{CARD}.tmp", [card.encode()])
@@ -142,25 +140,21 @@ def committing(folder: Path) -> Iterator[Commit]:
     Raises `BundleError` if the folder is no bundle and not empty, another process is saving into it, or the disk fails.
     """
     made = _made(folder)
-    descriptor = _locked(folder)
     try:
-        _refuse_foreign(folder)
-        commit = Commit(folder, descriptor)
-        try:
-            yield commit
-        except BaseException:
-            if not commit.finished:  # else the disk may still hold the old manifest, which needs the old files
-                _collect(folder)
-            raise
-        _collect(folder)
+        with _locked(folder) as descriptor:
+            _refuse_foreign(folder)
+            commit = Commit(folder, descriptor)
+            try:
+                yield commit
+            except BaseException:
+                _collect(folder, added=commit.files)  # never old files: the disk may still hold the old manifest
+                raise
+            _collect(folder)
     except BaseException:
         if made:
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
         raise
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
 
 
 def _made(folder: Path) -> bool:
@@ -175,24 +169,26 @@ def _made(folder: Path) -> bool:
         return True
 
 
-def _locked(folder: Path) -> int | None:
-    """A descriptor of the folder, locked against other writers until closed; None where folders cannot be opened."""
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[int | None]:
+    """A descriptor of the folder, locked against other writers; None where folders cannot be opened."""
     try:
         import fcntl
     except ImportError:  # Windows: neither folder descriptors nor flock
-        return None
+        yield None
+        return
     with _writing(folder):
         descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BundleError(f"{folder}: another process is saving into it; wait, or choose another folder") from None
+        except OSError as error:
+            log.warning("%s: no locks here (%s); let only one process save into it", folder, error.strerror)
+        yield descriptor
+    finally:
         os.close(descriptor)
-        raise BundleError(
-            f"{folder}: another process is saving into it; wait for it, or choose another folder"
-        ) from None
-    except OSError as error:
-        log.warning("%s: this file system has no locks (%s); let only one process save into it", folder, error.strerror)
-    return descriptor
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -203,8 +199,11 @@ def _refuse_foreign(folder: Path) -> None:
         raise BundleError(f"{folder}: is no bundle and holds {foreign[0]!r}; name a new or empty folder")
 
 
-def _collect(folder: Path) -> None:
-    """Remove what lies in the folder and is not named by its manifest. What cannot be removed stays, and is ignored."""
+def _collect(folder: Path, added: Iterable[str] | None = None) -> None:
+    """Remove what is not named by the folder's manifest: all of it, or of data files only those just `added`.
+
+    What cannot be removed stays, and is ignored.
+    """
     from recs_core.bundle.manifest import named_files
 
     try:
@@ -212,6 +211,8 @@ def _collect(folder: Path) -> None:
     except (BundleError, OSError):
         return  # a manifest that cannot be read may name anything
     for name in leftovers:
+        if added is not None and name not in added and not name.endswith(".tmp"):
+            continue
         try:
             os.unlink(folder / name)
         except OSError as error:

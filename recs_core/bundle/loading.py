@@ -257,9 +257,9 @@ class _Stored:
     def _history(self) -> TrainingHistory:
         from recs_core.training import EpochRecord, TrainingHistory
 
-        stored = self.fields["history"]
-        records = [EpochRecord(**record) for record in stored["epochs"]]
-        return TrainingHistory(records, stored["stopped"], stored["best_epoch"], self.losses.tolist())
+        stored = dict(self.fields["history"])
+        records = [EpochRecord(**record) for record in stored.pop("epochs")]
+        return TrainingHistory(epochs=records, losses=self.losses.tolist(), **stored)
 
     def _run(self) -> FitRun | None:
         from recs_core.training import Best, EarlyStopping, FitRun

@@ -102,11 +102,7 @@ def _write(commit: Commit, model: Any, include_state: bool) -> dict[str, Any]:
         "contents": parts,
         "position": asdict(model.position),
         "run": None if run is None else {**_run(run), "open": run.open and "state" in parts},
-        "history": {
-            "epochs": [asdict(record) for record in model.history.epochs],
-            "stopped": model.history.stopped,
-            "best_epoch": model.history.best_epoch,
-        },
+        "history": {name: value for name, value in asdict(model.history).items() if name != "losses"},
         "provenance": {"data": model.data, "versions": _versions(model), "command": shlex.join(sys.argv)},
     }
 
@@ -153,7 +149,7 @@ def _run(run: FitRun) -> dict[str, Any]:
 def _versions(model: Any) -> dict[str, str]:
     """Of everything that had a hand in the numbers."""
     names = dict.fromkeys(("numpy", "pyarrow", *model.backend.info.requires))
-    found = {"recs_core": __version__, "python": platform.python_version(), "backend": model.backend.info.name}
+    found = {"recs_core": __version__, "python": platform.python_version(), "backend": model.backend_name}
     for name in names:
         try:
             found[name] = importlib.metadata.version(name)
