@@ -362,7 +362,7 @@ class Recommender:
     ) -> Features:
         table = table if isinstance(table, pa.Table) else read(table, "features", ids=()).table
         id_name = self.schema.query_name if side == "query" else self.schema.candidate_name
-        if id_name not in table.column_names:
+        if id_name not in table.column_names and any(feature.name != id_name for feature in tower.features):
             ids = asked.ids if asked is not None and asked.ids is not None else None
             vocabulary = self.schema.queries if side == "query" else self.schema.candidates
             table = table.append_column(id_name, ids if ids is not None else pa.nulls(len(table), vocabulary.ids.type))

@@ -43,9 +43,11 @@ def encode(tower: TowerSpec, side: Side, schema: Schema, table: pa.Table, histor
 
 def table_row(schema: Schema, name: str, values: pa.Array, where: str) -> NDArray[np.int32]:
     """Row of each value in table `name`; a null or unseen value gets an OOV row."""
-    vocabulary, oov = schema.vocabularies[name], schema.oov_rows(name)
+    oov = schema.oov_rows(name)
     ids = as_ids(where, values)
-    rows = vocabulary.encode(ids)
+    rows = np.full(len(ids), -1, np.int32)
+    given = ids.is_valid().to_numpy(zero_copy_only=False)
+    rows[given] = schema.vocabularies[name].encode(ids.drop_null())
     unseen = np.flatnonzero(rows < 0)
     rows = rows + np.int32(oov)
     rows[unseen] = [zlib.crc32(str(ids[int(i)].as_py()).encode()) % oov for i in unseen] if oov > 1 else 0
