@@ -227,10 +227,23 @@ class Recommender:
         from recs_core.evaluation import ranks
 
         queries, targets, excluded = self._test_part(test, exclude)
-        asked = self._asked_in_test(test, queries, exclude if history is None else history)
-        vectors = scoring.query_vectors(self._query_raw(asked, "quiet"), self.retrieval)
-        corpus = self._corpus_vectors.astype(np.float32, copy=False)
-        return ranks(vectors.astype(np.float32, copy=False), corpus, targets, exclude=excluded)
+        vectors = self._test_vectors(test, queries, exclude if history is None else history)
+        return ranks(vectors, self._corpus_vectors.astype(np.float32, copy=False), targets, exclude=excluded)
+
+    def list_metrics(
+        self,
+        test: Interactions,
+        *,
+        exclude: Interactions | Sequence[Interactions] | None = None,
+        history: Interactions | Sequence[Interactions] | None = None,
+        k: int = 20,
+    ) -> dict[str, float]:
+        """Coverage and popularity of what the test's queries are recommended: see `recs_core.evaluation.list_metrics`."""
+        from recs_core.evaluation import list_metrics
+
+        queries, _, excluded = self._test_part(test, exclude)
+        vectors = self._test_vectors(test, queries, exclude if history is None else history)
+        return list_metrics(self._index.search(vectors, k, exclude=excluded).ids, self.catalog.counts)
 
     def rank_popularity(
         self, train: Interactions, test: Interactions, *, half_life_days: float | None = None, exclude: bool = True
@@ -248,7 +261,9 @@ class Recommender:
         if half_life_days is None:
             return score_ranks(popularity(codes[known], corpus), targets, exclude=excluded)
         if train.timestamps is None:
-            raise DataError("recent popularity needs a timestamp column; name it in Interactions.from_table(timestamp=…)")
+            raise DataError(
+                "recent popularity needs a timestamp column; name it in Interactions.from_table(timestamp=…)"
+            )
         scores = recent_popularity(codes[known], train.timestamps[known], corpus, half_life_days=half_life_days)
         return score_ranks(scores, targets, exclude=excluded)
 
@@ -262,6 +277,10 @@ class Recommender:
             raise DataError("the test data holds no interactions")
         queries, targets = self._test_targets(test)
         return queries, targets, None if exclude is None else candidates_of(exclude, queries, self.schema)
+
+    def _test_vectors(self, test: Interactions, queries: pa.Array, past: Any) -> NDArray[np.float32]:
+        asked = self._asked_in_test(test, queries, past)
+        return scoring.query_vectors(self._query_raw(asked, "quiet"), self.retrieval).astype(np.float32, copy=False)
 
     def _test_targets(self, test: Interactions) -> tuple[pa.Array, Ragged]:
         """The queries of the test data and the distinct candidate codes of each, −1 for one outside the corpus."""

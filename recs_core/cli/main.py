@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import recs_core
-from recs_core.cli import backends, data, doctor, train
+from recs_core.cli import backends, data, doctor, evaluate, train
 from recs_core.errors import RecsError
 
 USER_ERROR = 2
@@ -52,6 +52,7 @@ app.command()(backends.backends)
 app.command()(doctor.doctor)
 app.add_typer(data.app, name="data")
 app.command()(train.train)
+app.command()(evaluate.evaluate)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,0 +1,72 @@
+"""`recs evaluate`: exact metrics of a trained run on its test part, beside popularity, with intervals on request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from recs_core.cli.output import AsJson, print_json, print_table
+
+if TYPE_CHECKING:
+    from recs_core.recommender import Recommender
+    from recs_core.run import Parts
+
+
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="What recs train wrote: a folder with run.json and bundle/.")],
+    k: Annotated[list[int] | None, typer.Option("-k", min=1, help="Cut-offs; may be given several times.")] = None,
+    intervals: Annotated[bool, typer.Option("--intervals", help="Bootstrap 95 % intervals over queries.")] = False,
+    ties: Annotated[str, typer.Option(help="pessimistic, expected or optimistic.")] = "pessimistic",
+    runtime: Annotated[str | None, typer.Option(help="numpy: with no framework at all.")] = "numpy",
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate a trained run on its test data, over the whole corpus, training candidates excluded."""
+    from recs_core.bundle import load
+    from recs_core.errors import ConfigError
+    from recs_core.run import Run, cut, load_data
+
+    run = Run.read(folder / "run.json")
+    parts = cut(load_data(run.data), run.data, run.seed)
+    if parts.test is None:
+        raise ConfigError(
+            f"{folder}/run.json: the run keeps no test part (split is null), so there is nothing to evaluate"
+        )
+    model = load(folder / "bundle", runtime=runtime)
+    found = _rows(model, parts, tuple(k or (10, 20)), ties, intervals)
+    if as_json:
+        print_json(found)
+        return
+    names = list(found)
+    print_table(
+        ("", *names), [(metric, *(_cell(found[name].get(metric)) for name in names)) for metric in found[names[0]]]
+    )
+
+
+def _rows(
+    model: Recommender, parts: Parts, k: tuple[int, ...], ties: Any, intervals: bool
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Name → metric → value and, on request, low and high."""
+    from recs_core.evaluation import query_metrics, report_rows
+
+    assert parts.test is not None
+    ranks = {
+        "model": model.rank(parts.test, exclude=parts.train),
+        "popularity": model.rank_popularity(parts.train, parts.test),
+    }
+    rows = {
+        name: report_rows(query_metrics(found, k=k, ties=ties), with_intervals=intervals)
+        for name, found in ranks.items()
+    }
+    for cut in k:
+        lists = model.list_metrics(parts.test, exclude=parts.train, k=cut)
+        rows["model"] |= {name: {"value": value} for name, value in lists.items()}
+    return rows
+
+
+def _cell(row: dict[str, float] | None) -> str:
+    if row is None:
+        return ""
+    bounds = f"  [{row['low']:.4f}, {row['high']:.4f}]" if "low" in row else ""
+    return f"{row['value']:.4f}{bounds}"
