@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from recs_core.data.batch import Codes, Features, Ragged
 from recs_core.data.catalog import Catalog
 from recs_core.data.schema import Schema
 from recs_core.errors import BundleError
-from recs_core.specs import Bag, Feature, History, Optimizer, RowWiseAdagrad, Text, TowerSpec
+from recs_core.specs import Bag, Feature, History, Numeric, Optimizer, RowWiseAdagrad, Text, TowerSpec
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -45,6 +46,17 @@ def catalog_of(arrays: Arrays, schema: Schema, query: TowerSpec, candidate: Towe
     for name in left:
         raise BundleError(f"{path}: {name!r} is not of this model")
     return out
+
+
+def check_numeric(path: Path, schema: Schema, **towers: TowerSpec) -> None:
+    """Raise `BundleError` unless every numeric feature has a mean and a deviation to standardise with."""
+    for side, tower in towers.items():
+        for feature in tower.features:
+            name = f"{side}/{feature.name}"
+            if isinstance(feature, Numeric):
+                mean, deviation = schema.numeric.get(name, (0.0, 0.0))
+                if not (math.isfinite(mean) and math.isfinite(deviation) and deviation > 0):
+                    raise BundleError(f"{path}: has no mean and deviation of {name!r}")
 
 
 def state_shapes(optimizer: Optimizer, weights: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

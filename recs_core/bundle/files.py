@@ -62,10 +62,10 @@ def opened(path: Path) -> int:
 def read_whole(path: Path, limit: int) -> bytes:
     """All bytes of a small file. Raises `BundleError` if it is larger than `limit`."""
     with os.fdopen(opened(path), "rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise BundleError(f"{path}: is larger than {limit:,} bytes, the most that is read")
-    return data
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise BundleError(f"{path}: is {size:,} bytes long, the most that is read is {limit:,}")
+        return file.read(size)
 
 
 def mapped(path: Path, length: int) -> mmap.mmap:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recs_core import weights as canonical
 from recs_core.bundle import golden, ids, manifest, tensors
-from recs_core.bundle.contents import catalog_of, state_shapes
+from recs_core.bundle.contents import catalog_of, check_numeric, state_shapes
 from recs_core.bundle.files import CARD, MANIFEST, check_digest, mapped, others
 from recs_core.data.catalog import Catalog
 from recs_core.data.schema import Schema
@@ -162,6 +162,7 @@ class _Stored:
             self._check("state", {name: ("I64" if name == "step" else dtype, shape) for name, shape in state.items()})
         if "best" in self.parts:
             self._check("best", weights)
+        check_numeric(self.folder / MANIFEST, self.schema, query=self.specs["query"], candidate=self.specs["candidate"])
         self.catalog: Catalog = catalog_of(
             self.arrays("catalog"), self.schema, self.specs["query"], self.specs["candidate"], self._path("catalog")
         )

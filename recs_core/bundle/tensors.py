@@ -74,19 +74,20 @@ def read(content: mmap | bytes, path: Path) -> dict[str, NDArray[Any]]:
     header.pop("__metadata__", None)
     entries = sorted((_entry(path, name, value) for name, value in header.items()), key=lambda entry: entry[:2])
     at = 0
-    out = {}
-    for begin, end, name, dtype, shape in entries:
+    for begin, end, name, *_ in entries:
         if begin != at:
             raise BundleError(f"{path}: {name!r} begins at byte {begin:,} of the data, where {at:,} was due")
         at = end
-        values = (
-            np.frombuffer(content, dtype, math.prod(shape), 8 + length + begin) if end > begin else np.zeros(0, dtype)
-        )
-        out[name] = values.reshape(shape)
-        out[name].flags.writeable = False
     if at != size - 8 - length:
         raise BundleError(f"{path}: holds {size - 8 - length:,} bytes of data, its header describes {at:,}")
-    return out
+    return {name: _view(content, 8 + length + begin, dtype, shape) for begin, _, name, dtype, shape in entries}
+
+
+def _view(content: mmap | bytes, offset: int, dtype: np.dtype[Any], shape: list[int]) -> NDArray[Any]:
+    count = math.prod(shape)
+    flat = np.frombuffer(content, dtype, count, offset) if count else np.zeros(0, dtype)
+    flat.flags.writeable = False
+    return flat.reshape(shape)
 
 
 def check(path: Path, found: Mapping[str, NDArray[Any]], expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:

@@ -208,7 +208,7 @@ def test_saving_over_a_bundle_replaces_it_and_keeps_nothing_of_the_old(model, sa
         (lambda m, p: bundle.load(p / "nowhere"), BundleError, "no such folder"),
         (lambda m, p: bundle.load(p / "b" / "manifest.json"), BundleError, "is a file"),
         (lambda m, p: bundle.load(p), BundleError, "manifest.json: missing"),
-        (lambda m, p: bundle.save(m, p), BundleError, "no bundle and holds 'b'"),
+        (bundle.save, BundleError, "no bundle and holds 'b'"),
         (lambda m, p: bundle.save(m, p / "b" / "README.md"), BundleError, "is a file"),
     ],
 )
