@@ -173,6 +173,21 @@ class Recommender:
         may. `unknown="popular"` answers unseen queries by training popularity. Raises `DataError` for k ≤ 0, an unknown
         candidate id in `allow`, or queries of the wrong type.
         """
+        options: dict[str, Any] = {"exclude": exclude, "allow": allow, "unknown": unknown}
+        return self._with_ids(self.recommend_codes(queries, k, history=history, features=features, **options))
+
+    def recommend_codes(
+        self,
+        queries: Any = None,
+        k: int = 10,
+        *,
+        history: Iterable[Any] | None = None,
+        features: Any = None,
+        exclude: Exclude = None,
+        allow: Any = None,
+        unknown: Unknown | Literal["quiet"] = "oov",
+    ) -> TopK:
+        """As `recommend`, but candidate codes, −1 where missing; `unknown="quiet"` is "oov" without the warning."""
         if not isinstance(k, (int, np.integer)) or k < 1:
             raise DataError(f"k must be a whole number ≥ 1, got {k!r}")
         asked = self._asked(queries, history, features)
@@ -182,7 +197,7 @@ class Recommender:
         found = self._index.search(vectors, int(k), exclude=excluded, allow=allowed)
         if unknown == "popular":
             found = self._popular_where_unknown(found, asked, int(k), excluded, allowed)
-        return self._with_ids(found)
+        return found
 
     def similar(self, candidates: Any, k: int = 10, *, allow: Any = None) -> TopK:
         """The k candidates nearest to each candidate by cosine of their embeddings, itself left out."""

@@ -28,8 +28,8 @@ def card(manifest: Mapping[str, Any], name: str) -> str:
 def _loading(name: str) -> str:
     return (
         "## Load it\n\n```python\nimport recs_core as recs\n\n"
-        f'model = recs.load("{name}")                       # on the backend you use, to serve or to train on\n'
-        f'model = recs.load("{name}", runtime="numpy")      # with no framework at all\n'
+        f'model = recs.load("{name}")  # on the backend you use, to serve or to train on\n'
+        f'model = recs.load("{name}", runtime="numpy")  # with no framework at all\n'
         'model.recommend(["…"], k=10, exclude="seen")\n```\n\n'
         f"```sh\nrecs bundle verify {name}\nrecs recommend {name} --query … -k 10 --exclude-seen\n```"
     )
@@ -79,12 +79,14 @@ def _settings(manifest: Mapping[str, Any]) -> str:
 
 
 def _towers(model: Mapping[str, Any]) -> str:
-    lines = []
-    for side in ("query", "candidate"):
-        spec = from_json(model[side])
-        rest = [f"{name}={value}" for name, value in _changed(spec) if name != "features"]
-        lines.append(f"* {side}: `{', '.join([*map(_brief, spec.features), *rest])}`")
-    return "\n".join(lines)
+    return "\n".join(f"* {side}: `{brief_tower(model[side])}`" for side in ("query", "candidate"))
+
+
+def brief_tower(declared: Mapping[str, Any]) -> str:
+    """A tower's JSON in one line, defaults left out."""
+    spec = from_json(declared)
+    rest = [f"{name}={value}" for name, value in _changed(spec) if name != "features"]
+    return ", ".join([*map(_brief, spec.features), *rest])
 
 
 def _brief(spec: Any) -> str:

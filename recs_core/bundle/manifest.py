@@ -44,7 +44,9 @@ def read(folder: Path) -> tuple[bytes, dict[str, Any]]:
     if not path.exists() and not path.is_symlink():
         if not folder.is_dir():
             raise BundleError(f"{folder}: {'is a file; a bundle is a folder' if folder.exists() else 'no such folder'}")
-        raise BundleError(f"{path}: missing; {folder} is no bundle, or its first save was cut off")
+        inside = folder / "bundle"
+        hint = f"; {inside} is one" if (inside / MANIFEST).exists() else ", or its first save was cut off"
+        raise BundleError(f"{path}: missing; {folder} is no bundle{hint}")
     data = read_whole(path, LIMIT)
     fields = parse_object(data, str(path))
     _check_version(path, fields)

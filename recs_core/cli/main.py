@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import recs_core
-from recs_core.cli import backends, data, doctor, evaluate, train
+from recs_core.cli import backends, bundle, data, doctor, evaluate, recommend, train
 from recs_core.errors import RecsError
 
 USER_ERROR = 2
@@ -53,6 +53,8 @@ app.command()(doctor.doctor)
 app.add_typer(data.app, name="data")
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(recommend.recommend)
+app.add_typer(bundle.app, name="bundle")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,0 +1,83 @@
+"""`recs bundle`: what a bundle says of itself, and whether it is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from recs_core.cli.output import AsJson, print_json, print_table
+
+if TYPE_CHECKING:
+    from recs_core.bundle import BundleInfo
+
+app = typer.Typer(help="Look at a bundle, or check that it is whole.", no_args_is_help=True, rich_markup_mode=None)
+
+Bundle = Annotated[Path, typer.Argument(help="The bundle's folder.")]
+
+
+@app.command()
+def info(bundle: Bundle, as_json: AsJson = False) -> None:
+    """Say what a bundle holds, from its manifest alone."""
+    from recs_core.bundle import info
+
+    found = info(bundle)
+    if as_json:
+        print_json(_data(found))
+        return
+    print_table(("", ""), _facts(found))
+    print_table(("file", "bytes"), [(name, f"{facts['length']:,}") for name, facts in found.manifest["files"].items()])
+    _remarks(found)
+
+
+@app.command()
+def verify(bundle: Bundle, as_json: AsJson = False) -> None:
+    """Check every file's digest, every name, shape and number, and the golden queries' answers."""
+    from recs_core.bundle import verify
+
+    found = verify(bundle)
+    if as_json:
+        print_json({**_data(found), "verified": True})
+        return
+    files = f"{len(found.manifest['files'])} files, {found.size:,} bytes"
+    typer.echo(f"{bundle}: whole, {files}, golden queries answered as saved")
+    _remarks(found)
+
+
+def _facts(found: BundleInfo) -> list[tuple[str, Any]]:
+    from recs_core.bundle.card import brief_tower
+
+    fields = found.manifest
+    run, position, data = fields["run"], fields["position"], fields["provenance"]["data"]
+    unfinished = f", of {run['until']} planned" if run and run["open"] else ""
+    facts = [
+        ("format", f"{fields['version']}, written {fields['created']}"),
+        ("trained", f"{position['epoch']} epochs{unfinished} on {fields['provenance']['versions']['backend']}"),
+        (
+            "data",
+            f"{data['rows']:,} rows, {data['queries']:,} queries, {data['candidates']:,} candidates" if data else "",
+        ),
+        ("query", brief_tower(fields["model"]["query"])),
+        ("candidate", brief_tower(fields["model"]["candidate"])),
+        ("optimizer state", "yes" if "state" in fields["contents"] else "no"),
+        ("digest", fields["digest"]),
+    ]
+    return [fact for fact in facts if fact[1]]
+
+
+def _data(found: BundleInfo) -> dict[str, Any]:
+    return {
+        "path": str(found.path),
+        "bytes": found.size,
+        "leftovers": list(found.leftovers),
+        "card_changed": found.card_changed,
+        "manifest": dict(found.manifest),
+    }
+
+
+def _remarks(found: BundleInfo) -> None:
+    for name in found.leftovers:
+        typer.echo(f"{name}: left over from a save that was cut off; ignored, and removed by the next save")
+    if found.card_changed:
+        typer.echo("README.md is not as it was written; it is for people, and nothing reads it")

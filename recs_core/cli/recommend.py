@@ -1,0 +1,135 @@
+"""`recs recommend`: the best candidates of a few queries, or of a file of them, from a bundle and no framework."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from recs_core.cli.output import AsJson, print_json, print_table
+
+if TYPE_CHECKING:
+    from recs_core.recommender import Recommender
+
+UNKNOWN = ("oov", "popular", "error")
+
+
+def recommend(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, or a run's checkpoint.")],
+    query: Annotated[list[str] | None, typer.Option(help="A query id; may be given several times.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="Parquet file with a column of query ids.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Parquet file for the answers to --queries.")] = None,
+    column: Annotated[str | None, typer.Option(help="The column of ids in --queries, if renamed.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many candidates a query.")] = 10,
+    exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out what training saw.")] = False,
+    unknown: Annotated[str, typer.Option(help="Queries never seen: oov, popular or error.")] = "oov",
+    force: Annotated[bool, typer.Option("--force", help="Replace --out if it exists.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend from a bundle. A job over --queries that was cut off goes on when it is started again."""
+    from recs_core.errors import ConfigError
+
+    if (query is None) == (queries is None):
+        raise ConfigError("name the queries: --query ID, or --queries FILE.parquet with --out FILE.parquet")
+    if (queries is None) != (out is None):
+        raise ConfigError("--queries and --out go together")
+    if unknown not in UNKNOWN:
+        raise ConfigError(f"--unknown is {', '.join(UNKNOWN)}; got {unknown!r}")
+    _leave_pandas_out()
+    options: dict[str, Any] = {"exclude_seen": exclude_seen, "unknown": unknown}
+    if query is not None:
+        _few(bundle, query, k, as_json, **options)
+        return
+    assert queries is not None
+    assert out is not None
+    if out.exists() and not force:
+        raise ConfigError(f"{out} exists; choose another --out, or --force to replace it")
+    _many(bundle, as_json, queries=queries, out=out, column=column, k=k, **options)
+
+
+def _leave_pandas_out() -> None:
+    """pyarrow imports pandas, where it is installed, at the first array it makes: half a second for nothing here."""
+
+    class NoPandas:
+        @staticmethod
+        def find_spec(name: str, *_: object) -> None:
+            if name == "pandas":
+                raise ModuleNotFoundError("recs recommend does without pandas", name=name)
+
+    sys.meta_path.insert(0, NoPandas)
+
+
+def _few(bundle: Path, query: list[str], k: int, as_json: bool, *, exclude_seen: bool, unknown: Any) -> None:
+    from recs_core.bundle import load
+
+    model = load(bundle, runtime="numpy")
+    found = model.recommend(_typed(model, query), k, exclude="seen" if exclude_seen else None, unknown=unknown)
+    answers = [
+        [(id_, float(score)) for id_, score in zip(ids, scores, strict=True) if score > -float("inf")]
+        for ids, scores in zip(found.ids.tolist(), found.scores, strict=True)
+    ]
+    if as_json:
+        listed = [[{"id": id_, "score": score} for id_, score in answer] for answer in answers]
+        print_json([{"query": name, "candidates": answer} for name, answer in zip(query, listed, strict=True)])
+        return
+    print_table(
+        (model.schema.query_name, "rank", model.schema.candidate_name, "score"),
+        [
+            (name if place == 0 else "", place + 1, id_, f"{score:.4f}")
+            for name, answer in zip(query, answers, strict=True)
+            for place, (id_, score) in enumerate(answer)
+        ],
+    )
+
+
+def _typed(model: Recommender, query: list[str]) -> list[Any]:
+    """Ids in the type of training."""
+    import pyarrow as pa
+
+    from recs_core.errors import DataError
+
+    if not pa.types.is_integer(model.schema.queries.ids.type):
+        return query
+    try:
+        return [int(name) for name in query]
+    except ValueError as error:
+        raise DataError(f"--query: the model's {model.schema.query_name!r} are integers, {error}") from None
+
+
+def _many(bundle: Path, as_json: bool, **job: Any) -> None:
+    from recs_core.bundle import info, load
+    from recs_core.runtime.batch import Job, recommend_file
+
+    digest = info(bundle).manifest["digest"]
+    model = load(bundle, runtime="numpy")
+    with _bar() as progress:
+        done = recommend_file(model, Job(bundle=digest, **job), progress)
+    if as_json:
+        print_json({**vars(done), "out": str(job["out"])})
+        return
+    resumed = f", {done.resumed:,} of them by an earlier run" if done.resumed else ""
+    strangers = f"; {done.unknown:,} were never seen in training" if done.unknown else ""
+    typer.echo(f"answered {done.queries:,} queries{resumed}{strangers}; {job['out']}")
+
+
+def _bar() -> Any:
+    """A progress bar on stderr, or nothing where that is no terminal."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def quiet() -> Any:
+        yield lambda done, of: None
+
+    @contextmanager
+    def shown() -> Any:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("recommending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("recommending")
+            yield lambda done, of: bar.update(task, completed=done, total=of)
+
+    return shown() if sys.stderr.isatty() else quiet()

@@ -1,0 +1,169 @@
+"""Recommendations for a Parquet file of queries: in bounded memory, and from where it stopped if it was cut off.
+
+Answers are written in parts beside the output (`out.parquet.parts/`), each complete or not there; at the end the parts
+become one file. So the same job ends in the same bytes, however often it was cut off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recs_core.data.schema import as_ids
+from recs_core.errors import DataError
+from recs_core.recommender import Recommender
+
+PART_ROWS = 8_192
+"""Queries answered together: enough for the search to be one of large matrices, little to lose or to hold."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked. `bundle`: digest of the bundle that answers, so that a job is not finished with another."""
+
+    queries: Path
+    out: Path
+    bundle: str
+    k: int = 10
+    exclude_seen: bool = False
+    unknown: Literal["oov", "popular", "error"] = "oov"
+    column: str | None = None
+
+    @property
+    def parts(self) -> Path:
+        """Folder of the answers so far."""
+        return self.out.with_name(self.out.name + ".parts")
+
+
+@dataclass(frozen=True)
+class Done:
+    """Queries answered, of them unknown to the model, and of them found answered by an earlier, cut off run."""
+
+    queries: int
+    unknown: int
+    resumed: int
+
+
+def recommend_file(model: Recommender, job: Job, progress: Callable[[int, int], None] = lambda done, of: None) -> Done:
+    """Answer every query of `job.queries`, a Parquet file with a column of query ids (named as the model's).
+
+    `job.out` gets a row for each row of it, in order: the query id, a list of the best candidate ids under the
+    model's name for candidates, and a list of their `score`. Where fewer than k remain the lists are shorter.
+    Raises `DataError` for a file or ids that cannot be used, and if parts of another job are in the way.
+    """
+    source = _opened(job.queries)
+    column = _column(source, job.column or model.schema.query_name, job.queries)
+    _settle_plan(job, column)
+    total, done, unknown, resumed = source.metadata.num_rows, 0, 0, 0
+    names = []
+    for number, ids in enumerate(_pieces(source, column, job.queries)):
+        part = job.parts / f"part-{number:06d}.parquet"
+        names.append(part)
+        unknown += int((model.schema.queries.encode(ids) < 0).sum())
+        if part.exists():
+            resumed += len(ids)
+        else:
+            _write(part, [_answer(model, job, ids)])
+        done += len(ids)
+        progress(done, total)
+    _write(job.out, (pq.read_table(part) for part in names), empty=_answers_schema(model))
+    shutil.rmtree(job.parts)
+    return Done(total, unknown, resumed)
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a readable Parquet file ({' '.join(str(error).split())})") from None
+
+
+def _column(source: pq.ParquetFile, name: str, path: Path) -> str:
+    if name not in source.schema_arrow.names:
+        raise DataError(f"{path}: no column {name!r} with query ids; it has {', '.join(source.schema_arrow.names)}")
+    return name
+
+
+def _settle_plan(job: Job, column: str) -> None:
+    """Take up the parts of the same job, or begin; never mix two jobs."""
+    with job.queries.open("rb") as file:
+        queries = hashlib.file_digest(file, "sha256").hexdigest()
+    plan = {**asdict(job), "queries": queries, "out": job.out.name, "column": column, "part_rows": PART_ROWS}
+    stored = job.parts / "job.json"
+    job.parts.mkdir(parents=True, exist_ok=True)
+    if not stored.exists():
+        _replace(stored, lambda path: path.write_text(json.dumps(plan, indent=1)))
+        return
+    before = json.loads(stored.read_text())
+    changed = [name for name in plan if plan[name] != before.get(name)]
+    if changed:
+        raise DataError(
+            f"{job.parts}: holds parts of a job with another {' and '.join(changed)}; finish it, or remove the folder"
+        )
+
+
+def _pieces(source: pq.ParquetFile, column: str, path: Path) -> Iterator[pa.Array]:
+    """Ids, PART_ROWS at a time; one row group is held at once."""
+    seen = 0
+    for group in range(source.num_row_groups):
+        ids = as_ids(f"{path}, column {column!r}", source.read_row_group(group, [column]).column(0).combine_chunks())
+        if ids.null_count:
+            row = seen + int(np.argmin(ids.is_valid().to_numpy(zero_copy_only=False)))
+            raise DataError(f"{path}, column {column!r}: null id in row {row} (counting from 0)")
+        seen += len(ids)
+        for start in range(0, len(ids), PART_ROWS):
+            yield ids.slice(start, PART_ROWS)
+
+
+def _answer(model: Recommender, job: Job, ids: pa.Array) -> pa.Table:
+    unknown = "quiet" if job.unknown == "oov" else job.unknown  # how many there are is said once, at the end
+    found = model.recommend_codes(ids, job.k, exclude="seen" if job.exclude_seen else None, unknown=unknown)
+    there = found.ids >= 0
+    offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(1))]).astype(np.int32))
+    names = model.schema.candidates.ids.take(pa.array(found.ids[there]))
+    scores = pa.array(found.scores[there].astype(np.float32))
+    lists = [pa.ListArray.from_arrays(offsets, values) for values in (names, scores)]
+    return pa.table([ids, *lists], schema=_answers_schema(model))
+
+
+def _answers_schema(model: Recommender) -> pa.Schema:
+    schema = model.schema
+    fields = [
+        (schema.query_name, schema.queries.ids.type),
+        (schema.candidate_name, pa.list_(schema.candidates.ids.type)),
+    ]
+    return pa.schema([*fields, ("score", pa.list_(pa.float32()))])
+
+
+def _write(path: Path, tables: object, empty: pa.Schema | None = None) -> None:
+    """One file from tables, there as a whole or not at all."""
+
+    def fill(temporary: Path) -> None:
+        writer = None
+        for table in tables:  # type: ignore[attr-defined]
+            writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
+            writer.write_table(table)
+        writer = writer or pq.ParquetWriter(temporary, empty, compression="zstd")
+        writer.close()
+
+    _replace(path, fill)
+
+
+def _replace(path: Path, fill: Callable[[Path], object]) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    fill(temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
