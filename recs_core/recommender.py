@@ -119,15 +119,15 @@ class Recommender:
     ) -> NDArray[np.floating]:
         """(n, d) retrieval vectors: their inner product with `encode_candidate`'s is the score.
 
-        Name queries by id, by their `history` (a list of candidate ids each, oldest first), by a table of `features`, or
-        several of these for the same rows. An id that training never saw is answered from OOV rows with a warning, or is
-        an error with `unknown="error"`.
+        Name queries by id, by their `history` (a list of candidate ids each, oldest first), by a table of `features`,
+        or several of these for the same rows. An id that training never saw is answered from OOV rows with a warning,
+        or is an error with `unknown="error"`.
         """
         raw = self._query_raw(self._asked(queries, history, features), unknown)
         return scoring.query_vectors(raw, self.retrieval)
 
     def encode_candidate(self, candidates: Any = None, *, features: Any = None) -> NDArray[np.floating]:
-        """(n, d) retrieval vectors of the ids given, of a table of `features` (new candidates: bias 0), or of the corpus."""
+        """(n, d) retrieval vectors of the ids given, of a table of `features` (new ones: bias 0), or of the corpus."""
         if features is not None:
             raw = _embed(self.candidate_tower, self._encode_table(self.candidate, "candidate", features, None))
             weights = {**self.weights(), "task/bias": np.zeros(len(raw), raw.dtype)}
@@ -224,8 +224,8 @@ class Recommender:
         """Exact metrics over the whole corpus: recall, NDCG, MRR, … at each k (docs/meanings.md).
 
         `exclude`: interactions whose candidates leave the ranking of their query, as training rows do. `history`: what
-        `History` features may look at, by default `exclude`, else the training rows. A test candidate outside the corpus
-        counts as never found.
+        `History` features may look at, by default `exclude`, else the training rows. A test candidate outside the
+        corpus counts as never found.
         """
         from recs_core.evaluation import metrics
 
@@ -253,7 +253,7 @@ class Recommender:
         history: Interactions | Sequence[Interactions] | None = None,
         k: int = 20,
     ) -> dict[str, float]:
-        """Coverage and popularity of what the test's queries are recommended: see `recs_core.evaluation.list_metrics`."""
+        """Coverage and popularity of what the test's queries are recommended (`recs_core.evaluation.list_metrics`)."""
         from recs_core.evaluation import list_metrics
 
         queries, _, excluded = self._test_part(test, exclude)
@@ -380,7 +380,8 @@ class Recommender:
             raise DataError(f"{what}; leave it out, or pass unknown='oov' or 'popular'")
         if not asked.given_history:
             warnings.warn(
-                f"{what}; answered from OOV rows (unknown='popular' answers by popularity, history= or features= by what is known)",
+                f"{what}; answered from OOV rows (unknown='popular' answers by popularity, history= or features= by "
+                "what is known)",
                 stacklevel=4,
             )
 
@@ -534,7 +535,8 @@ class TwoTower(Recommender):
 
     def __repr__(self) -> str:
         fitted = f"fitted, {self.position.epoch} epochs" if self._model is not None else "not fitted"
-        return f"TwoTower({fitted}, seed={self.seed})\n  query      {self.query}\n  candidate  {self.candidate}\n  {self.retrieval}"
+        parts = (f"query      {self.query}", f"candidate  {self.candidate}", str(self.retrieval))
+        return "\n  ".join((f"TwoTower({fitted}, seed={self.seed})", *parts))
 
     @cached_property
     def backend(self) -> Backend:

@@ -27,10 +27,10 @@ RECENT_DAYS = 21.0
 class DataSpec:
     """Where interactions come from and how they are cut.
 
-    `source`: a data set's name (`recs data list`) or a CSV or Parquet file; a file needs `query` and `candidate`, its id
-    columns. `queries`, `candidates`: files of side features. `split`: "time" (`at`, or the last `test` share), "last"
-    or "random" (`test` share), None to train on everything. `validation`: the last share of the training rows by time
-    (at random where there are no timestamps), held out for validation while training.
+    `source`: a data set's name (`recs data list`) or a CSV or Parquet file; a file needs `query` and `candidate`, its
+    id columns. `queries`, `candidates`: files of side features. `split`: "time" (`at`, or the last `test` share),
+    "last" or "random" (`test` share), None to train on everything. `validation`: the last share of the training rows by
+    time (at random where there are no timestamps), held out for validation while training.
     """
 
     source: str
@@ -155,9 +155,9 @@ def load_data(spec: DataSpec) -> Interactions:
         data = datasets.load(spec.source, **({} if spec.path is None else {"path": spec.path}))
     else:
         if spec.query is None or spec.candidate is None:
-            known = ", ".join(datasets.names())
             raise ConfigError(
-                f"{spec.source} is not a data set of ours ({known}), so it is read as a file: name its id columns with --query and --candidate"
+                f"{spec.source} is none of {', '.join(datasets.names())}, so it is read as a file: name its id columns "
+                "with --query and --candidate"
             )
         data = Interactions.from_table(
             Path(spec.source),
@@ -291,7 +291,8 @@ def execute(
     model = build(run, parts.train)
     if epochs is not None or batch_size is not None:
         training = model.training
-        model.training = replace(training, epochs=epochs or training.epochs, batch_size=batch_size or training.batch_size)
+        size = batch_size or training.batch_size
+        model.training = replace(training, epochs=epochs or training.epochs, batch_size=size)
     history = model.fit(parts.train, parts.validation, progress=progress)
     if history.masked_share is not None:
         say(f"masked {history.masked_share:.2%} of the scored pairs: the target's own candidate in another column")

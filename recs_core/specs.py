@@ -251,7 +251,8 @@ class RetrievalSpec:
         _require(
             _whole(self.num_negatives, 1) if sampled else self.num_negatives is None,
             self,
-            f"negatives={self.negatives!r} needs num_negatives {'≥ 1' if sampled else '= None'}, got {self.num_negatives!r}",
+            f"negatives={self.negatives!r} needs num_negatives {'≥ 1' if sampled else '= None'}, "
+            f"got {self.num_negatives!r}",
         )
         _require(self.logq in (True, False, "refined"), self, f"logq is True, False or 'refined', got {self.logq!r}")
         _require(
@@ -411,7 +412,8 @@ Spec: TypeAlias = Feature | TowerSpec | RetrievalSpec | Optimizer | Schedule | T
 _TYPES: dict[str, type] = {
     cls.__name__: cls
     for cls in (
-        Categorical, Bag, Text, History, Numeric, TowerSpec, RetrievalSpec, Adagrad, RowWiseAdagrad, Adam, Schedule, TrainingSpec,
+        Categorical, Bag, Text, History, Numeric, TowerSpec, RetrievalSpec,
+        Adagrad, RowWiseAdagrad, Adam, Schedule, TrainingSpec,
     )
 }  # fmt: skip
 
@@ -458,7 +460,8 @@ def check_pair(query: TowerSpec, candidate: TowerSpec) -> None:
     """Raise `SpecError` unless the two towers fit together: output dims, shared tables, history's place."""
     if query.output_dim != candidate.output_dim:
         raise SpecError(
-            f"the query tower's output has {query.output_dim} dims, the candidate tower's {candidate.output_dim}; give both the same last layer"
+            f"the query tower's output has {query.output_dim} dims, the candidate tower's {candidate.output_dim}; "
+            "give both the same last layer"
         )
     for feature in candidate.features:
         if isinstance(feature, History):
@@ -472,12 +475,12 @@ def check_pair(query: TowerSpec, candidate: TowerSpec) -> None:
                 _check_shared(owners[feature.table_name], (side, feature))
             owners[feature.table_name] = (side, feature)
     for feature in query.features:
-        if isinstance(feature, History) and feature.share == "candidate" and feature.table is None:
-            if not any(isinstance(f, Categorical) and f.table_name == feature.table_name for f in candidate.features):
-                raise SpecError(
-                    f"History({feature.name!r}, share='candidate') shares {feature.table_name}, but the candidate tower has no "
-                    f"Categorical({feature.name!r}); add it, or say share=None"
-                )
+        shares = isinstance(feature, History) and feature.share == "candidate" and feature.table is None
+        if shares and not any(isinstance(f, Categorical) and f.name == feature.name for f in candidate.features):
+            raise SpecError(
+                f"History({feature.name!r}, share='candidate') shares {feature.table_name}, but the candidate tower "
+                f"has no Categorical({feature.name!r}); add it, or say share=None"
+            )
 
 
 def _check_shared(first: tuple[str, Feature], second: tuple[str, Feature]) -> None:
@@ -487,7 +490,8 @@ def _check_shared(first: tuple[str, Feature], second: tuple[str, Feature]) -> No
     meant = (a.table is not None and b.table is not None) or any(isinstance(f, History) for f in (a, b))
     if not meant:
         raise SpecError(
-            f"both {side_a} {a.name!r} and {side_b} {b.name!r} would use {a.table_name}; give each its own table=, or the same one to share it"
+            f"both {side_a} {a.name!r} and {side_b} {b.name!r} would use {a.table_name}; give each its own table=, "
+            "or the same one to share it"
         )
     if a.dim != b.dim:
         raise SpecError(
@@ -506,7 +510,7 @@ def _check_shared(first: tuple[str, Feature], second: tuple[str, Feature]) -> No
 
 
 __all__ = [
-    "ACTIVATIONS", "NEGATIVES", "Activation", "Adagrad", "Adam", "Bag", "Categorical", "Feature", "History", "Negatives",
-    "Numeric", "Optimizer", "RetrievalSpec", "RowWiseAdagrad", "Schedule", "Spec", "Step", "Text", "TowerSpec", "TrainingSpec",
-    "check_pair", "from_json", "to_json",
+    "ACTIVATIONS", "NEGATIVES", "Activation", "Adagrad", "Adam", "Bag", "Categorical", "Feature", "History",
+    "Negatives", "Numeric", "Optimizer", "RetrievalSpec", "RowWiseAdagrad", "Schedule", "Spec", "Step", "Text",
+    "TowerSpec", "TrainingSpec", "check_pair", "from_json", "to_json",
 ]  # fmt: skip

@@ -24,7 +24,7 @@ COSINE_EPSILON = 1e-12
 """Cosine scoring normalises x to x / √(Σ x² + 1e-12): smooth at zero, the same in every backend."""
 
 MASKED = -1e30
-"""What a masked score becomes: finite, so that a row with nothing left stays finite, and exp gives 0 beside any other."""
+"""A masked score: finite, so that a row with nothing left stays finite; its exp is 0 beside any other."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,8 @@ def _codes(spec: RetrievalSpec, candidate_ids: ArrayLike | None, num_candidates:
     codes = np.asarray(candidate_ids)
     if codes.shape != (num_candidates,) or not np.issubdtype(codes.dtype, np.integer):
         raise DataError(
-            f"candidate_ids must be {num_candidates} integer codes, one a candidate; got shape {codes.shape} of {codes.dtype} "
-            "(raw ids become codes through a vocabulary)"
+            f"candidate_ids must be {num_candidates} integer codes, one a candidate; got shape {codes.shape} of "
+            f"{codes.dtype} (raw ids become codes through a vocabulary)"
         )
     return codes.astype(np.int32, copy=False)
 
@@ -169,12 +169,14 @@ def _corrections(
     if probability is None:
         if spec.corrects:
             raise SpecError(
-                f"negatives={spec.negatives!r} with logq={spec.logq!r} needs candidate_sampling_probability (or logq=False)"
+                f"negatives={spec.negatives!r} with logq={spec.logq!r} needs candidate_sampling_probability, "
+                "or logq=False"
             )
         return None, None
     if not spec.corrects:
         raise SpecError(
-            f"candidate_sampling_probability is given, but negatives={spec.negatives!r} with logq={spec.logq!r} does not use it; leave it out"
+            f"candidate_sampling_probability is given, but negatives={spec.negatives!r} with logq={spec.logq!r} "
+            "does not use it; leave it out"
         )
     q = np.asarray(probability, np.float64)
     if q.shape != (num_candidates,):
@@ -185,7 +187,8 @@ def _corrections(
     if not (np.isfinite(needed).all() and (needed > 0).all()):
         bad = int(np.flatnonzero(~(np.isfinite(needed) & (needed > 0)))[0]) + start
         raise DataError(
-            f"candidate_sampling_probability must be > 0 (a candidate with q = 0 cannot be drawn); column {bad} has {q[bad]}"
+            f"candidate_sampling_probability must be > 0 (a candidate with q = 0 cannot be drawn); "
+            f"column {bad} has {q[bad]}"
         )
     if spec.negatives == "uniform" or spec.logq == "refined":
         # The sum over n draws, each weighted 1 / (n q), estimates the sum over the corpus; the positive is no draw.
@@ -213,7 +216,8 @@ def _score_mask(score_mask: ArrayLike | None, num_queries: int, num_candidates: 
     mask = np.asarray(score_mask)
     if mask.shape != (num_queries, num_candidates) or mask.dtype != np.bool_:
         raise DataError(
-            f"score_mask must be booleans of shape {(num_queries, num_candidates)}, True = keep; got {mask.shape} of {mask.dtype}"
+            f"score_mask must be booleans of shape {(num_queries, num_candidates)}, True = keep; "
+            f"got {mask.shape} of {mask.dtype}"
         )
     return mask
 

@@ -54,7 +54,7 @@ def initial(
     *,
     seed: int,
 ) -> dict[str, NDArray[np.float32]]:
-    """Initial weights, float32: tables N(0, 0.1²), kernels Glorot-uniform, biases zero, temperature as the spec says."""
+    """Initial weights, float32: tables N(0, 0.1²), kernels Glorot-uniform, biases zero, the temperature declared."""
     oov = {
         f.table_name: f.num_oov
         for tower in (query, candidate)

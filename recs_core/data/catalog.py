@@ -20,8 +20,10 @@ from recs_core.specs import History, Numeric, TowerSpec
 
 @dataclass(frozen=True)
 class Catalog:
-    """`query` and `candidate`: encoded features of every known query (histories left empty) and of the corpus. `seen`:
-    candidate codes of each query's training rows, in time order. `counts` (corpus,): training rows of each candidate."""
+    """Encoded features of every known query (histories left empty) and of the corpus, and who took what.
+
+    `seen`: candidate codes of each query's training rows, in time order. `counts` (corpus,): rows of each candidate.
+    """
 
     schema: Schema
     query: Features

@@ -25,7 +25,7 @@ def choose(data: Interactions) -> Recipe:
         optimizer=Adam(5e-3),
         training=TrainingSpec(epochs=60, batch_size=256, step="query", row_weight=0.5, schedule=Schedule()),
         reasons=(
-            f"step by query: a query meets all its targets at once, {len(data) / max(1, _active(data)):.0f} rows a query here",
+            f"step by query: a query meets all its targets at once, {_rows_a_query(data):.0f} rows a query here",
             why,
             f"temperature {temperature}: what selects best on corpora of this size",
             "row_weight 0.5: a query counts as √n of its n rows",
@@ -33,5 +33,5 @@ def choose(data: Interactions) -> Recipe:
     )
 
 
-def _active(data: Interactions) -> int:
-    return int((data.query_counts() > 0).sum())
+def _rows_a_query(data: Interactions) -> float:
+    return len(data) / max(1, int((data.query_counts() > 0).sum()))
