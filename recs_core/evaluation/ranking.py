@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,14 @@ from recs_core.index.filters import TilePatch, check_positions, contains
 NEVER = -1
 """`Ranks.above` of a target that no ranking can hold: it is outside the corpus, or excluded."""
 
-TILE_CANDIDATES = 4 * 255
-"""Candidates a tile: 512 × 1,020 scores take 2 MB. A multiple of 255, what a byte can count."""
+BYTE_ROWS = 255
+"""Rows of a tile whose trues a byte can count: a quarter of a tile."""
+
+CROWDED = 1 / 64
+"""Share of a tile's pairs left open by float32 from which on a product in float64 is cheaper than pair by pair."""
+
+
+Array: TypeAlias = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,8 @@ class Ranks:
 
 
 def ranks(
-    queries: NDArray[np.floating],
-    candidates: NDArray[np.floating],
+    queries: Array,
+    candidates: Array,
     targets: Ragged,
     *,
     exclude: Ragged | None = None,
@@ -63,8 +70,9 @@ def ranks(
     never return it. `threads`: by default as many as the BLAS may use. Inputs are float32 or float64 and may be memory
     maps. Working memory: a few MB a thread and the ranks themselves.
 
-    A target's own score is computed once, in a tile like every other, and put where the corpus's tile holds it: no
-    rounding can set a target above itself, and equal vectors tie.
+    The ranks are float64's at float32's speed: scores made in float32 decide wherever their rounding cannot, and the
+    few pairs closer than that are scored again in float64. Two scores tie when float64 cannot tell them apart, so equal
+    vectors tie wherever they stand.
 
     Raises `DataError` for shapes that do not match, NaN, infinity or overflow, a target named twice, or a position
     outside the corpus.
@@ -73,8 +81,8 @@ def ranks(
     check_positions(targets, len(queries), len(candidates), "targets")
     _refuse_repeated(targets)
     exclude = exclude if exclude is None else check_positions(exclude, len(queries), len(candidates), "exclude")
-    norms = tiles.largest_norm(queries, "query"), tiles.largest_norm(candidates, "candidate")
-    tiles.check_range(*norms, queries.dtype)
+    query_norms, candidate_norm = tiles.norms(queries, "query"), float(tiles.norms(candidates, "candidate").max())
+    tiles.check_range(float(query_norms.max(initial=0.0)), candidate_norm, queries.dtype)
 
     num_targets = len(targets.values)
     above = np.full(num_targets, NEVER, np.int64)
@@ -87,86 +95,104 @@ def ranks(
         rows = order[block]
         hidden = None if exclude is None else exclude.take(rows)
         places = _flat(targets.offsets[:-1][rows], targets.lengths[rows])
-        found = _Block(queries[rows], candidates, targets.take(rows), hidden)
-        above[places], tied[places] = found.count()
+        block_ranks = _Block(queries[rows], candidates, targets.take(rows), hidden, query_norms[rows] * candidate_norm)
+        above[places], tied[places] = block_ranks.count()
 
     tiles.run(rank_block, tiles.query_blocks(len(order), threads), threads)
     return Ranks(above, tied, targets.offsets, len(candidates))
 
 
 class _Block:
-    """Some queries, most targets first, on one thread."""
+    """Some queries, most targets first, on one thread. `scale`: ‖query‖ · the largest ‖candidate‖, of each."""
 
     def __init__(
-        self, queries: NDArray[np.floating], candidates: NDArray[np.floating], targets: Ragged, exclude: Ragged | None
+        self,
+        queries: Array,
+        candidates: Array,
+        targets: Ragged,
+        exclude: Ragged | None,
+        scale: NDArray[np.float64],
     ) -> None:
-        self.num_queries = len(queries)
-        self.columns = tiles.padded_rows(queries).T
-        self.candidates = candidates
+        self.queries, self.candidates = queries, candidates
         self.targets = targets
-        self.exclude = exclude
-        width = min(TILE_CANDIDATES, len(candidates))
-        # Candidates down, queries across: a sum down the tile adds whole rows of bytes.
-        self.scores = np.empty((width, self.columns.shape[1]), queries.dtype)
+        self.findable = targets.values >= 0
+        self.patch = None
+        if exclude is not None:
+            self.findable &= ~contains(exclude, targets.segments, targets.values)
+            self.patch = TilePatch(exclude.segments, exclude.values, np.nan)  # no comparison holds: never counted
+        self.own = np.full(len(targets.values), np.nan)
+        known = np.flatnonzero(self.findable)
+        self.own[known] = tiles.exact_scores(queries, candidates, targets.segments[known], targets.values[known])
+        # Two float64 scores closer than `same` tie; a tile's score decides if it is further than `unclear` off.
+        dim, scale = queries.shape[1], scale[targets.segments]
+        self.same = 2 * tiles.rounding(dim, np.float64) * scale
+        self.unclear = self.same + tiles.rounding(dim, queries.dtype) * scale
+        self.above = np.zeros(len(self.own), np.int64)
+        self.tied = np.zeros(len(self.own), np.int64)
+        self.open = [(np.empty(0, np.int64), np.empty(0, np.int64))]  # (target, candidate) pairs yet to be decided
+        self.num_open = 0
 
     def count(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """`above` and `tied` of each target."""
-        query, candidate = self.targets.segments, self.targets.values
-        findable = candidate >= 0
-        if self.exclude is not None:
-            findable &= ~contains(self.exclude, query, candidate)
-        own = np.full(len(candidate), np.nan, self.scores.dtype)  # NaN: no comparison holds, nothing is counted
-        own[findable] = self._scores_of(query[findable], candidate[findable])
-        above, at_least = self._compare(own, self._patch(own, findable))
-        above[~findable] = NEVER
-        return above, np.where(findable, at_least - above - 1, 0)  # at_least counts the target itself
-
-    def _scores_of(self, query: NDArray[np.int32], candidate: NDArray[np.int32]) -> NDArray[np.floating]:
-        """(n,) scores of pairs, from tiles of the same shape as the corpus's."""
-        out = np.empty(len(query), self.scores.dtype)
-        height = len(self.scores)
-        gathered = np.zeros((height, self.candidates.shape[1]), self.scores.dtype)
-        for start in range(0, len(query), height):
-            part = slice(start, start + height)
-            size = len(candidate[part])
-            gathered[:size] = self.candidates[candidate[part]]
-            np.matmul(gathered, self.columns, out=self.scores)
-            out[part] = self.scores[np.arange(size), query[part]]
-        return out
-
-    def _patch(self, own: NDArray[np.floating], findable: NDArray[np.bool_]) -> TilePatch:
-        """NaN where a candidate is excluded, the target's own score where it stands."""
-        query, candidate, value = self.targets.segments[findable], self.targets.values[findable], own[findable]
-        if self.exclude is not None:
-            query = np.concatenate([query, self.exclude.segments])
-            candidate = np.concatenate([candidate, self.exclude.values])
-            value = np.concatenate([value, np.full(len(self.exclude.values), np.nan, own.dtype)])
-        return TilePatch(query, candidate, value)
-
-    def _compare(self, own: NDArray[np.floating], patch: TilePatch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """For each target, how many candidates score above it, and how many at least as much."""
-        above = np.zeros(len(own), np.int64)
-        at_least = np.zeros(len(own), np.int64)
-        verdict = np.empty(self.scores.shape, np.bool_)
+        dtype = self.queries.dtype.type
         # The queries that have a j-th target come first in the block: these are those targets, for j = 0, 1, …
         nth = [self.targets.offsets[:-1][self.targets.lengths > j] + j for j in range(int(self.targets.lengths[0]))]
-        limits = [own[targets] for targets in nth]
-        for first, new in tiles.tile_starts(len(self.candidates), len(self.scores)):
-            np.matmul(self.candidates[first : first + len(self.scores)], self.columns, out=self.scores)
-            scores = self.scores[new - first :]
-            patch.apply(scores.T, new)
-            for targets, limit in zip(nth, limits, strict=True):
-                here, yes = scores[:, : len(limit)], verdict[: len(scores), : len(limit)]
-                above[targets] += _count_down(np.greater(here, limit, out=yes))
-                at_least[targets] += _count_down(np.greater_equal(here, limit, out=yes))
-        return above, at_least
+        upper = [np.nextafter((self.own + self.unclear)[t].astype(dtype), dtype(np.inf)) for t in nth]
+        lower = [np.nextafter((self.own - self.unclear)[t].astype(dtype), dtype(-np.inf)) for t in nth]
+        # Candidates down, queries across: a sum down the tile adds whole rows of bytes.
+        scores = np.empty((tiles.TILE_CANDIDATES, len(self.queries)), dtype)
+        clear, maybe = np.empty(scores.shape, np.bool_), np.empty(scores.shape, np.bool_)
+        for here in tiles.tiles(len(self.candidates)):
+            height = here.stop - here.start
+            np.matmul(self.candidates[here], self.queries.T, out=scores[:height])
+            if self.patch is not None:
+                self.patch.apply(scores[:height].T, here.start)
+            for j, targets in enumerate(nth):
+                part = np.s_[:height, : len(targets)]
+                np.greater(scores[part], upper[j], out=clear[part])
+                np.greater_equal(scores[part], lower[j], out=maybe[part])
+                open_ = np.flatnonzero(np.not_equal(clear[part], maybe[part], out=maybe[part]))
+                if len(open_) > maybe[part].size * CROWDED:
+                    self._count_crowded(targets, here)
+                else:
+                    self.above[targets] += _count_down(clear[part])
+                    candidate, query = np.divmod(open_, len(targets))
+                    self.open.append((targets[query], candidate + here.start))
+                    self.num_open += len(open_)
+            if self.num_open > tiles.PAIRS:
+                self._decide()
+        self._decide()
+        self.above[~self.findable] = NEVER
+        return self.above, np.where(self.findable, self.tied - 1, 0)  # every target ties with itself
+
+    def _decide(self) -> None:
+        """Weigh the pairs that a tile's rounding left open."""
+        targets, candidate = (np.concatenate(parts) for parts in zip(*self.open, strict=True))
+        self.open, self.num_open = [(targets[:0], candidate[:0])], 0
+        score = tiles.exact_scores(self.queries, self.candidates, self.targets.segments[targets], candidate)
+        difference = score - self.own[targets]
+        np.add.at(self.above, targets[difference > self.same[targets]], 1)
+        np.add.at(self.tied, targets[np.abs(difference) <= self.same[targets]], 1)
+
+    def _count_crowded(self, targets: NDArray[np.integer], here: slice) -> None:
+        """The same for a whole tile with many of them, as where a model has collapsed: a product in float64."""
+        queries = self.queries[: len(targets)].astype(np.float64)
+        scores = self.candidates[here].astype(np.float64) @ queries.T
+        if self.patch is not None:
+            padded = np.empty((len(scores), len(self.queries)))
+            padded[:, : len(targets)] = scores
+            self.patch.apply(padded.T, here.start)
+            scores = padded[:, : len(targets)]
+        above = _count_down(scores > self.own[targets] + self.same[targets])
+        self.above[targets] += above
+        self.tied[targets] += _count_down(scores >= self.own[targets] - self.same[targets]) - above
 
 
 def _count_down(verdict: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """How many are true in each column. Sums of bytes, 255 rows at a time: NumPy adds 32 of them at once."""
+    """How many are true in each column. Sums of bytes, which NumPy adds 32 at once."""
     out = np.zeros(verdict.shape[1], np.int64)
-    for start in range(0, len(verdict), 255):
-        out += np.add.reduce(verdict[start : start + 255].view(np.uint8), axis=0, dtype=np.uint8)
+    for start in range(0, len(verdict), BYTE_ROWS):
+        out += np.add.reduce(verdict[start : start + BYTE_ROWS].view(np.uint8), axis=0, dtype=np.uint8)
     return out
 
 
@@ -177,8 +203,8 @@ def _flat(starts: NDArray[np.int32], lengths: NDArray[np.int32]) -> NDArray[np.i
 
 
 def _floating(
-    queries: NDArray[np.floating], candidates: NDArray[np.floating]
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    queries: Array, candidates: Array
+) -> tuple[Array, Array]:
     queries, candidates = np.asarray(queries), np.asarray(candidates)
     tiles.check_vectors(queries, candidates)
     dtypes = {queries.dtype, candidates.dtype}

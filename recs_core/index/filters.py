@@ -1,0 +1,83 @@
+"""Exclusions and allow-lists: one meaning for evaluation, index and serving.
+
+A row a query of corpus positions, as `Ragged`. −1 stands for an id outside the corpus and excludes nothing. Filtering
+overwrites scores with a value that no comparison lets through; it never relies on scores being small or large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recs_core.data.batch import Ragged
+from recs_core.errors import DataError
+
+
+def ragged(rows: Iterable[ArrayLike]) -> Ragged:
+    """Lists of positions, one a query, as `Ragged`."""
+    arrays = [np.asarray(row, np.int32) for row in rows]
+    offsets = np.zeros(len(arrays) + 1, np.int32)
+    np.cumsum([len(row) for row in arrays], out=offsets[1:])
+    return Ragged(np.concatenate([np.empty(0, np.int32), *arrays]), offsets)
+
+
+def check_positions(rows: Ragged, num_queries: int, num_candidates: int, what: str) -> Ragged:
+    """`rows` itself. Raises `DataError` unless it has a row a query and every position is −1 or in the corpus."""
+    if len(rows.offsets) != num_queries + 1:
+        raise DataError(f"{what} has {len(rows.offsets) - 1} rows for {num_queries} queries")
+    outside = (rows.values < -1) | (rows.values >= num_candidates)
+    if outside.any():
+        at = int(np.argmax(outside))
+        raise DataError(
+            f"{what} of query {rows.segments[at]} holds position {rows.values[at]}, the corpus has {num_candidates}"
+        )
+    return rows
+
+
+def check_allow(allow: ArrayLike, num_candidates: int) -> NDArray[np.int64]:
+    """The distinct positions of an allow-list, ascending. Raises `DataError` for one outside the corpus."""
+    positions = np.asarray(allow)
+    if positions.ndim != 1 or (positions.size and positions.dtype.kind not in "iu"):
+        raise DataError(f"allow must be a list of positions, got {positions.dtype} of shape {positions.shape}")
+    positions = np.unique(positions).astype(np.int64)
+    if len(positions) and (positions[0] < 0 or positions[-1] >= num_candidates):
+        bad = positions[0] if positions[0] < 0 else positions[-1]
+        raise DataError(f"allow holds position {bad}, the corpus has {num_candidates}")
+    return positions
+
+
+def within(rows: Ragged, allowed: NDArray[np.int64]) -> Ragged:
+    """Positions counted within a sorted allow-list; those outside it become −1."""
+    if not len(allowed):
+        return Ragged(np.full_like(rows.values, -1), rows.offsets)
+    places = np.minimum(np.searchsorted(allowed, rows.values), len(allowed) - 1)
+    return Ragged(np.where(allowed[places] == rows.values, places, -1).astype(np.int32), rows.offsets)
+
+
+def contains(rows: Ragged, queries: NDArray[np.integer], positions: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Whether row `queries[…]` holds `positions[…]`, for arrays of any one shape."""
+    stride = np.int64(max(rows.values.max(initial=0), positions.max(initial=0)) + 2)  # leaves room for − 1
+    return np.isin(queries * stride + positions, rows.segments * stride + rows.values)
+
+
+class TilePatch:
+    """Scores of a block of queries that are given, not computed, ordered so that each tile of candidates finds its own.
+
+    `queries` and `candidates` (n,) say where, `values` what: a number each, or one for all.
+    """
+
+    def __init__(self, queries: NDArray[Any], candidates: NDArray[Any], values: ArrayLike) -> None:
+        known = np.flatnonzero(candidates >= 0)
+        order = known[np.argsort(candidates[known], kind="stable")]
+        self._queries = queries[order]
+        self._candidates = candidates[order]
+        self._values = np.broadcast_to(np.asarray(values), len(candidates))[order]
+
+    def apply(self, scores: NDArray[np.floating], first: int) -> None:
+        """Overwrite in `scores` (Q, w), those of candidates first … first + w − 1."""
+        start, stop = np.searchsorted(self._candidates, (first, first + scores.shape[1]))
+        here = slice(start, stop)
+        scores[self._queries[here], self._candidates[here] - first] = self._values[here]
