@@ -1,0 +1,130 @@
+"""A file of queries: every answer as the model's own, in order, in the same bytes however often it was cut off."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recs_core import bundle
+from recs_core.errors import DataError
+from recs_core.runtime import batch
+from recs_core.runtime.batch import Done, Job, recommend_file
+from tests.bundle.small import fitted, ids_only, interactions
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*never seen in training")
+
+IDS = [100, 106, 103, 100, 999, 101, 105, 102, 104, 7, 100, 103]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = fitted(ids_only(), interactions()).save(tmp_path_factory.mktemp("batch") / "b")
+    return bundle.load(path, runtime="numpy")
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    monkeypatch.setattr(batch, "PART_ROWS", 3)
+    pq.write_table(pa.table({"user": IDS, "note": ["x"] * len(IDS)}), tmp_path / "q.parquet", row_group_size=5)
+    return Job(tmp_path / "q.parquet", tmp_path / "r.parquet", bundle="digest", k=5)
+
+
+@pytest.mark.parametrize("exclude_seen", [False, True])
+@pytest.mark.parametrize("unknown", ["oov", "popular"])
+def test_answers_are_the_models_own_in_order(model, job, exclude_seen, unknown):
+    done = recommend_file(model, replace(job, exclude_seen=exclude_seen, unknown=unknown))
+    assert done == Done(queries=12, unknown=2, resumed=0)
+    table = pq.read_table(job.out)
+    assert table.column_names == ["user", "item", "score"]
+    assert table["user"].to_pylist() == IDS
+    expected = model.recommend(IDS, 5, exclude="seen" if exclude_seen else None, unknown=unknown)
+    for row, ids, scores in zip(table.to_pylist(), expected.ids.tolist(), expected.scores, strict=True):
+        assert row["item"] == [id_ for id_ in ids if id_ is not None]
+        np.testing.assert_allclose(row["score"], scores[: len(row["item"])], rtol=1e-6)
+    assert not job.parts.exists()
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_job_that_was_cut_off_goes_on_and_ends_in_the_same_bytes(model, job):
+    recommend_file(model, replace(job, out=job.out.with_name("whole.parquet")))
+
+    def stop(done, of):
+        assert of == len(IDS)
+        if done >= 6:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        recommend_file(model, job, stop)
+    assert not job.out.exists()
+    (job.parts / "part-000003.parquet.tmp").write_bytes(b"half")
+    done = recommend_file(model, job)
+    assert done.resumed == 8  # parts of 3, 2 and 3: a part never spans two row groups
+    assert job.out.read_bytes() == job.out.with_name("whole.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("change", [{"k": 4}, {"exclude_seen": True}, {"bundle": "another"}, {"unknown": "popular"}])
+def test_parts_of_another_job_are_not_taken_up(model, job, change):
+    with pytest.raises(Stopped):
+        recommend_file(model, job, lambda done, of: (_ for _ in ()).throw(Stopped))
+    with pytest.raises(DataError, match=f"another {next(iter(change))}; finish it, or remove"):
+        recommend_file(model, replace(job, **change))
+
+
+def test_nor_are_parts_for_other_queries(model, job):
+    with pytest.raises(Stopped):
+        recommend_file(model, job, lambda done, of: (_ for _ in ()).throw(Stopped))
+    pq.write_table(pa.table({"user": IDS[::-1]}), job.queries)
+    with pytest.raises(DataError, match="another queries"):
+        recommend_file(model, job)
+
+
+def test_no_queries_are_answered_too(model, job):
+    pq.write_table(pa.table({"user": pa.array([], pa.int64())}), job.queries)
+    assert recommend_file(model, job) == Done(0, 0, 0)
+    assert pq.read_table(job.out).schema.names == ["user", "item", "score"]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"customer": IDS}, "no column 'user' with query ids; it has customer"),
+        ({"user": [1.5]}, "strings or integers"),
+        ({"user": ["100"]}, "integers"),
+        ({"user": [100, 101, 102, 103, 104, 105, None]}, r"null id in row 6"),
+    ],
+)
+def test_queries_that_cannot_be_used(model, job, table, said):
+    pq.write_table(pa.table(table), job.queries, row_group_size=5)
+    with pytest.raises(DataError, match=said):
+        recommend_file(model, job)
+
+
+def test_files_that_cannot_be_read(model, job):
+    with pytest.raises(DataError, match="no such file"):
+        recommend_file(model, replace(job, queries=job.queries.with_name("none.parquet")))
+    job.queries.write_bytes(b"user\n100\n")
+    with pytest.raises(DataError, match="not a readable Parquet file"):
+        recommend_file(model, job)
+
+
+def test_another_column_of_the_same_ids(model, job):
+    pq.write_table(pa.table({"customer": IDS}), job.queries)
+    recommend_file(model, replace(job, column="customer"))
+    assert pq.read_table(job.out)["user"].to_pylist() == IDS
+
+
+def test_memory_is_that_of_a_row_group(model, job, monkeypatch):
+    monkeypatch.setattr(batch, "PART_ROWS", 1_000)
+    rows, group = 60_000, 2_000
+    pq.write_table(pa.table({"user": np.arange(rows) % 7 + 100}), job.queries, row_group_size=group)
+    before, held = pa.total_allocated_bytes(), []
+    recommend_file(model, job, lambda done, of: held.append(pa.total_allocated_bytes() - before))
+    assert len(held) == 60
+    assert max(held) < rows * 8 / 4  # the ids alone would be 480 kB
