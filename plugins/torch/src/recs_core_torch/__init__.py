@@ -1,14 +1,53 @@
-"""recs-core in PyTorch: towers and task as `nn.Module`s, a blocked softmax, row-sparse optimizers, ONNX export."""
+"""recs-core in PyTorch: towers and task as `nn.Module`s, a blocked softmax, row-sparse optimizers, ONNX export.
 
-from recs_core_torch.backend import TorchBackend
-from recs_core_torch.data import loader
-from recs_core_torch.export import export_onnx
-from recs_core_torch.kernel import BlockedSoftmax
-from recs_core_torch.model import Model
-from recs_core_torch.task import RetrievalTask
-from recs_core_torch.towers import AdoptedTower, Tower
-from recs_core_torch.trainer import Trainer
+Names load PyTorch when they are first used, so that the manifest in `plugin.py` can be read without it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recs_core_torch.backend import TorchBackend
+    from recs_core_torch.data import loader
+    from recs_core_torch.export import export_onnx
+    from recs_core_torch.kernel import BlockedSoftmax
+    from recs_core_torch.model import Model
+    from recs_core_torch.task import RetrievalTask
+    from recs_core_torch.towers import AdoptedTower, Tower
+    from recs_core_torch.trainer import Trainer
+
+_HOMES = {
+    "AdoptedTower": "towers",
+    "BlockedSoftmax": "kernel",
+    "Model": "model",
+    "RetrievalTask": "task",
+    "TorchBackend": "backend",
+    "Tower": "towers",
+    "Trainer": "trainer",
+    "export_onnx": "export",
+    "loader": "data",
+}
 
 __all__ = [
-    "AdoptedTower", "BlockedSoftmax", "Model", "RetrievalTask", "TorchBackend", "Tower", "Trainer", "export_onnx", "loader",
-]  # fmt: skip
+    "AdoptedTower",
+    "BlockedSoftmax",
+    "Model",
+    "RetrievalTask",
+    "TorchBackend",
+    "Tower",
+    "Trainer",
+    "export_onnx",
+    "loader",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+
 from recs_core.errors import ConfigError, SpecError
 from recs_core.protocols import DType, Weights
 from recs_core.specs import Optimizer, RetrievalSpec, TowerSpec
-
 from recs_core_torch import towers
 from recs_core_torch.model import Model, build
 from recs_core_torch.plugin import INFO
@@ -74,9 +74,7 @@ def _device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"device {name!r} is not there for the torch backend ({reason}); device='cpu' always is"
-        ) from error
+        raise ConfigError(f"the torch backend has no device {name!r} ({reason}); say device='cpu'") from error
     return device
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from recs_core.data.batch import Batch
-from recs_core.protocols import BatchPlan, Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from recs_core.data.batch import Batch
+from recs_core.protocols import BatchPlan, Dataset
 
 
 def as_tensor(array: NDArray[Any], device: torch.device | None = None) -> Tensor:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from recs_core.data.batch import Features, Ragged
-from recs_core.errors import MissingExtra, SpecError
 from torch import Tensor, nn
 
+from recs_core.data.batch import Features, Ragged
+from recs_core.errors import MissingExtra, SpecError
 from recs_core_torch.towers import AdoptedTower, Tower
 
 OPSET = 18
@@ -33,9 +33,7 @@ def export_onnx(tower: Tower | AdoptedTower, path: str | Path) -> Path:
     """
     for module in ("onnx", "onnxscript"):
         if find_spec(module) is None:
-            raise MissingExtra(
-                f"ONNX export needs {module}, which is not installed: pip install 'recs-core-torch[onnx]'"
-            )
+            raise MissingExtra(f"ONNX export needs {module}, which is not installed: pip install {module}")
     path = Path(path)
     if not path.parent.is_dir():
         raise SpecError(f"cannot write {path}: there is no folder {path.parent}")

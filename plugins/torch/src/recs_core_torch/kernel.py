@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from recs_core.task import MASKED, TaskPlan
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from recs_core.task import MASKED, TaskPlan
 from recs_core_torch.data import as_tensor
 
 BLOCK = 256

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from recs_core import weights as canonical
 from recs_core.data.batch import Batch
-from recs_core.errors import SpecError
+from recs_core.errors import DataError, SpecError
 from recs_core.protocols import Weights
 from recs_core.specs import RetrievalSpec, TowerSpec, check_pair
 from recs_core.weights import Side
-from torch import Tensor, nn
-
 from recs_core_torch.task import RetrievalTask
 from recs_core_torch.towers import AdoptedTower, Tower
 
@@ -103,9 +103,7 @@ class Model(nn.Module):
         bias = None
         if self.task.bias is not None:
             if batch.bias_codes is None:
-                raise SpecError(
-                    "the batch has no bias_codes, but the task has a bias a candidate; plan it with this RetrievalSpec"
-                )
+                raise DataError("the model has a candidate bias, but the batch has no bias_codes")
             codes = torch.from_numpy(batch.bias_codes).to(query.device)
             bias = rows["task/bias"].index_select(0, codes)
         return self.task.loss(query, candidate, bias, **batch.task)
@@ -122,14 +120,13 @@ def build(
 ) -> Model:
     """A model of its own copy of `weights`. Raises `SpecError` where the towers do not fit, `DataError` where the
     weights do not."""
-    specs = [tower if isinstance(tower, TowerSpec) else None for tower in (query, candidate)]
+    specs = (query if isinstance(query, TowerSpec) else None, candidate if isinstance(candidate, TowerSpec) else None)
     _check_towers(query, candidate)
     declared = {name: value for name, value in weights.items() if "/native/" not in name}
     rows = {name: len(value) for name, value in declared.items() if name.startswith("table/")}
-    names = {f.table_name for spec in specs if spec for f in spec.features} - {None}
-    expected = canonical.shapes(
-        *specs, retrieval, {n: rows.get(n, 0) for n in names if n}, np.size(declared.get("task/bias", ()))
-    )
+    tables_used = {f.table_name: 0 for spec in specs if spec for f in spec.features if f.table_name is not None}
+    corpus = int(np.size(declared.get("task/bias", ())))
+    expected = canonical.shapes(*specs, retrieval, {**tables_used, **rows}, corpus)
     canonical.check(declared, expected)
 
     def own(name: str, *, transposed: bool = False) -> Tensor:
@@ -167,5 +164,6 @@ def _check_towers(query: TowerSpec | AdoptedTower, candidate: TowerSpec | Adopte
             raise SpecError(f"a tower is a TowerSpec or what backend.adopt returned, got {type(tower).__name__}")
     if query.output_dim != candidate.output_dim:
         raise SpecError(
-            f"the query tower's output has {query.output_dim} dims, the candidate tower's {candidate.output_dim}; give both the same"
+            f"the query tower's output has {query.output_dim} dims, the candidate tower's {candidate.output_dim}; "
+            "give both the same"
         )

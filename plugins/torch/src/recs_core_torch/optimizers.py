@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable
 
 import torch
+from torch import Tensor
+
 from recs_core.errors import UnsupportedFeature
 from recs_core.specs import Adagrad, Adam, Optimizer, RowWiseAdagrad
-from torch import Tensor
 
 CHUNK = 1 << 16
 """Rows of a whole table that dense Adam updates at a time, so that its temporaries stay small."""

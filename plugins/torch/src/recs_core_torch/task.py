@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
 from recs_core.errors import DataError, SpecError
 from recs_core.specs import RetrievalSpec
 from recs_core.task import COSINE_EPSILON, plan_task
-from torch import Tensor, nn
-
 from recs_core_torch.data import as_tensor
 from recs_core_torch.kernel import BlockedSoftmax
 
@@ -37,7 +37,7 @@ class RetrievalTask(nn.Module):
         super().__init__()
         if spec.candidate_bias and bias is None:
             raise SpecError(
-                "candidate_bias=True needs the bias of each candidate: pass weights={'task/bias': …}, or say candidate_bias=False"
+                "candidate_bias=True needs weights={'task/bias': …}, a number a candidate; or say candidate_bias=False"
             )
         self.spec = spec
         self.register_parameter("bias", nn.Parameter(bias) if spec.candidate_bias and bias is not None else None)
@@ -50,7 +50,8 @@ class RetrievalTask(nn.Module):
 
     def extra_repr(self) -> str:
         """What `print(task)` shows: the options that decide the loss."""
-        return f"{self.spec.scoring}, temperature={math.exp(self.log_temperature.item()):g}, negatives={self.spec.negatives!r}"
+        temperature = math.exp(self.log_temperature.item())
+        return f"{self.spec.scoring}, temperature={temperature:g}, negatives={self.spec.negatives!r}"
 
     def forward(
         self,
@@ -66,7 +67,7 @@ class RetrievalTask(nn.Module):
         if candidate_ids is None:
             raise SpecError("candidate_bias=True needs candidate_ids, the code of each candidate column")
         codes = np.asarray(candidate_ids)
-        if codes.size and not (0 <= codes.min() and codes.max() < len(self.bias)):
+        if codes.size and not (codes.min() >= 0 and codes.max() < len(self.bias)):
             raise DataError(f"candidate_ids must lie in 0 … {len(self.bias) - 1}, got {codes.min()} … {codes.max()}")
         bias = self.bias[as_tensor(codes, self.bias.device).long()]
         return self.loss(query, candidate, bias, candidate_ids=codes, **inputs)

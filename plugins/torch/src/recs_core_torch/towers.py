@@ -8,13 +8,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from recs_core.data.batch import Batch, Codes, Features, Ragged
 from recs_core.errors import DataError, SpecError
 from recs_core.specs import TowerSpec
 from recs_core.weights import Side, unpack
-from torch import Tensor, nn
-from torch.nn import functional as F
-
 from recs_core_torch.data import as_tensor
 
 Input: TypeAlias = Tensor | tuple[Tensor, Tensor]
@@ -71,7 +71,7 @@ class Tower(nn.Module):
         return self.run(features, self.tables(), keep)
 
     def run_batch(self, features: Features, tables: Mapping[str, nn.Embedding | Tensor]) -> Tensor:
-        """(n, output_dim), from one side of a batch, whose codes are rows of `tables`: those that the batch gathered."""
+        """(n, output_dim), from one side of a batch, whose codes are rows of `tables`, those it gathered."""
         return self.run(tensors(features, self._like), tables, features.keep)
 
     def run(
@@ -117,8 +117,8 @@ class Tower(nn.Module):
 class AdoptedTower(nn.Module):
     """A user's own module as a tower. It takes one feature positionally, or several as a dict by name.
 
-    Codes arrive as int64 tensors (n,), ragged ones as a pair (values (nnz,), offsets (n + 1,)), dense features as floats
-    (n,). It keeps its own weights, and every one of them that requires a gradient is updated at every step.
+    Codes arrive as int64 tensors (n,), ragged ones as a pair (values (nnz,), offsets (n + 1,)), numbers as floats (n,).
+    It keeps its own weights, and every one of them that requires a gradient is updated at every step.
     """
 
     spec: TowerSpec | None = None
@@ -165,9 +165,7 @@ class AdoptedTower(nn.Module):
             output = self._call(features)
         except Exception as error:
             names = ", ".join(self.features)
-            raise SpecError(
-                f"adopt: {self._name} cannot be tried on code 0 of {names} ({error}); state output_dim="
-            ) from error
+            raise SpecError(f"adopt: {self._name} failed on code 0 of {names} ({error}); state output_dim=") from error
         width = output.shape[-1] if isinstance(output, Tensor) and output.ndim else 0
         self._check(output, (2, width))
         return int(width)
@@ -175,9 +173,7 @@ class AdoptedTower(nn.Module):
     def _check(self, output: Any, expected: tuple[int, int]) -> None:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         if shape != expected:
-            raise SpecError(
-                f"adopt: {self._name} must return a tensor of shape {expected}, one vector a row; it returned {shape}"
-            )
+            raise SpecError(f"adopt: {self._name} must return a tensor of shape {expected}; it returned {shape}")
 
     @property
     def _name(self) -> str:

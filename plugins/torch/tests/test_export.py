@@ -1,0 +1,74 @@
+"""ONNX: the exported tower answers as the live one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from recs_core_torch import Model, TorchBackend, export, export_onnx
+from recs_core_torch.export import onnx_inputs
+from torch import nn
+from torch_worlds import codes, ragged
+
+from recs_core.data.batch import Features
+from recs_core.errors import MissingExtra, SpecError
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+
+
+def run(path: Path, features: Features) -> np.ndarray:
+    """The exported tower's vectors."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (vectors,) = session.run(None, onnx_inputs(features))
+    return vectors
+
+
+def test_golden_queries(tmp_path: Path, model: Model, query_features: Features) -> None:
+    path = export_onnx(model.query, tmp_path / "query.onnx")
+    assert [file.name for file in tmp_path.iterdir()] == ["query.onnx"]
+    single = Features(1, {"user.id": codes(1), "tags": ragged([]), "item": ragged([2])}, {"age": np.zeros(1)})
+    random = np.random.default_rng(0)
+    many = Features(
+        50,
+        {
+            "user.id": random.integers(0, 6, 50).astype(np.int32),
+            "tags": ragged(*(random.integers(0, 5, n).tolist() for n in random.integers(0, 4, 50))),
+            "item": ragged(*(random.integers(0, 9, n).tolist() for n in random.integers(0, 6, 50))),
+        },
+        {"age": random.normal(size=50)},
+    )
+    for features in (query_features, single, many):
+        np.testing.assert_allclose(run(path, features), model.query.embed(features), rtol=1e-5, atol=1e-6)
+
+
+def test_an_adopted_module(tmp_path: Path) -> None:
+    tower = TorchBackend().adopt(nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2), nn.Tanh()), ["item"])
+    features = Features(4, {"item": codes(0, 4, 4, 2)})
+    path = export_onnx(tower, tmp_path / "item.onnx")
+    np.testing.assert_allclose(run(path, features), tower.embed(features), rtol=1e-5, atol=1e-6)
+
+
+def test_the_exporter_is_missing(tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else True)
+    with pytest.raises(MissingExtra, match="pip install onnxscript"):
+        export_onnx(model.query, tmp_path / "query.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+class Branching(nn.Embedding):
+    """A module whose path depends on the values, which no graph can hold."""
+
+    def forward(self, item: torch.Tensor) -> torch.Tensor:
+        return super().forward(item) if item.sum() > 1 else super().forward(item) * 2
+
+
+def test_what_cannot_be_exported(tmp_path: Path, model: Model) -> None:
+    tower = TorchBackend().adopt(Branching(5, 3), ["item"])
+    with pytest.raises(SpecError, match="cannot be exported"):
+        export_onnx(tower, tmp_path / "item.onnx")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(SpecError, match="no folder"):
+        export_onnx(model.query, tmp_path / "nowhere" / "query.onnx")

@@ -1,0 +1,159 @@
+"""The blocked softmax: its gradients, block borders, and memory."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from recs_core_torch import BlockedSoftmax, kernel
+from torch.nn import functional as F
+
+from recs_core.data.batch import Ragged
+from recs_core.reference import task as reference
+from recs_core.specs import RetrievalSpec
+from recs_core.task import plan_task
+
+
+def case(seed: int) -> tuple[RetrievalSpec, int, int, dict[str, Any]]:
+    """A seeded task: its spec, numbers of queries and columns, and arguments."""
+    random = np.random.default_rng(seed)
+    kind = ["in-batch", "uniform", "mixed", "corpus"][seed % 4]
+    by_query = bool(random.integers(2))
+    sampled = 4 if kind in ("uniform", "mixed") else None
+    spec = RetrievalSpec(
+        scoring="dot",
+        temperature=0.5,
+        learn_temperature=True,
+        negatives=kind,
+        num_negatives=sampled,
+        logq=[True, False, "refined"][int(random.integers(3))],
+        remove_accidental_hits=bool(random.integers(2)),
+        mask_positives=bool(random.integers(2)),
+        hard_negatives=[None, 2][int(random.integers(2))],
+        reduction=["mean", "sum"][int(random.integers(2))],
+    )
+    queries, corpus = int(random.integers(1, 6)), 8
+    query = np.repeat(np.arange(queries), random.integers(1, 4, queries)) if by_query else np.arange(queries)
+    liked = random.integers(0, corpus, len(query))
+    column, start, drawn = np.arange(len(query)), 0, random.integers(0, corpus, 4)
+    if kind == "corpus":
+        ids, column = np.arange(corpus), liked
+    elif kind == "uniform":
+        distinct, column = np.unique(liked, return_inverse=True)
+        ids, start = np.concatenate([distinct, drawn]), len(distinct)
+    else:
+        ids = np.concatenate([liked, drawn]) if kind == "mixed" else liked
+    inputs: dict[str, Any] = {
+        "target_query": query.astype(np.int32),
+        "target_candidate": column.astype(np.int32),
+        "sample_weight": random.random(len(query)),
+        "candidate_ids": ids.astype(np.int32),
+        "negatives_from": start,
+    }
+    if spec.corrects:
+        inputs["candidate_sampling_probability"] = random.uniform(0.01, 0.3, len(ids))
+    if spec.mask_positives:
+        known = [np.flatnonzero(np.isin(ids, liked[query == q])) for q in range(queries)]
+        offsets = np.cumsum([0, *map(len, known)]).astype(np.int32)
+        inputs["positives"] = Ragged(np.concatenate(known).astype(np.int32), offsets)
+    if random.integers(3) == 0:
+        inputs["score_mask"] = random.random((queries, len(ids))) < 0.7
+    return spec, queries, len(ids), inputs
+
+
+def leaves(queries: int, columns: int, seed: int) -> list[torch.Tensor]:
+    """Query, candidate, bias and log-temperature in float64."""
+    random = np.random.default_rng(seed)
+    arrays = (
+        random.normal(size=(queries, 4)),
+        random.normal(size=(columns, 4)),
+        random.normal(size=columns),
+        math.log(0.5),
+    )
+    return [torch.tensor(array, dtype=torch.float64, requires_grad=True) for array in arrays]
+
+
+@pytest.mark.parametrize("block", [2, 256])
+@pytest.mark.parametrize("seed", range(24))
+def test_loss_and_gradients_are_the_oracles(monkeypatch: pytest.MonkeyPatch, seed: int, block: int) -> None:
+    monkeypatch.setattr(kernel, "BLOCK", block)
+    spec, queries, columns, inputs = case(seed)
+    given = leaves(queries, columns, seed)
+    plan = plan_task(spec, queries, columns, **inputs)
+    loss = BlockedSoftmax.apply(*given, plan)
+    gradients = torch.autograd.grad(loss, given)
+    arrays = [tensor.detach().numpy() for tensor in given]
+    expected = reference.loss_and_gradients(spec, *arrays[:3], float(arrays[3]), **inputs)
+    assert loss.item() == pytest.approx(expected.loss, rel=1e-12, abs=1e-12)
+    wanted = (expected.query, expected.candidate, expected.bias, expected.log_temperature)
+    for got, want in zip(gradients, wanted, strict=True):
+        np.testing.assert_allclose(got.numpy(), want, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_gradcheck(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    monkeypatch.setattr(kernel, "BLOCK", 3)
+    spec, queries, columns, inputs = case(seed)
+    plan = plan_task(spec, queries, columns, **inputs)
+    given = leaves(queries, columns, seed)
+    assert torch.autograd.gradcheck(lambda *tensors: BlockedSoftmax.apply(*tensors, plan), given)
+
+
+def test_plain_batch_is_cross_entropy() -> None:
+    """No option on: the loss a PyTorch user knows."""
+    torch.manual_seed(0)
+    spec = RetrievalSpec(scoring="dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False)
+    query, candidate = (torch.randn(300, 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    expected = F.cross_entropy(query @ candidate.T, torch.arange(300))
+    got = BlockedSoftmax.apply(query, candidate, None, torch.zeros(()), plan_task(spec, 300, 300))
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=0.0)
+    for a, b in zip(*(torch.autograd.grad(loss, (query, candidate)) for loss in (got, expected)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-14)
+
+
+def test_all_items_equal_leaves_no_negative() -> None:
+    spec = RetrievalSpec(scoring="dot", temperature=1.0, candidate_bias=False, logq=False)
+    query, candidate = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3, requires_grad=True)
+    plan = plan_task(spec, 5, 5, candidate_ids=np.full(5, 7))
+    loss = BlockedSoftmax.apply(query, candidate, None, torch.zeros(()), plan)
+    assert loss.item() == 0
+    assert all(g.abs().max() == 0 for g in torch.autograd.grad(loss, (query, candidate)))
+
+
+def test_scores_of_any_size_stay_finite() -> None:
+    spec = RetrievalSpec(scoring="dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False)
+    query = torch.tensor([[1e4], [-1e4]], requires_grad=True)
+    candidate = torch.tensor([[1e4], [-1e4]], requires_grad=True)
+    loss = BlockedSoftmax.apply(query, candidate, None, torch.zeros(()), plan_task(spec, 2, 2))
+    assert loss.item() == 0
+    assert all(torch.isfinite(g).all() for g in torch.autograd.grad(loss, (query, candidate)))
+
+
+def test_no_tensor_is_as_large_as_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 512 rows in blocks of 16, nothing allocated holds more than a block's scores."""
+    monkeypatch.setattr(kernel, "BLOCK", 16)
+    size, dim = 512, 4
+    spec = RetrievalSpec(scoring="dot", temperature=1.0, logq=False)
+    query, candidate = (torch.randn(size, dim, requires_grad=True) for _ in range(2))
+    bias = torch.zeros(size, requires_grad=True)
+    plan = plan_task(spec, size, size, candidate_ids=np.arange(size) % 50)
+    largest = _Largest()
+    with largest:
+        BlockedSoftmax.apply(query, candidate, bias, torch.zeros(()), plan).backward()
+    assert 16 * size <= largest.elements <= 16 * size + size
+
+
+class _Largest(torch.utils._python_dispatch.TorchDispatchMode):
+    """Elements of the largest tensor that any operation returned."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in torch.utils._pytree.tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return result

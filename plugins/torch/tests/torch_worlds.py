@@ -1,0 +1,36 @@
+"""What several tests make their worlds from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from recs_core.data.batch import Ragged
+from recs_core.specs import Bag, Categorical, History, Numeric, RetrievalSpec, Text, TowerSpec
+
+QUERY = TowerSpec(
+    [Categorical("user.id", dim=3), Bag("tags", dim=2, pooling="sum"), History("item", dim=3), Numeric("age")],
+    layers=[5, 4],
+    activation="tanh",
+)
+CANDIDATE = TowerSpec([Categorical("item", dim=3), Text("title", dim=2, buckets=7)], layers=[4])
+ROWS = {"table/user.id": 6, "table/tags": 5, "table/item": 9, "table/title": 7}
+CORPUS = 8
+
+
+def spec(**options: Any) -> RetrievalSpec:
+    """A task that needs nothing but the vectors, unless options ask for more."""
+    plain = {"logq": False, "remove_accidental_hits": False, "candidate_bias": False, "scoring": "dot"}
+    return RetrievalSpec(**{**plain, **options})
+
+
+def ragged(*rows: list[int]) -> Ragged:
+    """Rows of codes."""
+    offsets = np.cumsum([0, *(len(row) for row in rows)])
+    return Ragged(np.array([code for row in rows for code in row], np.int32), offsets.astype(np.int32))
+
+
+def codes(*values: int) -> np.ndarray:
+    """int32 codes."""
+    return np.array(values, np.int32)
