@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any, Self
 
 import keras
@@ -84,7 +85,8 @@ def _looked_up(engine: Engine, feature: specs.Feature, table: Tensor, codes: Any
 class TowerModel(keras.Model):  # type: ignore[misc]
     """A tower as a Keras model: `model({"item_id": codes, "price": numbers})` → (n, output_dim).
 
-    Codes are int rows of the tables, (n,); of a bag, history or text they are (n, length), filled with −1.
+    Codes are int rows of the tables, (n,); of a bag, history or text they are (n, length), filled with −1. A tower of
+    one feature takes it without the dict, too.
     """
 
     def __init__(
@@ -127,8 +129,10 @@ class TowerModel(keras.Model):  # type: ignore[misc]
             out[f"{side}/dense_{i}/kernel"], out[f"{side}/dense_{i}/bias"] = layer.kernel, layer.bias
         return out
 
-    def call(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def call(self, inputs: Mapping[str, Tensor] | Tensor) -> Tensor:
         """(n, output_dim)."""
+        if not isinstance(inputs, Mapping):
+            inputs = {self.spec.features[0].name: inputs}
         dense = {f.name for f in self.spec.features if f.table_name is None}
         tree = {
             "codes": {name: value for name, value in inputs.items() if name not in dense},
@@ -265,8 +269,9 @@ class AdoptedTower:
         """(n, output_dim) with the weights given, and new values of `buffers`."""
         named = {**tree["codes"], **tree["dense"]}
         given = named[self.features[0]] if len(self.features) == 1 else named
+        mode = {"training": training} if "training" in signature(self.native.call).parameters else {}
         vectors, buffers = self.native.stateless_call(
-            [values[name] for name in self._trainable], [values[name] for name in self.buffers], given, training=training
+            [values[name] for name in self._trainable], [values[name] for name in self.buffers], given, **mode
         )
         return ops.cast(vectors, self._dtype), dict(zip(self.buffers, buffers, strict=True))
 
@@ -282,7 +287,7 @@ class AdoptedTower:
         """See `Tower.__call__`."""
         tree = _to_tensors(self.inputs(self.whole(features) if isinstance(features, Batch) else features))
         named = {**tree["codes"], **tree["dense"]}
-        return self.native(named[self.features[0]] if len(self.features) == 1 else named, training=True)
+        return self.native(named[self.features[0]] if len(self.features) == 1 else named)
 
     def embed(self, features: Features) -> NDArray[np.floating]:
         """See `Tower.embed`."""
