@@ -10,7 +10,7 @@ from recs_core.config import SETTINGS
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-VARIABLE = re.compile(r"(RECS|KERAS|TF|JAX)_[A-Z0-9_]+")
+VARIABLE = re.compile(r"(RECS|KERAS|TF|JAX|OMP|MKL|OPENBLAS)_[A-Z0-9_]+")
 ONLY_SHOWN = {"recs_core/cli/doctor.py"}  # lists variables of others, to show their values
 
 

@@ -58,6 +58,7 @@ def test_an_engine_that_is_not_installed() -> None:
     assert run(code) == "MissingExtra: keras[jax] (asked for by a test) needs jax, not installed: `pip install jax`"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", [pytest.param(name, marks=needs(name)) for name in ("jax", "torch")])
 def test_keras_takes_the_engine(engine: str) -> None:
     code = f"prepare_keras('{engine}', 'a test')\nimport keras\nprint(keras.backend.backend())"
@@ -65,6 +66,7 @@ def test_keras_takes_the_engine(engine: str) -> None:
     assert run(code, {"KERAS_BACKEND": "tensorflow"}) == engine  # an explicit choice outranks the variable
 
 
+@pytest.mark.slow
 @needs("jax", "torch")
 def test_keras_imported_with_another_engine() -> None:
     code = "import keras\nprepare_keras('torch', 'RECS_BACKEND')"

@@ -246,9 +246,10 @@ def test_an_index_of_another_metric_is_refused(install: Install) -> None:
     assert "'l2'" in message(UnsupportedFeature, lambda: load_index("toy", asked_by="a test"))
 
 
-def test_the_built_in_backend_enters_by_the_same_hooks() -> None:
-    (row,) = [row for row in list_backends() if row.name == "keras"]
-    assert row.distribution == "recs-core"
+def test_the_built_in_enter_by_the_same_hooks() -> None:
+    built_in = [row for row in [*list_backends(), *list_indexes()] if row.distribution == "recs-core"]
+    assert [(row.name, row.problem) for row in built_in] == [("keras", None), ("exact", None)]
+    assert load_index("exact").info.name == "exact"
 
 
 def test_a_factory_that_asks_is_told_who_asked(install: Install) -> None:
