@@ -1,8 +1,8 @@
 """Exact evaluation: ranks over the whole corpus, metrics from ranks, intervals, baselines.
 
-    found = ranks(queries, candidates, targets, exclude=seen)
-    metrics(found, k=(10, 20))                               # {"recall@10": …, "ndcg@20": …, "mrr": …}
-    intervals(query_metrics(found, k=(20,)))                 # the same with "low" and "high"
+found = ranks(queries, candidates, targets, exclude=seen)
+metrics(found, k=(10, 20))                               # {"recall@10": …, "ndcg@20": …, "mrr": …}
+intervals(query_metrics(found, k=(20,)))                 # the same with "low" and "high"
 """
 
 from recs_core.evaluation.baselines import popularity, recent_popularity, score_ranks

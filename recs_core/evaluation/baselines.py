@@ -25,7 +25,7 @@ def recent_popularity(
     half_life_days: float,
     now: float | None = None,
 ) -> NDArray[np.float64]:
-    """(C,) the same, an interaction weighing ½ ^ (age / half life). `timestamps` in seconds; `now`: by default the last.
+    """(C,) the same, an interaction weighing ½ ^ (age / half life). `timestamps` in seconds; `now`: default the last.
 
     Raises `SpecError` for a half life ≤ 0, `DataError` for timestamps that are not finite or do not match.
     """
@@ -36,7 +36,7 @@ def recent_popularity(
         raise DataError(f"recent popularity needs a finite timestamp for each of {len(codes)} interactions")
     age = (times.max(initial=0.0) if now is None else now) - times
     weight = 0.5 ** (age / (half_life_days * DAY))
-    return np.bincount(_known(codes, num_candidates), weight, minlength=num_candidates)
+    return np.bincount(_known(codes, num_candidates), weight, minlength=num_candidates).astype(np.float64)
 
 
 def score_ranks(scores: ArrayLike, targets: Ragged, *, exclude: Ragged | None = None) -> Ranks:

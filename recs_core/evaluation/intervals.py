@@ -1,4 +1,4 @@
-"""How sure a metric is: percentile bootstrap over queries (Efron & Tibshirani 1993, ch. 13), and of two runs, paired."""
+"""How sure a metric is: percentile bootstrap over queries (Efron & Tibshirani 1993, ch. 13); of two runs, paired."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ class Interval(TypedDict):
     high: float
 
 
-def intervals(
-    found: QueryMetrics, *, level: float = 0.95, samples: int = 1000, seed: int = 0
-) -> dict[str, Interval]:
+def intervals(found: QueryMetrics, *, level: float = 0.95, samples: int = 1000, seed: int = 0) -> dict[str, Interval]:
     """Each metric with its bootstrap interval: queries are drawn with replacement, `samples` times.
 
     Raises `SpecError` for a level outside (0, 1) or fewer than 2 samples.
@@ -35,7 +33,7 @@ def intervals(
 def compare(
     first: QueryMetrics, second: QueryMetrics, *, level: float = 0.95, samples: int = 1000, seed: int = 0
 ) -> dict[str, Interval]:
-    """second − first for each metric, with the interval of the difference: every sample draws the same queries for both.
+    """second − first for each metric, and the interval of that: every sample draws the same queries for both.
 
     An interval that leaves out 0 is a difference that the choice of test queries does not explain. Raises `DataError`
     unless both measured the same metrics of the same queries.

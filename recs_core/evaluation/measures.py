@@ -141,7 +141,7 @@ class _Groups:
         }
 
     def _sum(self, of_groups: Values) -> Values:
-        return np.bincount(self.query, of_groups, minlength=len(self.num_targets))
+        return np.bincount(self.query, of_groups, minlength=len(self.num_targets)).astype(np.float64)
 
     def _gain(self, k: int, inside: NDArray[np.int64]) -> Values:
         gain = _cumulated(_discount(k))
@@ -177,7 +177,9 @@ class _Groups:
             value[start >= k] = 0.0
         open_ = np.flatnonzero(size > targets)
         cases, which = np.unique(np.stack([start, size, targets])[:, open_], axis=1, return_inverse=True)
-        value[open_] = np.array([_first_place_inverse(*case, k) for case in cases.T])[which.reshape(-1)]
+        value[open_] = np.array([_first_place_inverse(int(a), int(g), int(r), k) for a, g, r in cases.T])[
+            which.reshape(-1)
+        ]
         out = np.zeros(len(self.num_targets))
         out[self.query[lead]] = value
         return out
@@ -227,6 +229,7 @@ def _cumulated(terms: Values) -> Values:
 
 def _cuts(k: Iterable[int]) -> list[int]:
     cuts = list(k) if isinstance(k, Iterable) else [k]
-    if not cuts or not all(isinstance(cut, (int, np.integer)) and not isinstance(cut, bool) and cut >= 1 for cut in cuts):
+    whole = [isinstance(cut, (int, np.integer)) and not isinstance(cut, bool) for cut in cuts]
+    if not cuts or not all(whole) or min(cuts) < 1:
         raise SpecError(f"k must be whole numbers ≥ 1, got {k!r}")
     return sorted({int(cut) for cut in cuts})

@@ -29,6 +29,7 @@ CROWDED = 1 / 64
 
 
 Array: TypeAlias = NDArray[np.floating]
+Pairs: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,9 @@ class _Block:
         self.unclear = self.same + tiles.rounding(dim, queries.dtype) * scale
         self.above = np.zeros(len(self.own), np.int64)
         self.tied = np.zeros(len(self.own), np.int64)
-        self.open = [(np.empty(0, np.int64), np.empty(0, np.int64))]  # (target, candidate) pairs yet to be decided
+        self.open: list[Pairs] = [
+            (np.empty(0, np.int64), np.empty(0, np.int64))
+        ]  # (target, candidate) pairs yet to be decided
         self.num_open = 0
 
     def count(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -157,7 +160,7 @@ class _Block:
                 else:
                     self.above[targets] += _count_down(clear[part])
                     candidate, query = np.divmod(open_, len(targets))
-                    self.open.append((targets[query], candidate + here.start))
+                    self.open.append((targets[query].astype(np.int64), candidate + here.start))
                     self.num_open += len(open_)
             if self.num_open > tiles.PAIRS:
                 self._decide()
@@ -202,9 +205,7 @@ def _flat(starts: NDArray[np.int32], lengths: NDArray[np.int32]) -> NDArray[np.i
     return np.repeat(starts - (ends - lengths), lengths) + np.arange(ends[-1] if len(ends) else 0)
 
 
-def _floating(
-    queries: Array, candidates: Array
-) -> tuple[Array, Array]:
+def _floating(queries: Array, candidates: Array) -> tuple[Array, Array]:
     queries, candidates = np.asarray(queries), np.asarray(candidates)
     tiles.check_vectors(queries, candidates)
     dtypes = {queries.dtype, candidates.dtype}
@@ -223,4 +224,4 @@ def _refuse_repeated(targets: Ragged) -> None:
     same = (query[1:] == query[:-1]) & (value[1:] == value[:-1])
     if same.any():
         at = int(np.argmax(same))
-        raise DataError(f"targets of query {query[at]} hold candidate {value[at]} twice; a relevant set has no order or count")
+        raise DataError(f"targets of query {query[at]} hold candidate {value[at]} twice; give it once")

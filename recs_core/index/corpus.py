@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recs_core.data.batch import Ragged
 from recs_core.data.vocabulary import Vocabulary, some
 from recs_core.errors import DataError, UnsupportedFeature
-from recs_core.index import storage, tiles
+from recs_core.index import tiles
 from recs_core.index.exact import ExactIndex, check_k
 from recs_core.index.filters import check_allow, check_positions, contains
 from recs_core.protocols import Index, TopK
@@ -22,8 +22,8 @@ from recs_core.protocols import Index, TopK
 class CandidateIndex:
     """Candidates by id, found through any index of inner products.
 
-    `ids`: n strings or int64, unique; `vectors` (n, d) float32, kept as given. `index`: an `Index`, empty, or the name of
-    an installed one. Position = row: an upsert replaces rows where they stand and adds new ids at the end, in the order
+    `ids`: n strings or int64, unique; `vectors` (n, d) float32, kept as given. `index`: an empty `Index`, or the name
+    of an installed one. Position = row: an upsert replaces rows where they stand and adds new ids at the end, in the order
     given; a delete closes the gap and keeps the order. Ties go to the lower position.
 
     An approximate index may miss candidates but leaks none: where filters leave it short of what it owes, the rows
@@ -33,7 +33,9 @@ class CandidateIndex:
     another metric, `BackendNotFound` for an unknown name.
     """
 
-    def __init__(self, ids: Any, vectors: NDArray[np.float32], index: Index | str = "exact", *, name: str = "candidate") -> None:
+    def __init__(
+        self, ids: Any, vectors: NDArray[np.float32], index: Index | str = "exact", *, name: str = "candidate"
+    ) -> None:
         self._index = _resolve(index)
         self._set(Vocabulary(ids, name), np.asarray(vectors))
 
@@ -92,13 +94,17 @@ class CandidateIndex:
 
     def save(self, folder: str | Path) -> None:
         """Write ids and vectors to a folder; a crash leaves the old content or the new. Raises `BundleError`."""
-        storage.save(Path(folder), self.ids, self._vectors, self._vocabulary.name)
+        from recs_core.index import storage  # here: a bundle may hold an index, and imports this package
+
+        storage.save(Path(folder), self._vocabulary, self._vectors)
 
     @classmethod
     def load(cls, folder: str | Path, index: Index | str = "exact") -> CandidateIndex:
         """Read what `save` wrote, the vectors as a memory map. Raises `BundleError` naming the file that is damaged."""
-        stored = storage.load(Path(folder))
-        return cls(stored.ids, stored.vectors, index, name=stored.name)
+        from recs_core.index import storage
+
+        vocabulary, vectors = storage.load(Path(folder))
+        return cls(vocabulary.ids, vectors, index, name=vocabulary.name)
 
     # Inside
 

@@ -29,7 +29,7 @@ class ExactIndex:
         self._norm = 0.0
 
     def build(self, vectors: NDArray[np.float32]) -> None:
-        """Index (n, d) float32 vectors; position = row. Raises `DataError` for another shape or dtype, NaN or infinity."""
+        """Index (n, d) float32 vectors; position = row. Raises `DataError` for other shapes or dtypes, NaN or infinity."""
         vectors = _float32(vectors, "candidate")
         self._norm = float(tiles.norms(vectors, "candidate").max(initial=0.0))
         self._vectors = vectors
@@ -207,7 +207,7 @@ class _Held:
 
 
 def _true_places(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Row and column of each True, row by row. Flat, then divided: NumPy's `nonzero` of two axes takes ten times as long."""
+    """Row and column of each True, row by row. NumPy's own `nonzero` of two axes takes ten times as long."""
     return np.divmod(np.flatnonzero(mask), mask.shape[1])
 
 

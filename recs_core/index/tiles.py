@@ -52,11 +52,9 @@ def run(work: Callable[[Job], None], jobs: Iterable[Job], threads: int) -> None:
 
 
 def num_threads() -> int:
-    """How many threads NumPy's BLAS may use now (OPENBLAS_NUM_THREADS and the like are heard), else the CPUs we have."""
+    """How many threads NumPy's BLAS may use now: OPENBLAS_NUM_THREADS and the like are heard. Else the CPUs we have."""
     with _limit.lock:
-        if _limit.users:
-            return _limit.threads
-        return _current_threads()
+        return _limit.threads if _limit.users else _current_threads()
 
 
 def query_blocks(num_queries: int, threads: int) -> list[slice]:
@@ -164,4 +162,4 @@ def _blas() -> ThreadpoolController:
 
 def _current_threads() -> int:
     threads = [library["num_threads"] for library in _blas().info()]
-    return max(threads) if threads else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(threads, default=os.cpu_count() or 1)

@@ -25,8 +25,10 @@ from recs_core.reference.metrics import evaluate
 def of_scores(scores, targets, exclude=None, **options):
     """Metrics of given (Q, C) scores: query i is the i-th unit vector, candidate j holds its scores."""
     scores = np.asarray(scores, np.float32)
-    found = ranks(np.eye(len(scores), dtype=np.float32), np.ascontiguousarray(scores.T), ragged(targets), exclude=exclude)
-    return metrics(found, **options)
+    candidates = np.ascontiguousarray(scores.T)
+    return metrics(
+        ranks(np.eye(len(scores), dtype=np.float32), candidates, ragged(targets), exclude=exclude), **options
+    )
 
 
 def test_hand_worked():
@@ -128,9 +130,7 @@ def noisy(seed, shift=0.0):
     random = np.random.default_rng(seed)
     scores = random.standard_normal((400, 20))
     scores[:, 0] += shift
-    return query_metrics(
-        ranks(np.eye(400), np.ascontiguousarray(scores.T), ragged([[0]] * 400)), k=(5,)
-    )
+    return query_metrics(ranks(np.eye(400), np.ascontiguousarray(scores.T), ragged([[0]] * 400)), k=(5,))
 
 
 def test_intervals_cover_chance_and_narrow_with_the_level():
