@@ -17,8 +17,9 @@ _HOMES = {
     "recs_core.index": ("ExactIndex",),
     "recs_core.protocols": ("TopK",),
     "recs_core.recipes": ("recipe",),
-    "recs_core.recommender": ("Recommender", "TwoTower"),
+    "recs_core.recommender": ("Recommender",),
     "recs_core.training": ("EarlyStopping",),
+    "recs_core.two_tower": ("TwoTower",),
     "recs_core.specs": (
         "Adagrad",
         "Adam",
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from recs_core.protocols import TopK as TopK
     from recs_core.recipes import recipe as recipe
     from recs_core.recommender import Recommender as Recommender
-    from recs_core.recommender import TwoTower as TwoTower
     from recs_core.specs import Adagrad as Adagrad
     from recs_core.specs import Adam as Adam
     from recs_core.specs import Bag as Bag
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from recs_core.specs import TowerSpec as TowerSpec
     from recs_core.specs import TrainingSpec as TrainingSpec
     from recs_core.training import EarlyStopping as EarlyStopping
+    from recs_core.two_tower import TwoTower as TwoTower
 
 
 def __getattr__(name: str) -> object:

@@ -1,17 +1,12 @@
-"""The journey: declare → fit → evaluate → recommend → save.
-
-`Recommender` serves and needs no framework of its own; `TwoTower` is one that trains on a backend.
-"""
+"""What a fitted model answers: vectors, recommendations, similar candidates, exact metrics. No framework of its own."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -19,28 +14,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core import scoring
-from recs_core import weights as canonical
 from recs_core.data.batch import Features, Ragged
 from recs_core.data.catalog import Catalog, as_id_array, candidates_of, codes_of, neutral, ragged_codes
-from recs_core.data.encoded import EncodedDataset
 from recs_core.data.encoding import encode, history_rows
 from recs_core.data.interactions import Interactions
 from recs_core.data.readers import read
 from recs_core.data.schema import Schema
-from recs_core.errors import BundleError, DataError, NotFitted, SpecError
-from recs_core.protocols import Backend, BatchPlan, DType, Index, Model, TopK, Tower, Trainer, Weights
+from recs_core.errors import DataError, NotFitted
+from recs_core.protocols import Index, TopK, Tower
 from recs_core.specs import (
-    Adam,
     History,
-    Optimizer,
     RetrievalSpec,
-    Schedule,
-    Step,
     TowerSpec,
-    TrainingSpec,
-    check_pair,
 )
-from recs_core.training import Best, Callback, EarlyStopping, FitRun, Loop, Position, TrainingHistory
 
 if TYPE_CHECKING:
     from recs_core.evaluation import Ranks
@@ -54,16 +40,6 @@ EMBED_ROWS = 65_536
 """Rows embedded at a time, so that memory beyond the result stays bounded."""
 
 DEFAULT_K: Final = (1, 5, 10, 20, 50, 100)
-
-
-class _AsDeclared:
-    """Marks an argument that was not given, where None means something."""
-
-    def __repr__(self) -> str:
-        return "as declared"
-
-
-AS_DECLARED: Final = _AsDeclared()
 
 
 @dataclass
@@ -466,19 +442,6 @@ class _Asked:
     given_history: bool = False
 
 
-def _facts(train: Interactions, digest: str) -> dict[str, Any]:
-    """What a bundle tells of the training data."""
-    times = train.timestamps
-    return {
-        "digest": digest,
-        "rows": len(train),
-        "queries": len(train.query_ids),
-        "candidates": len(train.candidate_ids),
-        "from": None if times is None or not len(times) else float(times.min()),
-        "to": None if times is None or not len(times) else float(times.max()),
-    }
-
-
 def _embed(tower: Tower, features: Features) -> NDArray[np.floating]:
     if features.size <= EMBED_ROWS:
         return tower.embed(features)
@@ -495,283 +458,3 @@ def _join(first: Ragged, second: Ragged | None) -> Ragged:
     rows = np.concatenate([first.segments, second.segments])
     order = np.argsort(rows, kind="stable")
     return Ragged(np.concatenate([first.values, second.values])[order], first.offsets + second.offsets)
-
-
-class TwoTower(Recommender):
-    """A two-tower model: what to train, on which backend, from which seed.
-
-    `training` holds the defaults of `fit`. `backend`: a name such as "torch" or "keras[jax]", by default as configured;
-    a model keeps the backend it was built with. `dtype` "float64" is for comparing backends. Raises `SpecError` if the
-    towers do not fit together.
-    """
-
-    def __init__(
-        self,
-        query: TowerSpec,
-        candidate: TowerSpec,
-        retrieval: RetrievalSpec | None = None,
-        optimizer: Optimizer | None = None,
-        *,
-        training: TrainingSpec | None = None,
-        seed: int = 42,
-        backend: str | Backend | None = None,
-        dtype: DType = "float32",
-    ) -> None:
-        check_pair(query, candidate)
-        if not isinstance(seed, int) or isinstance(seed, bool):
-            raise SpecError(f"TwoTower: seed must be a whole number, got {seed!r}")
-        super().__init__(query, candidate, retrieval or RetrievalSpec())
-        self.optimizer = optimizer or Adam(2e-3)
-        self.training = training or TrainingSpec()
-        self.seed = seed
-        self.dtype: DType = dtype
-        self.position = Position()
-        self.history = TrainingHistory()
-        self.data: dict[str, Any] = {}
-        self.run: FitRun | None = None
-        self._backend = backend
-        self._model: Model | None = None
-        self._trainer: Trainer | None = None
-
-    def __repr__(self) -> str:
-        fitted = f"fitted, {self.position.epoch} epochs" if self._model is not None else "not fitted"
-        parts = (f"query      {self.query}", f"candidate  {self.candidate}", str(self.retrieval))
-        return "\n  ".join((f"TwoTower({fitted}, seed={self.seed})", *parts))
-
-    @cached_property
-    def backend(self) -> Backend:
-        """The backend of this model, loaded when first needed."""
-        if self._backend is not None and not isinstance(self._backend, str):
-            return self._backend
-        from recs_core.config import backend
-
-        return backend(self._backend)
-
-    @property
-    def backend_name(self) -> str:
-        """The backend's name, with its engine where it has one: "torch", "keras[jax]"."""
-        engine = getattr(self.backend, "engine", None)
-        return f"{self.backend.info.name}[{engine}]" if engine else self.backend.info.name
-
-    @property
-    def model(self) -> Model:
-        """The backend's own model. Raises `NotFitted` before `fit` or `load`."""
-        if self._model is None:
-            raise NotFitted("this model has no weights yet; call fit(train) or recs.load(path) first")
-        return self._model
-
-    @property
-    def query_tower(self) -> Tower:
-        """The query tower; its `native` is the framework's own object (nn.Module, tf.keras.Model, keras.Model)."""
-        return self.model.query
-
-    @property
-    def candidate_tower(self) -> Tower:
-        """The candidate tower."""
-        return self.model.candidate
-
-    @property
-    def task(self) -> Any:
-        """The retrieval task with its weights."""
-        return self.model.task
-
-    def weights(self) -> dict[str, NDArray[np.floating]]:
-        """Every weight by canonical name, as copies."""
-        return self.model.weights()
-
-    def fit(
-        self,
-        train: Interactions,
-        validation: Interactions | None = None,
-        *,
-        epochs: int | None = None,
-        batch_size: int | None = None,
-        step: Step | None = None,
-        recency_days: float | _AsDeclared | None = AS_DECLARED,
-        row_weight: float | None = None,
-        schedule: Schedule | _AsDeclared | None = AS_DECLARED,
-        validate_every: int = 1,
-        k: Sequence[int] = (10, 20),
-        early_stopping: EarlyStopping | None = None,
-        callbacks: Sequence[Callback] = (),
-        checkpoint: str | Path | None = None,
-        checkpoint_every: int = 1,
-        progress: bool | None = None,
-    ) -> TrainingHistory:
-        """Train, and return losses, seconds and validation metrics an epoch.
-
-        What is not given is as declared in `training`. Called again it continues: `epochs` more epochs with the same
-        weights and optimizer state. Ctrl-C stops between steps and leaves a usable model. `validation` is ranked with
-        training candidates excluded, every `validate_every` epochs, at each of `k`. `progress`: a bar on stderr, by
-        default only on a terminal.
-
-        `checkpoint`: a folder that holds this run as a bundle, written anew every `checkpoint_every` epochs. A run that
-        was interrupted, or loaded from its checkpoint, is finished as it was planned when `epochs` is not given: the
-        same data and settings end in the same weights, bit for bit, as a run without a break.
-
-        Raises `DataError`, `SpecError` for settings that cannot be meant, `BundleError` if a checkpoint cannot be
-        written, and `TrainingError` if the loss is not finite.
-        """
-        given = {"epochs": epochs, "batch_size": batch_size, "step": step, "row_weight": row_weight}
-        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        for name, value in (("recency_days", recency_days), ("schedule", schedule)):
-            if not isinstance(value, _AsDeclared):
-                changes[name] = value
-        if checkpoint_every < 1:
-            raise SpecError(f"fit: checkpoint_every must be ≥ 1, got {checkpoint_every}")
-        self._check_train(train)
-        run = self._planned(changes, train, validate_every, tuple(k), early_stopping)
-        self._check_fit(validation, run)
-        settings = run.settings
-        data = self._encoded(train)
-        model, trainer = self._prepared(data)
-        self.run, self.data = run, _facts(train, run.data)
-        loop = Loop(
-            model=model,
-            trainer=trainer,
-            data=data,
-            plan=BatchPlan(
-                settings.batch_size, settings.step, self.retrieval, settings.row_weight, settings.recency_days
-            ),
-            optimizer=self.optimizer,
-            seed=self.seed,
-            epochs=run.until,
-            position=self.position,
-            schedule=settings.schedule,
-            validate=None if validation is None else lambda: self._validate(validation, train, run.k),
-            validate_every=run.validate_every,
-            best=run.best,
-            history=self.history,
-            callbacks=callbacks,
-            progress=progress,
-            checkpoint=None if checkpoint is None else lambda: self._checkpoint(checkpoint),
-            checkpoint_every=checkpoint_every,
-        )
-        before = len(self.history.epochs), len(self.history.losses)
-        try:
-            loop.run()
-        finally:
-            self._forget_vectors()
-        run.open = self.history.stopped == "interrupted"
-        return self.history.since(*before)
-
-    def _planned(
-        self,
-        changes: Mapping[str, Any],
-        train: Interactions,
-        validate_every: int,
-        k: tuple[int, ...],
-        early_stopping: EarlyStopping | None,
-    ) -> FitRun:
-        """The open run, checked to be the one that is asked for, or a new one."""
-        run, digest = self.run, train.digest()
-        if run is None or not run.open or "epochs" in changes:
-            settings = dataclasses.replace(self.training, **changes)
-            until = self.position.epoch + settings.epochs
-            return FitRun(settings, until, digest, validate_every, k, Best(early_stopping))
-        begun = "this model is in the middle of a run"
-        another = "or pass epochs= to begin another run from these weights"
-        if run.data != digest:
-            raise DataError(f"{begun} on other training data; fit the same data to finish it, {another}")
-        for name, value in changes.items():
-            planned = getattr(run.settings, name)
-            if planned != value:
-                raise SpecError(f"{begun} with {name}={planned!r}, asked for {value!r}; leave it out, {another}")
-        if early_stopping not in (None, run.best.rule):
-            raise SpecError(f"{begun} with early_stopping={run.best.rule!r}; leave it out, {another}")
-        return run
-
-    def _checkpoint(self, path: str | Path) -> None:
-        self._forget_vectors()
-        self.save(path)
-
-    def _check_train(self, train: Interactions) -> None:
-        if not isinstance(train, Interactions):
-            got = type(train).__name__
-            raise DataError(f"fit needs Interactions, got {got}; make them with Interactions.from_table")
-
-    def _check_fit(self, validation: Interactions | None, run: FitRun) -> None:
-        if run.validate_every < 1:
-            raise SpecError(f"fit: validate_every must be ≥ 1, got {run.validate_every}")
-        rule = run.best.rule
-        if rule is None or rule.metric == "loss":
-            return
-        from recs_core.evaluation import metric_names
-
-        if validation is None:
-            raise SpecError(f"early stopping on {rule.metric!r} needs validation=, or metric='loss'")
-        names = metric_names(run.k)
-        if rule.metric not in names:
-            raise SpecError(f"early stopping: unknown metric {rule.metric!r}; known are loss, {', '.join(names)}")
-
-    def _validate(self, validation: Interactions, train: Interactions, k: Sequence[int]) -> Mapping[str, float]:
-        self._forget_vectors()
-        return self.evaluate(validation, exclude=train, k=k)
-
-    def _encoded(self, train: Interactions) -> EncodedDataset:
-        """The training data in the model's codes; the first call decides them."""
-        schema = self._catalog.schema if self._catalog is not None else Schema.learn(self.query, self.candidate, train)
-        data = EncodedDataset.encode(self.query, self.candidate, schema, train)
-        self._catalog = Catalog.of(data)
-        return data
-
-    def _prepared(self, data: EncodedDataset) -> tuple[Model, Trainer]:
-        if self._model is None:
-            rows, corpus = data.schema.table_rows, len(data.schema.candidates)
-            start = canonical.initial(self.query, self.candidate, self.retrieval, rows, corpus, seed=self.seed)
-            self._model = self.backend.model(self.query, self.candidate, self.retrieval, start, dtype=self.dtype)
-        if self._trainer is None:
-            self._trainer = self.backend.trainer(self._model, self.optimizer)
-        return self._model, self._trainer
-
-    @classmethod
-    def restored(
-        cls,
-        *,
-        query: TowerSpec,
-        candidate: TowerSpec,
-        retrieval: RetrievalSpec,
-        optimizer: Optimizer,
-        training: TrainingSpec,
-        seed: int,
-        catalog: Catalog,
-        weights: Weights,
-        backend: str | Backend | None = None,
-        dtype: DType = "float32",
-        state: Mapping[str, NDArray[Any]] | None = None,
-        position: Position | None = None,
-        history: TrainingHistory | None = None,
-        data: Mapping[str, Any] | None = None,
-        run: FitRun | None = None,
-    ) -> TwoTower:
-        """A fitted model from its parts, as `recs.load` puts it together."""
-        out = cls(query, candidate, retrieval, optimizer, training=training, seed=seed, backend=backend, dtype=dtype)
-        out._catalog = catalog
-        out._model = out.backend.model(query, candidate, retrieval, weights, dtype=dtype)
-        if state is not None:
-            out._trainer = out.backend.trainer(out._model, optimizer)
-            out._trainer.load_state(state)
-        out.position = position or Position()
-        out.history = history or TrainingHistory()
-        out.data = dict(data or {})
-        out.run = run
-        return out
-
-    @classmethod
-    def resume(cls, checkpoint: str | Path, *, backend: str | Backend | None = None) -> TwoTower:
-        """The model of a run that was cut off; `fit(train)` with the same data finishes it as planned.
-
-        Raises `BundleError` if the folder holds no checkpoint, or none of an unfinished run.
-        """
-        from recs_core.bundle import load
-
-        model = load(checkpoint, backend=backend)
-        if not isinstance(model, TwoTower) or model.run is None or not model.run.open:
-            raise BundleError(f"{checkpoint}: holds no unfinished run; recs.load it and fit with epochs= to train on")
-        return model
-
-    def save(self, path: str | Path, **options: Any) -> Path:
-        """Write a bundle that any backend, or none, can load; options as in `recs_core.bundle.save`."""
-        from recs_core.bundle import save
-
-        return save(self, path, **options)

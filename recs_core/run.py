@@ -17,7 +17,8 @@ from recs_core.specs import Optimizer, RetrievalSpec, TowerSpec, TrainingSpec, f
 
 if TYPE_CHECKING:
     from recs_core.data.interactions import Interactions
-    from recs_core.recommender import Recommender, TwoTower
+    from recs_core.recommender import Recommender
+    from recs_core.two_tower import TwoTower
 
 FORMAT = 1
 RECENT_DAYS = 21.0
@@ -193,7 +194,7 @@ def cut(data: Interactions, spec: DataSpec, seed: int) -> Parts:
 def build(run: Run, train: Interactions, *, backend: str | None = None) -> TwoTower:
     """The unfitted model of a run."""
     from recs_core.recipes import choose
-    from recs_core.recommender import TwoTower
+    from recs_core.two_tower import TwoTower
 
     model = run.model
     if model.recipe is not None and None in (

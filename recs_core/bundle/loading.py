@@ -224,7 +224,7 @@ class _Stored:
 
     def on_backend(self, backend: str | Backend | None) -> Recommender:
         """A model that trains on."""
-        from recs_core.recommender import TwoTower
+        from recs_core.two_tower import TwoTower
 
         return TwoTower.restored(
             **self.specs,

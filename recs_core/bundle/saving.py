@@ -50,7 +50,7 @@ def save(
     Raises `NotFitted` before `fit`, and `BundleError` if the folder is no bundle and not empty, cannot be written, or
     the model cannot be saved.
     """
-    from recs_core.recommender import TwoTower
+    from recs_core.two_tower import TwoTower
 
     folder = Path(path)
     if not isinstance(model, TwoTower):

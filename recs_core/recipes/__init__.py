@@ -10,7 +10,7 @@ from recs_core.data.interactions import Interactions
 from recs_core.errors import SpecError
 from recs_core.recipes import history, ids
 from recs_core.recipes.choice import Recipe
-from recs_core.recommender import TwoTower
+from recs_core.two_tower import TwoTower
 
 log = logging.getLogger("recs_core")
 
