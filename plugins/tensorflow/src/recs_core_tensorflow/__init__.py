@@ -18,7 +18,6 @@ _HOME_OF = {
     "TFRSRetrieval": "task",
     "BruteForce": "indexes",
     "Streaming": "indexes",
-    "FactorizedTopK": "indexes",
     "tf_dataset": "data",
     "export_tower": "export",
     "export_recommender": "export",

@@ -203,6 +203,7 @@ class RetrievalTask:
             log_temperature = tf.Variable(start, dtype=dtype, name="task/log_temperature")
         return cls(spec, dtype, bias, log_temperature)
 
+    @tf.autograph.experimental.do_not_convert
     def __call__(
         self,
         query: Any,

@@ -56,8 +56,10 @@ class TowerNet(tf.keras.Model):
         self.kernels = [variables[f"{side}/dense_{i}/kernel"] for i in range(len(spec.layers))]
         self.biases = [variables[f"{side}/dense_{i}/bias"] for i in range(len(spec.layers))]
 
-    def call(self, inputs: Inputs) -> Any:
-        """(n, output_dim), from inputs as of `as_inputs`."""
+    def call(self, inputs: Inputs | Any) -> Any:
+        """(n, output_dim), from inputs as of `as_inputs`; a tower of one feature takes it alone, too."""
+        if not isinstance(inputs, Mapping):
+            inputs = {self.spec.features[0].name: inputs}
         return self.forward(inputs, self.tables)
 
     def forward(self, inputs: Inputs, tables: Mapping[str, Any]) -> Any:
@@ -180,7 +182,9 @@ class AdoptedTower:
 
     def unpack(self, batch: Batch) -> Features:
         """This tower's side of a batch, with whole-table codes."""
-        local = batch.query if self.side == "query" else batch.candidate
+        name = self.features[0]  # before a model has given the tower its side, the features tell it
+        on_query = self.side == "query" if self.side else name in {**batch.query.codes, **batch.query.dense}
+        local = batch.query if on_query else batch.candidate
         codes: dict[str, NDArray[np.int32] | Ragged] = {}
         for name in self.features:
             if name not in local.codes:

@@ -1,0 +1,83 @@
+"""A user's own `tf.keras.Model` as a tower."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from recs_core_tensorflow.backend import factory
+from recs_core_tensorflow.environment import tf
+
+from recs_core.data.batch import Batch, Features
+from recs_core.errors import DataError, SpecError
+from recs_core.specs import Adagrad, Categorical, RetrievalSpec, TowerSpec
+
+TASK = RetrievalSpec(candidate_bias=False, logq=False, remove_accidental_hits=False)
+USERS = ["[UNK]", "ann", "bob", "cy"]  # row 0 stands for ids never seen
+
+
+def by_raw_id() -> object:
+    lookup = tf.keras.layers.StringLookup(vocabulary=USERS[1:], mask_token=None)
+    return tf.keras.Sequential([lookup, tf.keras.layers.Embedding(4, 3), tf.keras.layers.Dense(2)])
+
+
+def batch() -> Batch:
+    codes = np.array([0, 1, 1], np.int32)
+    return Batch(
+        rows={"table/user": np.array([1, 3], np.int32), "table/item": np.array([2, 4], np.int32)},
+        query=Features(3, {"user": codes}),
+        candidate=Features(3, {"item": codes}),
+        task={},
+    )
+
+
+def test_a_string_lookup_gets_raw_ids() -> None:
+    module = by_raw_id()
+    tower = factory().adopt(module, ["user"], ids={"user": USERS})
+    assert tower.output_dim == 2
+    got = tower.embed(Features(2, {"user": np.array([2, 0], np.int32)}))
+    np.testing.assert_allclose(got, module(tf.constant(["bob", "never seen"])))
+    np.testing.assert_allclose(tower(batch()), module(tf.constant(["ann", "cy", "cy"])))
+
+
+def test_an_adopted_tower_trains_beside_a_built_one() -> None:
+    tower = factory().adopt(by_raw_id(), ["user"], ids={"user": USERS})
+    item = TowerSpec((Categorical("item", dim=2),))
+    table = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    model = factory().model(tower, item, TASK, {"table/item": table})
+    assert {"query/native/embedding/embeddings", "table/item"} <= {
+        name if "embeddings" not in name else "query/native/embedding/embeddings" for name in model.weights()
+    }
+    trainer = factory().trainer(model, Adagrad(0.5))
+    losses = [float(trainer.step(batch(), 0.5)) for _ in range(20)]
+    assert losses[-1] < losses[0] / 2
+    saved = model.weights()
+    model.load_weights({name: value * 0 for name, value in saved.items()})
+    assert not tower.embed(Features(1, {"user": np.array([1], np.int32)})).any()
+    model.load_weights(saved)
+
+
+def test_several_features_come_as_a_dict() -> None:
+    inputs = {name: tf.keras.Input((), dtype=tf.int32, name=name) for name in ("user", "country")}
+    parts = [tf.keras.layers.Embedding(4, 2)(value) for value in inputs.values()]
+    tower = factory().adopt(tf.keras.Model(inputs, tf.keras.layers.Concatenate()(parts)), ["user", "country"])
+    assert tower.output_dim == 4
+    with pytest.raises(DataError, match="'country'"):
+        tower.embed(Features(1, {"user": np.zeros(1, np.int32)}))
+
+
+def test_a_keras_3_layer_is_refused_by_name() -> None:
+    with pytest.raises(SpecError, match="Keras 3 layer, but TFRS runs on Keras 2"):
+        factory().adopt(keras.layers.Dense(3), ["user"])
+    with pytest.raises(SpecError, match=r"adopts a tf\.keras\.Model"):
+        factory().adopt(object(), ["user"])
+
+
+def test_a_signature_that_does_not_match_is_refused() -> None:
+    with pytest.raises(SpecError, match="pass output_dim=, and ids="):
+        factory().adopt(by_raw_id(), ["user"])
+    with pytest.raises(SpecError, match="'item'"):
+        factory().adopt(by_raw_id(), ["user"], ids={"item": USERS})
+    tower = factory().adopt(by_raw_id(), ["user"], ids={"user": USERS})
+    with pytest.raises(SpecError, match="2 dims, the candidate tower's 3"):
+        factory().model(tower, TowerSpec((Categorical("item", dim=3),)), TASK, {"table/item": np.zeros((2, 3))})

@@ -1,0 +1,138 @@
+"""Steps: no retracing, rows untouched that no batch names, the same loss in TFRS's own loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from recs_core_tensorflow import tf_dataset
+from recs_core_tensorflow.backend import factory
+from recs_core_tensorflow.environment import tf, tfrs
+
+from recs_core import datasets
+from recs_core import weights as canonical
+from recs_core.conformance.worlds import OPTIMIZERS, WIDE, World
+from recs_core.data.encoded import EncodedDataset
+from recs_core.data.schema import Schema
+from recs_core.errors import DataError, SpecError
+from recs_core.protocols import BatchPlan
+from recs_core.reference import training as oracle
+from recs_core.specs import Adagrad, Categorical, RetrievalSpec, TowerSpec
+
+QUERY = TowerSpec((Categorical("user_id", dim=8),), layers=(4,), activation="tanh")
+CANDIDATE = TowerSpec((Categorical("movie_id", dim=8),), layers=(4,), activation="tanh")
+
+
+def report_data(retrieval: RetrievalSpec) -> tuple[EncodedDataset, dict[str, np.ndarray]]:
+    train = datasets.load("report")
+    schema = Schema.learn(QUERY, CANDIDATE, train)
+    start = canonical.initial(QUERY, CANDIDATE, retrieval, schema.table_rows, len(schema.candidates), seed=1)
+    return EncodedDataset.encode(QUERY, CANDIDATE, schema, train), start
+
+
+def test_batches_of_any_size_run_one_trace() -> None:
+    retrieval = RetrievalSpec()
+    data, start = report_data(retrieval)
+    trainer = factory().trainer(factory().model(QUERY, CANDIDATE, retrieval, start), Adagrad())
+    sizes = set()
+    for epoch, size in enumerate((16, 16, 7)):  # 50 rows: the last batches hold 2 and 1
+        for batch in data.batches(BatchPlan(size, "interaction", retrieval), seed=0, epoch=epoch):
+            trainer.step(batch, 0.1)
+            sizes.add(batch.query.size)
+    assert sizes == {16, 7, 2, 1}
+    assert [step.experimental_get_tracing_count() for step in trainer._traced.values()] == [1]
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "dense-adam"])
+def test_rows_that_a_batch_does_not_name_stay(name: str) -> None:
+    world = World()
+    model = factory().model(world.query, world.candidate, world.retrieval, world.weights())
+    trainer = factory().trainer(model, OPTIMIZERS[name])
+    trainer.step(world.batch(0), 0.1)
+    before, state = model.weights(), trainer.state()
+    batch = world.batch(1)
+    trainer.step(batch, 0.1)
+    after, state_after = model.weights(), trainer.state()
+    for table, rows in batch.rows.items():
+        others = np.setdiff1d(np.arange(len(before[table])), rows)
+        np.testing.assert_array_equal(before[table][others], after[table][others])
+        assert (before[table][rows] != after[table][rows]).any()
+        for slot in OPTIMIZERS[name].slots:
+            np.testing.assert_array_equal(state[f"{table}/{slot}"][others], state_after[f"{table}/{slot}"][others])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_float64_run_equals_the_oracle(name: str) -> None:
+    world = WIDE.with_(scoring="cosine", logq=True, candidate_bias=True, learn_temperature=True)
+    model = factory().model(world.query, world.candidate, world.retrieval, world.weights(), dtype="float64")
+    trainer = factory().trainer(model, OPTIMIZERS[name])
+    batches = world.batches(5)
+    losses = [float(trainer.step(batch, OPTIMIZERS[name].learning_rate)) for batch in batches]
+    wanted, weights, state = oracle.trajectory(world.model, OPTIMIZERS[name], world.weights(), batches)
+    np.testing.assert_allclose(losses, wanted, rtol=1e-10)
+    for got, expected in ((model.weights(), weights), (trainer.state(), state)):
+        assert got.keys() == expected.keys()
+        for key, value in expected.items():
+            np.testing.assert_allclose(got[key], value, rtol=1e-8, atol=1e-10, err_msg=key)
+
+
+def test_fit_in_tfrs_follows_the_same_losses() -> None:
+    """Plain SGD by Keras in TFRS's loop, and by hand from the fast path's gradients."""
+    retrieval = RetrievalSpec(learn_temperature=True)
+    data, start = report_data(retrieval)
+    plan = BatchPlan(16, "interaction", retrieval)
+    native = factory().model(QUERY, CANDIDATE, retrieval, start)
+    assert isinstance(native.native, tfrs.Model)
+    native.native.compile(optimizer=tf.keras.optimizers.SGD(0.5))
+    history = native.native.fit(tf_dataset(data, native, plan, seed=3), epochs=2, shuffle=False, verbose=0)
+
+    ours = factory().model(QUERY, CANDIDATE, retrieval, start)
+    last = []
+    for epoch in range(2):
+        for batch in data.batches(plan, seed=3, epoch=epoch):
+            with tf.GradientTape() as tape:
+                codes = batch.rows["task/bias"][batch.bias_codes]
+                loss = ours.task(ours.query(batch), ours.candidate(batch), **{**batch.task, "candidate_ids": codes})
+            for variable, slope in zip(
+                ours.variables.values(), tape.gradient(loss, list(ours.variables.values())), strict=True
+            ):
+                variable.assign_sub(0.5 * tf.convert_to_tensor(slope))
+        last.append(float(loss))
+    np.testing.assert_allclose(history.history["loss"], last, rtol=1e-5)
+    for name, value in ours.weights().items():
+        np.testing.assert_allclose(native.weights()[name], value, rtol=1e-3, atol=1e-6, err_msg=name)
+
+
+def test_fit_in_tfrs_lowers_the_loss_with_bags_and_histories() -> None:
+    world = WIDE.with_(scoring="cosine", logq=True)
+    model = factory().model(world.query, world.candidate, world.retrieval, world.weights())
+
+    class Batches:
+        def __len__(self) -> int:
+            return 32
+
+        def batches(self, plan: BatchPlan, *, seed: int, epoch: int) -> object:
+            return iter(world.batches(4))
+
+    model.native.compile(optimizer=tf.keras.optimizers.Adagrad(0.3))
+    data = tf_dataset(Batches(), model, BatchPlan(8, "interaction", world.retrieval))
+    losses = model.native.fit(data, epochs=8, shuffle=False, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+
+
+def test_tfrs_loop_refuses_steps_by_query() -> None:
+    retrieval = RetrievalSpec()
+    data, start = report_data(retrieval)
+    model = factory().model(QUERY, CANDIDATE, retrieval, start)
+    with pytest.raises(SpecError, match="step='query'"):
+        tf_dataset(data, model, BatchPlan(4, "query", retrieval))
+
+
+def test_state_of_another_shape_is_refused() -> None:
+    world = World()
+    trainer = factory().trainer(
+        factory().model(world.query, world.candidate, world.retrieval, world.weights()), Adagrad()
+    )
+    state = trainer.state()
+    state["table/user/accumulator"] = state["table/user/accumulator"][:2]
+    with pytest.raises(DataError, match="table/user/accumulator"):
+        trainer.load_state(state)
