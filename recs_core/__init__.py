@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _HOMES = {
+    "recs_core.adopted": ("Adopted",),
     "recs_core.bundle": ("load",),
     "recs_core.config": ("backend", "use"),
     "recs_core.data.interactions": ("Interactions",),
@@ -41,6 +42,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 if TYPE_CHECKING:
     from recs_core import datasets as datasets
     from recs_core import errors as errors
+    from recs_core.adopted import Adopted as Adopted
     from recs_core.bundle import load as load
     from recs_core.config import backend as backend
     from recs_core.config import use as use

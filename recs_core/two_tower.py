@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core import weights as canonical
+from recs_core.adopted import Adopted
 from recs_core.data.catalog import Catalog
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions
-from recs_core.data.schema import Schema
+from recs_core.data.schema import Schema, Side
 from recs_core.errors import BundleError, DataError, NotFitted, SpecError
 from recs_core.protocols import Backend, BatchPlan, DType, Model, Tower, Trainer, Weights
 from recs_core.recommender import Recommender
@@ -39,21 +40,22 @@ class _AsDeclared:
         return "as declared"
 
 
+SIDES: Final[tuple[Side, Side]] = ("query", "candidate")
 AS_DECLARED: Final = _AsDeclared()
 
 
 class TwoTower(Recommender):
     """A two-tower model: what to train, on which backend, from which seed.
 
-    `training` holds the defaults of `fit`. `backend`: a name such as "torch" or "keras[jax]", by default as configured;
-    a model keeps the backend it was built with. `dtype` "float64" is for comparing backends. Raises `SpecError` if the
-    towers do not fit together.
+    A tower is a `TowerSpec`, or a user's own native module, plain or in `Adopted`. `training` holds the defaults of
+    `fit`. `backend`: a name such as "torch" or "keras[jax]", by default as configured; a model keeps the backend it was
+    built with. `dtype` "float64" is for comparing backends. Raises `SpecError` if the towers do not fit together.
     """
 
     def __init__(
         self,
-        query: TowerSpec,
-        candidate: TowerSpec,
+        query: TowerSpec | Any,
+        candidate: TowerSpec | Any,
         retrieval: RetrievalSpec | None = None,
         optimizer: Optimizer | None = None,
         *,
@@ -62,10 +64,16 @@ class TwoTower(Recommender):
         backend: str | Backend | None = None,
         dtype: DType = "float32",
     ) -> None:
-        check_pair(query, candidate)
+        self._adopted: dict[Side, Adopted] = {}
+        for side, tower in zip(SIDES, (query, candidate), strict=True):
+            if not isinstance(tower, TowerSpec):
+                self._adopted[side] = tower if isinstance(tower, Adopted) else Adopted(tower)
+        if not self._adopted:
+            check_pair(query, candidate)
         if not isinstance(seed, int) or isinstance(seed, bool):
             raise SpecError(f"TwoTower: seed must be a whole number, got {seed!r}")
-        super().__init__(query, candidate, retrieval or RetrievalSpec())
+        reads = {side: adopted.reads(f"{side}_id") for side, adopted in self._adopted.items()}
+        super().__init__(reads.get("query", query), reads.get("candidate", candidate), retrieval or RetrievalSpec())
         self.optimizer = optimizer or Adam(2e-3)
         self.training = training or TrainingSpec()
         self.seed = seed
@@ -255,19 +263,27 @@ class TwoTower(Recommender):
 
     def _encoded(self, train: Interactions) -> EncodedDataset:
         """The training data in the model's codes; the first call decides them."""
+        for side, adopted in self._adopted.items():
+            setattr(self, side, adopted.reads(train.query_name if side == "query" else train.candidate_name))
         schema = self._catalog.schema if self._catalog is not None else Schema.learn(self.query, self.candidate, train)
-        data = EncodedDataset.encode(self.query, self.candidate, schema, train)
+        data = EncodedDataset.encode(self.query, self.candidate, schema, train, adopted=frozenset(self._adopted))
         self._catalog = Catalog.of(data)
         return data
 
     def _prepared(self, data: EncodedDataset) -> tuple[Model, Trainer]:
         if self._model is None:
             rows, corpus = data.schema.table_rows, len(data.schema.candidates)
-            start = canonical.initial(self.query, self.candidate, self.retrieval, rows, corpus, seed=self.seed)
-            self._model = self.backend.model(self.query, self.candidate, self.retrieval, start, dtype=self.dtype)
+            query, candidate = (None if side in self._adopted else getattr(self, side) for side in SIDES)
+            start = canonical.initial(query, candidate, self.retrieval, rows, corpus, seed=self.seed)
+            query, candidate = (self._tower(side, data.schema) for side in SIDES)
+            self._model = self.backend.model(query, candidate, self.retrieval, start, dtype=self.dtype)
         if self._trainer is None:
             self._trainer = self.backend.trainer(self._model, self.optimizer)
         return self._model, self._trainer
+
+    def _tower(self, side: Side, schema: Schema) -> TowerSpec | Tower:
+        spec: TowerSpec = getattr(self, side)
+        return self._adopted[side].tower(self.backend, spec, schema) if side in self._adopted else spec
 
     @classmethod
     def restored(

@@ -24,7 +24,7 @@ from recs_core.bundle.golden import Asked, record
 from recs_core.data.schema import Schema
 from recs_core.errors import BundleError
 from recs_core.protocols import Weights
-from recs_core.specs import TowerSpec, to_json
+from recs_core.specs import to_json
 from recs_core.training import FitRun
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def save(
         raise BundleError(
             f"{folder}: a model loaded with runtime='numpy' is read-only; copy its bundle, or load it with a backend"
         )
-    for side, tower in (("query", model.query), ("candidate", model.candidate)):
-        if not isinstance(tower, TowerSpec):
+    for side, tower in (("query", model.query_tower), ("candidate", model.candidate_tower)):
+        if tower.spec is None:
             raise BundleError(
                 f"{folder}: the {side} tower is a native module, which no bundle holds; declare a TowerSpec"
             )

@@ -179,7 +179,7 @@ def _localise(
     uses: dict[str, list[tuple[str, str, NDArray[np.int32]]]] = {}
     for side, tower, features in (("query", data.query_tower, query), ("candidate", data.candidate_tower, candidate)):
         for feature in tower.features:
-            if feature.table_name is not None:
+            if feature.table_name is not None and side not in data.adopted:
                 codes = features.codes[feature.name]
                 uses.setdefault(feature.table_name, []).append(
                     (side, feature.name, codes.values if isinstance(codes, Ragged) else codes)
@@ -202,10 +202,10 @@ def _localise(
 
 
 def _replace(features: Features, side: str, local: Mapping[tuple[str, str], NDArray[np.int32]]) -> Features:
-    codes = {
-        name: Ragged(local[side, name], c.offsets) if isinstance(c, Ragged) else local[side, name]
-        for name, c in features.codes.items()
-    }
+    codes = dict(features.codes)
+    for name, c in features.codes.items():
+        if (side, name) in local:
+            codes[name] = Ragged(local[side, name], c.offsets) if isinstance(c, Ragged) else local[side, name]
     return Features(features.size, codes, features.dense)
 
 

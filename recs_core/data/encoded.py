@@ -42,10 +42,19 @@ class EncodedDataset:
     timestamps: NDArray[np.float64] | None  # (n,) seconds
     past: NDArray[np.int32]  # (n,)
     counts: NDArray[np.int64]  # (corpus,) training rows of each candidate
+    adopted: frozenset[str] = frozenset()  # sides whose tower is a user's own: their codes stay rows of whole tables
     _cut: dict[BatchPlan, Batching] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def encode(cls, query: TowerSpec, candidate: TowerSpec, schema: Schema, data: Interactions) -> EncodedDataset:
+    def encode(
+        cls,
+        query: TowerSpec,
+        candidate: TowerSpec,
+        schema: Schema,
+        data: Interactions,
+        *,
+        adopted: frozenset[str] = frozenset(),
+    ) -> EncodedDataset:
         """Raises `DataError` if `data` holds an id that the schema does not know."""
         queries = _codes(schema.queries.encode(data.query_ids.ids), data.query_codes, data, "query")
         candidates = _codes(schema.candidates.encode(data.candidate_ids.ids), data.candidate_codes, data, "candidate")
@@ -65,6 +74,7 @@ class EncodedDataset:
             timestamps=times,
             past=_strictly_earlier(queries, times),
             counts=np.bincount(candidates, minlength=len(schema.candidates)),
+            adopted=adopted,
         )
 
     def __len__(self) -> int:

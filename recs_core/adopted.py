@@ -1,0 +1,72 @@
+"""A user's own native module where a `TowerSpec` goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recs_core.data.schema import Schema
+from recs_core.errors import SpecError, UnsupportedFeature
+from recs_core.protocols import Backend, Tower
+from recs_core.specs import Categorical, Feature, History, TowerSpec
+
+UNKNOWN_NAME, UNKNOWN_NUMBER = "[UNK]", -1
+"""The raw id that stands for one training never saw: what a Keras `StringLookup` or `IntegerLookup` calls it."""
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """An `nn.Module`, `tf.keras.Model` or `keras.Model` that turns features into vectors.
+
+    It takes one feature positionally, or several as a dict by name, as codes: row 0 … num_oov − 1 for ids that training
+    never saw, then the vocabulary in the order of the training data; so a table needs num_oov + vocabulary rows.
+    `features`: what it takes; none given, the ids of its side. `raw_ids`: it takes raw ids and looks them up itself, as
+    one with a `StringLookup` does. It keeps its own weights, and every step may touch all of them.
+    """
+
+    module: Any
+    features: Sequence[Feature] = ()
+    output_dim: int | None = None
+    raw_ids: bool = False
+
+    def __post_init__(self) -> None:
+        for feature in self.features:
+            if not isinstance(feature, Feature) or isinstance(feature, History):
+                raise SpecError(f"Adopted: features must be Categorical, Bag, Text or Numeric, got {feature!r}")
+
+    def reads(self, id_name: str) -> TowerSpec:
+        """The features that the core encodes for it."""
+        return TowerSpec(tuple(self.features) or (Categorical(id_name, dim=1),))
+
+    def tower(self, backend: Backend, reads: TowerSpec, schema: Schema) -> Tower:
+        """The module as the backend's tower. Raises `UnsupportedFeature` where the backend knows no raw ids."""
+        names = [feature.name for feature in reads.features]
+        if not self.raw_ids:
+            return backend.adopt(self.module, names, output_dim=self.output_dim)
+        ids = {feature.name: _raw_ids(feature, schema) for feature in reads.features if feature.table_name is not None}
+        try:
+            return backend.adopt(self.module, names, output_dim=self.output_dim, ids=ids)  # type: ignore[call-arg]
+        except TypeError as error:
+            if "'ids'" not in str(error):
+                raise
+            raise UnsupportedFeature(
+                f"the {backend.info.name} backend hands an adopted module codes, not raw ids; take codes in the "
+                "module, or leave raw_ids out"
+            ) from error
+
+
+def _raw_ids(feature: Feature, schema: Schema) -> NDArray[Any]:
+    """(rows,): the raw id of each row of the feature's table, the unknown one first."""
+    assert feature.table_name is not None
+    if feature.table_name not in schema.vocabularies:
+        raise SpecError(f"Adopted: {type(feature).__name__}({feature.name!r}) is hashed and has no raw ids")
+    ids = schema.vocabularies[feature.table_name].ids
+    oov = schema.oov_rows(feature.table_name)
+    if pa.types.is_integer(ids.type):
+        return np.concatenate([np.full(oov, UNKNOWN_NUMBER, np.int64), ids.to_numpy()])
+    return np.array([UNKNOWN_NAME] * oov + ids.to_pylist(), object)
