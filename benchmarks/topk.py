@@ -3,7 +3,7 @@
     python benchmarks/topk.py [--queries 512] [--candidates 200000] [--dim 64] [-k 100] [--rounds 7] [--json out.json]
 
 Needs faiss-cpu. Run in turn; what counts is the median of the rounds' ratios. The lists are compared too, and the
-memory that a search takes beyond the vectors is measured in a process of its own.
+memory that a search takes beyond the vectors is measured in a process of its own (Linux).
 """
 
 from __future__ import annotations
@@ -20,18 +20,21 @@ from ranks import interleaved, report
 from recs_core.index import ExactIndex
 
 MEMORY = """
-import resource, sys
+import re, sys
+from pathlib import Path
 import numpy as np
 from recs_core.index import ExactIndex
 queries, candidates, dim, k = map(int, sys.argv[1:])
 random = np.random.default_rng(0)
 vectors = random.standard_normal((candidates, dim), np.float32)
 asked = random.standard_normal((queries, dim), np.float32)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak():  # not getrusage, whose peak a child inherits
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+before = peak()
 index = ExactIndex()
 index.build(vectors)
 index.search(asked, k)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print(peak() - before)
 """
 
 

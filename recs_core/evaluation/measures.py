@@ -177,9 +177,8 @@ class _Groups:
             value[start >= k] = 0.0
         open_ = np.flatnonzero(size > targets)
         cases, which = np.unique(np.stack([start, size, targets])[:, open_], axis=1, return_inverse=True)
-        value[open_] = np.array([_first_place_inverse(int(a), int(g), int(r), k) for a, g, r in cases.T])[
-            which.reshape(-1)
-        ]
+        means = np.array([_first_place_inverse(int(a), int(g), int(r), k) for a, g, r in cases.T])
+        value[open_] = means[which.reshape(-1)]
         out = np.zeros(len(self.num_targets))
         out[self.query[lead]] = value
         return out

@@ -130,9 +130,8 @@ class _Block:
         self.unclear = self.same + tiles.rounding(dim, queries.dtype) * scale
         self.above = np.zeros(len(self.own), np.int64)
         self.tied = np.zeros(len(self.own), np.int64)
-        self.open: list[Pairs] = [
-            (np.empty(0, np.int64), np.empty(0, np.int64))
-        ]  # (target, candidate) pairs yet to be decided
+        # (targets, candidates) that a tile's rounding left open, and how many pairs that is.
+        self.open: list[Pairs] = [(np.empty(0, np.int64), np.empty(0, np.int64))]
         self.num_open = 0
 
     def count(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

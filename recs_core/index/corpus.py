@@ -23,8 +23,8 @@ class CandidateIndex:
     """Candidates by id, found through any index of inner products.
 
     `ids`: n strings or int64, unique; `vectors` (n, d) float32, kept as given. `index`: an empty `Index`, or the name
-    of an installed one. Position = row: an upsert replaces rows where they stand and adds new ids at the end, in the order
-    given; a delete closes the gap and keeps the order. Ties go to the lower position.
+    of an installed one. Position = row: an upsert replaces rows where they stand and adds new ids at the end, in the
+    order given; a delete closes the gap and keeps the order. Ties go to the lower position.
 
     An approximate index may miss candidates but leaks none: where filters leave it short of what it owes, the rows
     concerned are searched exactly.

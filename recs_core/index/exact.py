@@ -29,7 +29,7 @@ class ExactIndex:
         self._norm = 0.0
 
     def build(self, vectors: NDArray[np.float32]) -> None:
-        """Index (n, d) float32 vectors; position = row. Raises `DataError` for other shapes or dtypes, NaN or infinity."""
+        """Index (n, d) float32 vectors; position = row. Raises `DataError` for another shape, dtype or NaN."""
         vectors = _float32(vectors, "candidate")
         self._norm = float(tiles.norms(vectors, "candidate").max(initial=0.0))
         self._vectors = vectors

@@ -1,8 +1,8 @@
 """Scores in tiles: blocks of queries on as many threads as the BLAS may use, each multiplying on one thread.
 
 A tile stays in cache between the product and what is done with it, where a whole row of scores would not; and NumPy's
-comparisons and sums, which know one thread each, run on all of them. Two cores, 4,096 × 200k × 64: with the BLAS left
-to its own threads the same loop is ten times slower (benchmarks/ranks.py).
+comparisons and sums, which know one thread each, run on all of them. With the BLAS left to its own two threads, tiles
+of 1,024 × 200k × 64 take five times the processor seconds, as its threads wait for one another.
 """
 
 from __future__ import annotations

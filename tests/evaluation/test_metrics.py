@@ -25,10 +25,8 @@ from recs_core.reference.metrics import evaluate
 def of_scores(scores, targets, exclude=None, **options):
     """Metrics of given (Q, C) scores: query i is the i-th unit vector, candidate j holds its scores."""
     scores = np.asarray(scores, np.float32)
-    candidates = np.ascontiguousarray(scores.T)
-    return metrics(
-        ranks(np.eye(len(scores), dtype=np.float32), candidates, ragged(targets), exclude=exclude), **options
-    )
+    queries, candidates = np.eye(len(scores), dtype=np.float32), np.ascontiguousarray(scores.T)
+    return metrics(ranks(queries, candidates, ragged(targets), exclude=exclude), **options)
 
 
 def test_hand_worked():
