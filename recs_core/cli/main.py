@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import recs_core
-from recs_core.cli import backends, bundle, data, doctor, evaluate, recommend, train
+from recs_core.cli import backends, bundle, check, data, doctor, evaluate, recommend, train
 from recs_core.errors import RecsError
 
 USER_ERROR = 2
@@ -50,6 +50,7 @@ def _options(
 
 app.command()(backends.backends)
 app.command()(doctor.doctor)
+app.command()(check.check)
 app.add_typer(data.app, name="data")
 app.command()(train.train)
 app.command()(evaluate.evaluate)

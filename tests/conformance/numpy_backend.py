@@ -1,8 +1,9 @@
-"""A correct backend and a correct index in NumPy, composed from the oracle: what the biters break, one line at a time."""
+"""A correct backend and index in NumPy, composed from the oracle: what the biters break, one line at a time."""
 
 import dataclasses
 
 import numpy as np
+
 from recs_core import weights as canonical
 from recs_core.data.batch import Batch
 from recs_core.errors import DataError, UnsupportedFeature
@@ -106,7 +107,9 @@ class NumpyTrainer:
             raise DataError(f"state {name!r} is missing or unknown")
         for name, value in state.items():
             if np.shape(value) != self._state[name].shape:
-                raise DataError(f"state {name!r} has shape {np.shape(value)}, the optimizer's is {self._state[name].shape}")
+                raise DataError(
+                    f"state {name!r} has shape {np.shape(value)}, the optimizer's is {self._state[name].shape}"
+                )
         self._state = self._rounded(state)
 
     def _rounded(self, state):

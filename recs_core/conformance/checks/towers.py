@@ -9,6 +9,7 @@ from recs_core.conformance.context import BackendContext
 from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import ITEM, ITEM_TOWER, PLAIN, USER, WIDE, World, ragged
 from recs_core.data.batch import Features
+from recs_core.protocols import DType
 from recs_core.reference import towers, training
 from recs_core.specs import Activation, Bag, Categorical, Feature, History, Numeric, Text, TowerSpec
 
@@ -21,27 +22,34 @@ def with_feature(feature: Feature) -> World:
     return World(query=TowerSpec((feature,)), candidate=TowerSpec((Categorical("item", dim=feature.width),)))
 
 
-def embed(context: BackendContext, world: World, features: Features | None = None, side: str = "query") -> None:
+def embed(
+    context: BackendContext,
+    world: World,
+    features: Features | None = None,
+    *,
+    side: str = "query",
+    dtypes: tuple[DType, ...] = ("float32",),
+) -> None:
     """The vectors of given weights, against the oracle's."""
     tower = world.query if side == "query" else world.candidate
     features = world.features(side, ROWS) if features is None else features
     expected = towers.embed(tower, side, features, world.weights())
-    for dtype in context.dtypes:
+    for dtype in dtypes:
         model = context.model(world, dtype)
         got = (model.query if side == "query" else model.candidate).embed(features)
         compare.same(f"the dtype of embed() in {dtype}", str(got.dtype), dtype)
         compare.close(f"the {side} vectors in {dtype}", got, expected, compare.VECTOR[dtype])
 
 
-def gradients(context: BackendContext, world: World, dtype: str | None = None) -> None:
-    """The loss of a step, and the gradient of every weight, against the oracle's."""
-    chosen = context.finest if dtype is None else dtype
+def gradients(context: BackendContext, world: World) -> None:
+    """The loss of a step, and the gradient of every weight, against the oracle's, in float64 where there is that."""
+    dtype = context.finest
     batch = world.batch()
     expected_loss, expected = training.gradients(world.model, world.weights(), batch)
-    loss, got = context.loss_and_gradients(world, batch, chosen)  # type: ignore[arg-type]
-    compare.close("the loss of a step", loss, expected_loss, compare.LOSS[chosen])
+    loss, got = context.loss_and_gradients(world, batch, dtype)
+    compare.close("the loss of a step", loss, expected_loss, compare.LOSS[dtype])
     for name, gradient in expected.items():
-        compare.rows_close(f"the gradient of {name}", got[name], gradient, compare.GRADIENT[chosen])
+        compare.rows_close(f"the gradient of {name}", got[name], gradient, compare.GRADIENT[dtype])
 
 
 @check("towers/categorical", needs=("categorical",), formula="f(x) = table[code of x]")
@@ -52,7 +60,7 @@ def categorical(context: BackendContext) -> None:
     batch) or whole tables (in `embed`).
     """
     world = with_feature(Categorical("user", dim=4))
-    embed(context, world)
+    embed(context, world, dtypes=context.dtypes)
     gradients(context, world)
 
 

@@ -1,0 +1,62 @@
+"""`recs check`: the conformance suite on a backend or an index, without pytest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from recs_core.conformance.runner import Outcome
+
+RED = 1
+
+
+def check(
+    name: Annotated[str, typer.Argument(help='Backend, as in "torch" or "keras[jax]"; with --index, an index.')],
+    index: Annotated[bool, typer.Option("--index", help="NAME is an index.")] = False,
+    tier: Annotated[list[str] | None, typer.Option(help="Only this tier; may be repeated.")] = None,
+    expected_failures: Annotated[str | None, typer.Option(help='JSON file of {"check": "reason it fails"}.')] = None,
+    as_json: Annotated[str | None, typer.Option("--json", help="Write the report to this file; - prints it.")] = None,
+) -> None:
+    """Check that a plugin means what the core means. Exit code 1 if anything is red."""
+    from recs_core.conformance.registry import TIERS
+    from recs_core.conformance.runner import run
+
+    report = run(
+        None if index else name,
+        index=name if index else None,
+        tiers=tier or tuple(TIERS),
+        expected_failures=_listed(expected_failures),
+        progress=_tell,
+    )
+    text = json.dumps(report.to_json(), indent=2, ensure_ascii=False)
+    if as_json == "-":
+        typer.echo(text)
+    else:
+        typer.echo(report.table())
+        if as_json is not None:
+            Path(as_json).write_text(text + "\n", encoding="utf-8")
+    if not report.green:
+        raise typer.Exit(RED)
+
+
+def _tell(outcome: Outcome) -> None:
+    """One line on stderr as each check ends."""
+    typer.echo(f"{outcome.check}: {outcome.status} ({outcome.seconds:.1f} s)", err=True)
+
+
+def _listed(path: str | None) -> dict[str, str]:
+    from recs_core.errors import ConfigError
+
+    if path is None:
+        return {}
+    try:
+        listed = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--expected-failures {path}: {error}") from error
+    if not isinstance(listed, dict) or not all(isinstance(reason, str) for reason in listed.values()):
+        raise ConfigError(f'--expected-failures {path}: must be JSON of {{"check": "reason it fails"}}')
+    return listed

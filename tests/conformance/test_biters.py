@@ -1,0 +1,40 @@
+"""Every check can fail: for each there is a wrong backend or index that it catches and, as far as possible, it alone."""
+
+import pytest
+from biters import ALSO, BITERS
+from breaking import broken
+
+from recs_core.conformance.registry import CHECKS
+from recs_core.conformance.runner import session
+
+
+def session_of(name, *edits):
+    """A session of what is broken so."""
+    module = broken(*edits)
+    return session(index=module.NumpyIndex) if CHECKS[name].subject == "index" else session(module.NumpyBackend())
+
+
+def test_every_check_has_a_biter_and_every_biter_a_check():
+    assert set(BITERS) == set(CHECKS)
+
+
+@pytest.mark.parametrize("subject", ["towers/categorical", "index/top-k"])
+def test_what_nothing_has_bitten_is_green(subject):
+    report = session_of(subject).report()
+    assert report.green, report.table()
+
+
+@pytest.mark.parametrize("name", BITERS)
+def test_the_check_bites(name):
+    what, edits = BITERS[name]
+    outcome = session_of(name, *edits).outcome(name)
+    assert outcome.status == "failed", f"{what}: {outcome}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BITERS)
+def test_no_other_check_fails_with_it(name):
+    what, edits = BITERS[name]
+    outcomes = session_of(name, *edits).report().outcomes
+    failed = {o.check for o in outcomes if o.status == "failed"}
+    assert failed == {name} | ALSO.get(name, set()), what
