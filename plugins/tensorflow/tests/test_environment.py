@@ -45,7 +45,7 @@ def test_what_is_no_noise_still_shows() -> None:
         "import os, sys\n"
         "from recs_core_tensorflow import environment\n"
         "with environment._quiet_start():\n"
-        "    os.write(2, b'I0000 00:00:1 cudart_stub.cc:31] Could not find cuda drivers\\nW0000 00:00:2 real trouble\\n')\n"
+        "    os.write(2, b'I0000 00:00:1 x.cc:31] Could not find cuda drivers\\nW0000 00:00:2 real trouble\\n')\n"
         "    print('python warns', file=sys.stderr)"
     )
     assert done.stderr == "W0000 00:00:2 real trouble\npython warns\n"

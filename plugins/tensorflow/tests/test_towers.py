@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import pytest
 from recs_core_tensorflow.backend import factory
 from recs_core_tensorflow.environment import tf
 
+import recs_core as recs
+from recs_core import datasets
+from recs_core.adopted import Adopted
 from recs_core.data.batch import Batch, Features
 from recs_core.errors import DataError, SpecError
 from recs_core.specs import Adagrad, Categorical, RetrievalSpec, TowerSpec
@@ -22,11 +24,11 @@ def by_raw_id() -> object:
 
 
 def batch() -> Batch:
-    codes = np.array([0, 1, 1], np.int32)
+    """Codes of an adopted side are rows of whole tables, those of a built one count within `rows`."""
     return Batch(
-        rows={"table/user": np.array([1, 3], np.int32), "table/item": np.array([2, 4], np.int32)},
-        query=Features(3, {"user": codes}),
-        candidate=Features(3, {"item": codes}),
+        rows={"table/item": np.array([2, 4], np.int32)},
+        query=Features(3, {"user": np.array([1, 3, 3], np.int32)}),
+        candidate=Features(3, {"item": np.array([0, 1, 1], np.int32)}),
         task={},
     )
 
@@ -67,6 +69,8 @@ def test_several_features_come_as_a_dict() -> None:
 
 
 def test_a_keras_3_layer_is_refused_by_name() -> None:
+    import keras  # here, as it may import TensorFlow, which the plugin must be the first to do
+
     with pytest.raises(SpecError, match="Keras 3 layer, but TFRS runs on Keras 2"):
         factory().adopt(keras.layers.Dense(3), ["user"])
     with pytest.raises(SpecError, match=r"adopts a tf\.keras\.Model"):
@@ -81,3 +85,19 @@ def test_a_signature_that_does_not_match_is_refused() -> None:
     tower = factory().adopt(by_raw_id(), ["user"], ids={"user": USERS})
     with pytest.raises(SpecError, match="2 dims, the candidate tower's 3"):
         factory().model(tower, TowerSpec((Categorical("item", dim=3),)), TASK, {"table/item": np.zeros((2, 3))})
+
+
+def test_two_tower_takes_a_native_model_with_a_string_lookup() -> None:
+    train = datasets.load("report")
+    users = train.query_ids.ids.to_pylist()
+    lookup = tf.keras.layers.StringLookup(vocabulary=users, mask_token=None)
+    module = tf.keras.Sequential([lookup, tf.keras.layers.Embedding(len(users) + 1, 4)])
+    model = recs.TwoTower(
+        query=Adopted(module, raw_ids=True, output_dim=4),
+        candidate=TowerSpec((Categorical("movie_id", dim=4),)),
+        backend="tensorflow",
+    )
+    history = model.fit(train, epochs=3, batch_size=16, progress=False)
+    assert history.losses[-1] < history.losses[0]
+    assert model.query_tower.native is module
+    assert len(model.recommend([users[0]], k=5, exclude="seen").ids[0]) == 5

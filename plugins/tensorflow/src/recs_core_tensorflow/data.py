@@ -21,9 +21,9 @@ from recs_core_tensorflow.towers import AdoptedTower, as_inputs
 def tf_dataset(data: Dataset, model: TensorFlowModel, plan: BatchPlan, *, seed: int = 42) -> Any:
     """A `tf.data.Dataset` of the batches that `TwoTower.fit` would see, for `model.native.fit`.
 
-    Each pass over it is the next epoch, from 0. An element holds "query" and "candidate" features (codes that are rows of
-    whole tables, ragged where they are, and numbers) and, under "task", the arguments of `tfrs.tasks.Retrieval`. Raises
-    `SpecError` for anything but in-batch negatives by interaction, which is all that TFRS's loop knows.
+    Each pass over it is the next epoch, from 0. An element holds "query" and "candidate" features (codes that are rows
+    of whole tables, ragged where they are, and numbers) and, under "task", the arguments of `tfrs.tasks.Retrieval`.
+    Raises `SpecError` for anything but in-batch negatives by interaction, which is all that TFRS's loop knows.
     """
     if plan.step != "interaction" or plan.retrieval.negatives != "in-batch":
         raise SpecError(

@@ -28,8 +28,8 @@ LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 # What TensorFlow prints on every start on a machine without a GPU, whatever the log level: informational lines, absl's
 # notice that it is not set up yet, the hint to rebuild for this processor, and the failure to find a GPU driver.
 _NOISE = re.compile(
-    r"^(I\d{4} |\d{4}-\d\d-\d\d .*: I |WARNING: All log messages before absl::InitializeLog\(\)|To enable the following "
-    r"instructions:|E\d{4} .*(cuInit|CUDA_ERROR_NO_DEVICE|Unable to register cu))"
+    r"^(I\d{4} |\d{4}-\d\d-\d\d .*: I |WARNING: All log messages before absl::InitializeLog\(\)"
+    r"|To enable the following instructions:|E\d{4} .*(cuInit|CUDA_ERROR_NO_DEVICE|Unable to register cu))"
 )
 
 
@@ -52,8 +52,9 @@ def _check_versions(asked_by: str) -> None:
     minor = {name: ".".join(str(version).split(".")[:2]) for name, version in versions.items()}
     if minor["tensorflow"] != minor["tf_keras"]:
         raise BackendConflict(
-            f"{asked_by} needs tensorflow and tf_keras of one minor version, but tensorflow is {versions['tensorflow']} "
-            f"and tf_keras is {versions['tf_keras']}; `pip install tf-keras~={minor['tensorflow']}.0`"
+            f"{asked_by} needs tensorflow and tf_keras of one minor version, but "
+            f"tensorflow is {versions['tensorflow']} and tf_keras is {versions['tf_keras']}; "
+            f"`pip install tf-keras~={minor['tensorflow']}.0`"
         )
 
 

@@ -1,7 +1,7 @@
 """SavedModels for TF Serving: a tower, or a whole recommender. They need TensorFlow, and nothing of this project.
 
-Raw ids go in and, from a recommender, come out; they are looked up inside the graph. Every input is a dense tensor, as TF
-Serving wants it; rows of several ids are padded with "" or −1.
+Raw ids go in and, from a recommender, come out; they are looked up inside the graph. Every input is a dense tensor, as
+TF Serving wants it; rows of several ids are padded with "" or −1.
 
 | feature | input | dtype |
 | --- | --- | --- |
@@ -60,16 +60,18 @@ class ServedTower:
 
 
 def tower_of(recommender: Recommender, side: Side) -> ServedTower:
-    """One tower of a fitted recommender."""
+    """One tower of a fitted recommender. Raises `UnsupportedFeature` for an adopted one."""
     schema = recommender.schema
-    spec = recommender.query if side == "query" else recommender.candidate
+    tower = recommender.query_tower if side == "query" else recommender.candidate_tower
+    if tower.spec is None:
+        raise UnsupportedFeature(f"the {side} tower is a user's own; save its `native` with tf.saved_model.save")
     lookups = {
         name: Lookup(_plain(vocabulary), schema.oov_rows(name)) for name, vocabulary in schema.vocabularies.items()
     }
     numeric = {
         name.removeprefix(f"{side}/"): value for name, value in schema.numeric.items() if name.startswith(f"{side}/")
     }
-    return ServedTower(spec, side, recommender.weights(), lookups, numeric)
+    return ServedTower(tower.spec, side, recommender.weights(), lookups, numeric)
 
 
 def export_tower(recommender: Recommender, side: Side, path: str | Path) -> None:
@@ -80,8 +82,8 @@ def export_tower(recommender: Recommender, side: Side, path: str | Path) -> None
 def export_recommender(recommender: Recommender, path: str | Path, *, k: int = 10) -> None:
     """Save the query tower with the whole corpus.
 
-    `serving_default` takes the features and gives the best `k` "ids" and "scores" (n, k); `recommend` also takes "k" () and
-    "exclude" (n, any), ids that must not come back, padded. What is missing is "" or −1, with a score of − inf.
+    `serving_default` takes the features and gives the best `k` "ids" and "scores" (n, k); `recommend` also takes "k" ()
+    and "exclude" (n, any), ids that must not come back, padded. What is missing is "" or −1, with a score of − inf.
     """
     save_recommender(
         tower_of(recommender, "query"),
@@ -156,7 +158,7 @@ def save_recommender(
 
 
 def _module(tower: ServedTower) -> tuple[Any, Any, dict[str, Any]]:
-    """A `tf.Module` that owns the tower's variables and lookups, the tower as a function of raw features, and its inputs."""
+    """A `tf.Module` owning variables and lookups, the tower as a function of raw features, and what these are."""
     rows = {name: len(value) for name, value in tower.weights.items() if name.startswith("table/")}
     query, candidate = (tower.spec, None) if tower.side == "query" else (None, tower.spec)
     names = canonical.shapes(query, candidate, RetrievalSpec(candidate_bias=False), rows, 0)
@@ -192,7 +194,8 @@ def _table(lookup: Lookup, name: str, *, padded: bool, unknown: int = 0) -> Any:
     """ids → rows, in the graph."""
     if lookup.first_row > 1:
         raise UnsupportedFeature(
-            f"{name} has {lookup.first_row} OOV rows chosen by a hash that TensorFlow cannot compute; export needs num_oov=1"
+            f"{name} has {lookup.first_row} OOV rows, chosen by a hash that TensorFlow cannot compute; "
+            "export needs num_oov=1"
         )
     ids = _tensor(lookup.ids)
     padding = NO_STRING if ids.dtype == tf.string else NO_INTEGER

@@ -1,8 +1,8 @@
 """TFRS's exact retrieval layers, with the promises that they lack.
 
 `BruteForce` and `Streaming` are `tfrs.layers.factorized_top_k` layers to use in their place: ids are unique, exclusions
-never come back, and where fewer than k candidates remain the rest is padded. `BruteForceIndex` and `StreamingIndex` make
-indexes of the core's protocol of them.
+never come back, and where fewer than k candidates remain the rest is padded. `BruteForceIndex` and `StreamingIndex`
+make indexes of the core's protocol of them.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class _Promises:
     def query_with_exclusions(self, queries: Any, exclusions: Any, k: int | None = None) -> tuple[Any, Any]:
         """The best k of each query that are not among its exclusions: scores (Q, k), ids (Q, k).
 
-        `exclusions` (Q, E): ids; pad a short row with ids that are not in the index, as "" or −1. TFRS takes 100,000 off
-        the score of an excluded candidate, which then still comes back where fewer than k others are left, or where it
-        scored higher than that.
+        `exclusions` (Q, E): ids; pad a short row with ids that are not in the index, as "" or −1. TFRS takes 100,000
+        off the score of an excluded candidate, which then still comes back where fewer than k others are left, or where
+        it scored higher than that.
         """
         k = self._k if k is None else k
         exclusions = tf.convert_to_tensor(exclusions)
@@ -81,7 +81,7 @@ class BruteForce(_Promises, tfrs.layers.factorized_top_k.BruteForce):
     """`tfrs.layers.factorized_top_k.BruteForce` that keeps the promises of this module."""
 
     def index(self, candidates: Any, identifiers: Any = None) -> BruteForce:
-        """Index candidates (n, d) under their ids, by default their places. Raises `DataError` for an id given twice."""
+        """Index (n, d) candidates under their ids, by default their places. `DataError` for an id given twice."""
         if identifiers is not None:
             refuse_duplicates(np.asarray(identifiers))
         super().index(candidates, identifiers)
@@ -139,7 +139,7 @@ class _LayerIndex:
         exclude: Ragged | None = None,
         allow: NDArray[np.integer] | None = None,
     ) -> TopK:
-        """Best k positions of each query: score descending, then position ascending; −1 and − inf where none are left."""
+        """Best k positions of each query: score descending, then position ascending; −1 and − inf fill up."""
         if self._vectors is None:
             raise NotFitted(f"the index {self.info.name} is empty; call build(vectors) first")
         queries = np.ascontiguousarray(queries, np.float32)

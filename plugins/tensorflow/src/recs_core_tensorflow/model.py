@@ -111,7 +111,7 @@ class TFRSModel(tfrs.Model):
         return self._embed("query", inputs, training), self._embed("candidate", inputs, training)
 
     def compute_loss(self, inputs: Mapping[str, Any], training: bool = False) -> Any:
-        """The loss of a batch: `inputs` holds "query" and "candidate" features and, under "task", the task's arguments."""
+        """The loss of a batch: "query" and "candidate" features and, under "task", the task's arguments."""
         query, candidate = self(inputs, training=training)
         return self.task(query, candidate, **inputs["task"])
 

@@ -28,8 +28,8 @@ MIN_BLOCK_ROWS = 32
 
 
 def pack(plan: TaskPlan, dtype: DType) -> dict[str, NDArray[Any]]:
-    """The plan as arrays for `retrieval_loss`, its targets sorted by their row of scores, so that a block of rows owns a
-    slice of targets. What the plan does not have has no key."""
+    """The plan as arrays for `retrieval_loss`; what it does not have has no key. Targets are sorted by their row of
+    scores, so that a block of rows owns a slice of them."""
     order = np.argsort(plan.row, kind="stable") if (np.diff(plan.row) < 0).any() else slice(None)
     packed: dict[str, NDArray[Any] | None] = {
         "row": plan.row[order],
@@ -58,8 +58,8 @@ def retrieval_loss(
 ) -> Any:
     """The loss, a scalar, differentiable in the four tensors.
 
-    `query` (Q, d), `candidate` (C, d), `bias` (C,) or None, `log_temperature` () or None for the spec's own; `plan` as of
-    `pack`, as arrays or tensors.
+    `query` (Q, d), `candidate` (C, d), `bias` (C,) or None, `log_temperature` () or None for the spec's own; `plan` as
+    of `pack`, as arrays or tensors.
     """
     if spec.scoring == "cosine":
         query, candidate = normalised(query), normalised(candidate)
@@ -86,9 +86,9 @@ def normalised(x: Any) -> Any:
 
 
 def _blocked_cross_entropy(rows: Any, columns: Any, added: Any, own: Any, plan: Tensors, hard: int | None) -> Any:
-    """Σ_t w_t (log(exp z_t + Σ_j exp s_rj) − z_t), without holding more than a block of the scores s = rows · columnsᵀ + added.
+    """Σ_t w_t (log(exp z_t + Σ_j exp s_rj) − z_t), holding a block at a time of the scores s = rows · columnsᵀ + added.
 
-    `rows` (R, d), `columns` (N, d), `added` (N,), `own` (T,) the scores z. Loss and gradients come in the same pass over the
+    `rows` (R, d), `columns` (N, d), `added` (N,), `own` (T,) the scores z. Loss and gradients come in one pass over the
     blocks: the softmax of a block is at hand when its loss is known, and would have to be made again afterwards.
     """
     settings = {name: tf.convert_to_tensor(value) for name, value in plan.items()}
@@ -182,7 +182,7 @@ def _log_add_exp(a: Any, b: Any) -> Any:
 
 
 class RetrievalTask:
-    """The contract's task: `recs_core.protocols.RetrievalTask`. `bias` and `log_temperature` are `tf.Variable` or None."""
+    """The contract's task, `recs_core.protocols.RetrievalTask`. `bias`, `log_temperature`: `tf.Variable` or None."""
 
     def __init__(self, spec: RetrievalSpec, dtype: DType, bias: Any = None, log_temperature: Any = None) -> None:
         self.spec, self.dtype = spec, dtype
@@ -218,7 +218,7 @@ class RetrievalTask:
         negatives_from: int = 0,
         score_mask: ArrayLike | None = None,
     ) -> Any:
-        """The loss, a scalar tensor. Inside a `tf.function` the embeddings may be symbolic; what plans the task may not."""
+        """The loss, a scalar tensor. In a `tf.function` the embeddings may be symbolic; what plans the task may not."""
         query, candidate = tf.convert_to_tensor(query, self.dtype), tf.convert_to_tensor(candidate, self.dtype)
         inputs: dict[str, Any] = {
             "target_query": target_query,
@@ -260,8 +260,8 @@ def _known_rows(embeddings: Any) -> int:
 class TFRSRetrieval(tfrs.tasks.Retrieval):
     """`tfrs.tasks.Retrieval` with the meanings of a `RetrievalSpec`, for a TFRS loop by interaction, in float32.
 
-    Cosine, temperature, bias and correction are folded into the embeddings handed to TFRS, query [x/τ ; 1] and candidate
-    [y ; b − log q], so that q has no floor at 1e-6; a mean is a sum with weights that add up to one.
+    Cosine, temperature, bias and correction are folded into the embeddings handed to TFRS, query [x/τ ; 1] and
+    candidate [y ; b − log q], so that q has no floor at 1e-6; a mean is a sum with weights that add up to one.
 
     Raises `UnsupportedFeature` for what TFRS's task cannot say; `RetrievalTask` can.
     """

@@ -1,7 +1,7 @@
 """Towers: features in, vectors out. `TowerNet` is built from a `TowerSpec`, `AdoptedTower` wraps a user's own model.
 
-Both are, or hold, `tf_keras` models. A `TowerNet` reads its rows from whole tables, or from the rows that a training step
-has gathered: the same function either way.
+Both are, or hold, `tf_keras` models. A `TowerNet` reads its rows from whole tables, or from the rows that a training
+step has gathered: the same function either way.
 """
 
 from __future__ import annotations
@@ -113,9 +113,9 @@ class TensorFlowTower:
 class AdoptedTower:
     """A user's own `tf.keras.Model` as a tower. It takes one feature positionally, or several as a dict.
 
-    `ids`: feature → the raw id of each code, for a model that looks ids up itself, as one with a `StringLookup` does; codes
-    are then turned into ids on the way in. Without them the model gets codes. Row 0 stands for unknown ids: put there an id
-    that the model's lookup does not know.
+    `ids`: feature → the raw id of each code, for a model that looks ids up itself, as one with a `StringLookup` does;
+    codes are then turned into ids on the way in. Without them the model gets codes. Row 0 stands for unknown ids: put
+    there an id that the model's lookup does not know.
     """
 
     spec = None
@@ -181,20 +181,10 @@ class AdoptedTower:
         return out
 
     def unpack(self, batch: Batch) -> Features:
-        """This tower's side of a batch, with whole-table codes."""
+        """This tower's side of a batch; the codes of an adopted side are rows of whole tables."""
         name = self.features[0]  # before a model has given the tower its side, the features tell it
         on_query = self.side == "query" if self.side else name in {**batch.query.codes, **batch.query.dense}
-        local = batch.query if on_query else batch.candidate
-        codes: dict[str, NDArray[np.int32] | Ragged] = {}
-        for name in self.features:
-            if name not in local.codes:
-                continue
-            own, rows = local.codes[name], batch.rows.get(f"table/{name}")
-            if rows is None:
-                codes[name] = own
-            else:
-                codes[name] = Ragged(rows[own.values], own.offsets) if isinstance(own, Ragged) else rows[own]
-        return Features(local.size, codes, local.dense)
+        return batch.query if on_query else batch.candidate
 
     def _tried_dim(self) -> int:
         """Width of the output for one row of code 0, which also builds a module that is not built yet."""
@@ -218,7 +208,7 @@ def _check_module(module: Any) -> None:
     bases = {base.__module__.partition(".")[0] for base in type(module).__mro__}
     if "keras" in bases:
         raise SpecError(
-            f"{kind} is a Keras 3 layer, but TFRS runs on Keras 2; build it from tf.keras with TF_USE_LEGACY_KERAS=1, or "
-            "adopt it in the keras backend"
+            f"{kind} is a Keras 3 layer, but TFRS runs on Keras 2; build it from tf.keras with TF_USE_LEGACY_KERAS=1, "
+            "or adopt it in the keras backend"
         )
     raise SpecError(f"the tensorflow backend adopts a tf.keras.Model or layer of Keras 2, got {kind}")

@@ -1,7 +1,7 @@
 """Training steps: gather the rows a batch names, differentiate with respect to them, update them, scatter them back.
 
-One `tf.function` a kind of batch. Its input signature leaves every size open, so that batches of another size, the ragged
-last one included, run the same trace.
+One `tf.function` a kind of batch. Its input signature leaves every size open, so that batches of another size, the
+ragged last one included, run the same trace.
 """
 
 from __future__ import annotations
