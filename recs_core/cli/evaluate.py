@@ -19,7 +19,7 @@ def evaluate(
     k: Annotated[list[int] | None, typer.Option("-k", min=1, help="Cut-offs; may be given several times.")] = None,
     intervals: Annotated[bool, typer.Option("--intervals", help="Bootstrap 95 % intervals over queries.")] = False,
     ties: Annotated[str, typer.Option(help="pessimistic, expected or optimistic.")] = "pessimistic",
-    runtime: Annotated[str | None, typer.Option(help="numpy: with no framework at all.")] = "numpy",
+    backend: Annotated[str | None, typer.Option(help="Through this backend; by default through NumPy alone.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a trained run on its test data, over the whole corpus, training candidates excluded."""
@@ -33,7 +33,8 @@ def evaluate(
         raise ConfigError(
             f"{folder}/run.json: the run keeps no test part (split is null), so there is nothing to evaluate"
         )
-    model = load(folder / "bundle", runtime=runtime)
+    bundle = folder / "bundle"
+    model = load(bundle, runtime="numpy") if backend is None else load(bundle, backend=backend)
     found = _rows(model, parts, tuple(k or (10, 20)), ties, intervals)
     if as_json:
         print_json(found)
