@@ -33,6 +33,9 @@ QUERY_ROWS = 512
 PAIRS = 16_384
 """Pairs scored at a time by `exact_scores`."""
 
+NORM_ROWS = 2048
+"""Rows whose norms are taken at a time: 1 MB of 64 numbers each, which stays in cache."""
+
 
 def run(work: Callable[[Job], None], jobs: Iterable[Job], threads: int) -> None:
     """`work` on every job, on so many threads, the BLAS single-threaded meanwhile. The first error is raised."""
@@ -104,16 +107,14 @@ def check_vectors(queries: NDArray[Any], candidates: NDArray[Any]) -> None:
 
 
 def norms(vectors: NDArray[np.floating], name: str) -> NDArray[np.float64]:
-    """(n,) Euclidean norms. Raises `DataError` naming the first row that holds NaN or infinity."""
+    """(n,) Euclidean norms. Raises `DataError` naming the first row that holds NaN or infinity, or a square that is."""
     out = np.empty(len(vectors))
-    for start in range(0, len(vectors), 8192):
-        block = vectors[start : start + 8192].astype(np.float64)
-        largest = np.abs(block).max(axis=1, initial=0.0)
-        if not np.isfinite(largest).all():
-            raise DataError(f"{name} vector {start + int(np.argmin(np.isfinite(largest)))} holds NaN or infinity")
-        scale = np.where(largest > 0, largest, 1.0)  # so that no square overflows
-        out[start : start + 8192] = largest * np.sqrt(np.square(block / scale[:, None]).sum(axis=1))
-    return out
+    for start in range(0, len(vectors), NORM_ROWS):
+        block = vectors[start : start + NORM_ROWS].astype(np.float64)
+        np.einsum("ij,ij->i", block, block, out=out[start : start + NORM_ROWS])
+    if not np.isfinite(out).all():
+        raise DataError(f"{name} vector {int(np.argmin(np.isfinite(out)))} holds NaN or infinity, or squares to it")
+    return np.sqrt(out, out=out)
 
 
 def check_range(query_norm: float, candidate_norm: float, dtype: np.dtype[Any]) -> None:
