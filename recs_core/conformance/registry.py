@@ -57,7 +57,7 @@ class Check:
 
     @property
     def _doc(self) -> list[str]:
-        return (inspect.getdoc(self.function) or "").splitlines()
+        return (inspect.getdoc(self.function) or "\n").splitlines()
 
 
 CHECKS: dict[str, Check] = {}

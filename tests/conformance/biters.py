@@ -1,5 +1,7 @@
 """For every check, a wrong implementation that it must catch: what is wrong with it, and the lines that make it so."""
 
+# ruff: noqa: E501  (lines of source are quoted as they stand)
+
 from breaking import Edit
 
 
@@ -380,7 +382,8 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
         [
             backend(
                 "        plan_task(self.spec, len(query), len(candidate), **inputs)\n",
-                "        if not inputs:\n            return 0.0\n",
+                "        try:\n            plan_task(self.spec, len(query), len(candidate), **inputs)\n"
+                "        except ValueError:\n            return 0.0\n",
             )
         ],
     ),
@@ -443,7 +446,7 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
             optimizers(
                 '        slots["m"][rows], slots["v"][rows] = m, v\n',
                 '        slots["m"][rows], slots["v"][rows] = m, v\n'
-                "        if step == 4 and touched is not None and not optimizer.dense:\n"
+                '        if touched is not None and not optimizer.dense and slots["m"].all():\n'
                 '            slots["m"] = slots["m"] * (1 - 5e-7)\n',
             )
         ],
@@ -495,7 +498,7 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
             backend(
                 STEP,
                 "        self.steps = getattr(self, 'steps', 0) + 1\n"
-                "        if self.steps == 4:\n"
+                "        if self.steps == 4 and self.model.dtype == 'float32':\n"
                 "            for value in self.model._weights.values():\n                value *= 1 + 2e-7\n" + STEP,
             )
         ],
@@ -553,7 +556,7 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
         [
             backend(
                 "        return {name: value.copy() for name, value in self._weights.items()}\n\n    def load_weights",
-                '        return {n: v.copy().T if n == "query/dense_0/kernel" and "task/bias" in self._weights else v.copy()\n'
+                '        return {n: v.copy().T if n == "query/dense_0/kernel" and len(self._weights["table/user"]) == 11 and "task/bias" in self._weights else v.copy()\n'
                 "                for n, v in self._weights.items()}\n\n    def load_weights",
             )
         ],
@@ -595,11 +598,13 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
         [
             backend(
                 '        self.query = NumpyTower(query, "query", self._weights, dtype)',
-                '        first = {n: v.copy() for n, v in self._weights.items()} if "table/user" in weights else self._weights\n'
-                "        if len(first.get('table/user', ())) != 42 or (weights['table/user'] == 0).any():\n"
-                "            first = self._weights\n"
-                '        self.query = NumpyTower(query, "query", first, dtype)',
-            )
+                "        self.first = self.weights()\n"
+                '        self.query = NumpyTower(query, "query", self.first, dtype)',
+            ),
+            backend(
+                "            self._weights[name][...] = value\n",
+                "            self._weights[name][...] = value\n            self.first[name][...] = value\n",
+            ),
         ],
     ),
     "weights/native-loop": (
@@ -727,7 +732,7 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
         [
             topk(
                 "np.full((len(scores), k), -np.inf)",
-                "np.full((len(scores), k), -np.inf if abs(scores).max() < 1e29 or exclude is not None else -1e30)",
+                "np.full((len(scores), k), -np.inf if abs(scores).max(initial=0) < 1e29 or exclude is not None else -1e30)",
             )
         ],
     ),

@@ -1,4 +1,4 @@
-"""Every check can fail: for each there is a wrong backend or index that it catches and, as far as possible, it alone."""
+"""Every check can fail: for each there is a wrong backend or index that it catches, as far as possible it alone."""
 
 import pytest
 from biters import ALSO, BITERS

@@ -74,6 +74,7 @@ def judge(context: BackendContext, world: TaskWorld, *, step: bool = True) -> No
 @check(
     "task/in-batch",
     needs=("in-batch", "dot"),
+    rests_on=("towers/categorical",),
     formula="ℓ_t = log(exp s_tt + Σ_{j≠t} exp s_tj) − s_tt, s = ⟨x, y⟩ / τ, over all columns",
 )
 def in_batch(context: BackendContext) -> None:
@@ -130,7 +131,10 @@ def learned_temperature(context: BackendContext) -> None:
 
 
 @check(
-    "task/candidate-bias", needs=("candidate_bias",), rests_on=BASE, formula="s = ⟨x, y⟩ / τ + b[code of the column]"
+    "task/candidate-bias",
+    needs=("candidate_bias",),
+    rests_on=("task/temperature",),
+    formula="s = ⟨x, y⟩ / τ + b[code of the column]",
 )
 def candidate_bias(context: BackendContext) -> None:
     """Each candidate has a learned bias, added after the division by the temperature.
@@ -193,7 +197,7 @@ def uniform_negatives(context: BackendContext) -> None:
     judge(context, task_world(spec, negatives_from=6, candidate_sampling_probability=np.full(9, 1 / 40)))
 
 
-@check("task/mixed-negatives", tier="optional", needs=("mixed",), rests_on=("task/in-batch",))
+@check("task/mixed-negatives", tier="optional", needs=("mixed",), rests_on=("task/logq-correction",))
 def mixed_negatives(context: BackendContext) -> None:
     """With negatives="mixed" batch and sampled columns are all negatives, each corrected by its own q.
 
@@ -326,7 +330,7 @@ def several_targets(context: BackendContext) -> None:
 @check(
     "task/several-targets-masked",
     needs=("query_step", "remove_accidental_hits"),
-    rests_on=("task/several-targets", "task/accidental-hits"),
+    rests_on=("task/several-targets", "task/accidental-hits-beyond-the-batch"),
 )
 def several_targets_masked(context: BackendContext) -> None:
     """Where a mask depends on the target, each target of a query has negatives of its own.

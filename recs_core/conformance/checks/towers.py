@@ -70,7 +70,7 @@ def oov(context: BackendContext) -> None:
 
     Look for an id 0 that is taken for padding, or for an offset that is added twice.
     """
-    embed(context, World(), Features(3, {"user": np.array([0, 1, 2], np.int32)}))
+    embed(context, with_feature(USER), Features(3, {"user": np.array([0, 1, 2], np.int32)}))
 
 
 @check("towers/bag-mean", needs=("bag",), rests_on=BASE, formula="f = Σ_c table[c] / number of codes; no codes: 0")
@@ -221,7 +221,12 @@ def final_activation(context: BackendContext) -> None:
     _layers(context, None, "tanh")
 
 
-@check("towers/dropout", needs=("dropout",), rests_on=BASE, formula="x ← x ⊙ keep, keep ∈ {0, 1/(1 − dropout)}")
+@check(
+    "towers/dropout",
+    needs=("dropout",),
+    rests_on=("towers/layers",),
+    formula="x ← x ⊙ keep, keep ∈ {0, 1/(1 − dropout)}",
+)
 def dropout(context: BackendContext) -> None:
     """A step multiplies the concatenated input by the batch's keep mask; `embed` drops nothing.
 
@@ -241,15 +246,18 @@ def batch_of_one(context: BackendContext) -> None:
 
     Look for a squeeze.
     """
-    embed(context, World(), Features(1, {"user": np.array([4], np.int32)}))
+    embed(context, with_feature(USER), Features(1, {"user": np.array([4], np.int32)}))
 
 
 @check(
     "towers/all-together",
     tier="optional",
     needs=("bag", "text", "history", "numeric"),
-    rests_on=("towers/bag-sum", "towers/empty-bag", "towers/text", "towers/shared-table", "towers/feature-order"),
-)
+    rests_on=(
+        "towers/bag-sum", "towers/empty-bag", "towers/text", "towers/shared-table", "towers/feature-order",
+        "towers/tanh", "towers/sigmoid", "towers/final-activation",
+    ),
+)  # fmt: skip
 def all_together(context: BackendContext) -> None:
     """Every kind of feature in one tower, a table shared by a bag and an id, and layers: vectors and gradients.
 

@@ -221,7 +221,7 @@ def untouched_rows(context: BackendContext) -> None:
 @check(
     "training/query-step",
     needs=("query_step", "sample_weight", "adagrad", "state"),
-    rests_on=("task/several-targets", "training/adagrad-one-step"),
+    rests_on=("task/several-targets", "task/sample-weight", "towers/shared-table", "training/adagrad-one-step"),
 )
 def query_step(context: BackendContext) -> None:
     """A step over queries with several weighted targets each, history included, moves weights as the oracle's.
@@ -235,7 +235,7 @@ def query_step(context: BackendContext) -> None:
 @check(
     "training/whole-corpus",
     needs=("corpus", "adagrad", "state"),
-    rests_on=("task/corpus-negatives", "training/adagrad-one-step"),
+    rests_on=("task/corpus-negatives", "task/several-targets", "task/sample-weight", "training/adagrad-one-step"),
 )
 def whole_corpus(context: BackendContext) -> None:
     """A step against the whole corpus, whose table comes whole or nearly so.
@@ -272,7 +272,7 @@ def padded(batch: Batch, weights: Mapping[str, NDArray[Any]], extra: int = 3) ->
 @check(
     "training/padding",
     needs=("score_mask", "sample_weight", "lazy_adam", "state"),
-    rests_on=("training/lazy-adam-one-step", "task/sample-weight"),
+    rests_on=("training/lazy-adam-one-step", "task/sample-weight", "task/score-mask"),
     applies_to=(lambda info: info.static_shapes, "the manifest does not ask for static shapes, so no batch is padded"),
 )
 def padding(context: BackendContext) -> None:
@@ -375,7 +375,7 @@ def dense_adam_trajectory(context: BackendContext) -> None:
 @check(
     "training/float32-100-steps",
     needs=("lazy_adam", "adagrad"),
-    rests_on=("training/lazy-adam-one-step", "training/adagrad-one-step"),
+    rests_on=("training/lazy-adam-100-steps", "training/adagrad-100-steps"),
 )
 def float32_trajectory(context: BackendContext) -> None:
     """A hundred float32 steps of the pinned optimizers on a smooth model stay within 1e-5 of the oracle's losses (P3).

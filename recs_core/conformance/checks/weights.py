@@ -20,6 +20,7 @@ from recs_core.reference.optimizers import initial_state
 
 TASK = {"candidate_bias": True, "learn_temperature": True}
 BASE = ("towers/categorical",)
+LOOP = ("manifest/protocols", "towers/layers")
 
 
 @check("weights/round-trip", rests_on=BASE)
@@ -62,7 +63,7 @@ def copies(context: BackendContext) -> None:
         compare.same(f"{name} after its copy was written to", value, after[name])
 
 
-@check("weights/load", rests_on=("weights/round-trip",))
+@check("weights/load", rests_on=("weights/round-trip", "training/adagrad-one-step"))
 def load(context: BackendContext) -> None:
     """`load_weights` replaces every weight: vectors and the next step follow the new ones.
 
@@ -152,7 +153,7 @@ def top_k(context: BackendContext) -> None:
         compare.close(f"the scores of the top 5 of query {row}", mine, sides["expected"][1].scores[row], 4e-6)
 
 
-@check("weights/native-loop", tier="optional", needs=("native_loop",), rests_on=BASE)
+@check("weights/native-loop", tier="optional", needs=("native_loop",), rests_on=LOOP)
 def native_loop(context: BackendContext) -> None:
     """Towers take a batch and the task takes their tensors, so that a loop of the framework's own can train.
 
@@ -166,7 +167,7 @@ def native_loop(context: BackendContext) -> None:
     compare.close("the loss", got, expected, compare.LOSS["float32"])
 
 
-@check("weights/adopt", tier="optional", needs=("adopt",), rests_on=BASE)
+@check("weights/adopt", tier="optional", needs=("adopt",), rests_on=LOOP)
 def adopt(context: BackendContext) -> None:
     """A native module, here the backend's own, is adopted as a tower with the same vectors.
 

@@ -1,0 +1,84 @@
+"""docs/conformance.md, made from the checks and their biters; run as a program, this file writes it."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from biters import BITERS
+
+from recs_core.conformance.registry import TIERS
+from recs_core.conformance.runner import CHECKS, MEANING_OF_STATUS
+
+PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
+
+HEAD = """\
+# Conformance
+
+<!-- Made by tests/conformance/conformance_page.py from the checks themselves; do not edit. -->
+
+The suite that says whether a backend or an index means what the core means ([meanings.md](meanings.md)). It is part of
+the package. Three doors to the same checks:
+
+```
+recs check mine [--json FILE]                                  # an index: recs check mine --index
+pytest --pyargs recs_core.conformance --recs-backend mine      # an index: --recs-index mine
+```
+
+```python
+from recs_core.conformance import RetrievalConformance         # an index: IndexConformance, index = …
+
+class TestMine(RetrievalConformance):
+    backend = "mine"
+    expected_failures = {"task/hard-negatives": "ties are broken otherwise, issue 12"}
+```
+
+pytest and hypothesis come with `pip install "recs-core[conformance]"`; `recs check` needs neither.
+
+- The judge is `recs_core.reference`, an oracle in float64 NumPy that shares no code with what it judges.
+- A check that fails shows what was expected, what came, the formula, and what to look at.
+- A check rests on others: where one of them fails it is not judged, so that one mistake makes one failure.
+- A capability that a manifest declines, `No("reason")`, is checked to be refused: the call must raise
+  `UnsupportedFeature` with that reason. The required tier allows no `No`.
+- An expected failure is strict and has a reason: a check that is listed and does not fail is a failure. An unknown
+  name is an error, and a run that judged nothing is red.
+- Every check can fail: tests/conformance holds a wrong implementation for each, named in the last column.
+- Names are stable. A new required check comes with a new minor version of recs-core.
+
+"""
+
+
+def page() -> str:
+    """The page's text."""
+    parts = [HEAD, "## Outcomes\n", "| outcome | meaning |", "|---|---|"]
+    parts += [f"| {status} | {meaning} |" for status, meaning in MEANING_OF_STATUS.items()]
+    parts += ["\n## Tiers\n", "| tier | meaning | checks |", "|---|---|---|"]
+    for tier, meaning in TIERS.items():
+        parts.append(f"| {tier} | {meaning} | {sum(c.tier == tier for c in CHECKS.values())} |")
+    parts += ["\n## Tolerances\n", TOLERANCES]
+    for subject in ("backend", "index"):
+        parts += [f"\n## Checks of {'a backend' if subject == 'backend' else 'an index'}\n"]
+        parts += ["| check | tier | meaning | formula | needs | caught, among others |", "|---|---|---|---|---|---|"]
+        for c in CHECKS.values():
+            if c.subject == subject:
+                needs = ", ".join(f"`{name}`" for name in c.needs)
+                cells = (f"`{c.name}`", c.tier, c.meaning, c.formula, needs, BITERS[c.name][0])
+                parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(parts) + "\n"
+
+
+TOLERANCES = """\
+| what | float64 | float32 | why |
+|---|---|---|---|
+| loss of a step | 1e-9 | 1e-6 | relative to the loss, or to 1: what is left of 16 or 7 digits after a long sum |
+| gradient | 1e-7 | 1e-5 | of each row's norm, and a tenth of that of the largest row's, for rows whose terms cancel |
+| weights and state after a step | 1e-7 | 2e-6 | absolute, on weights of size 1: a rounding, and the step's own error |
+| tower outputs | 1e-10 | 1e-6 | absolute, on outputs of size 1 |
+| 100 steps | 1e-9, 1e-7 | 1e-5 | losses and weights; in float32 the losses of a smooth model |
+| resume, determinism, untouched rows | 0 | 0 | bit for bit |
+
+Gradients are read from a step of `Adagrad` with an initial accumulator of 10¹², which is plain gradient descent to 12
+digits: a backend needs no door for them."""
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
