@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import recs_core
-from recs_core.cli import backends, bundle, check, data, doctor, evaluate, recommend, train
+from recs_core.cli import backends, bundle, check, compare, data, doctor, evaluate, recommend, train
 from recs_core.errors import RecsError
 
 USER_ERROR = 2
@@ -55,6 +55,7 @@ app.add_typer(data.app, name="data")
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(recommend.recommend)
+app.command()(compare.compare)
 app.add_typer(bundle.app, name="bundle")
 
 
