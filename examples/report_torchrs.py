@@ -1,7 +1,10 @@
-import numpy as np
+# The TorchRS program of a published comparison, word for word but for its import line.
+# ruff: noqa
+# fmt: off
 import torch
-from recs_core_torch.torchrs import data, metrics, models, tasks
-from torch import nn
+import torch.nn as nn
+import numpy as np
+from recs_core_torch.torchrs import models, tasks, metrics, data
 
 # Set seeds for reproducibility
 np.random.seed(42)

@@ -196,7 +196,7 @@ def test_each_user_may_have_candidates_of_their_own() -> None:
     assert [sorted(row) for row in items.tolist()] == [[4, 6, 9], [0, 1, 5]]
     items, _ = model.recommend(torch.tensor([2, 3]), own, k=3, exclude=[[4], [0, 5]])
     assert [sorted(row) for row in items.tolist()] == [[-1, 6, 9], [-1, -1, 1]]
-    with pytest.raises(DataError, match="3 users"):
+    with pytest.raises(DataError, match="2 users, but there are 3"):
         model.recommend(torch.tensor([0, 1, 2]), own)
 
 

@@ -42,7 +42,7 @@ class BlockedSoftmax(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         gradients = ctx.saved_tensors  # type: ignore[attr-defined]
         needed = ctx.needs_input_grad  # type: ignore[attr-defined]

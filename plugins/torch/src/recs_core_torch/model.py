@@ -69,7 +69,7 @@ class Model(nn.Module):
                 if feature.table_name is not None:
                     out[feature.table_name] = Weight(tower.table(feature.table_name).weight)
             for i in range(len(tower.spec.layers)):
-                layer = tower.get_submodule(f"dense_{i}")
+                layer = tower.layer(i)
                 out[f"{side}/dense_{i}/kernel"] = Weight(layer.weight, transposed=True)
                 out[f"{side}/dense_{i}/bias"] = Weight(layer.bias)
         if self.task.bias is not None:
@@ -92,7 +92,7 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss of a batch, differentiable by the model's parameters."""
-        return self.task(self.query(batch), self.candidate(batch), **batch.task)  # type: ignore[no-any-return]
+        return self.task(self.query(batch), self.candidate(batch), **batch.task)
 
     def loss(self, batch: Batch, rows: Mapping[str, Tensor]) -> Tensor:
         """The loss of a batch, with the rows that it touches given by canonical name: `table/…`, `task/bias`."""

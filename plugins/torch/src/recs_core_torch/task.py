@@ -84,7 +84,7 @@ class RetrievalTask(nn.Module):
         plan = plan_task(self.spec, len(query), len(candidate), **inputs)
         if self.spec.scoring == "cosine":
             query, candidate = normalise(query), normalise(candidate)
-        return BlockedSoftmax.apply(query, candidate, bias, self.log_temperature, plan)  # type: ignore[no-any-return]
+        return BlockedSoftmax.apply(query, candidate, bias, self.log_temperature, plan)  # type: ignore[no-untyped-call]
 
     def _vectors(self, name: str, vectors: Tensor | ArrayLike) -> Tensor:
         if not isinstance(vectors, Tensor):

@@ -52,6 +52,10 @@ class Tower(nn.Module):
         """The table of a canonical name, `table/…`."""
         return self.get_submodule(module_name(name))  # type: ignore[return-value]
 
+    def layer(self, i: int) -> nn.Linear:
+        """The dense layer `dense_<i>`."""
+        return self.get_submodule(f"dense_{i}")  # type: ignore[return-value]
+
     def tables(self) -> dict[str, nn.Embedding]:
         """The tower's tables by canonical name."""
         return {f.table_name: self.table(f.table_name) for f in self.spec.features if f.table_name is not None}
@@ -100,13 +104,13 @@ class Tower(nn.Module):
         last = len(self.spec.layers) - 1
         for i in range(last + 1):
             activation = self.spec.final_activation if i == last else self.spec.activation
-            x = ACTIVATIONS[activation](self.get_submodule(f"dense_{i}")(x))
+            x = ACTIVATIONS[activation](self.layer(i)(x))
         return x
 
     @torch.no_grad()
     def embed(self, features: Features) -> NDArray[np.floating]:
         """(n, output_dim) in the tower's dtype: the raw output, without dropout."""
-        return self(Features(features.size, features.codes, features.dense)).cpu().numpy()  # type: ignore[no-any-return]
+        return self(Features(features.size, features.codes, features.dense)).cpu().numpy()
 
     @property
     def _like(self) -> Tensor:
@@ -136,14 +140,14 @@ class AdoptedTower(nn.Module):
             features = _whole_codes(features, self.side)
         output = self._call(features)
         self._check(output, (features.size, self.output_dim))
-        return output  # type: ignore[no-any-return]
+        return output
 
     @torch.no_grad()
     def embed(self, features: Features) -> NDArray[np.floating]:
         """(n, output_dim): the module's output in evaluation mode."""
         training = self.native.training
         try:
-            return self.eval()(features).cpu().numpy()  # type: ignore[no-any-return]
+            return self.eval()(features).cpu().numpy()
         finally:
             self.train(training)
 
