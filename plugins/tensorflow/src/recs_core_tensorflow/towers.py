@@ -131,7 +131,11 @@ class AdoptedTower:
             raise SpecError(f"adopt: ids are given for {unknown[0]!r}, which is none of the features {list(features)}")
         self.native, self.features = module, tuple(features)
         self.ids = {name: tf.constant(np.asarray(values)) for name, values in (ids or {}).items()}
-        self.output_dim = output_dim if output_dim is not None else self._tried_dim()
+        # A module that is not built has no weights yet; one call makes them.
+        tried = self._tried_dim() if output_dim is None or not module.built else output_dim
+        if output_dim not in (None, tried):
+            raise SpecError(f"adopt: output_dim={output_dim} is stated, but the module's output has {tried} columns")
+        self.output_dim = tried
         self.side: Side | None = None
 
     @property
@@ -196,8 +200,8 @@ class AdoptedTower:
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise SpecError(
-                f"adopt: the module cannot be called on the features {list(self.features)} as codes ({reason}); pass "
-                "output_dim=, and ids= for features that it takes as raw ids"
+                f"adopt: the module cannot be called on the features {list(self.features)} as codes ({reason}); pass ids= "
+                "for those that it takes as raw ids, or build it and pass output_dim="
             ) from error
 
 
