@@ -77,7 +77,8 @@ def main() -> None:
         small, large = found.values()
         print(f"{arguments.engine} tables, ms: {found}, ratio {large / small:.2f}")
     if arguments.only != "tables":
-        print(f"{arguments.engine} in-batch, ms: {medians({f'd={d}': stepper(backend, 10_000, 4096, d) for d in (16, 64)}, 3, 20)}")
+        steps = {f"d={dim}": stepper(backend, 10_000, 4096, dim) for dim in (16, 64)}
+        print(f"{arguments.engine} in-batch, ms: {medians(steps, warm=3, number=20)}")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,9 @@ def _first_installed() -> str:
     for name in ENGINES:
         if is_installed(name):
             return name
-    raise MissingExtra(f"keras needs an engine, and none is installed; `pip install {ENGINES[0]}` (or {', '.join(ENGINES[1:])})")
+    raise MissingExtra(
+        f"keras needs an engine, and none is installed; `pip install {ENGINES[0]}` (or {', '.join(ENGINES[1:])})"
+    )
 
 
 class KerasBackend:
@@ -69,7 +71,7 @@ class KerasBackend:
         from recs_core.keras_backend.task import KerasTask
 
         if spec.candidate_bias and "task/bias" not in (weights or {}):
-            raise SpecError("candidate_bias=True needs weights={'task/bias': …}, a number for each candidate of the corpus")
+            raise SpecError("candidate_bias=True needs weights={'task/bias': …}, a number for each candidate")
         self._allow(dtype)
         return KerasTask(self._engine, spec, weights or {}, dtype)
 

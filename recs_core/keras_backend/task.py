@@ -302,7 +302,7 @@ class KerasTask:
             raise SpecError("candidate_bias=True needs candidate_ids, the rows of task/bias of the candidates")
         codes = np.asarray(candidate_ids)
         corpus = self.variables["task/bias"].shape[0]
-        if codes.shape != (number,) or (number and not (0 <= codes.min() and codes.max() < corpus)):
+        if codes.shape != (number,) or (number and not (codes.min() >= 0 and codes.max() < corpus)):
             raise DataError(f"candidate_ids must be {number} codes in 0 … {corpus - 1}, rows of task/bias")
         return codes.astype(np.int32)
 

@@ -62,12 +62,12 @@ def forward(engine: Engine, side: Side, spec: TowerSpec, values: Values, tree: T
         x = x @ values[f"{side}/dense_{i}/kernel"] + values[f"{side}/dense_{i}/bias"]
         activation = spec.final_activation if i == len(spec.layers) - 1 else spec.activation
         if activation is not None:
-            x = getattr(ops, activation)(x)
+            x = engine.activate(activation, x)
     return x
 
 
 def _looked_up(engine: Engine, feature: specs.Feature, table: Tensor, codes: Any) -> Tensor:
-    """(n, dim): rows of the table; pooled where codes are a tree of `inputs`, or a matrix (n, length) filled with −1."""
+    """(n, dim): rows of the table; pooled for ragged codes, which are as of `inputs` or (n, length) filled with −1."""
     if isinstance(codes, Mapping):
         rows = ops.take(table, codes["values"], axis=0)
         return engine.segment_sum(rows, codes["segments"], ops.shape(codes["scale"])[0]) * codes["scale"][:, None]
@@ -82,7 +82,7 @@ def _looked_up(engine: Engine, feature: specs.Feature, table: Tensor, codes: Any
 
 
 @keras.saving.register_keras_serializable(package="recs_core")
-class TowerModel(keras.Model):  # type: ignore[misc]
+class TowerModel(keras.Model):
     """A tower as a Keras model: `model({"item_id": codes, "price": numbers})` → (n, output_dim).
 
     Codes are int rows of the tables, (n,); of a bag, history or text they are (n, length), filled with −1. A tower of
@@ -108,7 +108,7 @@ class TowerModel(keras.Model):  # type: ignore[misc]
                 layer = keras.layers.Embedding(
                     table_rows[name], feature.width, "zeros", name=name.removeprefix("table/"), dtype=dtype
                 )
-                layer.build(None)
+                layer.build((None,))
                 shared[name] = layer
         names = dict.fromkeys(f.table_name for f in spec.features if f.table_name is not None)
         self.tables = [shared[name] for name in names]
@@ -166,7 +166,9 @@ class KerasTower:
         self.variables = native.named(side)
         self.buffers: dict[str, keras.Variable] = {}
         self._engine, self._side, self._dtype = engine, side, dtype
-        self._embed = engine.reader(lambda values, tree: forward(engine, side, spec, values, tree["tower"]), self.variables)
+        self._embed = engine.reader(
+            lambda values, tree: forward(engine, side, spec, values, tree["tower"]), self.variables
+        )
 
     def inputs(self, features: Features) -> dict[str, Any]:
         """The features as `apply` takes them."""
@@ -219,7 +221,7 @@ class KerasTower:
             flat = [_flat(features.codes[name]) for name in names]
             unique, places = np.unique(np.concatenate(flat), return_inverse=True)
             total = self.variables[table].shape[0]
-            if len(unique) and not (0 <= unique[0] and unique[-1] < total):
+            if len(unique) and not (unique[0] >= 0 and unique[-1] < total):
                 raise DataError(f"{names[0]!r} holds a code outside {table}, which has {total} rows")
             rows[table] = unique.astype(np.int32)
             for name, place in zip(names, np.split(places, np.cumsum([len(f) for f in flat])[:-1]), strict=True):
@@ -233,7 +235,13 @@ class AdoptedTower:
     spec = None
 
     def __init__(
-        self, engine: Engine, module: Any, features: Sequence[str], output_dim: int, side: Side = "query", dtype: DType = "float32"
+        self,
+        engine: Engine,
+        module: Any,
+        features: Sequence[str],
+        output_dim: int,
+        side: Side = "query",
+        dtype: DType = "float32",
     ) -> None:
         self.native = module
         self.features = tuple(features)

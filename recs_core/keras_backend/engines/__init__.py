@@ -10,13 +10,14 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias, cast
 
+from recs_core.specs import Activation
+
 Tensor: TypeAlias = Any
 Tree: TypeAlias = Mapping[str, Any]
 Group: TypeAlias = Mapping[str, Any]
 Values: TypeAlias = Mapping[str, Tensor]
 Groups: TypeAlias = Mapping[str, Group]
 Body: TypeAlias = Callable[[Any, dict[str, Tensor]], tuple[Any, Tensor, Tensor]]
-
 
 
 class Engine(Protocol):
@@ -26,6 +27,10 @@ class Engine(Protocol):
 
     def allow_float64(self) -> None:
         """Make float64 arrays possible, where that is a setting. Raises `BackendConflict` if it was switched off."""
+        ...
+
+    def activate(self, name: Activation, x: Tensor) -> Tensor:
+        """relu, tanh or sigmoid; those of `keras.ops` round float64 to float32 on JAX."""
         ...
 
     def segment_sum(self, data: Tensor, segments: Tensor, size: Any) -> Tensor:

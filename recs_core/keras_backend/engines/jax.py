@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from recs_core.environment import prepare_jax_x64
 from recs_core.keras_backend.engines import Body, Engine, Groups, Tensor, Tree, Values
+from recs_core.specs import Activation
 from recs_core.task import MASKED
 
 
@@ -23,6 +24,9 @@ class JaxEngine:
     def allow_float64(self) -> None:
         """Switch x64 on for the whole process; JAX has no other way for arrays that outlive a call."""
         prepare_jax_x64("dtype='float64' on keras[jax]")
+
+    def activate(self, name: Activation, x: Tensor) -> Tensor:
+        return getattr(jax.nn, name)(x)
 
     def segment_sum(self, data: Tensor, segments: Tensor, size: int) -> Tensor:
         return jax.ops.segment_sum(data, segments, size, mode="drop")
@@ -153,7 +157,10 @@ def _pad_features(features: Tree) -> dict[str, Any]:
             }
         else:
             codes[name] = _fill(value, bucket(len(value)), 0)
-    out = {"codes": codes, "dense": {name: _fill(d, bucket(len(d)), 0) for name, d in features["dense"].items()}}
+    out: dict[str, Any] = {
+        "codes": codes,
+        "dense": {name: _fill(d, bucket(len(d)), 0) for name, d in features["dense"].items()},
+    }
     if "keep" in features:
         out["keep"] = _fill(features["keep"], bucket(len(features["keep"])), 0)
     return out
@@ -189,7 +196,7 @@ def _windows(arrays: Tree, ends: NDArray[np.int32] | None, blocks: int, fill: in
     lengths[: len(ends) - 1] = np.diff(ends)
     width = bucket(int(lengths.max()))
     place = np.arange(ends[-1]) + np.repeat(np.arange(blocks) * width - (np.cumsum(lengths) - lengths), lengths)
-    out = {}
+    out: dict[str, NDArray[Any]] = {}
     for name, array in arrays.items():
         out[name] = np.full(blocks * width, fill if name == "row" else 0, array.dtype)
         out[name][place] = array

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from recs_core.keras_backend.engines import Body, Engine, Groups, Tensor, Tree, Values
+from recs_core.specs import Activation
 
 
 class TensorFlowEngine:
@@ -18,6 +19,9 @@ class TensorFlowEngine:
 
     def allow_float64(self) -> None:
         """Nothing to do."""
+
+    def activate(self, name: Activation, x: Tensor) -> Tensor:
+        return getattr(tf.nn, name)(x)
 
     def segment_sum(self, data: Tensor, segments: Tensor, size: Any) -> Tensor:
         return tf.math.unsorted_segment_sum(data, segments, size)

@@ -10,6 +10,7 @@ import torch
 from keras import ops
 
 from recs_core.keras_backend.engines import Body, Engine, Groups, Tensor, Tree, Values
+from recs_core.specs import Activation
 
 
 class TorchEngine:
@@ -19,6 +20,9 @@ class TorchEngine:
 
     def allow_float64(self) -> None:
         """Nothing to do."""
+
+    def activate(self, name: Activation, x: Tensor) -> Tensor:
+        return getattr(torch, name)(x)
 
     def segment_sum(self, data: Tensor, segments: Tensor, size: int) -> Tensor:
         """`keras.ops.segment_sum` would round float64 to float32 on this engine."""
