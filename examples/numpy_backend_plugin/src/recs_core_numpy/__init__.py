@@ -1,0 +1,1 @@
+"""A recs-core backend in plain NumPy."""
