@@ -21,7 +21,7 @@ from recs_core.errors import BundleError
 from recs_core.protocols import Tower, Weights
 from recs_core.specs import History, RetrievalSpec, TowerSpec
 
-QUERIES, CANDIDATES, BEST = 16, 1_000, 10
+QUERIES, CANDIDATES, BEST = 16, 256, 10
 
 TOLERANCE = 1e-4
 """Of ‖query‖·‖candidate‖, between scores in any two backends' arithmetic; a wrong weight or order is far beyond it."""

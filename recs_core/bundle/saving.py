@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import shlex
 import sys
@@ -148,6 +147,8 @@ def _run(run: FitRun) -> dict[str, Any]:
 
 def _versions(model: Any) -> dict[str, str]:
     """Of everything that had a hand in the numbers."""
+    import importlib.metadata
+
     names = dict.fromkeys(("numpy", "pyarrow", *model.backend.info.requires))
     found = {"recs_core": __version__, "python": platform.python_version(), "backend": model.backend_name}
     for name in names:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recs_core.cli.output import AsJson, print_json, print_table
+from recs_core.cli.output import AsJson, print_json
 
 if TYPE_CHECKING:
     from recs_core.recommender import Recommender
@@ -74,14 +75,21 @@ def _few(bundle: Path, query: list[str], k: int, as_json: bool, *, exclude_seen:
         listed = [[{"id": id_, "score": score} for id_, score in answer] for answer in answers]
         print_json([{"query": name, "candidates": answer} for name, answer in zip(query, listed, strict=True)])
         return
-    print_table(
-        (model.schema.query_name, "rank", model.schema.candidate_name, "score"),
-        [
-            (name if place == 0 else "", place + 1, id_, f"{score:.4f}")
+    _print_plain(
+        [(model.schema.query_name, "rank", model.schema.candidate_name, "score")]
+        + [
+            (name, str(rank), str(id_), f"{score:.4f}")
             for name, answer in zip(query, answers, strict=True)
-            for place, (id_, score) in enumerate(answer)
-        ],
+            for rank, (id_, score) in enumerate(answer, 1)
+        ]
     )
+
+
+def _print_plain(rows: Sequence[tuple[str, ...]]) -> None:
+    """Columns side by side; without rich, whose import takes as long as the answer."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _typed(model: Recommender, query: list[str]) -> list[Any]:

@@ -37,7 +37,7 @@ def trained(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize(("here", "there"), permutations(NAMES, 2), ids=lambda pair: pair)
+@pytest.mark.parametrize(("here", "there"), list(permutations(NAMES, 2)))
 def test_what_one_backend_trained_another_loads_and_trains_on(trained, tmp_path, here, there):
     model, path = trained(here)
     loaded = bundle.load(path, backend=backend(there))
