@@ -1,9 +1,10 @@
-"""The example of a third party's plugin: a whole backend in NumPy that passes the suite without leaning on the oracle."""
+"""The example of a plugin: a whole backend in NumPy that passes the suite without leaning on the oracle."""
 
 import sys
 from pathlib import Path
 
 import pytest
+
 from recs_core.conformance import run
 
 SOURCE = Path(__file__).parents[2] / "examples" / "numpy_backend_plugin" / "src"
