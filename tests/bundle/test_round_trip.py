@@ -219,7 +219,7 @@ def test_mistakes_are_named(model, saved, do, error, said):
 
 def test_a_native_tower_is_refused(tmp_path):
     model = fitted(ids_only())
-    model.query = object()
+    model.query_tower.spec = None  # as that of an adopted module
     with pytest.raises(BundleError, match="query tower is a native module"):
         model.save(tmp_path / "b")
 
