@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,13 @@ DESCENT = Adagrad(1.0, initial_accumulator=1e12)
 the gradient of every weight."""
 DESCENT_RATE = 1e5
 """So long a step that the weight's own rounding does not blur the gradient read from it."""
+
+
+def number(scalar: Any) -> float:
+    """A native scalar as a float. That its gradient is lost, of which a framework may warn, is meant."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return float(scalar)
 
 
 @dataclass
@@ -68,7 +76,7 @@ class BackendContext:
         """The loss of a step and the gradient of every weight, read off a step of plain gradient descent."""
         model = self.model(world, dtype)
         before = model.weights()
-        loss = float(self.trainer(model, DESCENT).step(batch, DESCENT_RATE * 1e6))
+        loss = number(self.trainer(model, DESCENT).step(batch, DESCENT_RATE * 1e6))
         after = model.weights()
         moved = {name: np.float64(before[name]) - np.float64(after[name]) for name in before}
         return loss, {name: np.asarray(value) / DESCENT_RATE for name, value in moved.items()}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from recs_core.conformance import compare
-from recs_core.conformance.context import BackendContext
+from recs_core.conformance.context import BackendContext, number
 from recs_core.conformance.registry import CheckFailed, check
 from recs_core.conformance.worlds import PLAIN, TaskWorld, ragged, random_task, task_world
 from recs_core.errors import SpecError
@@ -42,7 +42,7 @@ def value(context: BackendContext, world: TaskWorld, dtype: DType) -> float:
     """The loss of the task alone, called as a native loop would."""
     task = context.backend.task(world.spec, weights=world.task_weights or None, dtype=dtype)
     query, candidate = (np.asarray(vectors, dtype) for vectors in (world.query, world.candidate))
-    return float(task(query, candidate, **world.inputs))
+    return number(task(query, candidate, **world.inputs))
 
 
 def judge(context: BackendContext, world: TaskWorld, *, step: bool = True) -> None:
@@ -393,7 +393,7 @@ def defaults(context: BackendContext) -> None:
     """
     world = task_world(PLAIN)
     query, candidate = world.query, world.candidate
-    got = float(context.backend.task(PLAIN)(query, candidate))
+    got = number(context.backend.task(PLAIN)(query, candidate))
     compare.close("the loss", got, loss_and_gradients(PLAIN, query, candidate).loss, compare.LOSS["float32"])
 
 

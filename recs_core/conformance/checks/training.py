@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from recs_core.conformance import compare
 from recs_core.conformance.checks.towers import gradients
-from recs_core.conformance.context import Arrays, BackendContext
+from recs_core.conformance.context import Arrays, BackendContext, number
 from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import OPTIMIZERS, USER, World
 from recs_core.data.batch import Batch, Features
@@ -84,7 +84,7 @@ def run(
     """The model, the losses and the trainer after some steps."""
     model = context.model(world, dtype, weights)
     trainer = context.trainer(model, optimizer, state)
-    losses = [float(trainer.step(batch, optimizer.learning_rate)) for batch in batches]
+    losses = [number(trainer.step(batch, optimizer.learning_rate)) for batch in batches]
     return model, losses, trainer
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from recs_core import weights as canonical
 from recs_core.conformance import compare
 from recs_core.conformance.checks.training import WORLD, run
-from recs_core.conformance.context import BackendContext
+from recs_core.conformance.context import BackendContext, number
 from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import OPTIMIZERS, WIDE, World
 from recs_core.errors import DataError
@@ -162,7 +162,7 @@ def native_loop(context: BackendContext) -> None:
     """
     batch = WORLD.batch()
     model = context.model(WORLD)
-    got = float(model.task(model.query(batch), model.candidate(batch), **batch.task))
+    got = number(model.task(model.query(batch), model.candidate(batch), **batch.task))
     expected, _ = reference.gradients(WORLD.model, WORLD.weights(), batch)
     compare.close("the loss", got, expected, compare.LOSS["float32"])
 

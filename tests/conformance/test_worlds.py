@@ -1,0 +1,80 @@
+"""The worlds themselves, and the plan that the core makes of a task, against the oracle in many more of them."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recs_core.conformance.checks.task import oracle
+from recs_core.conformance.worlds import WIDE, World, ragged, random_task
+from recs_core.data.batch import Ragged
+from recs_core.task import plan_task
+
+SEEDS = st.integers(0, 2**31)
+SOURCE = Path(__file__).parents[2] / "examples" / "numpy_backend_plugin" / "src"
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    """The NumPy plugin's, which follows `TaskPlan`."""
+    sys.path.insert(0, str(SOURCE))
+    from recs_core_numpy.task import loss_and_gradients
+
+    yield loss_and_gradients
+    sys.path.remove(str(SOURCE))
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(seed=SEEDS)
+def test_the_plan_of_a_task_gives_what_its_formula_gives(kernel, seed):
+    world = random_task(seed)
+    expected = oracle(world)
+    query, candidate = np.float64(world.query), np.float64(world.candidate)
+    bias = None if world.bias is None else np.float64(world.bias)
+    tau = world.spec.temperature if world.log_temperature is None else np.exp(world.log_temperature)
+    plan = plan_task(world.spec, len(query), len(candidate), **world.inputs)
+    loss, *gradients = kernel(world.spec, plan, query, candidate, bias, tau)
+    assert loss == pytest.approx(expected.loss, rel=1e-11, abs=1e-11)
+    for got, want in zip(
+        gradients, (expected.query, expected.candidate, expected.bias, expected.log_temperature), strict=True
+    ):
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-11)
+
+
+def test_random_tasks_cover_every_option():
+    worlds = [random_task(seed) for seed in range(24)]
+    for option in ("scoring", "negatives", "logq", "reduction", "learn_temperature", "candidate_bias"):
+        seen = {str(getattr(world.spec, option)) for world in worlds}
+        assert len(seen) == {"negatives": 4, "logq": 3}.get(option, 2), option
+    assert {"positives", "score_mask"} <= {name for world in worlds for name in world.inputs}
+    assert len({len(world.inputs["target_query"]) == len(world.query) for world in worlds}) == 2
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(seed=SEEDS)
+def test_a_batchs_codes_count_within_its_rows(seed):
+    batch = WIDE.with_(seed=seed, candidate_bias=True).batch()
+    for features, tower in ((batch.query, WIDE.query), (batch.candidate, WIDE.candidate)):
+        for feature in tower.features:
+            if feature.table_name is not None:
+                codes = features.codes[feature.name]
+                values = codes.values if isinstance(codes, Ragged) else codes
+                rows = batch.rows[feature.table_name]
+                assert (np.diff(rows) > 0).all()
+                assert values.max(initial=0) < len(rows)
+    np.testing.assert_array_equal(batch.rows["task/bias"][batch.bias_codes], batch.task["candidate_ids"])
+
+
+def test_a_world_is_the_same_again_and_batches_differ():
+    first, again, other = World().batch(3), World().batch(3), World().batch(4)
+    np.testing.assert_array_equal(first.query.codes["user"], again.query.codes["user"])
+    np.testing.assert_array_equal(first.task["candidate_ids"], again.task["candidate_ids"])
+    assert (first.task["candidate_ids"] != other.task["candidate_ids"]).any()
+
+
+def test_ragged_keeps_empty_rows():
+    made = ragged([[1], [], [2, 3]])
+    np.testing.assert_array_equal(made.lengths, [1, 0, 2])
