@@ -188,11 +188,9 @@ def learning_rate(context: BackendContext) -> None:
     model = context.model(WORLD)
     trainer = context.trainer(model, OPTIMIZERS["adagrad"])
     weights, state = WORLD.weights(), initial_state(OPTIMIZERS["adagrad"], WORLD.weights())
-    for number, rate in enumerate((0.3, 0.02)):
-        expected = training.step(
-            WORLD.model, OPTIMIZERS["adagrad"], weights, state, WORLD.batch(number), learning_rate=rate
-        )
-        trainer.step(WORLD.batch(number), rate)
+    for i, rate in enumerate((0.3, 0.02)):
+        expected = training.step(WORLD.model, OPTIMIZERS["adagrad"], weights, state, WORLD.batch(i), learning_rate=rate)
+        trainer.step(WORLD.batch(i), rate)
         weights, state = expected.weights, expected.state  # type: ignore[assignment]
         compare.all_close(
             f"the weights after a step at {rate}", model.weights(), weights, 2 * compare.WEIGHT["float32"]
