@@ -194,23 +194,25 @@ CHILD = """
 
     data = interactions(12, queries=2, candidates=3)
     models = [fitted(ids_only(seed=seed), data) for seed in (1, 2)]
-    print("ready", flush=True)
     while True:
         for model in models:
             model.save({path!r})
+            print("saved", flush=True)
 """
 
 
 @pytest.mark.slow
 def test_kill_during_save(models, tmp_path):
-    """50 children that save two models in turn, each killed at a moment of its own."""
+    """50 children that save two models in turn, each killed somewhere within a save of its own."""
     path = models[0].save(tmp_path / "b")
     code = textwrap.dedent(CHILD).format(root=str(Path(__file__).parents[2]), path=str(path))
     moment, seen = random.Random(7), set()
     for _ in range(50):
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
-            assert child.stdout.readline() == "ready\n"
-            time.sleep(moment.uniform(0, 0.2))
+            for _ in range(moment.randint(1, 4)):
+                start = time.perf_counter()
+                assert child.stdout.readline() == "saved\n"
+            time.sleep(moment.random() * min(0.5, time.perf_counter() - start))
             os.kill(child.pid, signal.SIGKILL)
         seen.add(which(path, models))
     assert seen == {0, 1}
