@@ -40,10 +40,9 @@ SHOWN_QUERIES = 3
 ACTIVE_SHARE = 0.2
 """Queries to show are drawn from this share, the most active."""
 
-QUICK_EPOCHS = 4
+QUICK_EPOCHS, QUICK_STEPS = 4, 16
 LISTS = 10
 REPEATED_STEPS = 100
-QUICK_ORACLE_STEPS = 10
 NAME_COLUMNS = ("description", "title", "name")
 
 
@@ -85,13 +84,13 @@ class Plan:
     @property
     def repeated_steps(self) -> int:
         """Steps of the second run, which is compared with the first bit by bit."""
-        return min(self.steps, REPEATED_STEPS)
+        return min(self.steps, QUICK_STEPS if self.options.quick else REPEATED_STEPS)
 
     @property
     def oracle_steps(self) -> int:
         """Steps that the reference follows: as many as can be held equal one by one, for it is slow."""
         most = agreement.window(self.steps, self.steps_per_epoch)
-        return min(most, QUICK_ORACLE_STEPS) if self.options.quick and most < self.steps else most
+        return min(most, QUICK_STEPS) if self.options.quick else most
 
     @property
     def tier(self) -> Tier:
