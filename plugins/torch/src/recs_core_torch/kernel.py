@@ -84,8 +84,9 @@ def _run(
     scores = _Scores(plan, x, negatives, bias)
     loss, dz = torch.zeros_like(targets.z), torch.zeros_like(targets.z)
     dx = torch.zeros_like(x)
-    # Accumulated as (d, N), the orientation in which a block's product is fastest.
-    dn = torch.zeros_like(negatives.T, memory_format=torch.contiguous_format)
+    # Accumulated as (d, C), the orientation in which a block's product is fastest.
+    dcandidate = candidate.new_zeros(candidate.shape[::-1])
+    dnegatives = dcandidate[:, plan.start :]
     db = query.new_zeros(len(candidate))
     for block, low in enumerate(range(0, plan.num_rows if len(negatives) else 0, BLOCK)):
         high = min(low + BLOCK, plan.num_rows)
@@ -102,7 +103,7 @@ def _run(
         factor = torch.zeros_like(row_sum).index_add_(0, local, weight * torch.exp(log_sum - total)).div_(row_sum)
         torch.mm(share, negatives, out=dx[low:high])
         dx[low:high] *= factor[:, None]
-        dn.addmm_((x[low:high] * factor[:, None]).T, share)
+        dnegatives.addmm_((x[low:high] * factor[:, None]).T, share)
         if bias is not None:
             db[plan.start :].addmv_(share.T, factor)
     loss_sum = targets.weight @ loss
@@ -112,9 +113,9 @@ def _run(
     dlog_temperature = -(x.flatten() @ dx.flatten() + dz @ targets.scaled)
     dx *= targets.inverse_temperature
     dquery = torch.zeros_like(query).index_add_(0, targets.query, dx) if plan.expand else dx
-    dcandidate = torch.cat([torch.zeros_like(candidate[: plan.start]), dn.T])
     scaled_dz = (dz * targets.inverse_temperature)[:, None]
     dquery.index_add_(0, targets.query, scaled_dz * candidate[targets.column])
+    dcandidate = dcandidate.T
     dcandidate.index_add_(0, targets.column, scaled_dz * query[targets.query])
     db.index_add_(0, targets.column, dz)
     return loss_sum, dquery, dcandidate, db, dlog_temperature
