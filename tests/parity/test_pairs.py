@@ -1,0 +1,119 @@
+"""Train in one backend, load in another: the same answers, and training goes on as if nothing had happened.
+
+Every ordered pair, each backend in a process of its own. Tolerances are those of the parity tiers (docs/meanings.md):
+P4 for answers from the same weights, P1 (float64) and P3 (float32) for training on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recs_core.plugin.manager import list_backends
+
+ALL = ("torch", "tensorflow", "keras[torch]", "keras[tensorflow]", "keras[jax]")
+PAIRS = list(itertools.permutations(ALL, 2))
+REAL_PAIRS = (("torch", "tensorflow"), ("tensorflow", "keras[jax]"))
+WORKER = Path(__file__).parent / "worker.py"
+
+installed = {row.name for row in list_backends()} >= {"torch", "tensorflow"} and find_spec("jax") is not None
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not installed, reason="needs the torch and tensorflow plugins and jax: tox -e parity"),
+]
+
+
+def work(*arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, WORKER, *arguments], env={**os.environ}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{' '.join(arguments)}\n{done.stderr[-4000:]}"
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    for backend in ALL:
+        work("first", backend, str(folder), "tiny")
+    for backend in ALL:
+        work("second", backend, str(folder), "tiny", *(other for other in ALL if other != backend))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("real")
+    for backend in {first for first, _ in REAL_PAIRS}:
+        work("first", backend, str(folder), "online-retail")
+    for first, second in REAL_PAIRS:
+        work("second", second, str(folder), "online-retail", first)
+    return folder
+
+
+def read(path: Path) -> dict[str, Any]:
+    with np.load(path) as file:
+        return dict(file)
+
+
+def assert_same_lists(a: dict[str, Any], b: dict[str, Any]) -> None:
+    """Top-10 identical up to swaps of candidates whose scores are closer than twice the score error."""
+    error = np.abs(np.where(np.isfinite(a["scores"]), a["scores"] - b["scores"], 0)).max()
+    same = (a["ids"] == b["ids"]).all(1)
+    for row in np.flatnonzero(~same):
+        where = np.flatnonzero(a["ids"][row] != b["ids"][row])
+        assert np.ptp(a["scores"][row][where]) <= 2 * error or len(where) == 1, f"query {row}, places {where}"
+    assert same.mean() >= 0.99
+
+
+def assert_same_answers(a: dict[str, Any], b: dict[str, Any], tolerance: float) -> None:
+    for side in ("query", "candidate"):
+        np.testing.assert_allclose(b[side], a[side], atol=tolerance, rtol=tolerance)
+    assert_same_lists(a, b)
+
+
+def weights(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name.startswith("weight/")}
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_the_same_weights_give_the_same_answers(tiny: Path, first: str, second: str) -> None:
+    for dtype, tolerance in (("float32", 1e-5), ("float64", 1e-9)):
+        saved = read(tiny / first / f"saved-{dtype}.npz")
+        loaded = read(tiny / second / f"loaded-{first}-{dtype}.npz")
+        for name, value in weights(saved).items():
+            assert np.array_equal(loaded[name], value), name
+        assert_same_answers(saved, loaded, tolerance)
+        np.testing.assert_allclose(loaded["metrics"], saved["metrics"], atol=1e-2 if dtype == "float32" else 1e-9)
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_training_goes_on_in_float64_as_in_the_first_backend(tiny: Path, first: str, second: str) -> None:
+    stayed, moved = read(tiny / first / "on-float64.npz"), read(tiny / second / f"on-{first}-float64.npz")
+    np.testing.assert_allclose(moved["losses"], stayed["losses"], rtol=1e-9)
+    for name, value in weights(stayed).items():
+        np.testing.assert_allclose(moved[name], value, atol=1e-7, err_msg=name)
+    assert np.array_equal(moved["ids"], stayed["ids"])
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_training_goes_on_in_float32_as_in_the_first_backend(tiny: Path, first: str, second: str) -> None:
+    stayed, moved = read(tiny / first / "on-float32.npz"), read(tiny / second / f"on-{first}-float32.npz")
+    np.testing.assert_allclose(moved["losses"], stayed["losses"], rtol=1e-5)
+    assert_same_lists(stayed, moved)
+
+
+@pytest.mark.parametrize(("first", "second"), REAL_PAIRS)
+def test_on_real_purchases(real: Path, first: str, second: str) -> None:
+    saved, loaded = read(real / first / "saved-float32.npz"), read(real / second / f"loaded-{first}-float32.npz")
+    assert_same_answers(saved, loaded, 1e-5)
+    stayed, moved = read(real / first / "on-float32.npz"), read(real / second / f"on-{first}-float32.npz")
+    np.testing.assert_allclose(moved["losses"], stayed["losses"], rtol=1e-5)
+    assert_same_lists(stayed, moved)
