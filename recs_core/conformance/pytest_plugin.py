@@ -33,6 +33,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """What is checked, and every version and variable that the result depends on."""
+    return header(config)
+
+
+def header(config: pytest.Config) -> list[str]:
+    """The lines of the header. Raises `pytest.UsageError` for a backend that is not installed."""
     if not any(getattr(config.option, name) for name in OPTIONS):
         return []
     from recs_core.config import parse
@@ -60,6 +65,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     if not any(getattr(config.option, name) for name in OPTIONS):
         raise pytest.UsageError("name what to check: --recs-backend NAME or --recs-index NAME")
+    header(config)  # an unknown name is an error here, before any check, also where no header is shown
     from recs_core.conformance.registry import CHECKS
 
     chosen = tiers(config)

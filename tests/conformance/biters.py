@@ -446,7 +446,7 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
             optimizers(
                 '        slots["m"][rows], slots["v"][rows] = m, v\n',
                 '        slots["m"][rows], slots["v"][rows] = m, v\n'
-                '        if touched is not None and not optimizer.dense and slots["m"].all():\n'
+                '        if touched is not None and not optimizer.dense and step == 4 and slots["m"].all():\n'
                 '            slots["m"] = slots["m"] * (1 - 5e-7)\n',
             )
         ],
