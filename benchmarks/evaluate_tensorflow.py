@@ -2,8 +2,8 @@
 
     python benchmarks/evaluate_tensorflow.py [--rounds 5] [--json out.json]
 
-One target for each of 4,096 queries among 200,000 candidates, 64 numbers a vector. Both sides count hits at 1, 5, 10, 50 and
-100, TFRS by score, as it does by default. Rounds are interleaved; a ratio is one of medians.
+One target for each of 4,096 queries among 200,000 candidates, 64 numbers a vector. Both sides count hits at 1, 5, 10,
+50 and 100, TFRS by score, as it does by default. Rounds are interleaved; a ratio is one of medians.
 """
 
 from __future__ import annotations
