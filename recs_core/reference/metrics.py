@@ -22,13 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations, product
+from math import inf
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Ties = Literal["pessimistic", "expected"]
-Places = Sequence[int]
+Places = Sequence[float]
 
 
 def recall(places: Places, k: int) -> float:
@@ -98,9 +99,14 @@ def evaluate(
     return _mean(per_query) | _mean(per_target)
 
 
-def possible_places(row: NDArray[np.floating], relevant: set[int], excluded: set[int], ties: Ties) -> list[list[int]]:
-    """The places of the relevant candidates, one list for every way the ties can fall (one way when pessimistic)."""
-    left = [j for j in range(len(row)) if j not in excluded or j in relevant]
+def possible_places(
+    row: NDArray[np.floating], relevant: set[int], excluded: set[int], ties: Ties
+) -> list[list[float]]:
+    """The places of the relevant candidates, one list for every way the ties can fall (one way when pessimistic).
+
+    One that is excluded has no place: it is infinitely far down, since no list would ever hold it.
+    """
+    left = [j for j in range(len(row)) if j not in excluded]
     groups: list[list[tuple[int, ...]]] = []  # for each tied group, the ways to place its relevant members
     above = 0
     for score in sorted({row[j] for j in left}, reverse=True):
@@ -111,14 +117,15 @@ def possible_places(row: NDArray[np.floating], relevant: set[int], excluded: set
             worst = tuple(spots)[-number:]
             groups.append([worst] if ties == "pessimistic" else list(combinations(spots, number)))
         above += len(group)
-    return [[place for part in way for place in part] for way in product(*groups)]
+    nowhere = [inf] * len(relevant & excluded)
+    return [[place for part in way for place in part] + nowhere for way in product(*groups)]
 
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in (rows[0] if rows else {})}
 
 
-def _averaged(metrics: dict[str, Callable[[Places], float]], ways: list[list[int]]) -> dict[str, float]:
+def _averaged(metrics: dict[str, Callable[[Places], float]], ways: list[list[float]]) -> dict[str, float]:
     """Each metric's mean over the ways the ties can fall, all equally likely."""
     return {name: float(np.mean([metric(places) for places in ways])) for name, metric in metrics.items()}
 

@@ -106,3 +106,10 @@ def test_tfrs_accuracy_is_over_targets_not_queries():
 
 def test_log_sum_exp_does_not_overflow():
     assert task.log_sum_exp(np.array([1e30, 1e30])) == pytest.approx(1e30)
+
+
+def test_a_target_that_is_excluded_is_a_miss() -> None:
+    got = metrics.evaluate([[9.0, 5.0, 1.0]], [[0, 1]], k=[1, 3], exclude=[[0]])
+    assert got["recall@1"] == got["recall@3"] == 0.5
+    assert got["mrr"] == 1 and got["top_k_categorical_accuracy@3"] == 0.5
+    assert got["ndcg@3"] == pytest.approx(1 / (1 + 1 / np.log2(3)))
