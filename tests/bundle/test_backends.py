@@ -13,6 +13,8 @@ from recs_core.plugin.manager import list_backends
 from tests.bundle.oracle_backend import OracleBackend
 from tests.bundle.small import every_feature, interactions
 
+pytestmark = pytest.mark.slow  # every framework that is installed is imported, and keras compiles
+
 QUERIES = list(range(100, 107))
 INSTALLED = [row.name for row in list_backends() if row.info and all(map(is_installed, row.info.requires))]
 NAMES = ["oracle", *INSTALLED]
