@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import recs_core
-from recs_core.cli import backends, bundle, check, compare, data, doctor, evaluate, recommend, train
+from recs_core.cli import backends, bundle, check, compare, data, doctor, evaluate, new_plugin, recommend, train
 from recs_core.errors import RecsError
 
 USER_ERROR = 2
@@ -57,6 +57,7 @@ app.command()(evaluate.evaluate)
 app.command()(recommend.recommend)
 app.command()(compare.compare)
 app.add_typer(bundle.app, name="bundle")
+app.command()(new_plugin.new_plugin)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,0 +1,122 @@
+"""docs/write-a-backend.md, done as it is written: commands are typed, sessions are doctests, code goes where it says.
+
+Run as a program, this file writes the page's list of required checks.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+import recs_core.conformance.checks  # noqa: F401  (registers them)
+from recs_core.conformance.registry import checks_of
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "write-a-backend.md"
+LIST = re.compile(r"(<!-- required: [^\n]* -->\n).*(<!-- end -->)", flags=re.S)
+
+
+def with_list(page: str) -> str:
+    """The page, its list of required checks up to date."""
+    rows = [f"| `{check.name}` | {check.meaning} |" for check in checks_of("backend", ("manifest", "required"))]
+    return LIST.sub(lambda old: old[1] + "\n".join(["", "| check | meaning |", "|---|---|", *rows, "", old[2]]), page)
+
+
+class Reader:
+    """Someone who does what the page says, in a folder and an environment of their own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = self.folder = home
+        (home / "recs-core").symlink_to(ROOT)
+        self.python = home / "venv" / "bin" / "python"
+        self._make_environment()
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RECS_", "PYTEST_"))}
+        self.variables = kept | {"PATH": f"{self.python.parent}{os.pathsep}{kept['PATH']}"}
+
+    def _make_environment(self) -> None:
+        """A virtual environment in which pip installs without a network, and what is installed here is there too."""
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", self.home / "venv"], check=True)
+        ours = sysconfig.get_path("purelib")
+        theirs = self.home / "venv" / Path(ours).relative_to(sys.prefix)
+        (theirs / "ours.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
+        for command, call in {
+            "recs": '-c "from recs_core.cli.main import main; main()" "$@"',
+            "pytest": '-m pytest "$@"',
+            "pip": '-m pip "$@" --no-index --no-deps --no-build-isolation --disable-pip-version-check',
+        }.items():
+            script = self.python.parent / command
+            script.write_text(f"#!/bin/sh\nexec {self.python} {call}\n")
+            script.chmod(0o755)
+
+    def follows(self, language: str, block: str) -> None:
+        """Does what a fenced block shows."""
+        if language == "console":
+            for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
+                command, _, shown = part.partition("\n")
+                assert self.types(command) == shown, command
+        elif block.startswith(">>>"):
+            (self.home / "session.txt").write_text(block)
+            self.types(f"python -m doctest {self.home / 'session.txt'}")
+        else:
+            file = self.home / "recs-core-mine" / "src" / "recs_core_mine" / "backend.py"
+            file.write_text(put(block, file.read_text()))
+
+    def types(self, command: str) -> str:
+        """What a command prints."""
+        if command.startswith("cd "):
+            self.folder = (self.folder / command.removeprefix("cd ")).resolve()
+            return ""
+        done = subprocess.run(
+            command, shell=True, cwd=self.folder, env=self.variables, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+
+def put(block: str, text: str) -> str:
+    """`text` with a block's imports first and its methods in their classes, in place of those of the same name."""
+    for statement in ast.parse(block).body:
+        if not isinstance(statement, ast.ClassDef):
+            text = text.replace("\n\n\n", f"\n{ast.get_source_segment(block, statement)}\n\n\n", 1)
+            continue
+        for method in statement.body:
+            lines = text.splitlines(keepends=True)
+            (owner,) = (c for c in ast.parse(text).body if isinstance(c, ast.ClassDef) and c.name == statement.name)
+            old = [m for m in owner.body if isinstance(m, ast.FunctionDef) and m.name == method.name]
+            start, end = (old[0].lineno - 1, old[0].end_lineno) if old else (owner.end_lineno, owner.end_lineno)
+            lines[start:end] = [*([] if old else ["\n"]), *_lines_of(method, block)]
+            text = "".join(lines)
+    return text
+
+
+def _lines_of(method: ast.stmt, block: str) -> list[str]:
+    """The source of a method, its decorators with it."""
+    first = min([method.lineno, *(d.lineno for d in getattr(method, "decorator_list", []))])
+    return block.splitlines(keepends=True)[first - 1 : method.end_lineno]
+
+
+@pytest.mark.slow
+def test_whoever_does_what_the_page_says_has_a_backend(tmp_path: Path) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    steps = re.findall(r"^```(\w*)\n(.*?)^```$", page, flags=re.M | re.S)
+    assert {language for language, _ in steps} == {"console", "python"}
+    reader = Reader(tmp_path)
+    for language, block in steps:
+        reader.follows(language, block)
+
+
+def test_the_page_lists_what_is_required() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert LIST.search(page)
+    assert page == with_list(page), "run python tests/test_docs_write_a_backend.py"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_list(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
