@@ -22,8 +22,9 @@ REPORT = ModelSpec(
     optimizer=Adam(0.01, dense=True),
     training=TrainingSpec(epochs=10, batch_size=16),
 )
-"""The model of the published report, as TFRS means it, but for the ReLU at the end: with it two correct float32
-implementations part within 40 steps, and nothing could be held equal (docs/report.md)."""
+"""The model of the published report, as TFRS means it, but for the ReLU at the end: rounding can switch a ReLU on or
+off, so that a ReLU tower in float32 is held to its metrics alone, and this one to every step and list (docs/report.md).
+"""
 
 MODELS: Mapping[str, ModelSpec] = {"report": REPORT}
 """Data set → the model that goes with it; any other gets a recipe."""

@@ -145,8 +145,7 @@ def cost(report: Report) -> Table:
     machine = report["machine"]
     note = (
         f"Each backend alone on {machine['threads']} CPU{'s' if machine['threads'] > 1 else ''} of {machine['cpu']}, "
-        "in a process of its own, from a cold start, OpenMP threads waiting passively. Load before: "
-        f"{machine['load_before']}."
+        "in a process of its own, from a cold start, OpenMP threads waiting passively."
     )
     return Table("What it costs", note, ("", *(row["name"] for row in done)), rows if done else [])
 
@@ -199,12 +198,13 @@ def where(report: Report) -> Table:
     machine, data, model = report["machine"], report["data"], report["model"]
     split = f"{data['training_rows']:,} to train" + (f", {data['test_rows']:,} to test" if data["test_rows"] else "")
     pairs = f"{data['queries']:,} {data['query']} × {data['candidates']:,} {data['candidate']}"
+    load = "" if machine["load_average"] is None else f", load {machine['load_average']:.1f} after the run"
     rows = [
         ("data", f"{data['source']}: {pairs}; {split}"),
         ("run", f"{model['epochs']} epochs, {model['steps']:,} steps of {model['batch_size']} by {model['step']}, "
                 f"seed {model['seed']}, {model['dtype']}"),
         ("held to", f"{report['tier']['name']}: {report['tier']['why']}"),
-        ("CPU", f"{machine['cpu']}, {machine['threads']} of {machine['cpus']} usable"),
+        ("CPU", f"{machine['cpu']}, {machine['threads']} of {machine['cpus']} usable{load}"),
         ("system", f"{machine['platform']}, Python {machine['python']}, NumPy {machine['numpy']}"),
         ("recs-core", report["recs_core"]),
         ("made", report["created"]),

@@ -69,8 +69,8 @@ def headline(done: Sequence[str], failed: Sequence[str], apart: Sequence[Pair], 
         return f"No backend finished: {listed(failed)} failed"
     without = f"; {listed(failed)} failed" if failed else ""
     if apart:
-        named = listed([f"{pair.first} and {pair.second}" for pair in apart[:2]])
-        more = f" and {len(apart) - 2} more pairs" if len(apart) > 2 else ""
+        named = ", ".join(f"{pair.first} and {pair.second}" for pair in apart[:2])
+        more = f", {len(apart) - 2} more pairs" if len(apart) > 2 else ""
         return f"{named}{more} differ beyond {tier}{without}"
     if len(done) == 1:
         return f"{done[0]} agrees with the oracle ({tier}){without}"

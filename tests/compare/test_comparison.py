@@ -29,7 +29,10 @@ def test_backends_that_agree(good):
 
 def test_every_backend_starts_from_the_same_weights_and_sees_the_same_batches(good):
     for pair in good.report["pairs"]:
-        assert [check["ok"] for check in pair["checks"] if check["what"] in ("initial weights", "batches")] == [True, True]
+        assert [check["ok"] for check in pair["checks"] if check["what"] in ("initial weights", "batches")] == [
+            True,
+            True,
+        ]
 
 
 def test_one_percent_of_the_learning_rate_is_found_with_its_step(bad):
@@ -38,7 +41,7 @@ def test_one_percent_of_the_learning_rate_is_found_with_its_step(bad):
     assert pair["parting"]["step"] == 3
     assert not bad.pair("right", "wrong")["agree"]
     assert bad.pair("right", "oracle")["agree"]
-    assert bad.report["headline"].startswith("wrong and oracle and right and wrong")
+    assert bad.report["headline"].startswith("wrong and oracle, right and wrong")
 
 
 def test_failures_are_rows_that_say_why_and_stop_nobody(bad):
