@@ -112,7 +112,6 @@ def _run(spec: Path | None, dataset: str | None, recipe: str | None, split: str 
 
 def tell(report: Report, out: Path) -> None:
     """The report on a terminal: verdicts, then one line a backend."""
-    from rich.markup import escape
 
     from recs_core.compare import tables
 
@@ -129,7 +128,7 @@ def tell(report: Report, out: Path) -> None:
         print_table(headers, [_line(row, shown) for row in done])
     for table in tables.recommendations(report)[:1]:
         typer.echo(f"the first {report['k']} for {table.title}:")
-        print_table([escape(name) for name in table.headers], table.rows)
+        print_table(table.headers, table.rows)
     typer.echo(f"{report['headline']}; see {out / 'report.html'}")
 
 

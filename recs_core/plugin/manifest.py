@@ -48,8 +48,6 @@ BACKEND_CAPABILITIES: Mapping[str, str] = {
 INDEX_CAPABILITIES: Mapping[str, str] = {
     "exclude": "exclusions that never leak",
     "allow": "an allow-list",
-    "upsert": "rows added or replaced without a rebuild",
-    "delete": "rows removed without a rebuild",
     "memory_map": "vectors searched from a memory map",
 }
 """Every capability an index declares, with its meaning."""

@@ -99,9 +99,7 @@ def evaluate(
     return _mean(per_query) | _mean(per_target)
 
 
-def possible_places(
-    row: NDArray[np.floating], relevant: set[int], excluded: set[int], ties: Ties
-) -> list[list[float]]:
+def possible_places(row: NDArray[np.floating], relevant: set[int], excluded: set[int], ties: Ties) -> list[list[float]]:
     """The places of the relevant candidates, one list for every way the ties can fall (one way when pessimistic).
 
     One that is excluded has no place: it is infinitely far down, since no list would ever hold it.

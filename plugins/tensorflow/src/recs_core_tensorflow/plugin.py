@@ -18,8 +18,6 @@ BACKEND = BackendInfo(
 _INDEX_CAPABILITIES: dict[str, bool | No] = {
     "exclude": True,
     "allow": True,
-    "upsert": No("TFRS layers hold one fixed matrix of candidates; build the index again"),
-    "delete": No("TFRS layers hold one fixed matrix of candidates; build the index again"),
     "memory_map": No("TFRS layers copy the candidates into TensorFlow's memory"),
 }
 

@@ -200,8 +200,8 @@ class AdoptedTower:
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise SpecError(
-                f"adopt: the module cannot be called on the features {list(self.features)} as codes ({reason}); pass ids= "
-                "for those that it takes as raw ids, or build it and pass output_dim="
+                f"adopt: the module cannot be called on the features {list(self.features)} as codes ({reason}); pass "
+                "ids= for those that it takes as raw ids, or build it and pass output_dim="
             ) from error
 
 
