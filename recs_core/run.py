@@ -262,14 +262,23 @@ class Outcome:
     def write(self, folder: str | Path) -> None:
         """Save the bundle and `run.json` in `folder`. Raises `BundleError` if it cannot be written."""
         from recs_core.bundle import save
-        from recs_core.errors import BundleError
 
         folder = Path(folder)
         save(self.model, folder / "bundle")
-        try:
-            (folder / "run.json").write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise BundleError(f"{folder / 'run.json'}: cannot be written, {error.strerror or error}") from error
+        write_json(folder, self.to_json())
+
+
+def write_json(folder: Path, data: Mapping[str, Any]) -> None:
+    """Write `run.json` whole or not at all. Raises `BundleError` if it cannot be written."""
+    from recs_core.errors import BundleError
+
+    path, new = folder / "run.json", folder / ".run.json.new"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        new.replace(path)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be written, {error.strerror or error}") from error
 
 
 def execute(
@@ -279,22 +288,37 @@ def execute(
     batch_size: int | None = None,
     progress: bool | None = None,
     say: Callable[[str], object] | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
 ) -> Outcome:
-    """Load, cut, build, train, evaluate. `say` gets a line on each stage."""
+    """Load, cut, build, train, evaluate. `say` gets a line on each stage.
+
+    With a folder `out` the run is written there before it trains and its bundle after every epoch, so that `resume`
+    can finish one that was cut off, as it would have ended.
+    """
+    from recs_core import __version__
     from recs_core.recipes import choose
+    from recs_core.two_tower import TwoTower
 
     say = say or (lambda line: None)
+    checkpoint = None if out is None else Path(out) / "bundle"
     parts = cut(load_data(run.data), run.data, run.seed)
     say(parts.leakage or f"{len(parts.train):,} rows, no test part")
     if run.model.recipe is not None and run.model.training is None:
         for reason in choose(run.model.recipe, parts.train).reasons:
             say(f"recipe {run.model.recipe}: {reason}")
-    model = build(run, parts.train)
+    if resume and checkpoint is not None and checkpoint.exists():
+        model = TwoTower.resume(checkpoint, backend=run.backend)
+        say(f"resumed after {model.position.epoch} epochs")
+    else:
+        model = build(run, parts.train)
     if epochs is not None or batch_size is not None:
         training = model.training
         size = batch_size or training.batch_size
         model.training = replace(training, epochs=epochs or training.epochs, batch_size=size)
-    history = model.fit(parts.train, parts.validation, progress=progress)
+    if out is not None and not resume:
+        write_json(Path(out), {"recs_core": __version__, "run": run.resolved(model).to_json()})
+    history = model.fit(parts.train, parts.validation, progress=progress, checkpoint=checkpoint)
     if history.masked_share is not None:
         say(f"masked {history.masked_share:.2%} of the scored pairs: the target's own candidate in another column")
     return Outcome(

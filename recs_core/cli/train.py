@@ -37,6 +37,7 @@ def train(
     float64: Annotated[bool, typer.Option("--float64", help="Train in float64, to compare backends.")] = False,
     config: Annotated[Path | None, typer.Option(help="Repeat the run in this run.json; data is taken from it.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the bundle and run.json.")] = Path("run"),
+    resume: Annotated[bool, typer.Option("--resume", help="Finish the run in --out that was cut off.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -48,9 +49,13 @@ def train(
 
     if config is not None and source is not None:
         raise ConfigError("give either data or --config run.json, which names its own")
+    if resume and (config is not None or source is not None):
+        raise ConfigError(f"--resume takes everything from {out}/run.json; leave data and --config out")
+    if resume:
+        config = out / "run.json"
     if config is None and source is None:
         raise ConfigError("name the data: a data set (recs data list), a CSV or Parquet file, or --config run.json")
-    if out.exists() and not force:
+    if out.exists() and not force and not resume:
         raise ConfigError(f"{out} exists; choose another --out, or --force to write into it")
     if config is not None:
         run = Run.read(config)
@@ -76,7 +81,8 @@ def train(
         run = replace(run, seed=seed)
     if float64:
         run = replace(run, dtype="float64")
-    outcome = execute(run, epochs=epochs, batch_size=batch_size, say=None if as_json else typer.echo)
+    say = None if as_json else typer.echo
+    outcome = execute(run, epochs=epochs, batch_size=batch_size, say=say, out=out, resume=resume)
     outcome.write(out)
     if as_json:
         print_json(outcome.to_json())
