@@ -10,8 +10,11 @@ from recs_core.keras_backend.backend import KerasBackend, factory
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# Made before any test module is imported: some import keras, which fixes its engine then.
+BACKEND = factory(asked_by="the tests")
+
 
 @pytest.fixture(scope="session")
 def backend() -> KerasBackend:
     """The engine is in `backend.engine`."""
-    return factory(asked_by="the tests")
+    return BACKEND
