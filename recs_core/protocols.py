@@ -197,7 +197,11 @@ class Backend(Protocol):
         ...
 
     def adopt(self, module: Any, features: Sequence[str], *, output_dim: int | None = None) -> Tower:
-        """A user's own native module as a tower; it takes one feature positionally, or several as a dict."""
+        """A user's own native module as a tower; it takes one feature positionally, or several as a dict.
+
+        Codes reach it as rows of whole tables, in training too: a batch has no `rows` of its features. A backend whose
+        modules can look raw ids up also takes `ids=`: feature → the raw id of each code.
+        """
         ...
 
     def trainer(self, model: Model, optimizer: Optimizer) -> Trainer:

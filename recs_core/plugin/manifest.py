@@ -73,8 +73,9 @@ class BackendInfo:
 
     `factory`: `"module:attribute"`, called as `factory(engine=…)` and returning a `Backend`. `requires`: top-level
     modules that must be importable, checked without importing them. `engines`: names after `name[…]`; empty for
-    none. `capabilities`: each name of `BACKEND_CAPABILITIES` → True or `No(reason)`. `static_shapes`: the backend
-    compiles by shape, so batches come padded to few sizes.
+    none. `capabilities`: each name of `BACKEND_CAPABILITIES` → True or `No(reason)`. `static_shapes`: a step
+    also takes batches that are padded (rows out of range, targets of weight 0), which the suite then checks; the core
+    pads none, and a backend that compiles by shape pads its own.
     """
 
     name: str
