@@ -48,7 +48,7 @@ def _run(command: list[str]) -> str | None:
     if done.returncode:
         print(f"{command[0]} failed with {done.returncode}", file=sys.stderr)
         return None
-    kept = [line for line in done.stdout.splitlines() if not re.match(r"[IWE]\d{4}|WARNING", line)]
+    kept = [line for line in done.stdout.splitlines() if not re.match(r"[IWE]\d{4}|WARNING|\{\"", line)]
     text = "\n".join(kept).strip()
     shown = text if text.startswith("|") or "\n|" in text else f"```\n{text}\n```"
     return (
