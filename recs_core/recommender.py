@@ -426,7 +426,7 @@ class Recommender:
         if pa.types.is_integer(vocabulary.ids.type):
             ids = vocabulary.ids.to_numpy()[np.maximum(flat, 0)]
             return TopK(np.where(flat < 0, -1, ids).reshape(found.ids.shape), found.scores)
-        names = vocabulary.ids.take(pa.array(flat, mask=flat < 0)).to_pylist()
+        names = vocabulary.decode(flat).to_pylist()
         return TopK(np.array(names, object).reshape(found.ids.shape), found.scores)
 
 

@@ -94,7 +94,7 @@ def of_arrays(arrays: Mapping[str, NDArray[Any]], catalog: Catalog, path: Path) 
         if bound is not None and array.size and not (array.min() >= 0 and array.max() < bound):
             raise BundleError(f"{path}: {name!r} holds codes outside 0 … {bound - 1}")
     golden = Golden(**arrays)
-    if (np.diff(golden.candidates) <= 0).any() or not np.isin(golden.ids, golden.candidates).all():
+    if (np.diff(golden.candidates) <= 0).any() or (golden.candidates[_places(golden)] != golden.ids).any():
         raise BundleError(f"{path}: ids must be among candidates, and those ascending")
     return golden
 
@@ -106,7 +106,7 @@ def replay(golden: Golden, asked: Asked, path: Path, by: str) -> None:
     tolerance = TOLERANCE * np.outer(np.linalg.norm(query, axis=1), np.linalg.norm(candidate, axis=1)).max(
         1, initial=1e-30
     )
-    again = np.take_along_axis(scores, np.searchsorted(golden.candidates, golden.ids), 1)
+    again = np.take_along_axis(scores, _places(golden), 1)
     best = -np.sort(-scores, axis=1)[:, : golden.ids.shape[1]]
     for now in (again, best):  # the same candidates have the same scores, and no other scores higher
         close = np.abs(now - golden.scores) <= tolerance[:, None]
@@ -117,6 +117,11 @@ def replay(golden: Golden, asked: Asked, path: Path, by: str) -> None:
                 f"{path}: golden query {name!r} scores {now[row, place]:.6g} at place {place + 1} by {by}, "
                 f"{golden.scores[row, place]:.6g} when it was saved"
             )
+
+
+def _places(golden: Golden) -> NDArray[np.intp]:
+    """(Q, k): where each of `ids` stands in `candidates`."""
+    return np.searchsorted(golden.candidates[:-1], golden.ids)
 
 
 def _spread(size: int, number: int) -> NDArray[np.int32]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core.data.batch import Codes, Features, Ragged
-from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
 from recs_core.data.vocabulary import Vocabulary
 from recs_core.specs import History, Numeric, TowerSpec
+
+if TYPE_CHECKING:
+    from recs_core.data.encoded import EncodedDataset
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ class Vocabulary:
         outside = (codes < UNKNOWN) | (codes >= len(self))
         if outside.any():
             raise DataError(f"{self.name!r} has codes 0 to {len(self) - 1}, got {codes[outside][0]}")
-        return self._ids.take(pa.array(codes, mask=codes == UNKNOWN))
+        return self._ids.take(_positions(codes))
 
 
 def as_ids(values: Any, where: str) -> pa.Array:
@@ -162,6 +162,13 @@ def one_line(error: BaseException) -> str:
     """What another library's error says, on one line and not too long."""
     text = " ".join(str(error).split())
     return text if len(text) <= 200 else text[:197] + "…"
+
+
+def _positions(codes: NDArray[np.int64]) -> pa.Array:
+    """Codes as an Arrow array, null for -1. `pa.array` imports numpy.ma first: 20 ms of a command that takes 300."""
+    codes = np.ascontiguousarray(codes)
+    valid = np.packbits(codes != UNKNOWN, bitorder="little")
+    return pa.Array.from_buffers(pa.int64(), len(codes), [pa.py_buffer(valid), pa.py_buffer(codes)])
 
 
 def _numpy(codes: pa.Array) -> NDArray[np.int32]:

@@ -67,12 +67,15 @@ def test_recommend_for_a_file(recs, tmp_path):
     assert recs(*job, "--force", "--json")[0] == 0
 
 
-def test_recommend_imports_no_framework_and_no_pandas():
+def test_recommend_imports_what_it_needs_and_no_more():
+    frameworks = {"keras", "torch", "tensorflow", "jax"}
+    slow = {"pandas", "pyarrow.parquet", "pyarrow.csv", "numpy.ma", "rich"}
+    training = {"recs_core.training", "recs_core.two_tower", "recs_core.data.encoded", "recs_core.data.batching"}
     code = (
         "import sys; from recs_core.cli.main import main\n"
         f"try: main(['recommend', {V1!r}, '--query', '100'])\n"
         "except SystemExit as error: assert not error.code\n"
-        "print(*sorted({'keras', 'torch', 'tensorflow', 'jax', 'pandas'} & set(sys.modules)))"
+        f"print(*sorted({frameworks | slow | training!r} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == ""
