@@ -30,7 +30,7 @@ def train(
     at: options.At = None,
     test: options.Test = None,
     validation: options.Validation = None,
-    recipe: Annotated[str | None, typer.Option(help="Named defaults: ids or history.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Named defaults: ids, history or features.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides batches, negatives and initial weights.")] = None,

@@ -8,13 +8,17 @@ from typing import Any
 
 from recs_core.data.interactions import Interactions
 from recs_core.errors import SpecError
-from recs_core.recipes import history, ids
+from recs_core.recipes import features, history, ids
 from recs_core.recipes.choice import Recipe
 from recs_core.two_tower import TwoTower
 
 log = logging.getLogger("recs_core")
 
-RECIPES: Mapping[str, Callable[[Interactions], Recipe]] = {"ids": ids.choose, "history": history.choose}
+RECIPES: Mapping[str, Callable[[Interactions], Recipe]] = {
+    "ids": ids.choose,
+    "history": history.choose,
+    "features": features.choose,
+}
 """Recipe name → the function that chooses its settings from the training data."""
 
 
