@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,9 @@ UNKNOWN_NAME, UNKNOWN_NUMBER = "[UNK]", -1
 """The raw id that stands for one training never saw: what a Keras `StringLookup` or `IntegerLookup` calls it."""
 
 
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
 @dataclass(frozen=True)
 class Adopted:
     """An `nn.Module`, `tf.keras.Model` or `keras.Model` that turns features into vectors.
@@ -26,18 +30,23 @@ class Adopted:
     It takes one feature positionally, or several as a dict by name, as codes: row 0 … num_oov − 1 for ids that training
     never saw, then the vocabulary in the order of the training data; so a table needs num_oov + vocabulary rows.
     `features`: what it takes; none given, the ids of its side. `raw_ids`: it takes raw ids and looks them up itself, as
-    one with a `StringLookup` does. It keeps its own weights, and every step may touch all of them.
+    one with a `StringLookup` does. It keeps its own weights, and every step may touch all of them. `rebuild`: the
+    function without arguments that builds it, "package.module:function"; a bundle tells it to whoever loads the model
+    and has to build the module again.
     """
 
     module: Any
     features: Sequence[Feature] = ()
     output_dim: int | None = None
     raw_ids: bool = False
+    rebuild: str | None = None
 
     def __post_init__(self) -> None:
         for feature in self.features:
             if not isinstance(feature, Feature) or isinstance(feature, History):
                 raise SpecError(f"Adopted: features must be Categorical, Bag, Text or Numeric, got {feature!r}")
+        if self.rebuild is not None and not _FUNCTION.fullmatch(self.rebuild):
+            raise SpecError(f"Adopted: rebuild is 'package.module:function', got {self.rebuild!r}")
 
     def reads(self, id_name: str) -> TowerSpec:
         """The features that the core encodes for it."""

@@ -275,11 +275,15 @@ class TwoTower(Recommender):
             rows, corpus = data.schema.table_rows, len(data.schema.candidates)
             query, candidate = (None if side in self._adopted else getattr(self, side) for side in SIDES)
             start = canonical.initial(query, candidate, self.retrieval, rows, corpus, seed=self.seed)
-            query, candidate = (self._tower(side, data.schema) for side in SIDES)
-            self._model = self.backend.model(query, candidate, self.retrieval, start, dtype=self.dtype)
+            self._model = self._built(start, data.schema)
         if self._trainer is None:
             self._trainer = self.backend.trainer(self._model, self.optimizer)
         return self._model, self._trainer
+
+    def _built(self, start: Weights, schema: Schema) -> Model:
+        """A model of the declared weights; adopted modules keep their own."""
+        query, candidate = (self._tower(side, schema) for side in SIDES)
+        return self.backend.model(query, candidate, self.retrieval, start, dtype=self.dtype)
 
     def _tower(self, side: Side, schema: Schema) -> TowerSpec | Tower:
         spec: TowerSpec = getattr(self, side)
@@ -289,8 +293,8 @@ class TwoTower(Recommender):
     def restored(
         cls,
         *,
-        query: TowerSpec,
-        candidate: TowerSpec,
+        query: TowerSpec | Adopted,
+        candidate: TowerSpec | Adopted,
         retrieval: RetrievalSpec,
         optimizer: Optimizer,
         training: TrainingSpec,
@@ -305,10 +309,13 @@ class TwoTower(Recommender):
         data: Mapping[str, Any] | None = None,
         run: FitRun | None = None,
     ) -> TwoTower:
-        """A fitted model from its parts, as `recs.load` puts it together."""
+        """A fitted model from its parts, as `recs.load` puts it together. Adopted modules take over `weights` too."""
         out = cls(query, candidate, retrieval, optimizer, training=training, seed=seed, backend=backend, dtype=dtype)
         out._catalog = catalog
-        out._model = out.backend.model(query, candidate, retrieval, weights, dtype=dtype)
+        declared = {name: value for name, value in weights.items() if not canonical.is_native(name)}
+        out._model = out._built(declared, catalog.schema)
+        if out._adopted:
+            out._model.load_weights(weights)
         if state is not None:
             out._trainer = out.backend.trainer(out._model, optimizer)
             out._trainer.load_state(state)
@@ -319,14 +326,20 @@ class TwoTower(Recommender):
         return out
 
     @classmethod
-    def resume(cls, checkpoint: str | Path, *, backend: str | Backend | None = None) -> TwoTower:
+    def resume(
+        cls,
+        checkpoint: str | Path,
+        *,
+        backend: str | Backend | None = None,
+        native: Mapping[Side, Any] | None = None,
+    ) -> TwoTower:
         """The model of a run that was cut off; `fit(train)` with the same data finishes it as planned.
 
-        Raises `BundleError` if the folder holds no checkpoint, or none of an unfinished run.
+        `native` as in `recs.load`. Raises `BundleError` if the folder holds no checkpoint, or one of a finished run.
         """
         from recs_core.bundle import load
 
-        model = load(checkpoint, backend=backend)
+        model = load(checkpoint, backend=backend, native=native)
         if not isinstance(model, TwoTower) or model.run is None or not model.run.open:
             raise BundleError(f"{checkpoint}: holds no unfinished run; recs.load it and fit with epochs= to train on")
         return model

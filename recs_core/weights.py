@@ -45,6 +45,11 @@ def shapes(
     return out
 
 
+def is_native(name: str) -> bool:
+    """Whether a weight is an adopted module's own."""
+    return name.startswith(("query/native/", "candidate/native/"))
+
+
 def initial(
     query: TowerSpec | None,
     candidate: TowerSpec | None,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -23,9 +27,9 @@ def module(rows: int, seed: int = 0) -> object:
     recs.backend("keras")  # chooses the engine before Keras is imported
     import keras
 
+    keras.utils.set_random_seed(seed)
     model = keras.Sequential([keras.layers.Embedding(rows, DIM), keras.layers.Dense(DIM)])
     model.build((None,))
-    keras.utils.set_random_seed(seed)
     return model
 
 
@@ -39,13 +43,96 @@ def test_a_native_module_trains_beside_a_spec(data: recs.Interactions) -> None:
     assert (parity[0] == 0).sum() >= 3 and (parity[1] == 1).sum() >= 3
 
 
-def test_two_native_modules_and_what_cannot_be_saved(data: recs.Interactions, tmp_path: object) -> None:
+def test_two_native_modules(data: recs.Interactions) -> None:
     candidate = recs.Adopted(module(9, seed=1), [recs.Categorical("item")], output_dim=DIM)
     model = recs.TwoTower(module(11), candidate, recs.RetrievalSpec(temperature=0.2), backend="keras")
     model.fit(data, epochs=1, batch_size=32)
     assert model.encode_candidate().shape == (8, DIM + 1)
-    with pytest.raises(BundleError, match="module"):
-        model.save(f"{tmp_path}/bundle")
+
+
+def adopting(seed: int = 0) -> recs.TwoTower:
+    query = recs.Adopted(module(11, seed), rebuild="shop.towers:make")
+    tower = recs.TowerSpec([recs.Categorical("item", dim=DIM)])
+    return recs.TwoTower(query, tower, recs.RetrievalSpec(temperature=0.2), backend="keras")
+
+
+@pytest.fixture(scope="module")
+def saved(data: recs.Interactions, tmp_path_factory: pytest.TempPathFactory) -> tuple[recs.TwoTower, Path]:
+    model = adopting()
+    model.fit(data, epochs=2, batch_size=32)
+    return model, model.save(tmp_path_factory.mktemp("adopted") / "bundle")
+
+
+def test_a_native_module_is_saved_and_takes_its_weights_over(
+    saved: tuple[recs.TwoTower, Path], data: recs.Interactions
+) -> None:
+    model, path = saved
+    loaded = recs.load(path, backend="keras", native={"query": module(11, seed=7)})
+    np.testing.assert_array_equal(loaded.recommend([0, 1], k=4).ids, model.recommend([0, 1], k=4).ids)
+    for name, weight in model.weights().items():
+        np.testing.assert_array_equal(loaded.weights()[name], weight)
+    other = recs.load(path, backend="keras", native={"query": module(11, seed=8)})
+    for each in (loaded, other):
+        assert isinstance(each, recs.TwoTower)
+        each.fit(data, epochs=1, batch_size=32)
+    np.testing.assert_array_equal(loaded.recommend([0], k=4).scores, other.recommend([0], k=4).scores)
+    assert loaded.position.epoch == 3
+
+
+def test_a_run_with_a_native_module_resumes(data: recs.Interactions, tmp_path: Path) -> None:
+    class Dies:
+        def on_epoch_end(self, record: Any) -> None:
+            if record.epoch == 2:
+                raise InterruptedError
+
+    plan: dict[str, Any] = {"epochs": 3, "batch_size": 32}
+    whole = adopting()
+    whole.fit(data, **plan)
+    with pytest.raises(InterruptedError):
+        adopting().fit(data, **plan, checkpoint=tmp_path / "run", callbacks=[Dies()])
+    again = recs.TwoTower.resume(tmp_path / "run", backend="keras", native={"query": module(11, seed=3)})
+    again.fit(data)
+    for name, weight in whole.weights().items():
+        np.testing.assert_array_equal(again.weights()[name], weight, err_msg=name)
+
+
+def test_where_a_native_module_cannot_be_loaded(saved: tuple[recs.TwoTower, Path]) -> None:
+    _, path = saved
+    remedy = re.escape(f"build it and recs.load({str(path)!r}, backend='keras', native={{'query': shop.towers:make}})")
+    named = r"its query tower is a keras module, keras\..*Sequential"
+    for options, why in (
+        ({"runtime": "numpy"}, "which NumPy cannot run"),
+        ({"backend": "torch"}, "which the torch backend cannot run"),
+        ({"backend": "keras"}, "whose code no bundle holds"),
+    ):
+        with pytest.raises(BundleError, match=f"{named}, {why}; {remedy}"):
+            recs.load(path, **options)
+
+
+@pytest.mark.parametrize("rows", [10, 12])
+def test_another_module_is_refused(saved: tuple[recs.TwoTower, Path], rows: int) -> None:
+    with pytest.raises(BundleError, match=r"weights-.*does not fit the module given .*'query/native/0/embeddings'.*11"):
+        recs.load(saved[1], backend="keras", native={"query": module(rows)})
+
+
+def test_verify_says_that_no_golden_query_was_asked(
+    saved: tuple[recs.TwoTower, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from recs_core.cli.main import main
+
+    for command in ("verify", "info"):
+        with pytest.raises(SystemExit) as stopped:
+            main(["bundle", command, str(saved[1])])
+        assert not stopped.value.code
+    said = capsys.readouterr().out
+    assert "golden queries not asked: its query tower is a keras module" in said
+    assert "built by shop.towers:make" in said
+    assert 'native={"query": shop.towers:make}' in (saved[1] / "README.md").read_text()
+
+
+def test_what_builds_a_module_is_named_as_an_import() -> None:
+    with pytest.raises(SpecError, match="rebuild is 'package.module:function', got 'make it'"):
+        recs.Adopted(object(), rebuild="make it")
 
 
 def test_raw_ids_are_refused_by_a_backend_that_hands_over_codes(data: recs.Interactions) -> None:

@@ -7,6 +7,8 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
+from recs_core.bundle.natives import Native, of_manifest
+from recs_core.data.schema import Side
 from recs_core.specs import from_json
 
 
@@ -14,7 +16,7 @@ def card(manifest: Mapping[str, Any], name: str) -> str:
     """Markdown from the fields of a manifest; `name` is the folder's."""
     sections = [
         f"# {name}\n\nA two-tower retrieval model in the bundle format of recs-core (see `manifest.json`).",
-        _loading(name),
+        _loading(name, of_manifest(manifest)),
         _section("Data", _data(manifest)),
         _section("Metrics", _metrics(manifest["metrics"])),
         _section("Settings that differ from the defaults", _settings(manifest)),
@@ -25,7 +27,16 @@ def card(manifest: Mapping[str, Any], name: str) -> str:
     return "\n\n".join(part for part in sections if part) + "\n"
 
 
-def _loading(name: str) -> str:
+def _loading(name: str, natives: Mapping[Side, Native]) -> str:
+    if natives:
+        modules = ", ".join(f'"{side}": {native.rebuild or "module"}' for side, native in natives.items())
+        backend = next(iter(natives.values())).backend
+        return (
+            "## Load it\n\nNo code is in here: build each native module and hand it over, to take its weights.\n\n"
+            "```python\nimport recs_core as recs\n\n"
+            f'model = recs.load("{name}", backend="{backend}", native={{{modules}}})\n'
+            'model.recommend(["…"], k=10, exclude="seen")\n```'
+        )
     return (
         "## Load it\n\n```python\nimport recs_core as recs\n\n"
         f'model = recs.load("{name}")  # on the backend you use, to serve or to train on\n'
@@ -79,12 +90,16 @@ def _settings(manifest: Mapping[str, Any]) -> str:
 
 
 def _towers(model: Mapping[str, Any]) -> str:
-    return "\n".join(f"* {side}: `{brief_tower(model[side])}`" for side in ("query", "candidate"))
+    return "\n".join(f"* {side}: `{brief_tower(model, side)}`" for side in ("query", "candidate"))
 
 
-def brief_tower(declared: Mapping[str, Any]) -> str:
-    """A tower's JSON in one line, defaults left out."""
-    spec = from_json(declared)
+def brief_tower(model: Mapping[str, Any], side: str) -> str:
+    """A tower in one line, defaults left out. `model`: as in the manifest."""
+    spec = from_json(model[side])
+    if side in model.get("native", {}):
+        native = Native(**model["native"][side])
+        built = f", built by {native.rebuild}" if native.rebuild else ""
+        return f"{native}{built}, of {', '.join(feature.name for feature in spec.features)}"
     rest = [f"{name}={value}" for name, value in _changed(spec) if name != "features"]
     return ", ".join([*map(_brief, spec.features), *rest])
 

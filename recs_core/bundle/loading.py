@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from numpy.typing import NDArray
 
 from recs_core import weights as canonical
-from recs_core.bundle import golden, ids, manifest, tensors
+from recs_core.bundle import golden, ids, manifest, natives, tensors
 from recs_core.bundle.contents import catalog_of, check_numeric, state_shapes
 from recs_core.bundle.files import CARD, MANIFEST, check_digest, mapped, others
 from recs_core.data.catalog import Catalog
-from recs_core.data.schema import Schema
+from recs_core.data.schema import Schema, Side
 from recs_core.data.vocabulary import Vocabulary
-from recs_core.errors import BundleError, SpecError
+from recs_core.errors import BundleError, DataError, SpecError
 from recs_core.specs import Optimizer, RetrievalSpec, TowerSpec, TrainingSpec, from_json
 
 if TYPE_CHECKING:
@@ -47,33 +47,43 @@ class BundleInfo:
         """Bytes of its data files."""
         return sum(int(facts["length"]) for facts in self.manifest["files"].values())
 
+    @property
+    def natives(self) -> Mapping[Side, natives.Native]:
+        """The sides whose tower is a user's own module. Only with that module can it answer."""
+        return natives.of_manifest(self.manifest)
+
 
 def load(
     path: str | Path,
     *,
     backend: str | Backend | None = None,
     runtime: Literal["numpy"] | None = None,
+    native: Mapping[Side, Any] | None = None,
     verify: bool = True,
 ) -> Recommender:
     """The model in a bundle or checkpoint.
 
     On a backend (by default the selected one) it is a `TwoTower`, which trains on from the saved optimizer state. With
-    `runtime="numpy"` it is a `Recommender` that imports no framework and reads weights from a memory map. `verify`:
-    check every file's digest, that all weights are finite, and that this backend gives the golden queries' answers.
+    `runtime="numpy"` it is a `Recommender` that imports no framework and reads weights from a memory map. `native`:
+    "query" or "candidate" → the module, built again, of a tower that is a user's own; it takes over the saved weights.
+    `verify`: check every file's digest, that all weights are finite, and that this backend gives the golden queries'
+    answers.
 
     Raises `BundleError` with the file and the reason for a bundle that is damaged, cut off, foreign or from a newer
-    version; `BackendNotFound` and its kin for the backend.
+    version, or has a native tower and not what that needs; `BackendNotFound` and its kin for the backend.
     """
     if runtime not in (None, "numpy"):
         raise BundleError(f"runtime is 'numpy' or None, got {runtime!r}; a framework is named by backend=")
     if runtime is not None and backend is not None:
         raise BundleError(f"runtime={runtime!r} and backend={backend!r}: name one of them")
+    if runtime is not None and native:
+        raise BundleError(f"runtime={runtime!r} runs no module of yours; name a backend= for native=")
     stored = _read(Path(path), verify)
     for name in stored.info.leftovers:
         log.warning(
             "%s: left over from a save that was cut off; ignored, and removed by the next save", stored.folder / name
         )
-    model = stored.on_numpy() if runtime == "numpy" else stored.on_backend(backend)
+    model = stored.on_numpy() if runtime == "numpy" else stored.on_backend(backend, native or {})
     if verify:
         stored.replay(model, by="NumPy" if runtime == "numpy" else model.backend.info.name)  # type: ignore[attr-defined]
     return model
@@ -92,10 +102,12 @@ def info(path: str | Path) -> BundleInfo:
 def verify(path: str | Path) -> BundleInfo:
     """Check everything: digests, names, dtypes, shapes, finiteness, codes, golden queries (by NumPy).
 
-    Raises `BundleError` with the file and the reason.
+    Where a tower is a user's own module, which NumPy cannot run, the golden queries wait for `load`. Raises
+    `BundleError` with the file and the reason.
     """
     stored = _read(Path(path), verify=True)
-    stored.replay(stored.on_numpy(), by="NumPy")
+    if not stored.natives:
+        stored.replay(stored.on_numpy(), by="NumPy")
     return stored.info
 
 
@@ -153,8 +165,10 @@ class _Stored:
         self.seed: int = declared["seed"]
         dtype = {"float32": "F32", "float64": "F64"}[self.dtype]
         self.schema = self._schema(self.fields["schema"])
+        self.natives = self.info.natives
         rows, corpus = self.schema.table_rows, len(self.schema.candidates)
-        shapes = canonical.shapes(self.specs["query"], self.specs["candidate"], self.specs["retrieval"], rows, corpus)
+        query, candidate = (None if side in self.natives else self.specs[side] for side in ("query", "candidate"))
+        shapes = canonical.shapes(query, candidate, self.specs["retrieval"], rows, corpus)
         weights = {name: (dtype, shape) for name, shape in shapes.items()}
         self._check("weights", weights)
         if "state" in self.parts:
@@ -211,7 +225,10 @@ class _Stored:
         return {}
 
     def _check(self, part: str, expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
-        tensors.check(self._path(part), self.arrays(part), expected)
+        """What is declared; what a native module has only the module knows, and its backend checks."""
+        own = tuple(f"{side}/native/" for side in self.natives)
+        declared = {name: array for name, array in self.arrays(part).items() if not name.startswith(own)}
+        tensors.check(self._path(part), declared, expected)
 
     # Models
 
@@ -219,15 +236,31 @@ class _Stored:
         """A model that needs NumPy alone."""
         from recs_core.runtime import NumpyRecommender
 
+        if self.natives:
+            natives.refuse(self.folder, self.natives, "which NumPy cannot run")
         query, candidate, retrieval = (self.specs[name] for name in ("query", "candidate", "retrieval"))
         return NumpyRecommender(query, candidate, retrieval, self.catalog, self.arrays("weights"))
 
-    def on_backend(self, backend: str | Backend | None) -> Recommender:
-        """A model that trains on."""
+    def on_backend(self, backend: str | Backend | None, modules: Mapping[Side, Any]) -> Recommender:
+        """A model that trains on. `modules`: those of native towers."""
+        if not self.natives and not modules:
+            return self._restored(backend, self.specs)
+        from recs_core.config import select
+
+        name = select(backend).name if backend is None or isinstance(backend, str) else backend.info.name
+        if any(stated.backend != name for stated in self.natives.values()):
+            natives.refuse(self.folder, self.natives, f"which the {name} backend cannot run")
+        adopted = natives.adopted(self.folder, self.natives, self.specs, modules)
+        try:
+            return self._restored(backend, {**self.specs, **adopted})
+        except DataError as error:
+            raise BundleError(f"{self._path('weights')}: does not fit the module given in native=, {error}") from error
+
+    def _restored(self, backend: str | Backend | None, parts: Mapping[str, Any]) -> Recommender:
         from recs_core.two_tower import TwoTower
 
         return TwoTower.restored(
-            **self.specs,
+            **parts,
             seed=self.seed,
             catalog=self.catalog,
             weights=self.arrays("weights"),

@@ -20,9 +20,9 @@ from recs_core.bundle.card import card
 from recs_core.bundle.contents import catalog_arrays
 from recs_core.bundle.files import Commit, committing
 from recs_core.bundle.golden import Asked, record
+from recs_core.bundle.natives import Native
 from recs_core.data.schema import Schema
 from recs_core.errors import BundleError
-from recs_core.protocols import Weights
 from recs_core.specs import to_json
 from recs_core.training import FitRun
 
@@ -56,11 +56,6 @@ def save(
         raise BundleError(
             f"{folder}: a model loaded with runtime='numpy' is read-only; copy its bundle, or load it with a backend"
         )
-    for side, tower in (("query", model.query_tower), ("candidate", model.candidate_tower)):
-        if tower.spec is None:
-            raise BundleError(
-                f"{folder}: the {side} tower is a native module, which no bundle holds; declare a TowerSpec"
-            )
     with committing(folder) as commit:
         fields = _write(commit, model, include_state)
         fields["metrics"] = {
@@ -78,7 +73,8 @@ def _write(commit: Commit, model: Any, include_state: bool) -> dict[str, Any]:
     """Write the data files; the manifest's fields. One set of weights is held at a time."""
     catalog = model.catalog
     weights = model.weights()
-    _check_finite(commit.folder, weights)
+    tensors.check_dtypes(commit.folder, weights)
+    tensors.check_finite(commit.folder, weights)
     parts = {"weights": commit.add("weights", "safetensors", tensors.pieces(weights))}
     asked = Asked(catalog, model.query, model.retrieval, model.query_tower, model.candidate_tower, weights)
     golden = record(asked)
@@ -106,13 +102,15 @@ def _write(commit: Commit, model: Any, include_state: bool) -> dict[str, Any]:
     }
 
 
-def _check_finite(folder: Path, weights: Weights) -> None:
-    tensors.check_finite(folder, weights)
-
-
 def _declared(model: Any) -> dict[str, Any]:
     specs = ("query", "candidate", "retrieval", "optimizer", "training")
-    return {**{name: to_json(getattr(model, name)) for name in specs}, "seed": model.seed, "dtype": model.dtype}
+    declared = {**{name: to_json(getattr(model, name)) for name in specs}, "seed": model.seed, "dtype": model.dtype}
+    towers = {"query": model.query_tower, "candidate": model.candidate_tower}
+    natives = {
+        side: Native.of(adopted, model.backend.info.name, towers[side].output_dim).to_json()
+        for side, adopted in model._adopted.items()
+    }
+    return {**declared, "native": natives} if natives else declared
 
 
 def _schema(commit: Commit, schema: Schema) -> dict[str, Any]:

@@ -31,13 +31,23 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "I32": np.dtype("<i4"),
     "I64": np.dtype("<i8"),
+    "U32": np.dtype("<u4"),
 }
+"""U32 is for the random state that a Keras module may keep."""
+
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 HEADER_LIMIT = 1 << 20
 """Bytes of a header: a model has few arrays, and what is parsed before it is trusted should be small."""
 
 _LARGEST = 2**40  # of any one dimension
+
+
+def check_dtypes(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Raise `BundleError` for an array that the format has no type for."""
+    for name, array in arrays.items():
+        if array.dtype.newbyteorder("<") not in _NAMES:
+            raise BundleError(f"{path}: {name!r} is {array.dtype}; a bundle holds {', '.join(DTYPES)}")
 
 
 def pieces(arrays: Mapping[str, NDArray[Any]]) -> Iterator[Buffer]:

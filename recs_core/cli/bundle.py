@@ -38,10 +38,12 @@ def verify(bundle: Bundle, as_json: AsJson = False) -> None:
 
     found = verify(bundle)
     if as_json:
-        print_json({**_data(found), "verified": True})
+        print_json({**_data(found), "verified": True, "golden_queries_asked": not found.natives})
         return
     files = f"{len(found.manifest['files'])} files, {found.size:,} bytes"
-    typer.echo(f"{bundle}: whole, {files}, golden queries answered as saved")
+    asked = "; ".join(f"its {side} tower is {native}" for side, native in found.natives.items())
+    golden = f"golden queries not asked: {asked}" if asked else "golden queries answered as saved"
+    typer.echo(f"{bundle}: whole, {files}, {golden}")
     _remarks(found)
 
 
@@ -58,8 +60,8 @@ def _facts(found: BundleInfo) -> list[tuple[str, Any]]:
             "data",
             f"{data['rows']:,} rows, {data['queries']:,} queries, {data['candidates']:,} candidates" if data else "",
         ),
-        ("query", brief_tower(fields["model"]["query"])),
-        ("candidate", brief_tower(fields["model"]["candidate"])),
+        ("query", brief_tower(fields["model"], "query")),
+        ("candidate", brief_tower(fields["model"], "candidate")),
         ("optimizer state", "yes" if "state" in fields["contents"] else "no"),
         ("digest", fields["digest"]),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -11,6 +12,7 @@ import pytest
 
 from recs_core import bundle
 from recs_core.bundle import files, golden, manifest, tensors
+from recs_core.bundle.natives import Native
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text()
 V1 = Path(__file__).parent / "kept" / "v1"
@@ -33,6 +35,11 @@ def test_so_is_every_field_below(field):
     inside = bundle.info(V1).manifest[field]
     named = re.findall(r"`([a-z_]+)`", table("manifest.json")[field])
     assert set(inside) == set(named) - {"type"}
+
+
+def test_so_is_what_is_said_of_a_native_tower():
+    text = PAGE.split("`model` also holds `native`")[1].split("\n\n")[0]
+    assert re.findall(r"`([a-z_]+)`", text) == [field.name for field in dataclasses.fields(Native)]
 
 
 def test_every_part_is_on_the_page():

@@ -230,6 +230,9 @@ def set_(*keys, to):
     return change
 
 
+NATIVE = {"query": {"backend": "torch", "module": "os", "rebuild": "os:abort", "output_dim": 5, "raw_ids": False}}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -243,6 +246,9 @@ def set_(*keys, to):
         (set_("model", "query", "layers", to=[10**30]), "describes no model|the model's is"),
         (set_("model", "query", "dropped", to=1), "no field 'dropped'"),
         (set_("model", "dtype", to="float16"), "describes no model"),
+        (set_("model", "native", to={"query": {"backend": "torch", "code": "import os"}}), "describes no model"),
+        (set_("model", "native", to={"nobody": {}}), "native towers are those of query and candidate"),
+        (set_("model", "native", to=NATIVE), "'query/dense_0/bias' is not of this model"),
         (set_("schema", "table_rows", "table/user", to=10**15), "the model's is"),
         (set_("schema", "table_rows", "table/user", to=3), "fewer rows than ids"),
         (set_("schema", "vocabularies", "table/user", to="nowhere"), "not among its files"),

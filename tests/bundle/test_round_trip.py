@@ -217,11 +217,12 @@ def test_mistakes_are_named(model, saved, do, error, said):
         do(model, saved.parent)
 
 
-def test_a_native_tower_is_refused(tmp_path):
-    model = fitted(ids_only())
-    model.query_tower.spec = None  # as that of an adopted module
-    with pytest.raises(BundleError, match="query tower is a native module"):
-        model.save(tmp_path / "b")
+def test_modules_for_towers_that_are_declared_are_refused(tmp_path):
+    path = fitted(ids_only()).save(tmp_path / "b")
+    with pytest.raises(BundleError, match="its query tower is no native module; leave it out"):
+        bundle.load(path, backend=OracleBackend(), native={"query": object()})
+    with pytest.raises(BundleError, match="runtime='numpy' runs no module of yours"):
+        bundle.load(path, runtime="numpy", native={"query": object()})
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):

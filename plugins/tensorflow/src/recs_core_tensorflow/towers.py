@@ -140,18 +140,10 @@ class AdoptedTower:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """The module's floating-point variables by name, `_1` after one that repeats."""
-        named: dict[str, Any] = {}
-        for variable in self.native.variables:
-            if not variable.dtype.is_floating:
-                continue
-            name = plain = variable.name.split(":")[0]
-            count = 0
-            while name in named:
-                count += 1
-                name = f"{plain}_{count}"
-            named[name] = variable
-        return named
+        """The module's floating-point variables by place and own name: Keras's whole names count the layers of the
+        process, and so differ from run to run."""
+        variables = [variable for variable in self.native.variables if variable.dtype.is_floating]
+        return {f"{i}/{v.name.split('/')[-1].split(':')[0]}": v for i, v in enumerate(variables)}
 
     def __call__(self, features: Features | Batch) -> Any:
         """(n, output_dim) tensor, differentiable; a training step calls it so."""

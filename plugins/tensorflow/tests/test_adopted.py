@@ -1,0 +1,39 @@
+"""A user's own `tf.keras.Model`, raw ids and all, in a bundle: a model that is built again takes its state over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recs_core_tensorflow.environment import tf
+
+import recs_core as recs
+from recs_core import datasets
+from recs_core.errors import BundleError
+
+
+def module(ids: list[str] | list[int], seed: int, dim: int = 8) -> object:
+    tf.keras.utils.set_random_seed(seed)
+    lookup = tf.keras.layers.StringLookup if isinstance(ids[0], str) else tf.keras.layers.IntegerLookup
+    rows = tf.keras.layers.Embedding(len(ids) + 1, dim)
+    return tf.keras.Sequential([lookup(vocabulary=ids), rows, tf.keras.layers.Dense(8)])
+
+
+def test_an_adopted_model_is_saved_and_trains_on(tmp_path: Path) -> None:
+    data = datasets.load("synthetic")
+    ids = data.query_ids.ids.to_pylist()
+    tower = recs.TowerSpec([recs.Categorical(data.candidate_name, dim=8)])
+    model = recs.TwoTower(
+        recs.Adopted(module(ids, 0), raw_ids=True), tower, optimizer=recs.Adam(0.01), backend="tensorflow"
+    )
+    model.fit(data, epochs=1, batch_size=512)
+    path = model.save(tmp_path / "bundle")
+
+    loaded = [recs.load(path, backend="tensorflow", native={"query": module(ids, seed)}) for seed in (1, 2)]
+    assert (loaded[0].recommend(ids[:5]).ids == model.recommend(ids[:5]).ids).all()
+    for each in (model, *loaded):
+        each.fit(data, epochs=1, batch_size=512)
+        np.testing.assert_allclose(each.recommend(ids[:5]).scores, model.recommend(ids[:5]).scores, rtol=1e-6)
+    with pytest.raises(BundleError, match=r"does not fit the module given .*'query/native/0/embeddings' has shape"):
+        recs.load(path, backend="tensorflow", native={"query": module(ids, 0, dim=4)})
