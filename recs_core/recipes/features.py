@@ -1,8 +1,8 @@
 """Recipe `features`: history and ids, beside every side feature of queries and candidates that says something.
 
 Suits catalogs that change: a candidate without a single row has a vector from its features
-(`encode_candidate(features=…)`), and a query is answered from its history and what is known of it. Costs a dense layer a
-tower.
+(`encode_candidate(features=…)`), and a query is answered from its history and what is known of it. Costs a dense layer
+a tower.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def choose(data: Interactions) -> Recipe:
     """Settings for this training data. Those of `history` but for the towers."""
     base = history.choose(data)
     query, query_reasons = side_features(data.queries.drop_columns([data.query_name]), data.query_name)
-    candidate, candidate_reasons = side_features(data.candidates.drop_columns([data.candidate_name]), data.candidate_name)
+    candidate, candidate_reasons = side_features(
+        data.candidates.drop_columns([data.candidate_name]), data.candidate_name
+    )
     return Recipe(
         query=TowerSpec([History(data.candidate_name, dim=DIM), *query], layers=[DIM]),
         candidate=TowerSpec([Categorical(data.candidate_name, dim=DIM), *candidate], layers=[DIM]),

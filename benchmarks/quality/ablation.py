@@ -1,0 +1,147 @@
+"""What each part of a recipe is worth: the same training with one thing changed, on validation, never on the test.
+
+    python benchmarks/quality/ablation.py online-retail [--seeds 0 1 2]
+    python benchmarks/quality/ablation.py gowalla --data DIR --seeds 0 --only recipe in-batch in-batch+logq no-bias
+
+Writes results/ablation.SET.json, from which page.py makes its part of docs/quality.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from problem import Problem
+from run import RESULTS, is_tail, tail_recall
+from sets import SETS, QualitySet, load
+
+from recs_core.evaluation import metrics
+from recs_core.recipes import choose
+from recs_core.recipes.choice import Recipe
+from recs_core.specs import Adam, Negatives, Schedule, TrainingSpec
+from recs_core.two_tower import TwoTower
+
+Change = Callable[[Recipe], Recipe]
+
+PAIRS = TrainingSpec(epochs=12, batch_size=1024, step="interaction", schedule=Schedule())
+"""A step by interaction: what most two-tower models are trained with."""
+
+
+def by_interaction(negatives: Negatives, **retrieval: Any) -> Change:
+    """The recipe's towers and task, trained a row at a time against these negatives."""
+
+    def change(base: Recipe) -> Recipe:
+        spec = replace(base.retrieval, negatives=negatives, num_negatives=None, mask_positives=False)
+        training = replace(PAIRS, recency_days=base.training.recency_days, row_weight=base.training.row_weight)
+        return replace(base, retrieval=replace(spec, **retrieval), training=training, optimizer=Adam(5e-3, dense=True))
+
+    return change
+
+
+def task(**retrieval: Any) -> Change:
+    """The recipe with another task."""
+    return lambda base: replace(base, retrieval=replace(base.retrieval, **retrieval))
+
+
+def training(**settings: Any) -> Change:
+    """The recipe trained another way."""
+    return lambda base: replace(base, training=replace(base.training, **settings))
+
+
+def temperature(factor: float) -> Change:
+    """The recipe with a multiple of its temperature."""
+    return lambda base: task(temperature=base.retrieval.temperature * factor)(base)
+
+
+ROWS: Mapping[str, tuple[str, Change]] = {
+    "in-batch": ("by interaction, batch 1,024: in-batch negatives", by_interaction("in-batch", logq=False)),
+    "in-batch+logq": ("the same, logQ", by_interaction("in-batch", logq=True)),
+    "in-batch+refined": ("the same, refined logQ", by_interaction("in-batch", logq="refined")),
+    "mixed": ("logQ, and 1,024 uniform negatives beside", by_interaction("mixed", num_negatives=1024)),
+    "corpus": ("the whole corpus", by_interaction("corpus")),
+    "recipe": ("the recipe: by query", lambda base: base),
+    "no-bias": ("the recipe without a bias a candidate", task(candidate_bias=False)),
+    "half-temperature": ("the recipe at half its temperature", temperature(0.5)),
+    "double-temperature": ("the recipe at twice its temperature", temperature(2.0)),
+    "lazy": ("the recipe with lazy Adam", lambda base: replace(base, optimizer=Adam(base.optimizer.learning_rate))),
+    "no-recency": ("the recipe, old rows as good as new", training(recency_days=None)),
+    "no-row-weight": ("the recipe, every row weighs 1", training(row_weight=1.0)),
+}
+"""Key → what the page says, and the change to the recipe. `other-tower` is added by set: ids for history, or back."""
+
+
+def main() -> None:
+    """Run the rows asked for."""
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("set", choices=SETS)
+    asked.add_argument("--data", type=Path)
+    asked.add_argument("--backend", default="torch")
+    asked.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    asked.add_argument("--only", nargs="+", choices=[*ROWS, "other-tower"])
+    asked.add_argument("--out", type=Path, default=RESULTS)
+    options = asked.parse_args()
+    try:
+        data = load(options.set, options.data)
+    except FileNotFoundError as error:
+        print(f"{options.set} skipped: {error}", file=sys.stderr)
+        return
+    rows = []
+    for key in options.only or [*ROWS, "other-tower"]:
+        row = measure(data, key, options.seeds, options.backend)
+        if row is not None:
+            rows.append(row)
+            print(row["name"], row["mean"], f"tail {row['tail_recall']:.4f}  {row['seconds']:.0f} s", flush=True)
+    options.out.mkdir(exist_ok=True)
+    found = {"set": data.name, "seeds": options.seeds, "metrics": list(data.metrics), "rows": rows}
+    (options.out / f"ablation.{data.name}.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def measure(data: QualitySet, key: str, seeds: list[int], backend: str) -> dict[str, Any] | None:
+    """One row over the seeds; None where the change changes nothing on this set."""
+    base = choose(data.recipe, data.fitted)
+    if key == "other-tower":
+        other = "ids" if data.recipe == "history" else "history"
+        name, changed = f"the recipe with the tower of `{other}`", replace(base, query=choose(other, data.fitted).query)
+    else:
+        name, change = ROWS[key]
+        changed = change(base)
+    if changed == base and key != "recipe":
+        return None
+    rare = is_tail(Problem.of(data.fitted, data.validation))
+    values, tails, seconds = [], [], []
+    for seed in seeds:
+        model = TwoTower(
+            changed.query,
+            changed.candidate,
+            changed.retrieval,
+            changed.optimizer,
+            training=changed.training,
+            seed=seed,
+            backend=backend,
+        )
+        began = time.perf_counter()
+        model.fit(data.fitted, progress=False)
+        seconds.append(time.perf_counter() - began)
+        found = model.rank(data.validation, exclude=data.fitted)
+        measured = metrics(found, k=data.k)
+        values.append([measured[metric] for metric in data.metrics])
+        tails.append(tail_recall(found, rare, data))
+    return {
+        "key": key,
+        "name": name,
+        "by_seed": values,
+        "mean": np.mean(values, 0).tolist(),
+        "tail_recall": float(np.mean(tails)),
+        "seconds": float(np.mean(seconds)),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Write docs/quality.md from the JSON files in results/.
+
+python benchmarks/quality/page.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from run import RESULTS
+from sets import SETS
+
+PAGE = RESULTS.parents[2] / "docs" / "quality.md"
+NAMES = {"recall": "Recall", "ndcg": "NDCG", "hit_rate": "HR", "top_k_categorical_accuracy": "accuracy"}
+
+
+def main() -> None:
+    """Intro, a section a set, the backends side by side, new candidates, ablations."""
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    text = (Path(__file__).parent / "intro.md").read_text().strip()
+    sections = [text]
+    for name in SETS:
+        runs = [run for run in found.values() if run.get("set") == name and "rows" in run and "recipe" in run]
+        if runs:
+            sections.append(of_set(name, runs))
+    fresh = [run for key, run in found.items() if key.startswith("new-candidates")]
+    if fresh:
+        sections.append(of_new_candidates(fresh))
+    for key, run in found.items():
+        if key.startswith("ablation"):
+            sections.append(of_ablation(run))
+    PAGE.write_text("\n\n".join(sections) + "\n")
+
+
+def of_set(name: str, runs: list[dict[str, Any]]) -> str:
+    """The table of a set: our row, the peers, the other backends, goals and times."""
+    main_run = max(runs, key=lambda run: len(run["rows"]))
+    ours, *peers = main_run["rows"]
+    rows, test, queries, candidates = main_run["shape"]
+    metrics = main_run["metrics"]
+    lines = [
+        f"## {name}",
+        f"`python benchmarks/quality/run.py {name}{_data(name)}`: {rows:,} training rows, {test:,} test rows, "
+        f"{queries:,} queries × {candidates:,} candidates. Recipe `{main_run['recipe']}`:",
+        "\n".join(f"- {reason}" for reason in main_run["reasons"]),
+        _table(
+            [
+                "",
+                *map(_title, metrics),
+                *(f"ours − it, {_title(metric)}" for metric in metrics),
+                "tail",
+                "time",
+                "setting",
+            ],
+            [
+                _row(f"**{ours['name']}**", ours, metrics),
+                *(_row(peer["name"], peer, metrics) for peer in peers),
+            ],
+        ),
+    ]
+    goals = [
+        f"{_title(metric)} {ours['metrics'][metric]['value']:.4f} (goal {goal:g}: "
+        f"{'reached' if ours['metrics'][metric]['value'] >= goal else 'not reached'})"
+        for metric, goal in zip(metrics, main_run["goals"], strict=False)
+    ]
+    lines.append(f"Mean of seeds {_listed(main_run['seeds'])} on {main_run['backend']}: {', '.join(goals)}.")
+    if "with_training_items" in ours:
+        lines[-1] += f" With training items left in the ranking: {ours['with_training_items']:.4f}."
+    if main_run["left_out"]:
+        lines.append(f"Left out: {'; '.join(main_run['left_out'])}.")
+    lines.append(_backends(runs, metrics))
+    return "\n\n".join(lines)
+
+
+def _backends(runs: list[dict[str, Any]], metrics: list[str]) -> str:
+    """Each backend with its own interval, and its epoch beside plain PyTorch's in the same run."""
+    body = []
+    for run in sorted(runs, key=lambda run: (-len(run["seeds"]), run["backend"])):
+        ours = run["rows"][0]
+        epoch = run["seconds_an_epoch"]
+        ratio = epoch["recipe"] / epoch["plain PyTorch"]
+        values = [_with_interval(ours["metrics"][metric]) for metric in metrics]
+        body.append(
+            [run["backend"], _listed(run["seeds"]), *values, f"{ours['seconds'] / 60:.1f} min", f"{ratio:.2f}×"]
+        )
+    return _table(["backend", "seeds", *map(_title, metrics), "training", "an epoch ÷ plain PyTorch's"], body)
+
+
+def of_new_candidates(runs: list[dict[str, Any]]) -> str:
+    """Recall among candidates without a row."""
+    body = [
+        [run["set"], f"{run['candidates']:.0f}", f"{run['recall']:.3f}", f"{run['chance']:.3f}", _listed(run["seeds"])]
+        for run in runs
+    ]
+    return "\n\n".join(
+        [
+            "## New candidates",
+            "`python benchmarks/quality/new_candidates.py SET`: a tenth of the candidates leave the training rows, and "
+            "the recipe `features` ranks them among themselves for the queries that took some.",
+            _table(["set", "new candidates", "Recall@20", "chance", "seeds"], body),
+        ]
+    )
+
+
+def of_ablation(run: dict[str, Any]) -> str:
+    """What each part is worth."""
+    metrics = run["metrics"]
+    body = []
+    for row in run["rows"]:
+        spread = [max(column) - min(column) for column in zip(*row["by_seed"], strict=True)]
+        values = [f"{mean:.4f}" + (f" ± {s / 2:.4f}" if s else "") for mean, s in zip(row["mean"], spread, strict=True)]
+        body.append([row["name"], *values, f"{row['tail_recall']:.4f}", f"{row['seconds']:.0f} s"])
+    return "\n\n".join(
+        [
+            f"## What each part is worth: {run['set']}",
+            f"`python benchmarks/quality/ablation.py {run['set']}{_data(run['set'])}`, on validation; seeds "
+            f"{_listed(run['seeds'])}, ± half of what lies between the best and the worst.",
+            _table(["", *map(_title, metrics), "tail", "time"], body),
+        ]
+    )
+
+
+def _row(name: str, row: dict[str, Any], metrics: list[str]) -> list[str]:
+    difference = row.get("ours_minus_it")
+    apart = [_with_interval(difference[metric], "+.4f") if difference else "" for metric in metrics]
+    setting = ", ".join(f"{key} {value:g}" for key, value in row["setting"].items())
+    values = [f"{row['metrics'][metric]['value']:.4f}" for metric in metrics]
+    return [name, *values, *apart, f"{row['tail_recall']:.4f}", _time(row["seconds"]), setting]
+
+
+def _with_interval(found: dict[str, float], form: str = ".4f") -> str:
+    return f"{found['value']:{form}} [{found['low']:{form}}, {found['high']:{form}}]"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
+
+
+def _title(metric: str) -> str:
+    family, _, k = metric.partition("@")
+    return f"{NAMES[family]}@{k}"
+
+
+def _data(name: str) -> str:
+    return "" if name == "online-retail" else " --data DIR"
+
+
+def _listed(seeds: list[int]) -> str:
+    return ", ".join(map(str, seeds))
+
+
+def _table(head: list[str], body: list[list[str]]) -> str:
+    rule = ["---", *("---:" for _ in head[1:])]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *body))
+
+
+if __name__ == "__main__":
+    main()
