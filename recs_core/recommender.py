@@ -30,6 +30,7 @@ from recs_core.specs import (
 
 if TYPE_CHECKING:
     from recs_core.evaluation import Ranks
+    from recs_core.index import FilteredIndex
 
 log = logging.getLogger("recs_core")
 
@@ -44,11 +45,16 @@ DEFAULT_K: Final = (1, 5, 10, 20, 50, 100)
 
 @dataclass
 class Recommender:
-    """Answers from towers, weights and a catalog. Made by `TwoTower.fit` or `recs.load`, not by hand."""
+    """Answers from towers, weights and a catalog. Made by `TwoTower.fit` or `recs.load`, not by hand.
+
+    `index` finds what `recommend` gives: an `Index`, or the name of an installed one; by default every candidate is
+    scored. Metrics of `evaluate` are exact whatever it is.
+    """
 
     query: TowerSpec
     candidate: TowerSpec
     retrieval: RetrievalSpec
+    index: Index | str | None = None
 
     def __post_init__(self) -> None:
         self._catalog: Catalog | None = None
@@ -118,12 +124,10 @@ class Recommender:
         return scoring.candidate_vectors(raw, self.retrieval, self.weights())
 
     @cached_property
-    def _index(self) -> Index:
-        from recs_core.index import ExactIndex
+    def _index(self) -> FilteredIndex:
+        from recs_core.index import FilteredIndex
 
-        index = ExactIndex()
-        index.build(self._corpus_vectors.astype(np.float32, copy=False))
-        return index
+        return FilteredIndex(self._corpus_vectors.astype(np.float32, copy=False), self.index)
 
     def _forget_vectors(self) -> None:
         for name in ("_corpus_vectors", "_index"):
@@ -342,6 +346,7 @@ class Recommender:
             nothing = self._with_history(
                 neutral(self.query, len(missing)), asked.history and asked.history.take(missing)
             )
+            out = out.copy()  # a backend may hand out an array that is not to be written to
             out[missing] = _embed(self.query_tower, nothing)
         return out
 

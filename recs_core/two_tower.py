@@ -18,7 +18,7 @@ from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema, Side
 from recs_core.errors import BundleError, DataError, NotFitted, SpecError
-from recs_core.protocols import Backend, BatchPlan, DType, Model, Tower, Trainer, Weights
+from recs_core.protocols import Backend, BatchPlan, DType, Index, Model, Tower, Trainer, Weights
 from recs_core.recommender import Recommender
 from recs_core.specs import (
     Adam,
@@ -49,7 +49,8 @@ class TwoTower(Recommender):
 
     A tower is a `TowerSpec`, or a user's own native module, plain or in `Adopted`. `training` holds the defaults of
     `fit`. `backend`: a name such as "torch" or "keras[jax]", by default as configured; a model keeps the backend it was
-    built with. `dtype` "float64" is for comparing backends. Raises `SpecError` if the towers do not fit together.
+    built with. `dtype` "float64" is for comparing backends. `index` as in `Recommender`. Raises `SpecError` if the
+    towers do not fit together.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class TwoTower(Recommender):
         seed: int = 42,
         backend: str | Backend | None = None,
         dtype: DType = "float32",
+        index: Index | str | None = None,
     ) -> None:
         self._adopted: dict[Side, Adopted] = {}
         for side, tower in zip(SIDES, (query, candidate), strict=True):
@@ -73,7 +75,8 @@ class TwoTower(Recommender):
         if not isinstance(seed, int) or isinstance(seed, bool):
             raise SpecError(f"TwoTower: seed must be a whole number, got {seed!r}")
         reads = {side: adopted.reads(f"{side}_id") for side, adopted in self._adopted.items()}
-        super().__init__(reads.get("query", query), reads.get("candidate", candidate), retrieval or RetrievalSpec())
+        towers = reads.get("query", query), reads.get("candidate", candidate)
+        super().__init__(*towers, retrieval or RetrievalSpec(), index)
         self.optimizer = optimizer or Adam(2e-3)
         self.training = training or TrainingSpec()
         self.seed = seed

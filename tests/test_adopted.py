@@ -115,6 +115,19 @@ def test_another_module_is_refused(saved: tuple[recs.TwoTower, Path], rows: int)
         recs.load(saved[1], backend="keras", native={"query": module(rows)})
 
 
+def test_numpy_serves_the_stored_vectors_of_a_native_candidate_tower(data: recs.Interactions, tmp_path: Path) -> None:
+    tower = recs.TowerSpec([recs.Categorical("user", dim=DIM)])
+    model = recs.TwoTower(tower, module(9), recs.RetrievalSpec(temperature=0.2), backend="keras")
+    model.fit(data, epochs=1, batch_size=32)
+    with pytest.raises(BundleError, match="its candidate tower is a keras module"):
+        recs.load(model.save(tmp_path / "without"), runtime="numpy")
+    path = model.save(tmp_path / "bundle", include_vectors=True)
+    served = recs.load(path, runtime="numpy")
+    np.testing.assert_allclose(served.recommend([0, 1], k=4).scores, model.recommend([0, 1], k=4).scores, rtol=1e-5)
+    with pytest.raises(UnsupportedFeature, match="candidate tower is a native module, which NumPy cannot run"):
+        served.similar([0])
+
+
 def test_verify_says_that_no_golden_query_was_asked(
     saved: tuple[recs.TwoTower, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,7 +44,7 @@ class Golden:
 
 @dataclass(frozen=True)
 class Asked:
-    """What answers: both towers over a catalog."""
+    """What answers: both towers over a catalog, or the query tower and the `corpus`' stored vectors."""
 
     catalog: Catalog
     spec: TowerSpec
@@ -52,6 +52,7 @@ class Asked:
     query: Tower
     candidate: Tower
     weights: Weights
+    corpus: NDArray[np.floating] | None = None
 
     def vectors(
         self, queries: NDArray[np.int32], candidates: NDArray[np.int32]
@@ -59,8 +60,11 @@ class Asked:
         """Retrieval vectors of query and candidate codes."""
         raw = self.query.embed(_query_features(self.catalog, self.spec, queries))
         query = scoring.query_vectors(raw, self.retrieval)
-        raw = self.candidate.embed(self.catalog.candidate.take(candidates))
-        candidate = scoring.candidate_vectors(raw, self.retrieval, self.weights, candidates)
+        if self.corpus is None:
+            raw = self.candidate.embed(self.catalog.candidate.take(candidates))
+            candidate = scoring.candidate_vectors(raw, self.retrieval, self.weights, candidates)
+        else:
+            candidate = self.corpus[candidates]
         return query.astype(np.float64), candidate.astype(np.float64)
 
 

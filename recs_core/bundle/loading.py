@@ -16,6 +16,7 @@ from recs_core import weights as canonical
 from recs_core.bundle import golden, ids, manifest, natives, tensors
 from recs_core.bundle.contents import catalog_of, check_numeric, state_shapes
 from recs_core.bundle.files import CARD, MANIFEST, check_digest, mapped, others
+from recs_core.bundle.natives import Native
 from recs_core.data.catalog import Catalog
 from recs_core.data.schema import Schema, Side
 from recs_core.data.vocabulary import Vocabulary
@@ -23,7 +24,7 @@ from recs_core.errors import BundleError, DataError, SpecError
 from recs_core.specs import Optimizer, RetrievalSpec, TowerSpec, TrainingSpec, from_json
 
 if TYPE_CHECKING:
-    from recs_core.protocols import Backend
+    from recs_core.protocols import Backend, Index
     from recs_core.recommender import Recommender
     from recs_core.training import FitRun, Position, TrainingHistory
 
@@ -48,9 +49,15 @@ class BundleInfo:
         return sum(int(facts["length"]) for facts in self.manifest["files"].values())
 
     @property
-    def natives(self) -> Mapping[Side, natives.Native]:
-        """The sides whose tower is a user's own module. Only with that module can it answer."""
+    def natives(self) -> Mapping[Side, Native]:
+        """The sides whose tower is a user's own module."""
         return natives.of_manifest(self.manifest)
+
+    @property
+    def needed(self) -> Mapping[Side, Native]:
+        """Of them, those without which it cannot answer: with stored vectors the candidate tower is not asked."""
+        stored = "vectors" in self.manifest["contents"]
+        return {side: native for side, native in self.natives.items() if side == "query" or not stored}
 
 
 def load(
@@ -59,6 +66,7 @@ def load(
     backend: str | Backend | None = None,
     runtime: Literal["numpy"] | None = None,
     native: Mapping[Side, Any] | None = None,
+    index: Index | str | None = None,
     verify: bool = True,
 ) -> Recommender:
     """The model in a bundle or checkpoint.
@@ -66,6 +74,7 @@ def load(
     On a backend (by default the selected one) it is a `TwoTower`, which trains on from the saved optimizer state. With
     `runtime="numpy"` it is a `Recommender` that imports no framework and reads weights from a memory map. `native`:
     "query" or "candidate" → the module, built again, of a tower that is a user's own; it takes over the saved weights.
+    `index`: an `Index`, or the name of an installed one, for `recommend`; by default every candidate is scored.
     `verify`: check every file's digest, that all weights are finite, and that this backend gives the golden queries'
     answers.
 
@@ -84,6 +93,10 @@ def load(
             "%s: left over from a save that was cut off; ignored, and removed by the next save", stored.folder / name
         )
     model = stored.on_numpy() if runtime == "numpy" else stored.on_backend(backend, native or {})
+    if index is not None:
+        from recs_core.index.filtered import resolve
+
+        model.index = resolve(index)  # so that an unknown name is said now
     if verify:
         stored.replay(model, by="NumPy" if runtime == "numpy" else model.backend.info.name)  # type: ignore[attr-defined]
     return model
@@ -106,7 +119,7 @@ def verify(path: str | Path) -> BundleInfo:
     `BundleError` with the file and the reason.
     """
     stored = _read(Path(path), verify=True)
-    if not stored.natives:
+    if not stored.info.needed:
         stored.replay(stored.on_numpy(), by="NumPy")
     return stored.info
 
@@ -143,7 +156,7 @@ class _Stored:
             what = f"no field {error}" if isinstance(error, KeyError) else str(error)
             raise BundleError(f"{folder / MANIFEST}: describes no model, {what}") from error
         if verify:
-            for name in ("weights", "state", "best"):
+            for name in ("weights", "state", "best", "vectors"):
                 if name in self.parts:
                     tensors.check_finite(self._path(name), self.arrays(name))
 
@@ -180,6 +193,7 @@ class _Stored:
         self.catalog: Catalog = catalog_of(
             self.arrays("catalog"), self.schema, self.specs["query"], self.specs["candidate"], self._path("catalog")
         )
+        self.vectors = self._vectors(corpus, dtype) if "vectors" in self.parts else None
         self.golden = golden.of_arrays(self.arrays("golden"), self.catalog, self._path("golden"))
         self.losses = self.arrays("history")["losses"]
 
@@ -210,6 +224,15 @@ class _Stored:
                 raise BundleError(f"{self.folder / MANIFEST}: {name!r} has fewer rows than ids")
         return schema
 
+    def _vectors(self, corpus: int, dtype: str) -> NDArray[Any]:
+        """Retrieval vectors of the corpus, as wide as the query tower's."""
+        side: Side = "query"
+        stated = self.natives.get(side)
+        width = self.specs[side].output_dim if stated is None else stated.output_dim
+        shape = (corpus, width + self.specs["retrieval"].candidate_bias)
+        tensors.check(self._path("vectors"), self.arrays("vectors"), {"vectors": (dtype, shape)})
+        return self.arrays("vectors")["vectors"]
+
     def _path(self, part: str) -> Path:
         return self.folder / self.parts[part]
 
@@ -236,10 +259,10 @@ class _Stored:
         """A model that needs NumPy alone."""
         from recs_core.runtime import NumpyRecommender
 
-        if self.natives:
-            natives.refuse(self.folder, self.natives, "which NumPy cannot run")
+        if self.info.needed:
+            natives.refuse(self.folder, self.info.needed, "which NumPy cannot run")
         query, candidate, retrieval = (self.specs[name] for name in ("query", "candidate", "retrieval"))
-        return NumpyRecommender(query, candidate, retrieval, self.catalog, self.arrays("weights"))
+        return NumpyRecommender(query, candidate, retrieval, self.catalog, self.arrays("weights"), self.vectors)
 
     def on_backend(self, backend: str | Backend | None, modules: Mapping[Side, Any]) -> Recommender:
         """A model that trains on. `modules`: those of native towers."""
@@ -275,9 +298,9 @@ class _Stored:
 
     def replay(self, model: Recommender, by: str) -> None:
         """Raise `BundleError` if the model answers the golden queries otherwise."""
-        weights = self.arrays("weights")
+        weights, vectors = self.arrays("weights"), getattr(model, "vectors", None)
         asked = golden.Asked(
-            self.catalog, model.query, model.retrieval, model.query_tower, model.candidate_tower, weights
+            self.catalog, model.query, model.retrieval, model.query_tower, model.candidate_tower, weights, vectors
         )
         golden.replay(self.golden, asked, self._path("golden"), by)
 

@@ -37,14 +37,16 @@ def save(
     path: str | Path,
     *,
     include_state: bool = True,
+    include_vectors: bool = False,
     metrics: Metrics | None = None,
     licence: str | None = None,
 ) -> Path:
     """Write a model to a folder that any backend, or none, can load; the folder.
 
     A folder that holds a bundle is replaced: a reader, or a crash, sees the old one or the new one. `include_state`:
-    optimizer state and training position, so that training can go on (Adam triples the size). `metrics` and `licence`
-    are for the model card: name → value, or (value, low, high) of an interval.
+    optimizer state and training position, so that training can go on (Adam triples the size). `include_vectors`: the
+    corpus as the exact index holds it, so that the NumPy runtime need not run the candidate tower to serve. `metrics`
+    and `licence` are for the model card: name → value, or (value, low, high) of an interval.
 
     Raises `NotFitted` before `fit`, and `BundleError` if the folder is no bundle and not empty, cannot be written, or
     the model cannot be saved.
@@ -57,7 +59,7 @@ def save(
             f"{folder}: a model loaded with runtime='numpy' is read-only; copy its bundle, or load it with a backend"
         )
     with committing(folder) as commit:
-        fields = _write(commit, model, include_state)
+        fields = _write(commit, model, include_state, include_vectors)
         fields["metrics"] = {
             name: list(value) if isinstance(value, tuple) else value for name, value in (metrics or {}).items()
         }
@@ -69,7 +71,7 @@ def save(
     return folder
 
 
-def _write(commit: Commit, model: Any, include_state: bool) -> dict[str, Any]:
+def _write(commit: Commit, model: Any, include_state: bool, include_vectors: bool) -> dict[str, Any]:
     """Write the data files; the manifest's fields. One set of weights is held at a time."""
     catalog = model.catalog
     weights = model.weights()
@@ -79,6 +81,9 @@ def _write(commit: Commit, model: Any, include_state: bool) -> dict[str, Any]:
     asked = Asked(catalog, model.query, model.retrieval, model.query_tower, model.candidate_tower, weights)
     golden = record(asked)
     del weights, asked
+    if include_vectors:
+        vectors = model.encode_candidate().astype(model.dtype, copy=False)
+        parts["vectors"] = commit.add("vectors", "safetensors", tensors.pieces({"vectors": vectors}))
     parts["catalog"] = commit.add("catalog", "safetensors", tensors.pieces(catalog_arrays(catalog)))
     parts["golden"] = commit.add("golden", "safetensors", tensors.pieces(golden.arrays()))
     losses = np.asarray(model.history.losses, np.float64)

@@ -38,10 +38,10 @@ def verify(bundle: Bundle, as_json: AsJson = False) -> None:
 
     found = verify(bundle)
     if as_json:
-        print_json({**_data(found), "verified": True, "golden_queries_asked": not found.natives})
+        print_json({**_data(found), "verified": True, "golden_queries_asked": not found.needed})
         return
     files = f"{len(found.manifest['files'])} files, {found.size:,} bytes"
-    asked = "; ".join(f"its {side} tower is {native}" for side, native in found.natives.items())
+    asked = "; ".join(f"its {side} tower is {native}" for side, native in found.needed.items())
     golden = f"golden queries not asked: {asked}" if asked else "golden queries answered as saved"
     typer.echo(f"{bundle}: whole, {files}, {golden}")
     _remarks(found)

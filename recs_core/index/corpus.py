@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from recs_core.data.batch import Ragged
 from recs_core.data.vocabulary import Vocabulary, some
-from recs_core.errors import DataError, UnsupportedFeature
+from recs_core.errors import DataError
 from recs_core.index import tiles
-from recs_core.index.exact import ExactIndex, check_k
-from recs_core.index.filters import check_allow, check_positions, contains
+from recs_core.index.filtered import FilteredIndex, resolve
+from recs_core.index.filters import ragged
 from recs_core.protocols import Index, TopK
 
 
@@ -36,7 +36,7 @@ class CandidateIndex:
     def __init__(
         self, ids: Any, vectors: NDArray[np.float32], index: Index | str = "exact", *, name: str = "candidate"
     ) -> None:
-        self._index = _resolve(index)
+        self._index = resolve(index)
         self._set(Vocabulary(ids, name), np.asarray(vectors))
 
     @property
@@ -62,8 +62,8 @@ class CandidateIndex:
         ids that may come back. Raises `DataError` for k ≤ 0, an unknown id in `allow`, or shapes that do not fit.
         """
         hidden = self._positions_a_query(exclude, len(queries))
-        allowed = None if allow is None else check_allow(self._known(allow), len(self))
-        return self._named(self._search(queries, check_k(k), hidden, allowed))
+        allowed = None if allow is None else self._known(allow)
+        return self._named(self._found.search(queries, k, exclude=hidden, allow=allowed))
 
     def similar(self, ids: Any, k: int, *, allow: Any = None) -> TopK:
         """The k candidates with the highest inner product with each one's own vector, itself left out."""
@@ -111,56 +111,8 @@ class CandidateIndex:
     def _set(self, vocabulary: Vocabulary, vectors: NDArray[np.float32]) -> None:
         if vectors.ndim != 2 or len(vectors) != len(vocabulary):
             raise DataError(f"{len(vocabulary)} ids need vectors of shape ({len(vocabulary)}, d), got {vectors.shape}")
-        exact = ExactIndex()
-        exact.build(vectors)  # checks dtype and finiteness before anything is replaced
-        if isinstance(self._index, ExactIndex):
-            self._index = exact
-        else:
-            self._index.build(vectors)
-        self._exact, self._vocabulary, self._vectors = exact, vocabulary, vectors
-
-    def _search(
-        self, queries: NDArray[np.float32], k: int, exclude: Ragged | None, allowed: NDArray[np.int64] | None
-    ) -> TopK:
-        info = self._index.info
-        if info.is_exact and isinstance(self._index, ExactIndex):
-            return self._index.search(queries, k, exclude=exclude, allow=allowed)
-        if allowed is not None and not info.capabilities.get("allow"):
-            return self._exact.search(queries, k, exclude=exclude, allow=allowed)
-        filters: dict[str, Any] = {} if allowed is None else {"allow": allowed}
-        fetch = k
-        if exclude is not None and info.capabilities.get("exclude"):
-            filters["exclude"] = exclude
-        elif exclude is not None:
-            fetch = k + int(exclude.lengths.max(initial=0))
-        found = self._index.search(queries, min(fetch, max(len(self), 1)), **filters)
-        return self._completed(queries, k, found, exclude, allowed)
-
-    def _completed(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        found: TopK,
-        exclude: Ragged | None,
-        allowed: NDArray[np.int64] | None,
-    ) -> TopK:
-        """What another index found, held to the filters whatever it declares; rows left short are searched exactly."""
-        good = (found.ids >= 0) & (found.ids < len(self))
-        if exclude is not None:
-            good &= ~contains(exclude, np.arange(len(queries))[:, None], found.ids)
-        if allowed is not None:
-            good &= np.isin(found.ids, allowed)
-        first = np.argsort(~good, axis=1, kind="stable")[:, :k]
-        ids = np.full((len(queries), k), -1, np.int64)
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        ids[:, : first.shape[1]] = np.take_along_axis(np.where(good, found.ids, -1), first, 1)
-        scores[:, : first.shape[1]] = np.take_along_axis(np.where(good, found.scores, -np.inf), first, 1)
-        short = np.flatnonzero((ids < 0).any(axis=1))
-        if len(short):
-            hidden = None if exclude is None else exclude.take(short)
-            exact = self._exact.search(queries[short], k, exclude=hidden, allow=allowed)
-            ids[short], scores[short] = exact.ids, exact.scores
-        return TopK(ids, scores)
+        self._found = FilteredIndex(vectors, self._index)  # raises before anything is replaced
+        self._vocabulary, self._vectors = vocabulary, vectors
 
     def _known(self, ids: Any) -> NDArray[np.int32]:
         codes = self._vocabulary.encode(ids)
@@ -171,15 +123,11 @@ class CandidateIndex:
         return codes
 
     def _positions_a_query(self, exclude: Ragged | Sequence[Any] | None, num_queries: int) -> Ragged | None:
-        if exclude is None:
-            return None
-        if not isinstance(exclude, Ragged):
-            if len(exclude) != num_queries:
-                raise DataError(f"exclude has {len(exclude)} lists of ids for {num_queries} queries")
-            rows = [self._vocabulary.encode(row) if len(row) else np.empty(0, np.int32) for row in exclude]
-            offsets = np.cumsum([0, *map(len, rows)]).astype(np.int32)
-            exclude = Ragged(np.concatenate([np.empty(0, np.int32), *rows]), offsets)
-        return check_positions(exclude, num_queries, len(self), "exclude")
+        if exclude is None or isinstance(exclude, Ragged):
+            return exclude
+        if len(exclude) != num_queries:
+            raise DataError(f"exclude has {len(exclude)} lists of ids for {num_queries} queries")
+        return ragged(self._vocabulary.encode(row) if len(row) else () for row in exclude)
 
     def _named(self, found: TopK) -> TopK:
         flat, shape = found.ids.ravel(), found.ids.shape
@@ -189,16 +137,3 @@ class CandidateIndex:
         names = np.empty(len(flat), object)
         names[:] = named.to_pylist()
         return TopK(names.reshape(shape), found.scores)
-
-
-def _resolve(index: Index | str) -> Index:
-    if isinstance(index, str):
-        from recs_core.plugin.manager import load_index
-
-        index = load_index(index)
-    if index.info.metric != "inner_product":
-        raise UnsupportedFeature(
-            f"index {index.info.name!r} ranks by {index.info.metric!r}; scores here are inner products: "
-            "use an index whose metric is 'inner_product', such as 'exact'"
-        )
-    return index

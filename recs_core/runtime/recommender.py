@@ -8,21 +8,34 @@ from numpy.typing import NDArray
 from recs_core.data.catalog import Catalog
 from recs_core.protocols import Tower, Weights
 from recs_core.recommender import Recommender
-from recs_core.runtime.towers import NumpyTower
+from recs_core.runtime.towers import NoTower, NumpyTower
 from recs_core.specs import RetrievalSpec, TowerSpec
 
 
 class NumpyRecommender(Recommender):
-    """Answers from weights by name, usually a bundle's memory map; `recs.load(path, runtime="numpy")` makes one."""
+    """Answers from weights by name, usually a bundle's memory map; `recs.load(path, runtime="numpy")` makes one.
+
+    `vectors` (corpus, d): the corpus' retrieval vectors, where they need not be made from the candidate tower.
+    """
 
     def __init__(
-        self, query: TowerSpec, candidate: TowerSpec, retrieval: RetrievalSpec, catalog: Catalog, weights: Weights
+        self,
+        query: TowerSpec,
+        candidate: TowerSpec,
+        retrieval: RetrievalSpec,
+        catalog: Catalog,
+        weights: Weights,
+        vectors: NDArray[np.floating] | None = None,
     ) -> None:
         super().__init__(query, candidate, retrieval)
         self._catalog = catalog
         self._weights = dict(weights)
         self._query = NumpyTower(query, "query", weights)
-        self._candidate = NumpyTower(candidate, "candidate", weights)
+        native = any(name.startswith("candidate/native/") for name in weights)
+        self._candidate: Tower = NoTower("candidate") if native else NumpyTower(candidate, "candidate", weights)
+        self.vectors = vectors
+        if vectors is not None:
+            self._corpus_vectors = vectors
 
     @property
     def query_tower(self) -> Tower:

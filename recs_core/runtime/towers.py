@@ -68,6 +68,24 @@ class NumpyTower:
         return x
 
 
+class NoTower:
+    """Stands where a tower is a user's own module. Whatever asks it gets `UnsupportedFeature`."""
+
+    spec, native, output_dim = None, None, 0
+
+    def __init__(self, side: Side) -> None:
+        self.side = side
+
+    def embed(self, features: Features | Batch) -> Array:
+        """Raises `UnsupportedFeature`."""
+        raise UnsupportedFeature(
+            f"the {self.side} tower is a native module, which NumPy cannot run, and only the vectors of its corpus are "
+            "stored; recs.load(path, backend=…, native=…) runs it"
+        )
+
+    __call__ = embed
+
+
 def _given(values: Any, name: str) -> Any:
     if name not in values:
         raise DataError(f"the features lack {name!r}; they have {', '.join(values) or 'none'}")

@@ -43,7 +43,7 @@ def test_so_is_what_is_said_of_a_native_tower():
 
 
 def test_every_part_is_on_the_page():
-    assert {*bundle.info(V1).manifest["contents"], "best"} == set(table("Arrays (`….safetensors`)"))
+    assert {*bundle.info(V1).manifest["contents"], "best", "vectors"} == set(table("Arrays (`….safetensors`)"))
 
 
 def test_numbers_on_the_page():

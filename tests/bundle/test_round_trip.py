@@ -15,7 +15,10 @@ from recs_core import bundle
 from recs_core.bundle import ids, tensors
 from recs_core.data.interactions import Interactions
 from recs_core.data.vocabulary import Vocabulary
-from recs_core.errors import BundleError, NotFitted
+from recs_core.errors import BackendNotFound, BundleError, NotFitted
+from recs_core.plugin.manifest import IndexInfo
+from recs_core.protocols import TopK
+from tests.bundle import forge
 from tests.bundle.oracle_backend import OracleBackend
 from tests.bundle.small import every_feature, fitted, ids_only, interactions
 
@@ -215,6 +218,71 @@ def test_saving_over_a_bundle_replaces_it_and_keeps_nothing_of_the_old(model, sa
 def test_mistakes_are_named(model, saved, do, error, said):
     with pytest.raises(error, match=said):
         do(model, saved.parent)
+
+
+def test_stored_vectors_are_served_as_they_are(tmp_path):
+    model = fitted(every_feature())
+    path = bundle.save(model, tmp_path / "b", include_vectors=True)
+    served = bundle.load(path, runtime="numpy")
+    np.testing.assert_array_equal(served.encode_candidate(), model.encode_candidate())
+    assert not served.encode_candidate().flags.writeable  # the bundle's memory map
+    expected, found = model.recommend([100, 103], k=9), served.recommend([100, 103], k=9)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5, atol=1e-5)
+    trains = bundle.load(path, backend=OracleBackend())
+    trains.fit(interactions(), epochs=1, progress=False)
+    assert (trains.encode_candidate() != model.encode_candidate()).any()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda vectors: vectors[:, 1:], "the model's is"),
+        (lambda vectors: vectors[:-1], "the model's is"),
+        (lambda vectors: vectors * np.float32(np.nan), "NaN"),
+        (lambda vectors: vectors[::-1], "golden query"),
+    ],
+)
+def test_stored_vectors_that_are_wrong(tmp_path, change, said):
+    path = bundle.save(fitted(every_feature()), tmp_path / "b", include_vectors=True)
+    stored = bundle.info(path).manifest["contents"]["vectors"]
+    vectors = safetensors.numpy.load_file(path / stored)["vectors"]
+    changed = np.ascontiguousarray(change(vectors))
+    forge.replace(path, "vectors", b"".join(map(bytes, tensors.pieces({"vectors": changed}))))
+    with pytest.raises(BundleError, match=said):
+        bundle.load(path, runtime="numpy")
+
+
+class Hasty:
+    """An index that declares nothing but its metric, finds the first positions, and counts what it is asked."""
+
+    info = IndexInfo("hasty", "here:Hasty", "positions 0 … k − 1")
+    asked = 0
+
+    def build(self, vectors):
+        self.vectors = vectors
+
+    def search(self, queries, k):
+        self.asked += 1
+        ids = np.tile(np.arange(k), (len(queries), 1))
+        return TopK(ids, np.take_along_axis(queries @ self.vectors.T, ids, 1))
+
+
+def test_another_index_finds_what_is_recommended_and_leaks_nothing(tmp_path):
+    model = fitted(every_feature())
+    path = model.save(tmp_path / "b")
+    for options in ({"runtime": "numpy"}, {"backend": OracleBackend()}):
+        index = Hasty()
+        loaded = bundle.load(path, index=index, **options)
+        assert loaded.recommend([100], k=2).ids.tolist() == [["i0", "i1"]]
+        assert index.asked == 1
+        hidden = [["i0", "i2", "i5"]]
+        assert loaded.recommend([100], k=3, exclude=hidden).ids.tolist() == [["i1", "i3", "i4"]]
+        expected = model.recommend([100], k=9, exclude=hidden).ids
+        assert (loaded.recommend([100], k=9, exclude=hidden).ids == expected).all()  # short, so exact
+    chosen = fitted(ids_only(index="exact"))
+    assert chosen.recommend([100], k=3).ids.shape == (1, 3)
+    with pytest.raises(BackendNotFound, match="no index 'exakt'"):
+        bundle.load(path, runtime="numpy", index="exakt")
 
 
 def test_modules_for_towers_that_are_declared_are_refused(tmp_path):
