@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -85,3 +87,17 @@ def test_features_place_a_new_candidate_beside_its_like() -> None:
     scores = model.encode_query([0, 1]) @ new.T
     assert scores[0, 0] > scores[0, 1]
     assert scores[1, 1] > scores[1, 0]
+
+
+def test_the_page_states_the_rules_that_the_code_has() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page for name in RECIPES)
+    for number in (choice.FULL_SOFTMAX_UP_TO, choice.SAMPLED_NEGATIVES, choice.DENSE_ADAM_UP_TO):
+        assert f"{number:,}" in page
+    data = recs.datasets.load("report")
+    for name in RECIPES:
+        chosen = choose(name, data)
+        assert f"| temperature | {chosen.retrieval.temperature:g}" in page
+        assert f"Adam at {chosen.optimizer.learning_rate:g}" in page
+        assert f"{chosen.training.epochs} epochs" in page
+        assert f"{chosen.training.batch_size} queries" in page
