@@ -59,6 +59,11 @@ def test_side_features_become_what_their_values_are() -> None:
     assert "movie's since: left out, timestamp" in reasons[6]
 
 
+def test_features_says_so_where_there_are_none() -> None:
+    data = recs.Interactions.from_table({"u": [1, 1, 2], "i": [1, 2, 1]}, query="u", candidate="i")
+    assert choose("features", data).reasons[-1].startswith("no column beside the ids")
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_gives_a_reason_for_each_choice(name: str) -> None:
     chosen = choose(name, recs.datasets.load("report"))

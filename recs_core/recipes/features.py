@@ -30,13 +30,16 @@ def choose(data: Interactions) -> Recipe:
     candidate, candidate_reasons = side_features(
         data.candidates.drop_columns([data.candidate_name]), data.candidate_name
     )
+    side_reasons = query_reasons + candidate_reasons or [
+        "no column beside the ids: `history` answers the same for less"
+    ]
     return Recipe(
         query=TowerSpec([History(data.candidate_name, dim=DIM), *query], layers=[DIM]),
         candidate=TowerSpec([Categorical(data.candidate_name, dim=DIM), *candidate], layers=[DIM]),
         retrieval=base.retrieval,
         optimizer=base.optimizer,
         training=base.training,
-        reasons=(*base.reasons, *query_reasons, *candidate_reasons),
+        reasons=(*base.reasons, *side_reasons),
     )
 
 
