@@ -2,7 +2,7 @@
 
     python benchmarks/page.py [--only step_torch ranks …] [--page docs/benchmarks.md]
 
-Needs both plugins, jax and faiss-cpu. Takes about half an hour on 2 cores that do nothing else; a part that fails or is
+Needs both plugins, jax, faiss-cpu and keras-rs. Takes about half an hour on 2 cores that do nothing else; a part that fails or is
 not asked for keeps what the page says of it.
 """
 
