@@ -5,16 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recs_core.conformance.shop import trained
 from recs_core.conformance.worlds import TaskWorld, World
 from recs_core.data.batch import Batch
 from recs_core.plugin.manifest import BackendInfo, IndexInfo
 from recs_core.protocols import Backend, DType, Index, Model, Trainer
 from recs_core.specs import Adagrad, Optimizer
+from recs_core.two_tower import TwoTower
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -53,6 +56,11 @@ class BackendContext:
     def finest(self) -> DType:
         """The dtype that shows most."""
         return self.dtypes[-1]
+
+    @cached_property
+    def fitted(self) -> TwoTower:
+        """A model that it has trained for the shop, in float32; made once, and not to be changed."""
+        return trained(self.backend, "float32")
 
     def model(
         self, world: World | TaskWorld, dtype: DType = "float32", weights: Mapping[str, NDArray[Any]] | None = None

@@ -31,9 +31,10 @@ class CheckFailed(AssertionError):
 class Check:
     """A check and what is said of it.
 
-    `needs`: capabilities; where a manifest declines one, the refusal is checked instead. `rests_on`: checks that must
-    pass first; where one fails, this one is not judged, so that one mistake makes one failure. `applies_to`: a
-    condition on the manifest and what to say where it does not hold.
+    `needs`: capabilities; where a manifest declines one, the refusal is checked instead, unless not `refusable`: what
+    a step costs, say, is no call that could raise. `rests_on`: checks that must pass first; where one fails, this one
+    is not judged, so that one mistake makes one failure. `applies_to`: a condition on the manifest and what to say
+    where it does not hold.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Check:
     rests_on: tuple[str, ...]
     formula: str
     applies_to: tuple[Callable[[Any], bool], str] | None
+    refusable: bool
 
     @property
     def meaning(self) -> str:
@@ -73,11 +75,12 @@ def check(
     rests_on: tuple[str, ...] = (),
     formula: str = "",
     applies_to: tuple[Callable[[Any], bool], str] | None = None,
+    refusable: bool = True,
 ) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
     """Register the function below as the check `name`. It must have a docstring of a meaning and some advice."""
 
     def register(function: Callable[[Any], None]) -> Callable[[Any], None]:
-        made = Check(name, subject, tier, function, needs, rests_on, formula, applies_to)
+        made = Check(name, subject, tier, function, needs, rests_on, formula, applies_to, refusable)
         if name in CHECKS:
             raise SpecError(f"there are two checks named {name!r}")
         missing = [other for other in rests_on if other not in CHECKS]

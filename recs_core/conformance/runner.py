@@ -6,9 +6,11 @@ import dataclasses
 import os
 import platform
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import recs_core.conformance.checks  # noqa: F401  (registers them)
@@ -126,14 +128,14 @@ class Session:
         info = self.context.info
         if check.applies_to is not None and not check.applies_to[0](info):
             return Outcome(check.name, check.tier, "skipped", check.applies_to[1])
+        declined = {name: no for name in check.needs if isinstance(no := info.capabilities.get(name, True), No)}
+        if declined:
+            return self._refusal(check, declined)
         for other in check.rests_on:
             below = self.outcome(other)
             if below.status in RED:
                 cause = below.cause or below.check
                 return Outcome(check.name, check.tier, "not judged", f"{cause} failed", cause=cause)
-        declined = {name: no for name in check.needs if isinstance(no := info.capabilities.get(name, True), No)}
-        if declined:
-            return self._refusal(check, declined)
         try:
             check.function(self.context)
         except CheckFailed as failed:
@@ -148,6 +150,8 @@ class Session:
         if check.tier == "required":
             message = f"the manifest declines {said}; nothing that the required tier needs may be declined"
             return Outcome(check.name, check.tier, "failed", message)
+        if not check.refusable:
+            return Outcome(check.name, check.tier, "skipped", f"the manifest declines {said}")
         expected = f"UnsupportedFeature with the reason declared ({said})"
         try:
             check.function(self.context)
@@ -243,5 +247,8 @@ def _explained(check: Check, what: str) -> str:
 
 
 def _line(error: Exception) -> str:
+    """What was raised and where, in one line."""
     text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'without a message'}"
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    where = f"{Path(frame.f_code.co_filename).name}, line {line}, in {frame.f_code.co_name}"
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'without a message'} ({where})"

@@ -64,8 +64,9 @@ class World:
 
     def with_(self, **changes: Any) -> World:
         """This world, changed; names of `RetrievalSpec` change the task."""
-        task = {name: changes.pop(name) for name in list(changes) if hasattr(self.retrieval, name)}
-        return replace(self, **changes, retrieval=replace(changes.get("retrieval", self.retrieval), **task))
+        retrieval = changes.pop("retrieval", self.retrieval)
+        task = {name: changes.pop(name) for name in list(changes) if hasattr(retrieval, name)}
+        return replace(self, **changes, retrieval=replace(retrieval, **task))
 
     @property
     def table_rows(self) -> dict[str, int]:

@@ -85,7 +85,8 @@ def concatenated(tower: TowerSpec, features: Features, weights: Weights) -> Arra
             continue
         table = np.asarray(weights[feature.table_name], np.float64)
         rows = codes_per_row(features.codes[feature.name])
-        columns.append(np.stack([table[codes].sum(axis=0) / _divisor(feature, len(codes)) for codes in rows]))
+        pooled = [table[codes].sum(axis=0) / _divisor(feature, len(codes)) for codes in rows]
+        columns.append(np.reshape(pooled, (len(rows), feature.width)))
     x = np.concatenate(columns, axis=1)
     return x if features.keep is None else x * features.keep
 

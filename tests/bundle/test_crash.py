@@ -17,8 +17,8 @@ import pytest
 
 from recs_core import bundle
 from recs_core.bundle import files
+from recs_core.conformance.oracle_backend import OracleBackend
 from recs_core.errors import BundleError
-from tests.bundle.oracle_backend import OracleBackend
 from tests.bundle.small import fitted, ids_only, interactions
 
 WRITING = ("makedirs", "mkdir", "open", "write", "fsync", "replace", "rmdir", "unlink")

@@ -14,9 +14,9 @@ import pytest
 
 import recs_core as recs
 from recs_core import bundle
+from recs_core.conformance.oracle_backend import OracleBackend
 from recs_core.errors import BundleError, DataError, SpecError
 from recs_core.training import EarlyStopping
-from tests.bundle.oracle_backend import OracleBackend
 from tests.bundle.small import every_feature, fitted, interactions
 
 PLAN = {"epochs": 5, "batch_size": 16, "schedule": recs.Schedule(warmup=0.2), "progress": False}

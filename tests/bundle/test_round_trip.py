@@ -13,13 +13,13 @@ import safetensors.numpy
 import recs_core as recs
 from recs_core import bundle
 from recs_core.bundle import ids, tensors
+from recs_core.conformance.oracle_backend import OracleBackend
 from recs_core.data.interactions import Interactions
 from recs_core.data.vocabulary import Vocabulary
 from recs_core.errors import BackendNotFound, BundleError, NotFitted
 from recs_core.plugin.manifest import IndexInfo
 from recs_core.protocols import TopK
 from tests.bundle import forge
-from tests.bundle.oracle_backend import OracleBackend
 from tests.bundle.small import every_feature, fitted, ids_only, interactions
 
 QUERIES = list(range(100, 107))

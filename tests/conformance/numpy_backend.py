@@ -17,7 +17,7 @@ INFO = BackendInfo(
     factory="numpy_backend:NumpyBackend",
     summary="the oracle as a backend",
     requires=("numpy",),
-    capabilities=dict.fromkeys(BACKEND_CAPABILITIES, True),
+    capabilities=dict.fromkeys(BACKEND_CAPABILITIES, True) | {"sparse_rows": No("a step is one of whole tables")},
     static_shapes=True,
 )
 
@@ -151,7 +151,7 @@ class NumpyIndex:
     )
 
     def build(self, vectors):
-        self.vectors = vectors.copy()
+        self.vectors = vectors
 
     def search(self, queries, k, *, exclude=None, allow=None):
         found = topk.top_k(queries, self.vectors, k, exclude=exclude, allow=allow)

@@ -15,7 +15,7 @@ from recs_core.conformance import IndexConformance, run
 from recs_core.conformance.registry import CHECKS, check
 from recs_core.conformance.runner import session
 from recs_core.errors import SpecError
-from recs_core.plugin.manifest import No
+from recs_core.plugin.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES, No
 
 LOGQ = "task/logq-correction"
 
@@ -35,7 +35,7 @@ def test_a_report_is_green_and_says_where_it_was_made():
     data = json.loads(json.dumps(report.to_json()))
     assert data["environment"]["numpy"]
     assert {o["check"] for o in data["outcomes"]} == {c.name for c in CHECKS.values() if c.subject == "index"}
-    assert report.table().endswith("green: 15 passed")
+    assert report.table().endswith("green: 18 passed")
 
 
 def test_a_wrong_sign_is_one_failure_that_shows_expected_got_and_the_formula():
@@ -74,6 +74,32 @@ def test_what_is_declined_and_raises_something_else_is_a_failure():
     outcome = one.outcome("training/clip-norm")
     assert outcome.status == "failed"
     assert "got       AttributeError" in outcome.message
+
+
+def test_what_is_declined_is_judged_whatever_else_fails():
+    edits = BITERS["towers/categorical"][1]
+    module = broken(*edits)
+    one = session(module.NumpyBackend(replace(INFO, capabilities={**INFO.capabilities, "hard_negatives": No("none")})))
+    assert one.outcome("task/in-batch").status == "not judged"
+    assert one.outcome("task/hard-negatives").status == "refused"
+
+
+def test_what_no_call_could_refuse_is_skipped_with_the_reason():
+    outcome = session(declining(sparse_rows="whole tables")).outcome("training/cost-of-rows")
+    assert outcome.status == "skipped"
+    assert "whole tables" in outcome.message
+
+
+def test_every_capability_has_a_check():
+    needed = {name for check in CHECKS.values() for name in check.needs}
+    assert needed == {*BACKEND_CAPABILITIES, *INDEX_CAPABILITIES}
+
+
+def test_an_error_says_where_it_was_raised():
+    backend = NumpyBackend()
+    backend.model = None
+    message = session(backend).outcome("towers/categorical").message
+    assert message.startswith("TypeError: 'NoneType' object is not callable (context.py, line ")
 
 
 def test_the_required_tier_allows_no_refusal():
@@ -150,7 +176,7 @@ def pytest_run(*arguments, cwd):
 
 @pytest.mark.parametrize(
     ("expected", "code", "counts"),
-    [({}, 1, "1 failed, 14 passed"), ({"index/ties": "issue 3"}, 0, "14 passed, 1 xfailed")],
+    [({}, 1, "1 failed, 17 passed"), ({"index/ties": "issue 3"}, 0, "17 passed, 1 xfailed")],
 )
 def test_a_subclass_is_a_door(tmp_path, expected, code, counts):
     text = SUBCLASS.format(here=str(Path(__file__).parent), expected=expected)
@@ -170,7 +196,7 @@ def test_what_is_not_judged_alone_is_red(tmp_path):
 def test_the_installed_suite_is_a_door(tmp_path):
     installed = ("--pyargs", "recs_core.conformance")
     done = pytest_run(*installed, "--recs-index", "exact", cwd=tmp_path)
-    assert "15 passed" in done.stdout, done.stdout + done.stderr
+    assert "18 passed" in done.stdout, done.stdout + done.stderr
     nothing = pytest_run(*installed, cwd=tmp_path)
     assert nothing.returncode == pytest.ExitCode.USAGE_ERROR
     assert "name what to check" in nothing.stderr

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from recs_core.conformance.checks.task import oracle
 from recs_core.conformance.worlds import WIDE, World, ragged, random_task
 from recs_core.data.batch import Ragged
+from recs_core.specs import RetrievalSpec
 from recs_core.task import plan_task
 
 SEEDS = st.integers(0, 2**31)
@@ -78,3 +79,10 @@ def test_a_world_is_the_same_again_and_batches_differ():
 def test_ragged_keeps_empty_rows():
     made = ragged([[1], [], [2, 3]])
     np.testing.assert_array_equal(made.lengths, [1, 0, 2])
+
+
+def test_a_world_is_changed_in_its_task_by_name_or_as_a_whole():
+    cosine = RetrievalSpec(scoring="cosine")
+    assert World().with_(retrieval=cosine).retrieval == cosine
+    changed = World().with_(retrieval=cosine, temperature=0.3, queries=5)
+    assert (changed.retrieval, changed.queries) == (RetrievalSpec(scoring="cosine", temperature=0.3), 5)

@@ -5,6 +5,8 @@ Vectors are small whole numbers, so that float32 scores are exact and every tie 
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,9 @@ from numpy.typing import NDArray
 from recs_core.conformance import compare
 from recs_core.conformance.context import IndexContext
 from recs_core.conformance.registry import check
+from recs_core.conformance.shop import CUSTOMERS, FIRST_ITEM, ITEMS
 from recs_core.conformance.worlds import ragged
+from recs_core.index import CandidateIndex
 from recs_core.protocols import TopK
 from recs_core.reference.topk import top_k
 
@@ -159,6 +163,26 @@ def exclude_below_extremes(context: IndexContext) -> None:
     judge(context, -low, ONE, 3, exclude=ragged([[0, 2]]))
 
 
+@check(
+    "index/exclude-unknown",
+    subject="index",
+    needs=("exclude",),
+    rests_on=("index/exclude-ties", "index/exclude-below-extremes"),
+)
+def exclude_unknown(context: IndexContext) -> None:
+    """A position of −1, an id that is not in the corpus, excludes nothing; one that is named twice counts once.
+
+    Look for −1 that is taken for the last position, and for lists whose length is taken for how many are excluded.
+    """
+    vectors = distinct(12)
+    best = np.argsort(-vectors[:, 0])
+    queries = np.repeat(ONE, 3, axis=0)
+    last = vectors.copy()
+    last[-1, 0] = 99
+    judge(context, last, queries, 4, exclude=ragged([[-1], [-1, 0, -1], [11, -1]]))
+    judge(context, vectors, queries, 12, exclude=ragged([best[[0, 0, 0]], best[[3, 1, 3, 1]], []]))
+
+
 @check("index/allow", subject="index", tier="optional", needs=("allow",), rests_on=BASE)
 def allow(context: IndexContext) -> None:
     """Only allowed positions come back, whatever their order in the list; fewer than k are filled up.
@@ -217,3 +241,58 @@ def inputs_stay(context: IndexContext) -> None:
     compare.same("the vectors", vectors, distinct(12))
     compare.same("the queries", queries, ONE)
     compare.same("the exclusions", excluded.values, best)
+
+
+@check(
+    "index/memory-map",
+    subject="index",
+    tier="optional",
+    needs=("memory_map",),
+    rests_on=("index/rebuild",),
+    refusable=False,
+)
+def memory_map(context: IndexContext) -> None:
+    """Vectors in a read-only memory map are searched where they lie: a search sees what changes in the file.
+
+    Look for a copy, which a corpus larger than memory has no room for.
+    """
+    before = distinct(30)
+    after = before[::-1]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "vectors"
+        before.tofile(path)
+        index = context.make()
+        index.build(np.memmap(path, np.float32, "r", shape=before.shape))
+        agree(index.search(ONE, 7), top_k(ONE, before, 7))
+        file = np.memmap(path, np.float32, "r+", shape=before.shape)
+        file[:] = after
+        agree(index.search(ONE, 7), top_k(ONE, after, 7))
+
+
+@check(
+    "index/ids",
+    subject="index",
+    needs=("exclude",),
+    rests_on=("manifest/index", "index/exclude-unknown", "index/k-beyond-corpus", "index/types", "index/rebuild"),
+    applies_to=EXACT,
+)
+def ids(context: IndexContext) -> None:
+    """Behind a `CandidateIndex`, ids come back as they are: unicode strings, and int64 that no float64 tells apart.
+
+    Exclusions, vectors that are replaced and candidates that are deleted are by id. The core makes positions of ids:
+    look at a second `build` of as many vectors, and at positions.
+    """
+    for names in (CUSTOMERS, ITEMS):
+        vectors = distinct(len(names))
+        order = np.argsort(-vectors[:, 0])
+        corpus = CandidateIndex(names, vectors, context.make())
+        nothing = None if isinstance(names[0], str) else -1
+        hidden = [names[order[0]], names[order[0]], "nobody" if nothing is None else FIRST_ITEM - 1]
+        rest: list[Any] = [names[i] for i in order[1:]]
+        expected = [*rest, nothing, nothing]
+        compare.same("the ids", corpus.search(ONE, len(names) + 1, exclude=[hidden]).ids[0].tolist(), expected)
+        corpus.upsert([names[order[-1]]], np.array([[1e6, 0]], np.float32))
+        expected = [names[i] for i in (order[-1], *order[:-1])]
+        compare.same("the ids after an upsert", corpus.search(ONE, len(names)).ids[0].tolist(), expected)
+        corpus.delete([names[order[-1]]])
+        compare.same("the ids after a delete", corpus.search(ONE, len(names) - 1).ids[0].tolist(), expected[1:])

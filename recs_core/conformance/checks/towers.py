@@ -7,7 +7,7 @@ import numpy as np
 from recs_core.conformance import compare
 from recs_core.conformance.context import BackendContext
 from recs_core.conformance.registry import check
-from recs_core.conformance.worlds import ITEM, ITEM_TOWER, PLAIN, USER, WIDE, World, ragged
+from recs_core.conformance.worlds import ITEM, ITEM_TOWER, PLAIN, USER, USER_TOWER, WIDE, World, ragged
 from recs_core.data.batch import Features
 from recs_core.protocols import DType
 from recs_core.reference import towers, training
@@ -247,6 +247,17 @@ def batch_of_one(context: BackendContext) -> None:
     Look for a squeeze.
     """
     embed(context, with_feature(USER), Features(1, {"user": np.array([4], np.int32)}))
+
+
+@check("towers/no-rows", rests_on=("towers/layers",))
+def no_rows(context: BackendContext) -> None:
+    """No rows give (0, output_dim): nobody asked, and nobody is left without an answer.
+
+    Look for a shape that is lost where there is nothing to stack or to concatenate.
+    """
+    model = context.model(World())
+    nobody = Features(0, {"user": np.zeros(0, np.int32)})
+    compare.same("the shape", model.query.embed(nobody).shape, (0, USER_TOWER.output_dim))
 
 
 @check(

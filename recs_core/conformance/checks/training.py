@@ -6,7 +6,8 @@ One step starts from a state that the oracle has reached, so that every slot is 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -384,6 +385,47 @@ def float32_trajectory(context: BackendContext) -> None:
         losses = expected_trajectory(OPTIMIZERS[name])[0]
         _, got, _ = run(context, OPTIMIZERS[name], WORLD.batches(STEPS))
         compare.close(f"the losses of {name}", got, losses, 1e-5)
+
+
+@check(
+    "training/cost-of-rows",
+    tier="optional",
+    needs=("sparse_rows", "adagrad"),
+    rests_on=("training/untouched-rows",),
+    formula="time(2²¹ users) − time(50 users) < time to copy a table of 2²¹ rows",
+    refusable=False,
+)
+def cost_of_rows(context: BackendContext) -> None:
+    """A step of the same batch takes as long with two million users as with fifty.
+
+    In processor time of this process, the least of ten steps, so that a busy machine does not fail it; the yardstick is
+    one copy of the table by NumPy on the same machine. Look for a gradient, an accumulator or a copy that is as large
+    as its table.
+    """
+    users = 2**21
+    table = np.ones((users, USER.dim), np.float32)
+    one_copy = least(table.copy)
+    del table
+    few, many = (step_time(context, WORLD.with_(users=number)) for number in (50, users))
+    what = "milliseconds that a step of Adagrad takes longer with 2,097,152 users than with 50"
+    compare.true(many - few < one_copy, what, f"less than {one_copy * 1e3:.2f}", (many - few) * 1e3)
+
+
+def step_time(context: BackendContext, world: World) -> float:
+    """Seconds of the processor that a step takes at least."""
+    trainer = context.trainer(context.model(world), OPTIMIZERS["adagrad"])
+    batch = WORLD.batch()
+    return least(lambda: number(trainer.step(batch, 0.1)))
+
+
+def least(call: Callable[[], object]) -> float:
+    """Seconds of the processor that a call takes at least, once it is warm."""
+    times = []
+    for _ in range(12):
+        start = time.process_time()
+        call()
+        times.append(time.process_time() - start)
+    return min(times[2:])
 
 
 @check(
