@@ -17,11 +17,14 @@ from recs_core.specs import Optimizer, RetrievalSpec, TowerSpec, TrainingSpec, f
 
 if TYPE_CHECKING:
     from recs_core.data.interactions import Interactions
+    from recs_core.evaluation import Interval, Ranks
     from recs_core.recommender import Recommender
     from recs_core.two_tower import TwoTower
 
 FORMAT = 1
 RECENT_DAYS = 21.0
+CARD_K = (10, 20)
+"""Cuts of the metrics on the model card."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +238,8 @@ def _known(data: Mapping[str, Any], names: Any, where: str) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run: the model, its history, and metrics by name (the model's own and popularity's)."""
+    """What came of a run: the model, its history, metrics by name (the model's own and popularity's), and intervals of
+    the model's, for its card."""
 
     run: Run
     model: TwoTower
@@ -244,6 +248,7 @@ class Outcome:
     training_seconds: float
     losses: list[float]
     metrics: dict[str, dict[str, float]]
+    intervals: dict[str, Interval]
 
     def to_json(self) -> dict[str, Any]:
         """What `run.json` holds."""
@@ -260,11 +265,12 @@ class Outcome:
         }
 
     def write(self, folder: str | Path) -> None:
-        """Save the bundle and `run.json` in `folder`. Raises `BundleError` if it cannot be written."""
-        from recs_core.bundle import save
+        """Write `run.json`, and the metrics on the bundle, in the `out` of `execute`. Raises `BundleError`."""
+        from recs_core.bundle import describe
 
         folder = Path(folder)
-        save(self.model, folder / "bundle")
+        card = {name: (found["value"], found["low"], found["high"]) for name, found in self.intervals.items()}
+        describe(folder / "bundle", metrics=card)
         write_json(folder, self.to_json())
 
 
@@ -297,6 +303,7 @@ def execute(
     can finish one that was cut off, as it would have ended.
     """
     from recs_core import __version__
+    from recs_core.evaluation import intervals, query_metrics
     from recs_core.recipes import choose
     from recs_core.two_tower import TwoTower
 
@@ -321,22 +328,26 @@ def execute(
     history = model.fit(parts.train, parts.validation, progress=progress, checkpoint=checkpoint)
     if history.masked_share is not None:
         say(f"masked {history.masked_share:.2%} of the scored pairs: the target's own candidate in another column")
+    ranks = None if parts.test is None else model.rank(parts.test, exclude=parts.train)
     return Outcome(
         run=run.resolved(model),
         model=model,
         backend=model.backend_name,
         epochs=model.position.epoch,
-        training_seconds=sum(history["seconds"]),
-        losses=history["loss"],
-        metrics={} if parts.test is None else beside_popularity(model, parts.train, parts.test),
+        training_seconds=sum(model.history["seconds"]),
+        losses=model.history["loss"],
+        metrics={} if ranks is None else beside_popularity(model, ranks, parts),
+        intervals={} if ranks is None else intervals(query_metrics(ranks, k=CARD_K)),
     )
 
 
-def beside_popularity(model: Recommender, train: Interactions, test: Interactions) -> dict[str, dict[str, float]]:
+def beside_popularity(model: Recommender, ranks: Ranks, parts: Parts) -> dict[str, dict[str, float]]:
     """Metrics of the model and of popularity, plain and (with timestamps) recent, on the same test."""
     from recs_core.evaluation import metrics
 
-    found = {"model": model.evaluate(test, exclude=train)}
+    train, test = parts.train, parts.test
+    assert test is not None
+    found = {"model": metrics(ranks)}
     found["popularity"] = metrics(model.rank_popularity(train, test))
     if train.timestamps is not None:
         recent = model.rank_popularity(train, test, half_life_days=RECENT_DAYS)

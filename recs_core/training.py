@@ -182,7 +182,8 @@ class Loop:
 
     def run(self) -> TrainingHistory:
         """Train until epoch `epochs` is done, early stopping fires, a callback stops it, or Ctrl-C; what happens is
-        added to `history`. `checkpoint` is called every `checkpoint_every` epochs, after the last, and after Ctrl-C.
+        added to `history`. `checkpoint` is called every `checkpoint_every` epochs while more are to come; how the run
+        ends is the caller's to save.
 
         Raises `TrainingError` if a loss is not finite.
         """
@@ -203,8 +204,8 @@ class Loop:
                 except StopTraining:
                     self.history.stopped = "callback"
                     break
-                if self._checkpoint_is_due():
-                    self._save_checkpoint()
+                if self.checkpoint is not None and self._checkpoint_is_due():
+                    self.checkpoint()
                 if interrupted.is_set() and self.position.epoch < self.epochs:
                     self._interrupted()
                     break
@@ -218,15 +219,10 @@ class Loop:
         self.history.stopped = "interrupted"
         done = self.position
         log.warning("interrupted after %d steps of epoch %d; the model is usable", done.step, done.epoch + 1)
-        self._save_checkpoint()
 
     def _checkpoint_is_due(self) -> bool:
         done = self.position.epoch
-        return done % self.checkpoint_every == 0 or done == self.epochs or self.best.exhausted
-
-    def _save_checkpoint(self) -> None:
-        if self.checkpoint is not None:
-            self.checkpoint()
+        return done % self.checkpoint_every == 0 and done < self.epochs and not self.best.exhausted
 
     def _epoch(self, steps: int, interrupted: threading.Event, tick: Callable[[str], None]) -> EpochRecord:
         position = self.position

@@ -161,9 +161,10 @@ class TwoTower(Recommender):
         training candidates excluded, every `validate_every` epochs, at each of `k`. `progress`: a bar on stderr, by
         default only on a terminal.
 
-        `checkpoint`: a folder that holds this run as a bundle, written anew every `checkpoint_every` epochs. A run that
-        was interrupted, or loaded from its checkpoint, is finished as it was planned when `epochs` is not given: the
-        same data and settings end in the same weights, bit for bit, as a run without a break.
+        `checkpoint`: a folder that holds this run as a bundle, written anew every `checkpoint_every` epochs, and at the
+        end with the weights that early stopping chose. A run that was interrupted, or loaded from its checkpoint, is
+        finished as it was planned when `epochs` is not given: the same data and settings end in the same weights, bit
+        for bit, as a run without a break.
 
         Raises `DataError`, `SpecError` for settings that cannot be meant, `BundleError` if a checkpoint cannot be
         written, and `TrainingError` if the loss is not finite.
@@ -209,6 +210,8 @@ class TwoTower(Recommender):
         finally:
             self._forget_vectors()
         run.open = self.history.stopped == "interrupted"
+        if checkpoint is not None:
+            self.save(checkpoint)
         return self.history.since(*before)
 
     def _planned(
@@ -338,13 +341,16 @@ class TwoTower(Recommender):
     ) -> TwoTower:
         """The model of a run that was cut off; `fit(train)` with the same data finishes it as planned.
 
-        `native` as in `recs.load`. Raises `BundleError` if the folder holds no checkpoint, or one of a finished run.
+        Of a run that had ended nothing is left to do. `native` as in `recs.load`. Raises `BundleError` if the folder
+        holds no checkpoint.
         """
         from recs_core.bundle import load
 
         model = load(checkpoint, backend=backend, native=native)
-        if not isinstance(model, TwoTower) or model.run is None or not model.run.open:
-            raise BundleError(f"{checkpoint}: holds no unfinished run; recs.load it and fit with epochs= to train on")
+        if not isinstance(model, TwoTower) or model.run is None or model._trainer is None:
+            raise BundleError(f"{checkpoint}: holds no run to finish; recs.load it and fit with epochs= to train on")
+        if not model.run.open:
+            model.run.open, model.run.until = True, model.position.epoch
         return model
 
     def save(self, path: str | Path, **options: Any) -> Path:

@@ -43,6 +43,20 @@ def test_run_json_repeats_the_run_bit_for_bit(tmp_path: Path, capsys: pytest.Cap
         assert np.array_equal(value, weights(tmp_path / "b")[name])
 
 
+def test_the_card_states_metrics_with_intervals_and_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
+    out = tmp_path / "a"
+    assert recs(*TRAIN, "--epochs", "2", "--out", out) == 0
+    low, value, high = (bundle.info(out / "bundle").manifest["metrics"]["recall@10"][i] for i in (1, 0, 2))
+    assert low < value < high
+    assert value == run(out)["metrics"]["model"]["recall@10"]
+    assert f"{low:.4f} … {high:.4f}" in (out / "bundle" / "README.md").read_text()
+    before = run(out), weights(out)
+    assert recs("train", "--resume", "--out", out) == 0
+    assert run(out)["losses"] == before[0]["losses"]
+    for name, array in weights(out).items():
+        assert np.array_equal(array, before[1][name])
+
+
 def test_a_killed_run_is_resumed_and_ends_as_one_that_was_not(tmp_path: Path) -> None:
     assert recs(*TRAIN, "--epochs", "40", "--out", tmp_path / "whole") == 0
     command = [sys.executable, "-m", "recs_core.cli.main", *TRAIN, "--epochs", "40", "--out", str(tmp_path / "cut")]

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 from recs_core.bundle.loading import BundleInfo, info, load, verify
 
 if TYPE_CHECKING:
+    from recs_core.bundle.saving import describe as describe
     from recs_core.bundle.saving import save as save
 
 
 def __getattr__(name: str) -> object:
-    """`save` is imported when it is first used: loading does without what it needs."""
-    if name == "save":
-        from recs_core.bundle.saving import save
+    """What writes is imported when it is first used: loading does without what it needs."""
+    if name in ("describe", "save"):
+        from recs_core.bundle import saving
 
-        return save
+        return getattr(saving, name)
     raise AttributeError(f"module 'recs_core.bundle' has no attribute {name!r}")
 
 
-__all__ = ["BundleInfo", "info", "load", "save", "verify"]
+__all__ = ["BundleInfo", "describe", "info", "load", "save", "verify"]

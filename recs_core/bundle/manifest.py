@@ -22,6 +22,9 @@ VERSION = 1
 LIMIT = 16 << 20
 """Bytes of a manifest."""
 
+OWN = ("format", "version", "digest")
+"""The fields that `encode` adds."""
+
 _TAIL = b'"\n}\n'
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -60,15 +60,36 @@ def save(
         )
     with committing(folder) as commit:
         fields = _write(commit, model, include_state, include_vectors)
-        fields["metrics"] = {
-            name: list(value) if isinstance(value, tuple) else value for name, value in (metrics or {}).items()
-        }
-        fields["licence"] = licence
-        fields["files"] = commit.files
-        text = card(fields, folder.name)
-        fields["card"] = sha256(text.encode()).hexdigest()
-        commit.finish(manifest.encode(fields), text)
+        fields |= {"metrics": _stated(metrics or {}), "licence": licence, "files": commit.files}
+        _finish(commit, fields)
     return folder
+
+
+def describe(path: str | Path, *, metrics: Metrics | None = None, licence: str | None = None) -> Path:
+    """Put metrics or a licence, as in `save`, on a bundle that is there: a new manifest and card, the same data files.
+
+    Raises `BundleError` if the folder holds no bundle or cannot be written.
+    """
+    folder = Path(path)
+    manifest.read(folder)  # a folder that is no bundle stays as it is
+    with committing(folder) as commit:
+        _, fields = manifest.read(folder)
+        if metrics is not None:
+            fields["metrics"] = _stated(metrics)
+        if licence is not None:
+            fields["licence"] = licence
+        _finish(commit, {name: value for name, value in fields.items() if name not in manifest.OWN})
+    return folder
+
+
+def _finish(commit: Commit, fields: dict[str, Any]) -> None:
+    text = card(fields, commit.folder.name)
+    fields["card"] = sha256(text.encode()).hexdigest()
+    commit.finish(manifest.encode(fields), text)
+
+
+def _stated(metrics: Metrics) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in metrics.items()}
 
 
 def _write(commit: Commit, model: Any, include_state: bool, include_vectors: bool) -> dict[str, Any]:

@@ -182,11 +182,30 @@ def test_epochs_begin_another_run(tmp_path):
     assert again.position.epoch == 3
 
 
-@pytest.mark.parametrize("include_state", [True, False])
-def test_a_finished_model_has_no_run_to_resume(tmp_path, include_state):
-    path = fitted(model()).save(tmp_path / "b", include_state=include_state)
-    with pytest.raises(BundleError, match="no unfinished run"):
+def test_without_optimizer_state_there_is_no_run_to_resume(tmp_path):
+    path = fitted(model()).save(tmp_path / "b", include_state=False)
+    with pytest.raises(BundleError, match="no run to finish"):
         resumed(path)
+
+
+def test_a_checkpoint_ends_with_the_weights_that_early_stopping_chose(tmp_path):
+    rule = EarlyStopping("loss", patience=2, min_delta=10.0)
+    stopped = model()
+    stopped.fit(interactions(), **{**PLAN, "epochs": 9}, early_stopping=rule, checkpoint=tmp_path / "c")
+    loaded = bundle.load(tmp_path / "c", runtime="numpy")
+    for name, weight in stopped.weights().items():
+        np.testing.assert_array_equal(loaded.weights()[name], weight)
+    again = resumed(tmp_path / "c")
+    assert again.fit(interactions(), progress=False).epochs == []
+    same(again, stopped)
+
+
+@pytest.mark.parametrize(("every", "saves"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (5, [5]), (100, [5])])
+def test_a_run_is_saved_once_an_epoch(tmp_path, monkeypatch, every, saves):
+    saved = []
+    monkeypatch.setattr(recs.TwoTower, "save", lambda self, path: saved.append(self.position.epoch))
+    model().fit(interactions(), **PLAN, checkpoint=tmp_path / "c", checkpoint_every=every)
+    assert saved == saves
 
 
 CHILD = """

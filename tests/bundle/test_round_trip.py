@@ -220,6 +220,21 @@ def test_mistakes_are_named(model, saved, do, error, said):
         do(model, saved.parent)
 
 
+def test_metrics_that_come_later_change_the_manifest_and_the_card_alone(tmp_path):
+    model = fitted(ids_only())
+    path = model.save(tmp_path / "b", licence="CC0")
+    before = {file.name: file.stat().st_ino for file in path.iterdir()}
+    bundle.describe(path, metrics={"recall@10": (0.25, 0.2, 0.3), "mrr": 0.5})
+    after = {file.name: file.stat().st_ino for file in path.iterdir()}
+    assert {name for name in before if before[name] != after[name]} == {"manifest.json", "README.md"}
+    assert bundle.verify(path).manifest["metrics"] == {"recall@10": [0.25, 0.2, 0.3], "mrr": 0.5}
+    assert bundle.info(path).manifest["licence"] == "CC0"
+    assert "0.2000 … 0.3000" in (path / "README.md").read_text()
+    with pytest.raises(BundleError, match="no such folder"):
+        bundle.describe(tmp_path / "nowhere", metrics={})
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_stored_vectors_are_served_as_they_are(tmp_path):
     model = fitted(every_feature())
     path = bundle.save(model, tmp_path / "b", include_vectors=True)
