@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recs_core.data.batch import Batch, Features, Ragged
 from recs_core.data.batching import Batching
-from recs_core.data.encoding import encode, row_of_candidate
+from recs_core.data.encoding import encode
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
 from recs_core.errors import DataError
@@ -87,7 +87,7 @@ class EncodedDataset:
 
     def history_tables(self) -> Mapping[str, NDArray[np.int32]]:
         """History feature → the table row of each candidate code, −1 for none."""
-        return {feature.name: row_of_candidate(feature, self.schema) for feature in self.histories}
+        return {feature.name: self.schema.candidate_rows(feature.table_name) for feature in self.histories}
 
     def rows_by_query(self) -> Ragged:
         """(queries,): candidate codes of each query in time order, repeats included."""

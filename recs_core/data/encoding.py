@@ -54,15 +54,9 @@ def table_row(schema: Schema, name: str, values: pa.Array, where: str) -> NDArra
     return rows
 
 
-def row_of_candidate(feature: History, schema: Schema) -> NDArray[np.int32]:
-    """(corpus,): the history table's row of each candidate code, −1 for one that has no row of its own."""
-    rows = schema.vocabularies[feature.table_name].encode(schema.candidates.ids)
-    return np.where(rows < 0, np.int32(-1), rows + np.int32(schema.oov_rows(feature.table_name)))
-
-
 def history_rows(feature: History, schema: Schema, history: Ragged) -> Ragged:
     """Candidate codes → rows of the history's table, the latest `max_length` of each query."""
-    rows = row_of_candidate(feature, schema)[history.values]
+    rows = schema.candidate_rows(feature.table_name)[history.values]
     return latest(drop(Ragged(rows, history.offsets), rows < 0), feature.max_length)
 
 

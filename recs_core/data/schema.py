@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from recs_core.data.interactions import Interactions
 from recs_core.data.vocabulary import Vocabulary
@@ -76,6 +78,17 @@ class Schema:
     def oov_rows(self, table: str) -> int:
         """How many rows of `table` are for ids that training never saw."""
         return self.table_rows[table] - len(self.vocabularies[table])
+
+    def candidate_rows(self, table: str) -> NDArray[np.int32]:
+        """(corpus,): the row of `table` for each candidate's id, −1 where it has none. Looked up once."""
+        if table not in self._candidate_rows:
+            rows = self.vocabularies[table].encode(self.candidates.ids)
+            self._candidate_rows[table] = np.where(rows < 0, np.int32(-1), rows + np.int32(self.oov_rows(table)))
+        return self._candidate_rows[table]
+
+    @cached_property
+    def _candidate_rows(self) -> dict[str, NDArray[np.int32]]:
+        return {}
 
 
 def column(table: pa.Table, side: str, feature: Feature) -> pa.Array:
