@@ -38,7 +38,8 @@ def test_side_features_become_what_their_values_are() -> None:
     table = pa.table(
         {
             "genres": pa.array([["a", "b"], [], ["a"], None, ["b"], ["c"]]),
-            "price": [1.0, 2.0, None, 4.0, 5.0, 6.0],
+            "price": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+            "weight": [1.0, float("nan"), None, 4.0, 5.0, 6.0],
             "year": [1990, 1991, 1990, 2000, 2001, 2002],
             "country": ["United Kingdom", "United Kingdom", "United Kingdom", "France", "France", "France"],
             "title": ["A Red Lamp", "A Blue Lamp", "Two Cups", "Three Cups", "A Cup", "The Lamp"],
@@ -54,9 +55,10 @@ def test_side_features_become_what_their_values_are() -> None:
         Categorical("country", dim=16),
         Text("title", dim=64),
     ]
-    assert len(reasons) == 7
-    assert "movie's zip: left out, 6 distinct values" in reasons[5]
-    assert "movie's since: left out, timestamp" in reasons[6]
+    assert len(reasons) == 8
+    assert "movie's weight: left out, 2 of 6 numbers are missing" in reasons[2]
+    assert "movie's zip: left out, 6 distinct values" in reasons[6]
+    assert "movie's since: left out, timestamp" in reasons[7]
 
 
 def test_features_says_so_where_there_are_none() -> None:

@@ -3,7 +3,7 @@
     python benchmarks/quality/ablation.py online-retail [--seeds 0 1 2]
     python benchmarks/quality/ablation.py gowalla --data DIR --seeds 0 --only recipe in-batch in-batch+logq no-bias
 
-Writes results/ablation.SET.json, from which page.py makes its part of docs/quality.md.
+Writes each row into results/ablation.SET.json when it is done; page.py makes its part of docs/quality.md from that.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from recs_core.two_tower import TwoTower
 
 Change = Callable[[Recipe], Recipe]
 
-PAIRS = TrainingSpec(epochs=12, batch_size=1024, step="interaction", schedule=Schedule())
+PAIRS = TrainingSpec(epochs=8, batch_size=1024, step="interaction", schedule=Schedule())
 """A step by interaction: what most two-tower models are trained with."""
 
 
@@ -92,15 +92,23 @@ def main() -> None:
     except FileNotFoundError as error:
         print(f"{options.set} skipped: {error}", file=sys.stderr)
         return
-    rows = []
+    options.out.mkdir(exist_ok=True)
+    path = options.out / f"ablation.{data.name}.json"
     for key in options.only or [*ROWS, "other-tower"]:
         row = measure(data, key, options.seeds, options.backend)
         if row is not None:
-            rows.append(row)
+            write(path, data, row)
             print(row["name"], row["mean"], f"tail {row['tail_recall']:.4f}  {row['seconds']:.0f} s", flush=True)
-    options.out.mkdir(exist_ok=True)
-    found = {"set": data.name, "seeds": options.seeds, "metrics": list(data.metrics), "rows": rows}
-    (options.out / f"ablation.{data.name}.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def write(path: Path, data: QualitySet, row: dict[str, Any]) -> None:
+    """Put the row in the file, in the order of `ROWS`, in place of an older one of that key."""
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = [*(old for old in rows if old["key"] != row["key"]), row]
+    order = [*ROWS, "other-tower"]
+    rows.sort(key=lambda row: order.index(row["key"]))
+    found = {"set": data.name, "metrics": list(data.metrics), "rows": rows}
+    path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def measure(data: QualitySet, key: str, seeds: list[int], backend: str) -> dict[str, Any] | None:
@@ -136,6 +144,7 @@ def measure(data: QualitySet, key: str, seeds: list[int], backend: str) -> dict[
     return {
         "key": key,
         "name": name,
+        "seeds": seeds,
         "by_seed": values,
         "mean": np.mean(values, 0).tolist(),
         "tail_recall": float(np.mean(tails)),

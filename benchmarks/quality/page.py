@@ -116,7 +116,7 @@ def of_ablation(run: dict[str, Any]) -> str:
         [
             f"## What each part is worth: {run['set']}",
             f"`python benchmarks/quality/ablation.py {run['set']}{_data(run['set'])}`, on validation; seeds "
-            f"{_listed(run['seeds'])}, ± half of what lies between the best and the worst.",
+            f"{_listed(run['rows'][0]['seeds'])}, ± half of what lies between the best and the worst.",
             _table(["", *map(_title, metrics), "tail", "time"], body),
         ]
     )

@@ -59,6 +59,9 @@ def _feature(name: str, column: pa.ChunkedArray) -> tuple[Feature | None, str]:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return Bag(name, dim=SIDE_DIM), "a list, so a bag"
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        missing = len(column) - pc.sum(pc.is_finite(column)).as_py()
+        if missing:
+            return None, f"left out, {missing} of {len(column)} numbers are missing; fill them to have it used"
         return Numeric(name), "a number, standardised"
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return None, f"left out, {kind} is none of text, name, list and number"
