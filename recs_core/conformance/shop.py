@@ -81,12 +81,12 @@ def untrained(backend: Backend, dtype: DType) -> TwoTower:
         final_activation="tanh",
     )
     retrieval = RetrievalSpec(temperature=0.5, learn_temperature=True)
-    training = TrainingSpec(epochs=2, batch_size=96)
+    training = TrainingSpec(epochs=1, batch_size=96)
     return TwoTower(query, candidate, retrieval, Adam(0.01), training=training, backend=backend, dtype=dtype)
 
 
 def trained(backend: Backend, dtype: DType) -> TwoTower:
-    """The same after two epochs, validated after each."""
+    """The same after an epoch, validated."""
     model = untrained(backend, dtype)
     model.fit(shop().train, shop().test, progress=False)
     return model

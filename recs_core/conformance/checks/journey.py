@@ -50,10 +50,9 @@ QUESTIONS: dict[str, dict[str, Any]] = {
 
 @check("journey/fit", needs=SHOP, rests_on=PARTS)
 def fit(context: BackendContext) -> None:
-    """Two epochs of `TwoTower.fit`, validated in between, have the losses of the oracle's run (P3).
+    """An epoch of `TwoTower.fit`, whose last batch is smaller, has the losses of the oracle's run (P3).
 
-    The last batch of an epoch is smaller than the others, and vectors are asked for between steps. Look at what is
-    compiled or kept for the size of the first batch.
+    Look at what is compiled or kept for the size of the first batch.
     """
     expected = trained(OracleBackend(), "float64").history.losses
     compare.close("the losses in float32", context.fitted.history.losses, expected, 1e-5)
