@@ -76,10 +76,16 @@ def leaves(queries: int, columns: int, seed: int) -> list[torch.Tensor]:
     return [torch.tensor(array, dtype=torch.float64, requires_grad=True) for array in arrays]
 
 
-@pytest.mark.parametrize("block", [2, 256])
+def blocks_of(rows: int, monkeypatch: pytest.MonkeyPatch, *, cores: int = 1) -> None:
+    """Let the kernel work on so many rows a core."""
+    monkeypatch.setattr(kernel, "CORE_ROWS", rows)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+
+
+@pytest.mark.parametrize(("rows", "cores"), [(2, 1), (2, 3), (256, 2)])
 @pytest.mark.parametrize("seed", range(24))
-def test_loss_and_gradients_are_the_oracles(monkeypatch: pytest.MonkeyPatch, seed: int, block: int) -> None:
-    monkeypatch.setattr(kernel, "BLOCK", block)
+def test_loss_and_gradients_are_the_oracles(monkeypatch: pytest.MonkeyPatch, seed: int, rows: int, cores: int) -> None:
+    blocks_of(rows, monkeypatch, cores=cores)
     spec, queries, columns, inputs = case(seed)
     given = leaves(queries, columns, seed)
     plan = plan_task(spec, queries, columns, **inputs)
@@ -95,7 +101,7 @@ def test_loss_and_gradients_are_the_oracles(monkeypatch: pytest.MonkeyPatch, see
 
 @pytest.mark.parametrize("seed", range(8))
 def test_gradcheck(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    monkeypatch.setattr(kernel, "BLOCK", 3)
+    blocks_of(2, monkeypatch, cores=2)
     spec, queries, columns, inputs = case(seed)
     plan = plan_task(spec, queries, columns, **inputs)
     given = leaves(queries, columns, seed)
@@ -134,7 +140,7 @@ def test_scores_of_any_size_stay_finite() -> None:
 
 def test_no_tensor_is_as_large_as_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 512 rows in blocks of 16, nothing allocated holds more than a block's scores."""
-    monkeypatch.setattr(kernel, "BLOCK", 16)
+    blocks_of(16, monkeypatch)
     size, dim = 512, 4
     spec = RetrievalSpec(scoring="dot", temperature=1.0, logq=False)
     query, candidate = (torch.randn(size, dim, requires_grad=True) for _ in range(2))
