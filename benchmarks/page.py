@@ -1,14 +1,15 @@
 """Run every benchmark, one after the other, and write docs/benchmarks.md.
 
-    python benchmarks/page.py [--only step_torch ranks …] [--page docs/benchmarks.md]
+    python benchmarks/page.py [--only torch-4096x64 ranks …] [--page docs/benchmarks.md]
 
-Needs both plugins, jax, faiss-cpu and keras-rs. Takes about half an hour on 2 cores that do nothing else; a part that fails or is
-not asked for keeps what the page says of it.
+Needs both plugins, jax, faiss-cpu and keras-rs. Takes about half an hour on 2 cores that do nothing else, a part at
+most four minutes; one that fails or is not asked for keeps what the page says of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import re
 import subprocess
@@ -16,63 +17,94 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PARTS = {
-    "step_torch": ("A step of the torch backend", ["step_torch.py", "--rounds", "10"]),
-    "step_tensorflow": ("A step of the TensorFlow backend", ["step_tensorflow.py", "--rounds", "5"]),
-    "step_keras_torch": ("A step of the Keras backend on torch", ["step_keras.py", "--engine", "torch"]),
-    "step_keras_tensorflow": ("A step of the Keras backend on TensorFlow", ["step_keras.py", "--engine", "tensorflow"]),
-    "step_keras_jax": ("A step of the Keras backend on JAX", ["step_keras.py", "--engine", "jax"]),
-    "ranks": ("Exact ranks", ["ranks.py"]),
-    "topk": ("Exact top-k", ["topk.py"]),
-    "evaluate_tensorflow": ("Evaluation beside TFRS", ["evaluate_tensorflow.py", "--rounds", "3"]),
-    "bundle": ("The bundle", ["bundle.py"]),
+
+SECTIONS = {
+    "A step of the torch backend": {
+        "torch-memory": "step_torch.py --only memory",
+        "torch-4096x16": "step_torch.py --only 4096x16",
+        "torch-4096x64": "step_torch.py --only 4096x64",
+        "torch-8192x64": "step_torch.py --only 8192x64 --rounds 10",
+        "torch-adagrad": "step_torch.py --only adagrad",
+        "torch-adam": "step_torch.py --only adam",
+    },
+    "A step of the TensorFlow backend": {
+        "tensorflow-in-batch": "step_tensorflow.py --only batch-4096",
+        "tensorflow-adagrad": "step_tensorflow.py --only adagrad",
+        "tensorflow-adam": "step_tensorflow.py --only adam --rounds 3",
+    },
+    "A step of the Keras backend": {
+        "keras-torch": "step_keras.py --engine torch",
+        "keras-tensorflow": "step_keras.py --engine tensorflow",
+        "keras-jax": "step_keras.py --engine jax",
+    },
+    "Steps as a share of fit": {"fit-share": "fit_share.py --backend torch --backend tensorflow"},
+    "Exact ranks": {"ranks": "ranks.py"},
+    "Exact top-k": {"topk": "topk.py"},
+    "Evaluation beside TFRS": {"evaluate-tensorflow": "evaluate_tensorflow.py --rounds 3"},
+    "The bundle": {"bundle": "bundle.py"},
 }
+"""Title → part → the command that makes it."""
+
+COMMANDS = {name: command for parts in SECTIONS.values() for name, command in parts.items()}
+HEAD = """# Benchmarks
+
+Made by `python benchmarks/page.py`, a part at a time; the command above a table makes that table alone.
+[benchmarks/](../benchmarks/README.md) says how each is measured. Contenders take turns in one process, and what counts
+is the ratio of medians: the times themselves are of one machine on one day.
+"""
 
 
 def main() -> None:
     """Run the parts asked for; the page keeps the others."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--only", nargs="*", choices=list(PARTS), default=list(PARTS))
+    asked.add_argument("--only", nargs="*", choices=list(COMMANDS), default=list(COMMANDS))
     asked.add_argument("--page", type=Path, default=HERE.parent / "docs" / "benchmarks.md")
     options = asked.parse_args()
-    parts = _parts(options.page)
     for name in options.only:
         print(f"{name} …", file=sys.stderr, flush=True)
-        parts[name] = _run(PARTS[name][1]) or parts.get(name, "Not measured.")
-        _write(options.page, parts)
+        found = _run(COMMANDS[name])
+        if found is not None:
+            # Read again: a part takes minutes, and another run may have written its own meanwhile.
+            _write(options.page, _results(options.page) | {COMMANDS[name]: found})
 
 
-def _run(command: list[str]) -> str | None:
-    """What the script prints, with the command above it; None if it fails."""
-    done = subprocess.run([sys.executable, *command], cwd=HERE, stdout=subprocess.PIPE, text=True, check=False)
+def _run(command: str) -> str | None:
+    """What the script prints, after a line on the machine; None if it fails."""
+    done = subprocess.run([sys.executable, *command.split()], cwd=HERE, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        print(f"{command[0]} failed with {done.returncode}", file=sys.stderr)
+        print(f"{command} failed with {done.returncode}", file=sys.stderr)
         return None
     kept = [line for line in done.stdout.splitlines() if not re.match(r"[IWE]\d{4}|WARNING|\{\"", line)]
     text = "\n".join(kept).strip()
     shown = text if text.startswith("|") or "\n|" in text else f"```\n{text}\n```"
-    return (
-        f"`python benchmarks/{' '.join(command)}`, {platform.processor() or platform.machine()}, 2 threads\n\n{shown}"
-    )
+    return f"{_processor()}, {os.cpu_count()} cores\n\n{shown}"
 
 
-def _parts(page: Path) -> dict[str, str]:
-    """What the page says now, part by part."""
+def _processor() -> str:
+    """The processor's name, or at least its kind."""
+    described = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.*)", described.read_text()) if described.exists() else None
+    return named[1] if named else platform.machine()
+
+
+def _results(page: Path) -> dict[str, str]:
+    """What the page says now, by command."""
     if not page.exists():
         return {}
-    blocks = re.split(r"^## (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-    titles = {title: name for name, (title, _) in PARTS.items()}
-    return {titles[t]: body.strip() for t, body in zip(blocks[::2], blocks[1::2], strict=True) if t in titles}
+    text = re.sub(r"^## .*\n", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    pieces = re.split(r"^`python benchmarks/(.*?)`, ", text, flags=re.MULTILINE)[1:]
+    return {command: result.strip() for command, result in zip(pieces[::2], pieces[1::2], strict=True)}
 
 
-def _write(page: Path, parts: dict[str, str]) -> None:
-    head = (
-        "# Benchmarks\n\nMade by `python benchmarks/page.py`; [benchmarks/](../benchmarks/README.md) says how each is "
-        "measured. Contenders take turns in one process, and what counts is the ratio of medians: the times themselves "
-        "are of one machine on one day.\n"
-    )
-    body = [f"## {title}\n\n{parts[name]}\n" for name, (title, _) in PARTS.items() if name in parts]
-    page.write_text("\n".join([head, *body]), encoding="utf-8")
+def _write(page: Path, results: dict[str, str]) -> None:
+    """The page: every section that has results."""
+    blocks = [HEAD]
+    for title, parts in SECTIONS.items():
+        known = [command for command in parts.values() if command in results]
+        if known:
+            blocks.append(f"## {title}\n")
+            blocks += [f"`python benchmarks/{command}`, {results[command]}\n" for command in known]
+    page.write_text("\n".join(blocks), encoding="utf-8")
 
 
 if __name__ == "__main__":

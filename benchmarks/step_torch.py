@@ -1,18 +1,22 @@
 """A training step of the torch backend beside what a PyTorch or TFRS user would run.
 
-    python benchmarks/step_torch.py                     # everything
-    python benchmarks/step_torch.py --only in-batch     # or: tables, memory
+    python benchmarks/step_torch.py                             # everything
+    python benchmarks/step_torch.py --only 4096x64 adagrad      # some cases
     python benchmarks/step_torch.py --json step.json
 
-Contenders of a section take turns, a step each, in one process, so all see the same machine; a speed-up is the ratio of
+Contenders of a case take turns, a step each, in one process, so all see the same machine; a speed-up is the ratio of
 their median times. Needs recs-core-torch; TFRS is left out, and said to be, where recs-core-tensorflow's packages are
 not installed.
 
-in-batch   10,000 × 10,000 ids, Adagrad: the whole step at batch 4096 and 8192. `plain` is
-           F.cross_entropy(q @ c.T, arange) on nn.Embedding, `compiled` the same loss under torch.compile, `defaults`
-           ours as users get it: cosine, a bias a candidate, accidental hits masked.
-tables     1M × 1M ids, d = 64, batch 1024, beside nn.Embedding(sparse=True) with torch.optim, and ours at 10k × 10k.
 memory     Peak memory of a step at batch 65,536, d = 64, beyond the tables and their state.
+BxD        10,000 × 10,000 ids, Adagrad: the whole step at batch B, d = D. `plain` is F.cross_entropy(q @ c.T, arange)
+           on nn.Embedding, `compiled` the same loss under torch.compile, `defaults` ours as users get it: cosine, a
+           bias for each candidate, accidental hits masked.
+adagrad    1M × 1M ids, d = 64, batch 1024, beside nn.Embedding(sparse=True) with torch.optim, and ours at 10k × 10k.
+adam       The same with lazy Adam, torch's SparseAdam, and dense Adam.
+
+TFRS runs `fit` over all batches at once, so its time a step is a share of that. The batches are few where scores are
+the cost, and many where rows are, more than the processor's cache holds.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,7 +45,8 @@ from recs_core.specs import Adagrad, Adam, Categorical, Optimizer, RetrievalSpec
 
 PLAIN = RetrievalSpec(scoring="dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False)
 DEFAULTS = RetrievalSpec(logq=False)
-BATCHES = 8
+FEW, MANY = 4, 64
+"""Batches that contenders go round and round."""
 
 Step = Callable[[], Any]
 Times = dict[str, list[float]]
@@ -50,7 +56,12 @@ Clock = Callable[[], float]
 def pairs(rows: int, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Batches of uniform (user, item) codes."""
     random = np.random.default_rng(0)
-    return [tuple(random.integers(0, rows, (2, size)).astype(np.int32)) for _ in range(BATCHES)]
+    return [tuple(random.integers(0, rows, (2, size)).astype(np.int32)) for _ in range(batches_of(size))]
+
+
+def batches_of(size: int) -> int:
+    """How many batches of this size there are."""
+    return FEW if size > 1024 else MANY
 
 
 def turning(step: Callable[..., Any], batches: list[tuple[Any, ...]]) -> Step:
@@ -138,14 +149,14 @@ def tfrs(rows: int, size: int, dim: int) -> Step:
     return lambda: model.fit(data, epochs=1, verbose=0)
 
 
-def interleaved(contenders: dict[str, Step], *, warm: int, rounds: int, clock: Clock) -> Times:
-    """Milliseconds a step of each contender, taking turns."""
+def interleaved(contenders: dict[str, Step], size: int, *, warm: int, rounds: int, clock: Clock) -> Times:
+    """Milliseconds a step of each contender at this batch size, taking turns."""
     times: Times = {name: [] for name in contenders}
     for turn in range(warm + rounds):
         for name, step in contenders.items():
             start = clock()
             step()
-            took = 1e3 * (clock() - start) / (BATCHES if name.startswith("TFRS") else 1)
+            took = 1e3 * (clock() - start) / (batches_of(size) if name.startswith("TFRS") else 1)
             if turn >= warm:
                 times[name].append(took)
     return times
@@ -156,24 +167,21 @@ def adagrad(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.Adagrad(parameters, lr=0.1, initial_accumulator_value=0.1)
 
 
-def in_batch(rounds: int, with_tfrs: bool, clock: Clock) -> dict[str, Times]:
-    """The section `in-batch`."""
-    found = {}
-    for size, dim in ((4096, 16), (4096, 64), (8192, 64)):
-        contenders = {
-            "ours": ours(10_000, size, dim, PLAIN, Adagrad()),
-            "plain": by_hand(10_000, size, dim, adagrad),
-            "compiled": by_hand(10_000, size, dim, adagrad, compiled=True),
-            "ours, defaults": ours(10_000, size, dim, DEFAULTS, Adagrad()),
-        }
-        if with_tfrs:
-            contenders["TFRS fit"] = tfrs(10_000, size, dim)
-        found[f"batch {size}, d = {dim}"] = interleaved(contenders, warm=3, rounds=rounds, clock=clock)
-    return found
+def in_batch(size: int, dim: int, rounds: int, with_tfrs: bool, clock: Clock) -> Times:
+    """A case `BxD`."""
+    contenders = {
+        "ours": ours(10_000, size, dim, PLAIN, Adagrad()),
+        "plain": by_hand(10_000, size, dim, adagrad),
+        "compiled": by_hand(10_000, size, dim, adagrad, compiled=True),
+        "ours, defaults": ours(10_000, size, dim, DEFAULTS, Adagrad()),
+    }
+    if with_tfrs:
+        contenders["TFRS fit"] = tfrs(10_000, size, dim)
+    return interleaved(contenders, size, warm=3, rounds=rounds, clock=clock)
 
 
-def tables(rounds: int, with_tfrs: bool, clock: Clock) -> dict[str, Times]:
-    """The section `tables`."""
+def with_adagrad(rounds: int, with_tfrs: bool, clock: Clock) -> Times:
+    """The case `adagrad`."""
     large, size, dim = 1_000_000, 1024, 64
     contenders = {
         "ours": ours(large, size, dim, PLAIN, Adagrad()),
@@ -182,14 +190,19 @@ def tables(rounds: int, with_tfrs: bool, clock: Clock) -> dict[str, Times]:
     }
     if with_tfrs:
         contenders["TFRS fit"] = tfrs(large, size, dim)
-    found = {"1M × 1M, Adagrad": interleaved(contenders, warm=8, rounds=4 * rounds, clock=clock)}
+    return interleaved(contenders, size, warm=8, rounds=4 * rounds, clock=clock)
+
+
+def with_adam(rounds: int, with_tfrs: bool, clock: Clock) -> Times:
+    """The case `adam`; TFRS's is in step_tensorflow.py."""
+    large, size, dim = 1_000_000, 1024, 64
     contenders = {
         "ours": ours(large, size, dim, PLAIN, Adam()),
         "sparse by hand": by_hand(large, size, dim, lambda p: torch.optim.SparseAdam(p, lr=1e-3), sparse=True),
         "ours at 10k": ours(10_000, size, dim, PLAIN, Adam()),
         "dense Adam": by_hand(large, size, dim, lambda p: torch.optim.Adam(p, lr=1e-3)),
     }
-    return {**found, "1M × 1M, lazy Adam": interleaved(contenders, warm=8, rounds=2 * rounds, clock=clock)}
+    return interleaved(contenders, size, warm=8, rounds=2 * rounds, clock=clock)
 
 
 def memory() -> float:
@@ -206,19 +219,25 @@ def _resident() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
-def table(found: dict[str, Times]) -> str:
-    """Medians and speed-ups as Markdown."""
-    lines = ["| case | contender | ms a step | ours is faster by |", "|---|---|---:|---:|"]
-    for case, times in found.items():
-        medians = {name: statistics.median(values) for name, values in times.items()}
-        lines += [f"| {case} | {name} | {ms:.1f} | {ms / medians['ours']:.2f}× |" for name, ms in medians.items()]
-    return "\n".join(lines)
+CASES: dict[str, tuple[str, Callable[..., Times]]] = {
+    "4096x16": ("batch 4096, d = 16", partial(in_batch, 4096, 16)),
+    "4096x64": ("batch 4096, d = 64", partial(in_batch, 4096, 64)),
+    "8192x64": ("batch 8192, d = 64", partial(in_batch, 8192, 64)),
+    "adagrad": ("1M × 1M, Adagrad", with_adagrad),
+    "adam": ("1M × 1M, lazy Adam", with_adam),
+}
+
+
+def table_rows(case: str, times: Times) -> str:
+    """Medians and speed-ups as rows of Markdown."""
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    return "\n".join(f"| {case} | {name} | {ms:.1f} | {ms / medians['ours']:.2f}× |" for name, ms in medians.items())
 
 
 def main() -> None:
     """Print a table, and write all times as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("in-batch", "tables", "memory"))
+    parser.add_argument("--only", nargs="*", choices=("memory", *CASES), default=("memory", *CASES))
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cpu-time", action="store_true", help="CPU time, not wall time: for a machine that is busy")
@@ -229,15 +248,18 @@ def main() -> None:
     with_tfrs = find_spec("tensorflow_recommenders") is not None and not arguments.without_tfrs
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     result: dict[str, Any] = {}
-    if arguments.only in (None, "memory"):  # first: the peak is the process's
+    if "memory" in arguments.only:  # first: the peak is the process's
         result["memory, MB"] = memory()
         print(f"batch 65,536, d = 64: {result['memory, MB']:.0f} MB beyond the tables\n")
-    for name, section in (("in-batch", in_batch), ("tables", tables)):
-        if arguments.only in (None, name):
-            result[name] = section(arguments.rounds, with_tfrs, clock)
-            print(table(result[name]) + "\n")
-    if not with_tfrs:
-        print("TFRS was left out")
+    asked = [name for name in CASES if name in arguments.only]
+    if asked:
+        print("| case | contender | ms a step | ours is faster by |\n|---|---|---:|---:|")
+    for name in asked:
+        title, case = CASES[name]
+        result[name] = case(arguments.rounds, with_tfrs, clock)
+        print(table_rows(title, result[name]), flush=True)
+    if asked and not with_tfrs:
+        print("\nTFRS was left out")
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1))
 
