@@ -3,25 +3,38 @@
     python worker.py first keras[jax] FOLDER WORLD
     python worker.py second keras[jax] FOLDER WORLD torch tensorflow …
 
-A world is "tiny" or "online-retail". Everything is written under FOLDER/<backend>/.
+A world is one of `WORLDS`. Everything is written under FOLDER/<backend>/.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import recs_core as recs
+from recs_core.evaluation import intervals, query_metrics
 
-DTYPES = ("float32", "float64")
-BEFORE, AFTER = 3, 2  # epochs before and after the change of backend
+Split = tuple[recs.Interactions, recs.Interactions]
 
 
-def tiny() -> tuple[recs.Interactions, recs.Interactions]:
+@dataclass(frozen=True)
+class World:
+    """Data, and a model to be made with `backend=` and `dtype=`; epochs `before` and `after` the change of backend."""
+
+    data: Callable[[], Split]
+    model: Callable[..., recs.TwoTower]
+    before: int
+    after: int
+    dtypes: tuple[Any, ...] = ("float32",)
+
+
+def tiny() -> Split:
     """60 customers × 40 items with a bag, a text, a number and a history: a smooth tower of every feature kind."""
     random = np.random.default_rng(11)
     items = [f"i{n}" for n in range(40)]
@@ -42,57 +55,96 @@ def tiny() -> tuple[recs.Interactions, recs.Interactions]:
     return train, test
 
 
-def online_retail() -> tuple[recs.Interactions, recs.Interactions]:
+def online_retail() -> Split:
     """The embedded data, cut as the demo cuts it."""
     data = recs.datasets.load("online-retail").filter(min_per_query=5, min_per_candidate=5)
     train, test = data.split(by="time", at="2011-11-10", known_only=True)
     return train, test
 
 
-def model(world: str, backend: str, dtype: Any) -> recs.TwoTower:
-    """A smooth model: no ReLU, well-conditioned optimizer."""
-    if world == "online-retail":
-        return recs.TwoTower(
-            recs.TowerSpec([recs.History("item_id", dim=32)]),
-            recs.TowerSpec([recs.Categorical("item_id", dim=32)]),
-            recs.RetrievalSpec(temperature=0.25, negatives="corpus"),
-            recs.Adam(3e-3),
-            training=recs.TrainingSpec(batch_size=512, step="query", recency_days=21),
-            backend=backend,
-            dtype=dtype,
-        )
+def report() -> Split:
+    """Ten users with five movies each; tested on what it was trained on, as there is no more."""
+    data = recs.datasets.load("report")
+    return data, data
+
+
+def smooth(**where: Any) -> recs.TwoTower:
+    """Every kind of feature in smooth towers: no ReLU, a well-conditioned optimizer."""
+    query = [recs.Categorical("customer", dim=8), recs.History("item", dim=8)]
+    candidate = [
+        recs.Categorical("item", dim=8),
+        recs.Bag("tags", dim=4),
+        recs.Text("title", dim=4, buckets=64),
+        recs.Numeric("price"),
+    ]
     return recs.TwoTower(
-        recs.TowerSpec(
-            [recs.Categorical("customer", dim=8), recs.History("item", dim=8)], layers=[8], activation="tanh"
-        ),
-        recs.TowerSpec(
-            [
-                recs.Categorical("item", dim=8),
-                recs.Bag("tags", dim=4),
-                recs.Text("title", dim=4, buckets=64),
-                recs.Numeric("price"),
-            ],
-            layers=[12, 8],
-            activation="tanh",
-        ),
+        recs.TowerSpec(query, layers=[8], activation="tanh"),
+        recs.TowerSpec(candidate, layers=[12, 8], activation="tanh"),
         recs.RetrievalSpec(temperature=0.2, learn_temperature=True, negatives="mixed", num_negatives=16),
         recs.Adam(3e-3),
         training=recs.TrainingSpec(batch_size=128),
-        backend=backend,
-        dtype=dtype,
+        **where,
     )
 
 
+def of_history(**where: Any) -> recs.TwoTower:
+    """The recipe for purchases, small: histories against the whole corpus."""
+    return recs.TwoTower(
+        recs.TowerSpec([recs.History("item_id", dim=32)]),
+        recs.TowerSpec([recs.Categorical("item_id", dim=32)]),
+        recs.RetrievalSpec(temperature=0.25, negatives="corpus"),
+        recs.Adam(3e-3),
+        training=recs.TrainingSpec(batch_size=512, step="query", recency_days=21),
+        **where,
+    )
+
+
+def of_ratings(**where: Any) -> recs.TwoTower:
+    """Five steps an epoch on the report's 50 ratings: smooth towers, Adagrad."""
+    return recs.TwoTower(
+        recs.TowerSpec([recs.Categorical("user_id", dim=8)], layers=[8], final_activation="tanh"),
+        recs.TowerSpec([recs.Categorical("movie_id", dim=8)], layers=[8], final_activation="tanh"),
+        recs.RetrievalSpec(temperature=0.5),
+        recs.Adagrad(0.05),
+        training=recs.TrainingSpec(batch_size=10),
+        **where,
+    )
+
+
+def rough(**where: Any) -> recs.TwoTower:
+    """ReLU towers, which turn a rounding into another step."""
+    return recs.TwoTower(
+        recs.TowerSpec([recs.History("item_id", dim=32)], layers=[32, 32], activation="relu"),
+        recs.TowerSpec([recs.Categorical("item_id", dim=32)], layers=[32, 32], activation="relu"),
+        recs.RetrievalSpec(temperature=0.1),
+        recs.Adam(2e-3),
+        training=recs.TrainingSpec(batch_size=1024),
+        **where,
+    )
+
+
+WORLDS = {
+    "tiny": World(tiny, smooth, before=3, after=2, dtypes=("float32", "float64")),
+    "online-retail": World(online_retail, of_history, before=1, after=1),
+    "report": World(report, of_ratings, before=10, after=10),
+    "relu": World(online_retail, rough, before=3, after=0),
+}
+
+
 def answers(fitted: recs.Recommender, train: recs.Interactions, test: recs.Interactions) -> dict[str, Any]:
-    """Vectors of the test's queries, top 10 and metrics."""
+    """Vectors of the test's queries, top 10, and metrics with their bootstrap intervals."""
+    seen = None if test is train else train
     queries = test.query_ids.decode(np.flatnonzero(test.query_counts() > 0).astype(np.int32))[:400]
-    found = fitted.recommend(queries, k=10, exclude=train)
+    found = fitted.recommend(queries, k=10, exclude=seen)
+    measured = intervals(query_metrics(fitted.rank(test, exclude=seen), k=(5, 10))).values()
     return {
         "query": fitted.encode_query(queries),
         "candidate": fitted.encode_candidate(),
         "ids": fitted.schema.candidates.encode(found.ids.ravel().tolist()).reshape(found.ids.shape),
         "scores": found.scores,
-        "metrics": np.array(list(fitted.evaluate(test, exclude=train, k=(5, 10)).values())),
+        "metrics": np.array([m["value"] for m in measured]),
+        "low": np.array([m["low"] for m in measured]),
+        "high": np.array([m["high"] for m in measured]),
     }
 
 
@@ -102,27 +154,28 @@ def write(path: Path, fitted: recs.TwoTower, found: dict[str, Any]) -> None:
     np.savez(path, losses=np.array(fitted.history.losses), **weights, **found)
 
 
-def first(backend: str, folder: Path, world: str) -> None:
+def first(backend: str, folder: Path, world: World) -> None:
     """Train, save, answer; then train on as another backend must."""
-    train, test = online_retail() if world == "online-retail" else tiny()
-    for dtype in DTYPES if world == "tiny" else DTYPES[:1]:
-        fitted = model(world, backend, dtype)
-        fitted.fit(train, epochs=BEFORE if world == "tiny" else 1)
+    train, test = world.data()
+    for dtype in world.dtypes:
+        fitted = world.model(backend=backend, dtype=dtype)
+        fitted.fit(train, epochs=world.before)
         fitted.save(folder / backend / f"bundle-{dtype}")
         write(folder / backend / f"saved-{dtype}.npz", fitted, answers(fitted, train, test))
-        fitted.fit(train, epochs=AFTER if world == "tiny" else 1)
-        write(folder / backend / f"on-{dtype}.npz", fitted, answers(fitted, train, test))
+        if world.after:
+            fitted.fit(train, epochs=world.after)
+            write(folder / backend / f"on-{dtype}.npz", fitted, answers(fitted, train, test))
 
 
-def second(backend: str, folder: Path, world: str, others: list[str]) -> None:
+def second(backend: str, folder: Path, world: World, others: list[str]) -> None:
     """Load what each other backend saved, answer, and train on."""
-    train, test = online_retail() if world == "online-retail" else tiny()
+    train, test = world.data()
     for other in others:
-        for dtype in DTYPES if world == "tiny" else DTYPES[:1]:
+        for dtype in world.dtypes:
             fitted = recs.load(folder / other / f"bundle-{dtype}", backend=backend)
             assert isinstance(fitted, recs.TwoTower)
             write(folder / backend / f"loaded-{other}-{dtype}.npz", fitted, answers(fitted, train, test))
-            fitted.fit(train, epochs=AFTER if world == "tiny" else 1)
+            fitted.fit(train, epochs=world.after)
             write(folder / backend / f"on-{other}-{dtype}.npz", fitted, answers(fitted, train, test))
 
 
@@ -130,7 +183,7 @@ if __name__ == "__main__":
     phase, name, where, which, *rest = sys.argv[1:]
     (Path(where) / name).mkdir(parents=True, exist_ok=True)
     if phase == "first":
-        first(name, Path(where), which)
+        first(name, Path(where), WORLDS[which])
     else:
-        second(name, Path(where), which, rest)
+        second(name, Path(where), WORLDS[which], rest)
     print(json.dumps({"done": name}))
