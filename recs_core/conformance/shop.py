@@ -70,14 +70,12 @@ def untrained(backend: Backend, dtype: DType) -> TwoTower:
     """A smooth model with what the required tier needs. An epoch is a batch of 96 rows and one of 5."""
     query = TowerSpec(
         (Categorical("customer", dim=4), History("item", dim=4)),
-        layers=(5, 3),
-        activation="tanh",
+        layers=(3,),
         final_activation="tanh",
     )
     candidate = TowerSpec(
         (Categorical("item", dim=4), Bag("tags", dim=3), Numeric("price")),
         layers=(3,),
-        activation="tanh",
         final_activation="tanh",
     )
     retrieval = RetrievalSpec(temperature=0.5, learn_temperature=True)

@@ -139,7 +139,7 @@ def load_here(context: BackendContext) -> None:
             compare.same(f"{name} as loaded", here.weights()[name], value)
         same_answers("this backend", there, here)
         for model in (here, there):
-            model.fit(shop().train, epochs=1, progress=False)
+            model.fit(shop().train, epochs=1, batch_size=len(shop().train), progress=False)  # one shape to compile for
     compare.close("the losses", here.history.losses, there.history.losses, compare.LOSS["float64"])
     compare.all_close("the weights after one more epoch", here.weights(), there.weights(), compare.WEIGHT["float64"])
 
