@@ -4,9 +4,9 @@
     python benchmarks/step_torch.py --only 4096x64 adagrad      # some cases
     python benchmarks/step_torch.py --json step.json
 
-Contenders of a case take turns, a step each, in one process, so all see the same machine; a speed-up is the ratio of
-their median times. Needs recs-core-torch; TFRS is left out, and said to be, where recs-core-tensorflow's packages are
-not installed.
+Contenders of a case take turns, a timed step each, in one process, so all see the same machine; a speed-up is the
+ratio of their median times. Needs recs-core-torch; TFRS is left out, and said to be, where the packages of
+recs-core-tensorflow are not installed.
 
 memory     Peak memory of a step at batch 65,536, d = 64, beyond the tables and their state.
 BxD        10,000 × 10,000 ids, Adagrad: the whole step at batch B, d = D. `plain` is F.cross_entropy(q @ c.T, arange)
@@ -45,7 +45,7 @@ from recs_core.specs import Adagrad, Adam, Categorical, Optimizer, RetrievalSpec
 
 PLAIN = RetrievalSpec(scoring="dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False)
 DEFAULTS = RetrievalSpec(logq=False)
-FEW, MANY = 4, 64
+FEW, MANY = 4, 32
 """Batches that contenders go round and round."""
 
 Step = Callable[[], Any]
@@ -150,13 +150,20 @@ def tfrs(rows: int, size: int, dim: int) -> Step:
 
 
 def interleaved(contenders: dict[str, Step], size: int, *, warm: int, rounds: int, clock: Clock) -> Times:
-    """Milliseconds a step of each contender at this batch size, taking turns."""
+    """Milliseconds a step of each contender at this batch size, taking turns.
+
+    In training a step follows a step of the same model; so in each turn one is made first, and the next is timed.
+    `warm` turns go before: with half as many as there are batches, every row has been touched.
+    """
     times: Times = {name: [] for name in contenders}
     for turn in range(warm + rounds):
         for name, step in contenders.items():
+            fits = name.startswith("TFRS")
+            if not fits:
+                step()
             start = clock()
             step()
-            took = 1e3 * (clock() - start) / (batches_of(size) if name.startswith("TFRS") else 1)
+            took = 1e3 * (clock() - start) / (batches_of(size) if fits else 1)
             if turn >= warm:
                 times[name].append(took)
     return times
@@ -190,7 +197,7 @@ def with_adagrad(rounds: int, with_tfrs: bool, clock: Clock) -> Times:
     }
     if with_tfrs:
         contenders["TFRS fit"] = tfrs(large, size, dim)
-    return interleaved(contenders, size, warm=8, rounds=4 * rounds, clock=clock)
+    return interleaved(contenders, size, warm=MANY // 2, rounds=4 * rounds, clock=clock)
 
 
 def with_adam(rounds: int, with_tfrs: bool, clock: Clock) -> Times:
@@ -202,7 +209,7 @@ def with_adam(rounds: int, with_tfrs: bool, clock: Clock) -> Times:
         "ours at 10k": ours(10_000, size, dim, PLAIN, Adam()),
         "dense Adam": by_hand(large, size, dim, lambda p: torch.optim.Adam(p, lr=1e-3)),
     }
-    return interleaved(contenders, size, warm=8, rounds=2 * rounds, clock=clock)
+    return interleaved(contenders, size, warm=MANY // 2, rounds=2 * rounds, clock=clock)
 
 
 def memory() -> float:

@@ -216,3 +216,11 @@ def test_what_cannot_be_adopted() -> None:
         BACKEND.model(nn.Embedding(3, 2), ONE, spec(), {"table/item": np.ones((3, 2))})
     with pytest.raises(SpecError, match="its own models, got Embedding"):
         BACKEND.trainer(nn.Embedding(3, 2), Adam())
+
+
+def test_a_table_may_be_called_native() -> None:
+    tower = TowerSpec([Categorical("item", dim=2, table="native/item")])
+    weights = {"table/native/item": np.ones((3, 2), np.float32)}
+    retrieval = RetrievalSpec(candidate_bias=False)
+    model = BACKEND.model(tower, TowerSpec([Categorical("item", dim=2, table="native/item")]), retrieval, weights)
+    np.testing.assert_array_equal(model.weights()["table/native/item"], weights["table/native/item"])

@@ -122,7 +122,7 @@ def build(
     weights do not."""
     specs = (query if isinstance(query, TowerSpec) else None, candidate if isinstance(candidate, TowerSpec) else None)
     _check_towers(query, candidate)
-    declared = {name: value for name, value in weights.items() if "/native/" not in name}
+    declared = {name: value for name, value in weights.items() if not canonical.is_native(name)}
     rows = {name: len(value) for name, value in declared.items() if name.startswith("table/")}
     tables_used = {f.table_name: 0 for spec in specs if spec for f in spec.features if f.table_name is not None}
     corpus = int(np.size(declared.get("task/bias", ())))
