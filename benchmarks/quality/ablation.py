@@ -8,9 +8,7 @@ Writes each row into results/ablation.SET.json when it is done; page.py makes it
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from problem import Problem
-from run import RESULTS, is_tail, tail_recall
-from sets import SETS, QualitySet, load
+from command import loaded, parser
+from problem import Problem, tail_recall
+from sets import SETS, QualitySet
 
 from recs_core.evaluation import metrics
 from recs_core.recipes import choose
@@ -79,20 +77,10 @@ ROWS: Mapping[str, tuple[str, Change]] = {
 
 def main() -> None:
     """Run the rows asked for."""
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("set", choices=SETS)
-    asked.add_argument("--data", type=Path)
-    asked.add_argument("--backend", default="torch")
-    asked.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    asked = parser(__doc__, SETS)
     asked.add_argument("--only", nargs="+", choices=[*ROWS, "other-tower"])
-    asked.add_argument("--out", type=Path, default=RESULTS)
     options = asked.parse_args()
-    try:
-        data = load(options.set, options.data)
-    except FileNotFoundError as error:
-        print(f"{options.set} skipped: {error}", file=sys.stderr)
-        return
-    options.out.mkdir(exist_ok=True)
+    data = loaded(options)
     path = options.out / f"ablation.{data.name}.json"
     for key in options.only or [*ROWS, "other-tower"]:
         row = measure(data, key, options.seeds, options.backend)
@@ -122,7 +110,7 @@ def measure(data: QualitySet, key: str, seeds: list[int], backend: str) -> dict[
         changed = change(base)
     if changed == base and key != "recipe":
         return None
-    rare = is_tail(Problem.of(data.fitted, data.validation))
+    rare = Problem.of(data.fitted, data.validation).tail()
     values, tails, seconds = [], [], []
     for seed in seeds:
         model = TwoTower(
@@ -140,7 +128,7 @@ def measure(data: QualitySet, key: str, seeds: list[int], backend: str) -> dict[
         found = model.rank(data.validation, exclude=data.fitted)
         measured = metrics(found, k=data.k)
         values.append([measured[metric] for metric in data.metrics])
-        tails.append(tail_recall(found, rare, data))
+        tails.append(tail_recall(found, rare, data.k[0]))
     return {
         "key": key,
         "name": name,

@@ -8,19 +8,15 @@ the data ranks them among themselves by their features alone. Writes results/new
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from command import loaded, parser
 from numpy.typing import NDArray
-from run import RESULTS
-from sets import load
+from problem import offsets_of
 
-from recs_core import datasets
 from recs_core.data.batch import Ragged
 from recs_core.data.interactions import Interactions
 from recs_core.evaluation import metrics, ranks
@@ -31,22 +27,12 @@ K = 20
 
 def main() -> None:
     """Run one set."""
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("set", choices=["online-retail", "movielens-100k"])
-    asked.add_argument("--data", type=Path)
-    asked.add_argument("--backend", default="torch")
-    asked.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    asked.add_argument("--out", type=Path, default=RESULTS)
-    options = asked.parse_args()
-    if options.set == "movielens-100k" and options.data is None:
-        print("movielens-100k skipped: name its folder with --data DIR", file=sys.stderr)
-        return
-    data = load(options.set, None).train if options.data is None else datasets.load(options.set, path=options.data)
+    options = parser(__doc__, ["online-retail", "movielens-100k"]).parse_args()
+    data = loaded(options).train
     found = [measure(data, seed, options.backend) for seed in options.seeds]
     row = {"set": options.set, "seeds": options.seeds, "by_seed": found}
     row |= {name: float(np.mean([one[name] for one in found])) for name in found[0]}
     print({name: row[name] for name in found[0]})
-    options.out.mkdir(exist_ok=True)
     (options.out / f"new-candidates.{options.set}.json").write_text(json.dumps(row, indent=1) + "\n")
 
 
@@ -70,8 +56,7 @@ def _targets(unseen: Interactions, asked: NDArray[np.integer], new: NDArray[np.i
     """Places among the new candidates of what each query took."""
     places = np.searchsorted(asked, unseen.query_codes), np.searchsorted(new, unseen.candidate_codes)
     pairs = np.unique(np.stack(places, 1), axis=0)
-    lengths = np.bincount(pairs[:, 0], minlength=len(asked))
-    return Ragged(pairs[:, 1].astype(np.int32), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    return Ragged(pairs[:, 1].astype(np.int32), offsets_of(pairs[:, 0], len(asked)))
 
 
 if __name__ == "__main__":

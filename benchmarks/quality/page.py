@@ -5,19 +5,22 @@ python benchmarks/quality/page.py
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-from run import RESULTS
+from command import RESULTS
 from sets import SETS
 
-PAGE = RESULTS.parents[2] / "docs" / "quality.md"
 NAMES = {"recall": "Recall", "ndcg": "NDCG", "hit_rate": "HR", "top_k_categorical_accuracy": "accuracy"}
 
 
 def main() -> None:
     """Intro, a section a set, the backends side by side, new candidates, ablations."""
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("--page", type=Path, default=RESULTS.parents[2] / "docs" / "quality.md")
+    options = asked.parse_args()
     found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     text = (Path(__file__).parent / "intro.md").read_text().strip()
     sections = [text]
@@ -31,7 +34,7 @@ def main() -> None:
     for key, run in found.items():
         if key.startswith("ablation"):
             sections.append(of_ablation(run))
-    PAGE.write_text("\n\n".join(sections) + "\n")
+    options.page.write_text("\n\n".join(sections) + "\n")
 
 
 def of_set(name: str, runs: list[dict[str, Any]]) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recs_core.data.batch import Ragged
 from recs_core.data.interactions import Interactions
-from recs_core.evaluation import NEVER, Ranks
+from recs_core.evaluation import NEVER, Ranks, query_metrics
 
 Scores: TypeAlias = Callable[[NDArray[np.integer]], NDArray[np.floating]]
 """(n,) query codes → (n, C) scores."""
@@ -30,7 +30,6 @@ class Problem:
     """
 
     train: Interactions
-    test: Interactions
     matrix: Any
     asked: NDArray[np.int32]
     targets: Ragged
@@ -48,12 +47,11 @@ class Problem:
         place[present] = np.arange(len(present))
         codes = train.candidate_ids.encode(test.candidate_ids.ids)
         pairs = np.unique(np.stack([place[test.query_codes], test.candidate_codes], 1), axis=0)
-        lengths = np.bincount(pairs[:, 0], minlength=len(present))
-        targets = Ragged(codes[pairs[:, 1]], _offsets(lengths))
+        targets = Ragged(codes[pairs[:, 1]], offsets_of(pairs[:, 0], len(present)))
         asked = train.query_ids.encode(test.query_ids.ids.take(pa.array(present)))
         seen = matrix[asked]
         hidden = Ragged(seen.indices.astype(np.int32), seen.indptr.astype(np.int32))
-        return cls(train, test, matrix, asked, targets, hidden)
+        return cls(train, matrix, asked, targets, hidden)
 
     def rank(self, scores: Scores) -> Ranks:
         """The rank of every target, a block of queries at a time."""
@@ -73,6 +71,20 @@ class Problem:
                 tied[at] = np.where(counted, (found == value).sum(1) - 1, 0)
         return Ranks(above, tied, self.targets.offsets, self.matrix.shape[1])
 
+    def tail(self) -> NDArray[np.bool_]:
+        """(T,): targets with fewer training rows than the median candidate has."""
+        counts = self.train.candidate_counts()
+        codes = self.targets.values
+        return (codes < 0) | (counts[np.maximum(codes, 0)] < np.median(counts[counts > 0]))
 
-def _offsets(lengths: NDArray[np.integer]) -> NDArray[np.int32]:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+
+def tail_recall(found: Ranks, tail: NDArray[np.bool_], k: int) -> float:
+    """Recall@k over the targets of the tail alone; the mean over queries that have one."""
+    offsets = offsets_of(found.queries[tail], len(found.lengths))
+    kept = Ranks(found.above[tail], found.tied[tail], offsets, found.num_candidates)
+    return query_metrics(kept, k=[k]).mean()[f"recall@{k}"]
+
+
+def offsets_of(rows: NDArray[np.integer], size: int) -> NDArray[np.int32]:
+    """(size + 1,): where the values of each row begin, when `rows` holds the row of each value, ascending."""
+    return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=size))]).astype(np.int32)

@@ -11,44 +11,32 @@ scipy, implicit and recs-core-tensorflow. A set whose files are not there is ski
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command import loaded, parser
 from numpy.typing import NDArray
-from problem import Problem
-from sets import SETS, QualitySet, load
+from problem import Problem, tail_recall
+from sets import SETS, QualitySet
 
 from recs_core.evaluation import QueryMetrics, Ranks, compare, intervals, query_metrics
 from recs_core.recipes import choose, recipe
 
-RESULTS = Path(__file__).parent / "results"
 PLAIN_EPOCHS = 5
 
 
 def main() -> None:
     """Run one set."""
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("set", choices=SETS)
-    asked.add_argument("--data", type=Path, help="the folder of the set's files")
-    asked.add_argument("--backend", default="torch")
-    asked.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    asked = parser(__doc__, SETS)
     asked.add_argument("--no-peers", action="store_true", help="the recipe and the plain loop alone")
-    asked.add_argument("--out", type=Path, default=RESULTS)
     options = asked.parse_args()
-    try:
-        data = load(options.set, options.data)
-    except FileNotFoundError as error:
-        print(f"{options.set} skipped: {error}", file=sys.stderr)
-        return
+    data = loaded(options)
     measured = measure(data, options.backend, options.seeds, with_peers=not options.no_peers)
-    options.out.mkdir(exist_ok=True)
     path = options.out / f"{data.name}.{options.backend.replace('[', '-').rstrip(']')}.json"
     path.write_text(json.dumps(measured, indent=1) + "\n")
     print(f"wrote {path}", file=sys.stderr)
@@ -57,7 +45,7 @@ def main() -> None:
 def measure(data: QualitySet, backend: str, seeds: list[int], *, with_peers: bool) -> dict[str, Any]:
     """Everything that the page says of a set on a backend."""
     problem = Problem.of(data.train, data.test)
-    rare = is_tail(problem)
+    rare = problem.tail()
     ours, row = measure_recipe(data, backend, seeds, rare)
     rows = [row]
     say(row)
@@ -109,7 +97,7 @@ def measure_recipe(
     mean = replace(by_seed[0], values={n: np.mean([one.values[n] for one in by_seed], 0) for n in by_seed[0].values})
     row = described(f"recs-core, `{data.recipe}`", found[0], rare, data, statistics.mean(seconds), {})
     row["metrics"] = shown(mean, data)
-    row["tail_recall"] = statistics.mean(tail_recall(one, rare, data) for one in found)
+    row["tail_recall"] = statistics.mean(tail_recall(one, rare, data.k[0]) for one in found)
     row["by_seed"] = [[one.mean()[name] for name in data.metrics] for one in by_seed]
     if raw:
         row["with_training_items"] = statistics.mean(raw)
@@ -146,7 +134,7 @@ def described(
         "name": name,
         "setting": setting,
         "metrics": shown(query_metrics(found, k=data.k), data),
-        "tail_recall": tail_recall(found, rare, data),
+        "tail_recall": tail_recall(found, rare, data.k[0]),
         "seconds": seconds,
     }
 
@@ -165,21 +153,6 @@ def differences(peer: QueryMetrics, ours: QueryMetrics, data: QualitySet) -> dic
 def only(found: QueryMetrics, data: QualitySet) -> QueryMetrics:
     """The set's metrics alone."""
     return replace(found, values={name: found.values[name] for name in data.metrics})
-
-
-def is_tail(problem: Problem) -> NDArray[np.bool_]:
-    """(T,): targets with fewer training rows than the median candidate has."""
-    counts = problem.train.candidate_counts()
-    codes = problem.targets.values
-    return (codes < 0) | (counts[np.maximum(codes, 0)] < np.median(counts[counts > 0]))
-
-
-def tail_recall(found: Ranks, rare: NDArray[np.bool_], data: QualitySet) -> float:
-    """Recall at the set's k over the rare targets alone; the mean over queries that have one."""
-    lengths = np.bincount(found.queries[rare], minlength=len(found.lengths))
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    kept = Ranks(found.above[rare], found.tied[rare], offsets, found.num_candidates)
-    return query_metrics(kept, k=data.k).mean()[f"recall@{data.k[0]}"]
 
 
 def say(row: dict[str, Any]) -> None:

@@ -87,14 +87,21 @@ def _gowalla(folder: Path) -> QualitySet:
 
 def _movielens_100k(folder: Path) -> QualitySet:
     """80,000 rows to train and 20,000 to test, all ratings as positives, titles as candidates."""
+    if not (folder / "u.data").is_file():
+        raise FileNotFoundError(f"{folder}: no u.data in it")
     data = datasets.load("movielens-100k", path=folder)
-    titles = data.candidates.to_pandas()
-    names = titles["title"] + " (" + titles["year"].astype("string").fillna("?") + ")"
+    movies = data.candidates.to_pandas()
+    movies["title"] = movies["title"] + " (" + movies["year"].astype("string").fillna("?") + ")"
     rows = data.to_table().to_pandas()
-    rows["title"] = names.to_numpy()[data.candidate_codes]
+    rows["title"] = movies["title"].to_numpy()[data.candidate_codes]
     order = np.random.default_rng(42).permutation(len(rows))
     whole = Interactions.from_table(
-        rows[["user_id", "title", "timestamp"]], query="user_id", candidate="title", timestamp="timestamp"
+        rows[["user_id", "title", "timestamp"]],
+        query="user_id",
+        candidate="title",
+        timestamp="timestamp",
+        queries=data.queries,
+        candidates=movies.drop_duplicates("title")[["title", "year", "genres"]],
     )
     train, test = whole.take(np.sort(order[:80_000])), whole.take(np.sort(order[80_000:]))
     fitted, validation = train.split(by="random", test=0.1)

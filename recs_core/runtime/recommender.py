@@ -10,6 +10,7 @@ from recs_core.protocols import Tower, Weights
 from recs_core.recommender import Recommender
 from recs_core.runtime.towers import NoTower, NumpyTower
 from recs_core.specs import RetrievalSpec, TowerSpec
+from recs_core.weights import is_native
 
 
 class NumpyRecommender(Recommender):
@@ -31,7 +32,7 @@ class NumpyRecommender(Recommender):
         self._catalog = catalog
         self._weights = dict(weights)
         self._query = NumpyTower(query, "query", weights)
-        native = any(name.startswith("candidate/native/") for name in weights)
+        native = any(is_native(name) for name in weights if name.startswith("candidate/"))
         self._candidate: Tower = NoTower("candidate") if native else NumpyTower(candidate, "candidate", weights)
         self.vectors = vectors
         if vectors is not None:
