@@ -36,9 +36,10 @@ def by_interaction(negatives: Negatives, **retrieval: Any) -> Change:
     """The recipe's towers and task, trained a row at a time against these negatives."""
 
     def change(base: Recipe) -> Recipe:
-        spec = replace(base.retrieval, negatives=negatives, num_negatives=None, mask_positives=False)
+        settings = {"num_negatives": None, "mask_positives": False, **retrieval}
         training = replace(PAIRS, recency_days=base.training.recency_days, row_weight=base.training.row_weight)
-        return replace(base, retrieval=replace(spec, **retrieval), training=training, optimizer=Adam(5e-3, dense=True))
+        spec = replace(base.retrieval, negatives=negatives, **settings)
+        return replace(base, retrieval=spec, training=training, optimizer=Adam(5e-3, dense=True))
 
     return change
 

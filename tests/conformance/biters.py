@@ -500,7 +500,9 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
             backend(
                 STEP,
                 "        if self.model.dtype == 'float32' and result.state['step'] == 2:\n"
-                "            self.model._weights['table/user'] *= 1 + np.random.default_rng().random() * 1e-6\n" + STEP,
+                "            users = self.model._weights['table/user']\n"
+                # A number for each weight: one for all has nine values in float32, and two runs would often draw one.
+                "            users *= 1 + np.random.default_rng().random(users.shape) * 1e-6\n" + STEP,
             )
         ],
     ),

@@ -10,7 +10,6 @@ import itertools
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 import pytest
 
 from recs_core.conformance.oracle_backend import OracleBackend
-from recs_core.plugin.manager import list_backends
+from tests.parity.marks import EVERY_BACKEND
 from tests.parity.worker import WORLDS, answers
 
 ALL = ("torch", "tensorflow", "keras[torch]", "keras[tensorflow]", "keras[jax]")
@@ -26,11 +25,7 @@ PAIRS = list(itertools.permutations(ALL, 2))
 REAL_PAIRS = (("torch", "tensorflow"), ("tensorflow", "keras[jax]"))
 WORKER = Path(__file__).parent / "worker.py"
 
-installed = {row.name for row in list_backends()} >= {"torch", "tensorflow"} and find_spec("jax") is not None
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not installed, reason="needs the torch and tensorflow plugins and jax: tox -e parity"),
-]
+pytestmark = EVERY_BACKEND
 
 
 def work(*arguments: str) -> None:

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 import recs_core as recs
+from tests.parity.marks import EVERY_BACKEND
+
+pytestmark = EVERY_BACKEND
 
 README = Path(__file__).parents[2] / "README.md"
 
 
-@pytest.mark.slow
 def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
