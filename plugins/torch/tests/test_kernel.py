@@ -108,6 +108,28 @@ def test_gradcheck(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     assert torch.autograd.gradcheck(lambda *tensors: BlockedSoftmax.apply(*tensors, plan), given)
 
 
+def test_gradcheck_where_each_target_is_among_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A candidate liked twice, a query without weight, one without targets, and columns that are masked."""
+    blocks_of(2, monkeypatch)
+    spec = RetrievalSpec(
+        scoring="dot", negatives="corpus", logq=False, learn_temperature=True, mask_positives=True,
+        remove_accidental_hits=False,
+    )  # fmt: skip
+    inputs: dict[str, Any] = {
+        "target_query": np.array([0, 2, 0, 1, 0, 2], np.int32),
+        "target_candidate": np.array([3, 0, 3, 1, 5, 4], np.int32),
+        "sample_weight": np.array([1.0, 0.5, 2.0, 0.0, 0.3, 1.0]),
+        "positives": Ragged(np.array([0, 2, 1, 5], np.int32), np.array([0, 1, 1, 4, 4], np.int32)),
+    }
+    plan = plan_task(spec, 4, 6, **inputs)
+    assert plan.own_included.all()
+    given = leaves(4, 6, seed=0)
+    assert torch.autograd.gradcheck(lambda *tensors: BlockedSoftmax.apply(*tensors, plan), given)
+    arrays = [tensor.detach().numpy() for tensor in given]
+    expected = reference.loss_and_gradients(spec, *arrays[:3], float(arrays[3]), **inputs)
+    assert BlockedSoftmax.apply(*given, plan).item() == pytest.approx(expected.loss, rel=1e-12)
+
+
 def test_plain_batch_is_cross_entropy() -> None:
     """No option on: the loss a PyTorch user knows."""
     torch.manual_seed(0)

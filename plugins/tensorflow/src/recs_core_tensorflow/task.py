@@ -33,6 +33,8 @@ def pack(plan: TaskPlan, dtype: DType) -> dict[str, NDArray[Any]]:
     order = np.argsort(plan.row, kind="stable") if (np.diff(plan.row) < 0).any() else slice(None)
     packed: dict[str, NDArray[Any] | None] = {
         "row": plan.row[order],
+        # Where every target's score is one of its row's: its place there.
+        "own_place": plan.column[order] - np.int32(plan.start) if plan.own_included.all() else None,
         "query": plan.query[order],
         "column": plan.column[order],
         "own_included": plan.own_included[order],
@@ -66,18 +68,23 @@ def retrieval_loss(
     query = query / spec.temperature if log_temperature is None else query * tf.exp(-log_temperature)
     start = plan["start"]
 
-    own = tf.reduce_sum(tf.gather(query, plan["query"]) * tf.gather(candidate, plan["column"]), axis=1)
-    if bias is not None:
-        own += tf.gather(bias, plan["column"])
-    if "positive_correction" in plan:
-        own += plan["positive_correction"]
-
     rows = tf.gather(query, plan["row_query"]) if "row_query" in plan else query
     columns = candidate[start:]
     added = tf.zeros_like(columns[:, 0]) if bias is None else bias[start:]
     if "correction" in plan:
         added += plan["correction"]
+    own = None if "own_place" in plan else _own_scores(query, candidate, bias, plan)
     return _blocked_cross_entropy(rows, columns, added, own, plan, spec.hard_negatives)
+
+
+def _own_scores(query: Any, candidate: Any, bias: Any, plan: Tensors) -> Any:
+    """(T,) the score z of each target. Two vectors are gathered for each, which is dear where a query has a hundred."""
+    own = tf.reduce_sum(tf.gather(query, plan["query"]) * tf.gather(candidate, plan["column"]), axis=1)
+    if bias is not None:
+        own += tf.gather(bias, plan["column"])
+    if "positive_correction" in plan:
+        own += plan["positive_correction"]
+    return own
 
 
 def normalised(x: Any) -> Any:
@@ -88,25 +95,27 @@ def normalised(x: Any) -> Any:
 def _blocked_cross_entropy(rows: Any, columns: Any, added: Any, own: Any, plan: Tensors, hard: int | None) -> Any:
     """Σ_t w_t (log(exp z_t + Σ_j exp s_rj) − z_t), holding a block at a time of the scores s = rows · columnsᵀ + added.
 
-    `rows` (R, d), `columns` (N, d), `added` (N,), `own` (T,) the scores z. Loss and gradients come in one pass over the
-    blocks: the softmax of a block is at hand when its loss is known, and would have to be made again afterwards.
+    `rows` (R, d), `columns` (N, d), `added` (N,), `own` (T,) the scores z, or None where they are among the rows'.
+    Loss and gradients come in one pass over the blocks: the softmax of a block is at hand when its loss is known, and
+    would have to be made again afterwards.
     """
     settings = {name: tf.convert_to_tensor(value) for name, value in plan.items()}
+    inputs = [rows, columns, added, *([] if own is None else [own])]
 
     @tf.custom_gradient
-    def cross_entropy(rows: Any, columns: Any, added: Any, own: Any) -> Any:
-        loss, gradients = _in_blocks(rows, columns, added, own, settings, hard)
+    def cross_entropy(*inputs: Any) -> Any:
+        loss, gradients = _in_blocks(*inputs, plan=settings, hard=hard)
 
         def gradient(upstream: Any) -> list[Any]:
-            return [upstream * g for g in gradients]
+            return [upstream * g for g, _ in zip(gradients, inputs, strict=False)]
 
         return loss, gradient
 
-    return cross_entropy(rows, columns, added, own)
+    return cross_entropy(*inputs)
 
 
 def _in_blocks(
-    rows: Any, columns: Any, added: Any, own: Any, plan: Tensors, hard: int | None
+    rows: Any, columns: Any, added: Any, own: Any = None, *, plan: Tensors, hard: int | None
 ) -> tuple[Any, tuple[Any, Any, Any, Any]]:
     """The loss, and its gradients with respect to rows, columns, added and own."""
     dtype = rows.dtype
@@ -133,7 +142,9 @@ def _in_blocks(
         total = tf.maximum(tf.reduce_sum(exp, axis=1), dtype.as_numpy_dtype(1e-30))
 
         row = plan["row"][targets] - low
-        z, weight, included = own[targets], plan["weight"][targets], plan["own_included"][targets]
+        weight, included = plan["weight"][targets], plan["own_included"][targets]
+        place = tf.stack([row, plan["own_place"][targets]], 1) if own is None else None
+        z = tf.gather_nd(scores, place) if own is None else own[targets]
         negatives = tf.gather(highest + tf.math.log(total), row)
         log_sum = tf.where(included, negatives, _log_add_exp(negatives, z))
         share = tf.where(included, tf.ones_like(z), tf.exp(negatives - log_sum))
@@ -141,6 +152,10 @@ def _in_blocks(
         loss += tf.reduce_sum(weight * (log_sum - z))
 
         scale = tf.math.unsorted_segment_sum(share * weight, row, high - low) / total
+        if own is None:
+            # Times the row's scale this is −w; a row without weight has neither.
+            of_row = tf.maximum(tf.gather(scale, row), dtype.as_numpy_dtype(1e-30))
+            exp = tf.tensor_scatter_nd_sub(exp, place, weight / of_row)
         d_rows = d_rows.write(i, tf.matmul(exp, columns) * scale[:, None])
         d_own = d_own.write(i, weight * slope)
         # Transposing the few, not the many: x'exp takes a third of the time of exp'x.
@@ -153,7 +168,7 @@ def _in_blocks(
         tf.reshape(d_rows.concat(), tf.shape(rows)),
         tf.transpose(d_keys[:-1]),
         d_keys[-1],
-        tf.reshape(d_own.concat(), tf.shape(own)),
+        tf.reshape(d_own.concat(), tf.shape(plan["row"])),
     )
 
 

@@ -53,7 +53,11 @@ class BlockedSoftmax(torch.autograd.Function):
 
 
 class _Targets:
-    """The targets, ordered by their row of scores, and the score z of each one's own candidate."""
+    """The targets, ordered by their row of scores, and the score z of each one's own candidate.
+
+    `among`: every z is one of the scores of its row, where it is read and its gradient put. Otherwise z is the product
+    of two vectors gathered for it, and its gradient two vectors more: dear where a query has a hundred targets.
+    """
 
     def __init__(
         self, plan: TaskPlan, query: Tensor, candidate: Tensor, bias: Tensor | None, log_temperature: Tensor
@@ -67,6 +71,12 @@ class _Targets:
         self.row, self.query, self.column = (ordered(a).long() for a in (plan.row, plan.query, plan.column))
         self.weight = ordered(plan.weight).to(query.dtype)
         self.inverse_temperature = torch.exp(-log_temperature).to(query.dtype)
+        self.among = bool(plan.own_included.all())
+        if self.among:
+            self.own = self.column - plan.start
+            self.z = torch.zeros_like(self.weight)
+            self.lacking = torch.full_like(self.z, -math.inf)
+            return
         # index_select takes a fifth of the time of indexing.
         self.own_query = query.index_select(0, self.query)
         self.own_candidate = candidate.index_select(0, self.column)
@@ -88,7 +98,7 @@ def _run(
     targets: _Targets, plan: TaskPlan, query: Tensor, candidate: Tensor, bias: Tensor | None, *, with_gradients: bool
 ) -> tuple[Tensor, ...]:
     """The loss, and its gradients by query, candidate, bias and log-temperature."""
-    rows = targets.own_query if plan.expand else query
+    rows = query.index_select(0, targets.query) if plan.expand else query
     negatives = candidate[plan.start :]
     scores = _Scores(plan, rows * targets.inverse_temperature, negatives, bias)
     loss, dz = torch.zeros_like(targets.z), torch.zeros_like(targets.z)
@@ -98,8 +108,11 @@ def _run(
     for low in range(0, plan.num_rows if len(negatives) else 0, scores.block):
         high = min(low + scores.block, plan.num_rows)
         here = targets.of_rows(low, high)
-        share, row_log_sum, row_sum = scores.exponentials(low, high)
-        local = targets.row[here] - low
+        block, local = scores.of_rows(low, high), targets.row[here] - low
+        if targets.among:
+            own = local * len(negatives) + targets.own[here]
+            torch.mul(block.view(-1).index_select(0, own), LN_2, out=targets.z[here])
+        share, row_log_sum, row_sum = _exponentials(block)
         weight, lacking = targets.weight[here], targets.lacking[here]
         log_sum = row_log_sum.index_select(0, local)
         total = torch.logaddexp(log_sum, lacking)
@@ -108,6 +121,10 @@ def _run(
             continue
         torch.mul(weight, torch.exp(lacking - total) - 1, out=dz[here])
         factor = torch.zeros_like(row_sum).index_add_(0, local, weight * torch.exp(log_sum - total)).div_(row_sum)
+        if targets.among:
+            # Times the row's factor this is dz; a row without weight has neither.
+            own_share = dz[here] / factor.index_select(0, local).clamp_min_(torch.finfo(dz.dtype).tiny)
+            share.view(-1).index_add_(0, own, own_share)
         share, x = scores.by_core(share), scores.by_core(scores.x[low:high] * factor[:, None])
         torch.bmm(share, negatives.expand(len(share), -1, -1), out=scores.by_core(dx[low:high]))
         dx[low:high] *= factor[:, None]
@@ -117,17 +134,19 @@ def _run(
         return (loss_sum,)
     dx *= targets.inverse_temperature
     # Σ over scores of gradient x score is x · dx, so the temperature's gradient needs no pass over the scores.
-    dlog_temperature = -(rows.flatten() @ dx.flatten() + dz @ targets.scaled)
+    dlog_temperature = -(rows.flatten() @ dx.flatten())
     dquery = torch.zeros_like(query).index_add_(0, targets.query, dx) if plan.expand else dx
     dcandidate, db = torch.zeros_like(candidate), query.new_zeros(len(candidate))
     dkeys = dkeys.sum(0).mul_(LN_2)
     dcandidate[plan.start :] = dkeys[: candidate.shape[1]].T
     if scores.added:
         db[plan.start :] = dkeys[-1]
-    scaled_dz = (dz * targets.inverse_temperature)[:, None]
-    dquery.index_add_(0, targets.query, scaled_dz * targets.own_candidate)
-    dcandidate.index_add_(0, targets.column, scaled_dz * targets.own_query)
-    db.index_add_(0, targets.column, dz)
+    if not targets.among:
+        dlog_temperature -= dz @ targets.scaled
+        scaled_dz = (dz * targets.inverse_temperature)[:, None]
+        dquery.index_add_(0, targets.query, scaled_dz * targets.own_candidate)
+        dcandidate.index_add_(0, targets.column, scaled_dz * targets.own_query)
+        db.index_add_(0, targets.column, dz)
     return loss_sum, dquery, dcandidate, db, dlog_temperature
 
 
@@ -158,15 +177,13 @@ class _Scores:
         """
         return rows.view(math.gcd(len(rows), self.cores), -1, rows.shape[1])
 
-    def exponentials(self, low: int, high: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(rows, N) exp(score - row's highest), in the buffer; (rows,) log Σ exp score; (rows,) Σ of the first."""
+    def of_rows(self, low: int, high: int) -> Tensor:
+        """(rows, N) the scores of rows low … high - 1, in the buffer."""
         scores = self.buffer[: high - low]
         x = self.by_core(self.x[low:high])
         torch.bmm(x, self.keys.T.expand(len(x), -1, -1), out=self.by_core(scores))
         self._mask(scores, low, high)
-        highest = scores.amax(1, keepdim=True)
-        row_sum = scores.sub_(highest).exp2_().sum(1)
-        return scores, (row_sum.log2() + highest[:, 0]) * LN_2, row_sum
+        return scores
 
     def _mask(self, scores: Tensor, low: int, high: int) -> None:
         width = scores.shape[1]
@@ -184,6 +201,13 @@ class _Scores:
         if hard is not None and hard < width:
             kept = scores.topk(hard, dim=1)
             scores.fill_(MASKED).scatter_(1, kept.indices, kept.values)
+
+
+def _exponentials(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(rows, N) exp(score - row's highest), in place; (rows,) log Σ exp score; (rows,) Σ of the first."""
+    highest = scores.amax(1, keepdim=True)
+    row_sum = scores.sub_(highest).exp2_().sum(1)
+    return scores, (row_sum.log2() + highest[:, 0]) * LN_2, row_sum
 
 
 class _Hits:
