@@ -42,7 +42,7 @@ def inputs(plan: TaskPlan, num_candidates: int, dtype: DType) -> dict[str, Any]:
     `rows`: (R,) each, of score rows; `targets`: (T,) each; `masked`: pairs of row and column; `columns` and `add`:
     (N,) each, of negatives. A `row` counts from the first of its block. `ends`: where each block's targets and masked
     pairs begin and end. Absent names: `rows/query` when row i is query i, `columns/index` when all columns are
-    negatives.
+    negatives. Where every target's score is one of its row's, `targets/place` says which and the rest is not needed.
     """
     negatives = num_candidates - plan.start
     block = min(LARGEST_BLOCK, max(SMALLEST_BLOCK, BLOCK_SCORES // max(1, negatives)))
@@ -51,13 +51,15 @@ def inputs(plan: TaskPlan, num_candidates: int, dtype: DType) -> dict[str, Any]:
     row = plan.row[order]
     targets: dict[str, Any] = {
         "row": row % block,
-        "query": plan.query[order],
-        "column": plan.column[order],
-        "own": plan.own_included[order],
         "weight": plan.weight[order].astype(dtype),
     }
-    if plan.positive_correction is not None:
-        targets["correction"] = plan.positive_correction[order].astype(dtype)
+    if plan.own_included.all():
+        targets["place"] = plan.column[order] - np.int32(plan.start)
+    else:
+        targets["query"], targets["column"] = plan.query[order], plan.column[order]
+        targets["own"] = plan.own_included[order]
+        if plan.positive_correction is not None:
+            targets["correction"] = plan.positive_correction[order].astype(dtype)
     rows: dict[str, Any] = {}
     columns: dict[str, Any] = {}
     masked: dict[str, Any] = {}
@@ -104,13 +106,16 @@ def kernel(
     q, q_scale = _unit(query) if spec.scoring == "cosine" else (query, None)
     c, c_scale = _unit(candidate) if spec.scoring == "cosine" else (candidate, None)
     targets = plan["targets"]
-    target_q, target_c = _take(q, targets["query"]), _take(c, targets["column"])
-    raw = ops.sum(target_q * target_c, axis=1) * inverse_temperature
-    z = raw
-    if bias is not None:
-        z = z + _take(bias, targets["column"])
-    if "correction" in targets:
-        z = z + targets["correction"]
+    of_targets = {name: value for name, value in targets.items() if name in ("row", "weight", "own", "place")}
+    if "place" not in targets:
+        target_q, target_c = _take(q, targets["query"]), _take(c, targets["column"])
+        raw = ops.sum(target_q * target_c, axis=1) * inverse_temperature
+        z = raw
+        if bias is not None:
+            z = z + _take(bias, targets["column"])
+        if "correction" in targets:
+            z = z + targets["correction"]
+        of_targets["z"] = z
 
     index = plan["columns"].get("index")
     x = (_take(q, plan["rows"]["query"]) if "query" in plan["rows"] else q) * inverse_temperature
@@ -123,26 +128,28 @@ def kernel(
     blocks = {
         **plan,
         "rows": {**{k: v for k, v in plan["rows"].items() if k != "query"}, "x": x},
-        "targets": {**{k: targets[k] for k in ("row", "own", "weight")}, "z": z},
+        "targets": of_targets,
     }
-    zero = ops.sum(raw[:0])
+    zero = ops.sum(x[:0])
     (loss, dy), dx, dz = engine.scan_blocks(
         lambda carry, block: _block(engine, spec, y, plan["columns"], carry, block), (zero, ops.zeros_like(y)), blocks
     )
 
     dx, dy, dbias = dx[:, :-1], dy[:, :-1], dy[:, -1]
-    d_log_temperature = -ops.sum(x[:, :-1] * dx) - ops.sum(dz * raw)
+    d_log_temperature = -ops.sum(x[:, :-1] * dx)
     dx = dx * inverse_temperature
     dq = engine.segment_sum(dx, plan["rows"]["query"], num_queries) if "query" in plan["rows"] else dx
     if index is not None:
         dy, dbias = (engine.segment_sum(part, index, num_candidates) for part in (dy, dbias))
-    pull = (dz * inverse_temperature)[:, None]
-    dq = dq + engine.segment_sum(pull * target_c, targets["query"], num_queries)
-    dc = dy + engine.segment_sum(pull * target_q, targets["column"], num_candidates)
-    dbias = dbias + engine.segment_sum(dz, targets["column"], num_candidates)
+    if "place" not in targets:
+        d_log_temperature = d_log_temperature - ops.sum(dz * raw)
+        pull = (dz * inverse_temperature)[:, None]
+        dq = dq + engine.segment_sum(pull * target_c, targets["query"], num_queries)
+        dy = dy + engine.segment_sum(pull * target_q, targets["column"], num_candidates)
+        dbias = dbias + engine.segment_sum(dz, targets["column"], num_candidates)
     if spec.scoring == "cosine":
-        dq, dc = _through_unit(dq, q, q_scale), _through_unit(dc, c, c_scale)
-    return Loss(loss, dq, dc, dbias, d_log_temperature)
+        dq, dy = _through_unit(dq, q, q_scale), _through_unit(dy, c, c_scale)
+    return Loss(loss, dq, dy, dbias, d_log_temperature)
 
 
 def _block(
@@ -171,14 +178,23 @@ def _block(
     sums = ops.sum(exps, axis=1)
     log_sums = highest + ops.log(sums)
 
-    row, z, weight, own = (block[f"targets/{name}"] for name in ("row", "z", "weight", "own"))
+    row, weight = block["targets/row"], block["targets/weight"]
     negatives = _take(log_sums, row)
-    total = ops.where(own, negatives, _logaddexp(negatives, z))
+    if "targets/place" in block:
+        place = block["targets/place"]
+        total, z = negatives, _take(ops.reshape(scores, (-1,)), row * ops.shape(scores)[1] + place)
+        dz, lost = -weight, weight
+    else:
+        z, own = block["targets/z"], block["targets/own"]
+        total = ops.where(own, negatives, _logaddexp(negatives, z))
+        dz = weight * (ops.where(own, 0.0, ops.exp(z - total)) - 1.0)
+        lost = weight * ops.exp(negatives - total)
     loss = loss + ops.sum(weight * (total - z))
-    dz = weight * (ops.where(own, 0.0, ops.exp(z - total)) - 1.0)
-    share = engine.segment_sum(weight * ops.exp(negatives - total), row, ops.shape(x)[0])
+    share = engine.segment_sum(lost, row, ops.shape(x)[0])
 
     gradient = exps * (share / sums)[:, None]
+    if "targets/place" in block:
+        gradient = engine.add_at(gradient, row, place, dz)
     return (loss, dy + ops.transpose(gradient) @ x), gradient @ y, dz
 
 

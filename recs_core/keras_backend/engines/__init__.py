@@ -41,6 +41,10 @@ class Engine(Protocol):
         """`scores` with `value` at each (row, column); `scores` itself may be overwritten."""
         ...
 
+    def add_at(self, matrix: Tensor, rows: Tensor, columns: Tensor, values: Tensor) -> Tensor:
+        """`matrix` with each of `values` added at its (row, column); `matrix` itself may be overwritten."""
+        ...
+
     def vjp(
         self, function: Callable[[Values], tuple[Values, Values]], leaves: Values
     ) -> tuple[Values, Callable[[Values], Values], Values]:

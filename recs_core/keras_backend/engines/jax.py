@@ -34,6 +34,9 @@ class JaxEngine:
     def mask_at(self, scores: Tensor, rows: Tensor, columns: Tensor, value: float) -> Tensor:
         return scores.at[rows, columns].set(value, mode="drop")
 
+    def add_at(self, matrix: Tensor, rows: Tensor, columns: Tensor, values: Tensor) -> Tensor:
+        return matrix.at[rows, columns].add(values, mode="drop")
+
     def vjp(
         self, function: Callable[[Values], tuple[Values, Values]], leaves: Values
     ) -> tuple[Values, Callable[[Values], Values], Values]:

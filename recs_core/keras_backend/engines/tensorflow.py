@@ -30,6 +30,9 @@ class TensorFlowEngine:
         updates = tf.fill(tf.shape(rows), tf.constant(value, scores.dtype))
         return tf.tensor_scatter_nd_update(scores, tf.stack([rows, columns], 1), updates)
 
+    def add_at(self, matrix: Tensor, rows: Tensor, columns: Tensor, values: Tensor) -> Tensor:
+        return tf.tensor_scatter_nd_add(matrix, tf.stack([rows, columns], 1), values)
+
     def vjp(
         self, function: Callable[[Values], tuple[Values, Values]], leaves: Values
     ) -> tuple[Values, Callable[[Values], Values], Values]:

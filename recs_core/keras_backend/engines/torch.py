@@ -32,6 +32,9 @@ class TorchEngine:
         scores[rows, columns] = value
         return scores
 
+    def add_at(self, matrix: Tensor, rows: Tensor, columns: Tensor, values: Tensor) -> Tensor:
+        return matrix.index_put_((rows, columns), values, accumulate=True)
+
     def vjp(
         self, function: Callable[[Values], tuple[Values, Values]], leaves: Values
     ) -> tuple[Values, Callable[[Values], Values], Values]:
