@@ -10,9 +10,9 @@ import pytest
 
 import recs_core as recs
 from recs_core.errors import SpecError
-from recs_core.recipes import RECIPES, choice, choose
+from recs_core.recipes import RECIPES, choice, choose, history
 from recs_core.recipes.features import side_features
-from recs_core.specs import Adam, Bag, Categorical, Numeric, Text
+from recs_core.specs import Adam, Bag, Categorical, History, Numeric, Text
 
 
 def test_a_small_corpus_is_trained_against_whole() -> None:
@@ -25,6 +25,35 @@ def test_a_large_corpus_is_sampled_and_its_positives_masked() -> None:
     against, why = choice.negatives(10_001)
     assert against == {"negatives": "uniform", "num_negatives": 4_096, "mask_positives": True}
     assert "10,001" in why
+
+
+def visits(rows_a_query: int, *, times: bool) -> recs.Interactions:
+    """Four visitors with so many rows each."""
+    table = {"visitor": np.repeat(np.arange(4), rows_a_query), "page": np.tile(np.arange(rows_a_query), 4)}
+    if times:
+        table["at"] = np.arange(4 * rows_a_query)
+    return recs.Interactions.from_table(table, query="visitor", candidate="page", timestamp="at" if times else None)
+
+
+def test_short_histories_in_time_predict_what_comes_next() -> None:
+    chosen = choose("history", visits(20, times=True))
+    assert chosen.query.features == (History("page", dim=64, max_length=3),)
+    assert chosen.training.step == "interaction"
+    assert chosen.reasons[0].endswith("20 rows a query ≤ 20")
+
+
+@pytest.mark.parametrize(("rows", "times"), [(21, True), (5, False)])
+def test_long_histories_and_those_without_times_predict_their_other_half(rows: int, times: bool) -> None:
+    chosen = choose("history", visits(rows, times=times))
+    assert chosen.query.features == (History("page", dim=64),)
+    assert chosen.training.step == "query"
+    assert "half" in chosen.reasons[0]
+
+
+def test_features_adds_to_the_towers_that_history_chose() -> None:
+    chosen = choose("features", visits(20, times=True))
+    assert chosen.query.features[0] == History("page", dim=64, max_length=3)
+    assert chosen.training == choose("history", visits(20, times=True)).training
 
 
 def test_few_ids_take_dense_adam_and_many_take_lazy_adam_three_times_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,3 +137,9 @@ def test_the_page_states_the_rules_that_the_code_has() -> None:
         assert f"Adam at {chosen.optimizer.learning_rate:g}" in page
         assert f"{chosen.training.epochs} epochs" in page
         assert f"{chosen.training.batch_size} queries" in page
+    short = choose("history", visits(20, times=True))
+    assert f"at most {history.SHORT_UP_TO} rows a query" in page
+    assert f"the latest {history.LATEST} candidates" in page
+    assert f"{short.retrieval.temperature:g} by interaction" in page
+    assert f"({short.training.epochs} by interaction)" in page
+    assert f"{short.training.batch_size} rows a batch" in page

@@ -47,3 +47,8 @@ def adam(data: Interactions, learning_rate: float) -> tuple[Adam, str]:
     if ids <= DENSE_ADAM_UP_TO:
         return Adam(learning_rate, dense=True), f"{ids:,} ids ≤ {DENSE_ADAM_UP_TO:,}: dense Adam"
     return Adam(learning_rate * LAZY_RATE), f"{ids:,} ids: lazy Adam, {LAZY_RATE:g} times as fast"
+
+
+def rows_a_query(data: Interactions) -> float:
+    """Training rows of a query that has any, on average."""
+    return len(data) / max(1, int((data.query_counts() > 0).sum()))

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from recs_core.data.interactions import Interactions
 from recs_core.recipes import history
 from recs_core.recipes.choice import Recipe
-from recs_core.specs import Bag, Categorical, Feature, History, Numeric, Text, TowerSpec
+from recs_core.specs import Bag, Categorical, Feature, Numeric, Text, TowerSpec
 
 DIM = 64
 SIDE_DIM = 16
@@ -34,8 +34,8 @@ def choose(data: Interactions) -> Recipe:
         "no column beside the ids: `history` answers the same for less"
     ]
     return Recipe(
-        query=TowerSpec([History(data.candidate_name, dim=DIM), *query], layers=[DIM]),
-        candidate=TowerSpec([Categorical(data.candidate_name, dim=DIM), *candidate], layers=[DIM]),
+        query=TowerSpec([*base.query.features, *query], layers=[DIM]),
+        candidate=TowerSpec([*base.candidate.features, *candidate], layers=[DIM]),
         retrieval=base.retrieval,
         optimizer=base.optimizer,
         training=base.training,

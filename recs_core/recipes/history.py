@@ -2,36 +2,72 @@
 
 Suits shops and media where queries have few rows, tastes drift, and new queries come daily: a query nobody has seen is
 answered from its history. Costs no memory a query.
+
+Long histories say what a query likes: a random half of its candidates predicts the other half. Short ones, of which
+times are known, say what it is after now: the latest few candidates predict the next one.
 """
 
 from __future__ import annotations
 
 from recs_core.data.interactions import Interactions
-from recs_core.recipes.choice import Recipe, negatives
+from recs_core.recipes.choice import Recipe, negatives, rows_a_query
 from recs_core.specs import Adam, Categorical, History, RetrievalSpec, Schedule, TowerSpec, TrainingSpec
 
 DIM = 64
 HALF_LIFE_DAYS = 21.0
 
+SHORT_UP_TO = 20
+"""Rows a query, on average, up to which histories are short."""
+LATEST = 3
+
 
 def choose(data: Interactions) -> Recipe:
     """Settings for this training data."""
-    corpus = int((data.candidate_counts() > 0).sum())
-    against, why = negatives(corpus)
-    recency = HALF_LIFE_DAYS if data.timestamps is not None else None
+    if data.timestamps is not None and rows_a_query(data) <= SHORT_UP_TO:
+        return _next_from_latest(data)
+    return _half_from_half(data)
+
+
+def _half_from_half(data: Interactions) -> Recipe:
+    recency = None if data.timestamps is None else HALF_LIFE_DAYS
+    return _recipe(
+        data,
+        History(data.candidate_name, dim=DIM),
+        0.25,
+        TrainingSpec(epochs=60, batch_size=256, step="query", recency_days=recency, schedule=Schedule()),
+        how="step by query: a random half of a query's candidates predicts the other half",
+        because="a mean of several vectors is short of extremes",
+    )
+
+
+def _next_from_latest(data: Interactions) -> Recipe:
+    return _recipe(
+        data,
+        History(data.candidate_name, dim=DIM, max_length=LATEST),
+        0.12,
+        TrainingSpec(epochs=10, batch_size=512, step="interaction", recency_days=HALF_LIFE_DAYS, schedule=Schedule()),
+        how=f"step by interaction: the latest {LATEST} candidates predict the next, "
+        f"{rows_a_query(data):.0f} rows a query ≤ {SHORT_UP_TO}",
+        because="what comes next is one candidate of few",
+    )
+
+
+def _recipe(
+    data: Interactions, history: History, temperature: float, training: TrainingSpec, *, how: str, because: str
+) -> Recipe:
+    against, why = negatives(int((data.candidate_counts() > 0).sum()))
+    half_life = training.recency_days
     return Recipe(
-        query=TowerSpec([History(data.candidate_name, dim=DIM, share="candidate")]),
+        query=TowerSpec([history]),
         candidate=TowerSpec([Categorical(data.candidate_name, dim=DIM)]),
-        retrieval=RetrievalSpec(scoring="cosine", temperature=0.25, candidate_bias=True, **against),
+        retrieval=RetrievalSpec(scoring="cosine", temperature=temperature, candidate_bias=True, **against),
         optimizer=Adam(1e-2),
-        training=TrainingSpec(epochs=60, batch_size=256, step="query", recency_days=recency, schedule=Schedule()),
+        training=training,
         reasons=(
-            "step by query: a random half of a query's candidates predicts the other half",
+            how,
             why,
-            "temperature 0.25: a mean of several vectors is short of extremes",
+            f"temperature {temperature}: {because}",
             "Adam at 0.01, warmed up and let fade: seeds differ less than at a constant rate",
-            f"rows weigh half as much every {HALF_LIFE_DAYS:g} days"
-            if recency
-            else "no timestamps, so no recency weight",
+            f"rows weigh half as much every {half_life:g} days" if half_life else "no timestamps, so no recency weight",
         ),
     )

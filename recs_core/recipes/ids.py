@@ -7,7 +7,7 @@ in memory, and answers new queries by candidate bias alone.
 from __future__ import annotations
 
 from recs_core.data.interactions import Interactions
-from recs_core.recipes.choice import FULL_SOFTMAX_UP_TO, Recipe, adam, negatives
+from recs_core.recipes.choice import FULL_SOFTMAX_UP_TO, Recipe, adam, negatives, rows_a_query
 from recs_core.specs import Categorical, RetrievalSpec, Schedule, TowerSpec, TrainingSpec
 
 DIM = 64
@@ -26,14 +26,10 @@ def choose(data: Interactions) -> Recipe:
         optimizer=optimizer,
         training=TrainingSpec(epochs=60, batch_size=256, step="query", row_weight=0.5, schedule=Schedule()),
         reasons=(
-            f"step by query: a query meets all its targets at once, {_rows_a_query(data):.0f} rows a query here",
+            f"step by query: a query meets all its targets at once, {rows_a_query(data):.0f} rows a query here",
             why,
             f"temperature {temperature}: what selects best on corpora of this size",
             why_so,
             "row_weight 0.5: a query counts as √n of its n rows",
         ),
     )
-
-
-def _rows_a_query(data: Interactions) -> float:
-    return len(data) / max(1, int((data.query_counts() > 0).sum()))
