@@ -11,7 +11,8 @@ recs-core-tensorflow are not installed.
 memory     Peak memory of a step at batch 65,536, d = 64, beyond the tables and their state.
 BxD        10,000 × 10,000 ids, Adagrad: the whole step at batch B, d = D. `plain` is F.cross_entropy(q @ c.T, arange)
            on nn.Embedding, `compiled` the same loss under torch.compile, `defaults` ours as users get it: cosine, a
-           bias for each candidate, accidental hits masked.
+           bias for each candidate, accidental hits masked. `products alone` are those of the loss and its gradients,
+           Q Cᵀ, P C and Pᵀ Q, in blocks that stay in cache: what torch's float32 arithmetic takes at least.
 adagrad    1M × 1M ids, d = 64, batch 1024, beside nn.Embedding(sparse=True) with torch.optim, and ours at 10k × 10k.
 adam       The same with lazy Adam, torch's SparseAdam, and dense Adam.
 
@@ -127,6 +128,20 @@ def by_hand(
     return turning(step, batches)
 
 
+def products(size: int, dim: int, block: int = 512) -> Step:
+    """The matrix products of one step, and nothing else."""
+    query, candidate = torch.randn(size, dim), torch.randn(size, dim)
+    scores, dquery, dcandidate = torch.empty(block, size), torch.empty(block, dim), torch.zeros(dim, size)
+
+    def step() -> None:
+        for rows in query.split(block):
+            torch.mm(rows, candidate.T, out=scores)
+            torch.mm(scores, candidate, out=dquery)
+            dcandidate.addmm_(rows.T, scores)
+
+    return step
+
+
 def tfrs(rows: int, size: int, dim: int) -> Step:
     """TFRS's `fit`, a step's share of it: one call fits all batches."""
     os.environ.update(TF_USE_LEGACY_KERAS="1", TF_CPP_MIN_LOG_LEVEL="3")
@@ -181,6 +196,7 @@ def in_batch(size: int, dim: int, rounds: int, with_tfrs: bool, clock: Clock) ->
         "plain": by_hand(10_000, size, dim, adagrad),
         "compiled": by_hand(10_000, size, dim, adagrad, compiled=True),
         "ours, defaults": ours(10_000, size, dim, DEFAULTS, Adagrad()),
+        "products alone": products(size, dim),
     }
     if with_tfrs:
         contenders["TFRS fit"] = tfrs(10_000, size, dim)
@@ -194,6 +210,7 @@ def with_adagrad(rounds: int, with_tfrs: bool, clock: Clock) -> Times:
         "ours": ours(large, size, dim, PLAIN, Adagrad()),
         "sparse by hand": by_hand(large, size, dim, adagrad, sparse=True),
         "ours at 10k": ours(10_000, size, dim, PLAIN, Adagrad()),
+        "products alone": products(size, dim),
     }
     if with_tfrs:
         contenders["TFRS fit"] = tfrs(large, size, dim)

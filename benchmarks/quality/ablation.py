@@ -17,16 +17,18 @@ from typing import Any
 
 import numpy as np
 from command import loaded, parser
+from plain import history_of
 from problem import Problem, tail_recall
 from sets import SETS, QualitySet
 
+from recs_core.data.interactions import Interactions
 from recs_core.evaluation import metrics
-from recs_core.recipes import choose
+from recs_core.recipes import choose, history
 from recs_core.recipes.choice import Recipe
 from recs_core.specs import Adam, Negatives, Schedule, TrainingSpec
 from recs_core.two_tower import TwoTower
 
-Change = Callable[[Recipe], Recipe]
+Change = Callable[[Recipe, Interactions], Recipe]
 
 PAIRS = TrainingSpec(epochs=8, batch_size=1024, step="interaction", schedule=Schedule())
 """A step by interaction: what most two-tower models are trained with."""
@@ -35,7 +37,7 @@ PAIRS = TrainingSpec(epochs=8, batch_size=1024, step="interaction", schedule=Sch
 def by_interaction(negatives: Negatives, **retrieval: Any) -> Change:
     """The recipe's towers and task, trained a row at a time against these negatives."""
 
-    def change(base: Recipe) -> Recipe:
+    def change(base: Recipe, _: Interactions) -> Recipe:
         settings = {"num_negatives": None, "mask_positives": False, **retrieval}
         training = replace(PAIRS, recency_days=base.training.recency_days, row_weight=base.training.row_weight)
         spec = replace(base.retrieval, negatives=negatives, **settings)
@@ -46,17 +48,31 @@ def by_interaction(negatives: Negatives, **retrieval: Any) -> Change:
 
 def task(**retrieval: Any) -> Change:
     """The recipe with another task."""
-    return lambda base: replace(base, retrieval=replace(base.retrieval, **retrieval))
+    return lambda base, _: replace(base, retrieval=replace(base.retrieval, **retrieval))
 
 
 def training(**settings: Any) -> Change:
     """The recipe trained another way."""
-    return lambda base: replace(base, training=replace(base.training, **settings))
+    return lambda base, _: replace(base, training=replace(base.training, **settings))
 
 
 def temperature(factor: float) -> Change:
     """The recipe with a multiple of its temperature."""
-    return lambda base: task(temperature=base.retrieval.temperature * factor)(base)
+    return lambda base, data: task(temperature=base.retrieval.temperature * factor)(base, data)
+
+
+def other_tower(base: Recipe, data: Interactions) -> Recipe:
+    """A query's history for a vector of its own, or back."""
+    other = "ids" if history_of(base) else "history"
+    return replace(base, query=choose(other, data).query)
+
+
+def other_step(base: Recipe, data: Interactions) -> Recipe:
+    """What the recipe `history` does where its rule says the opposite; other recipes as they are."""
+    if history_of(base) is None or data.timestamps is None:
+        return base
+    by_query = base.training.step == "query"
+    return history.next_from_latest(data) if by_query else history.half_from_half(data)
 
 
 ROWS: Mapping[str, tuple[str, Change]] = {
@@ -65,25 +81,27 @@ ROWS: Mapping[str, tuple[str, Change]] = {
     "in-batch+refined": ("the same, refined logQ", by_interaction("in-batch", logq="refined")),
     "mixed": ("logQ, and 1,024 uniform negatives beside", by_interaction("mixed", num_negatives=1024)),
     "corpus": ("the whole corpus", by_interaction("corpus")),
-    "recipe": ("the recipe: by query", lambda base: base),
+    "recipe": ("the recipe", lambda base, _: base),
     "no-bias": ("the recipe without a bias a candidate", task(candidate_bias=False)),
     "half-temperature": ("the recipe at half its temperature", temperature(0.5)),
     "double-temperature": ("the recipe at twice its temperature", temperature(2.0)),
-    "lazy": ("the recipe with lazy Adam", lambda base: replace(base, optimizer=Adam(base.optimizer.learning_rate))),
+    "lazy": ("the recipe with lazy Adam", lambda base, _: replace(base, optimizer=Adam(base.optimizer.learning_rate))),
     "no-recency": ("the recipe, old rows as good as new", training(recency_days=None)),
     "no-row-weight": ("the recipe, every row weighs 1", training(row_weight=1.0)),
+    "other-tower": ("the recipe with the other tower: `history` for `ids`, or back", other_tower),
+    "other-step": ("`history` trained the other way: next from latest for half from half, or back", other_step),
 }
-"""Key → what the page says, and the change to the recipe. `other-tower` is added by set: ids for history, or back."""
+"""Key → what the page says, and the change to the recipe."""
 
 
 def main() -> None:
     """Run the rows asked for."""
     asked = parser(__doc__, SETS)
-    asked.add_argument("--only", nargs="+", choices=[*ROWS, "other-tower"])
+    asked.add_argument("--only", nargs="+", choices=ROWS)
     options = asked.parse_args()
     data = loaded(options)
     path = options.out / f"ablation.{data.name}.json"
-    for key in options.only or [*ROWS, "other-tower"]:
+    for key in options.only or ROWS:
         row = measure(data, key, options.seeds, options.backend)
         if row is not None:
             write(path, data, row)
@@ -94,7 +112,7 @@ def write(path: Path, data: QualitySet, row: dict[str, Any]) -> None:
     """Put the row in the file, in the order of `ROWS`, in place of an older one of that key."""
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
     rows = [*(old for old in rows if old["key"] != row["key"]), row]
-    order = [*ROWS, "other-tower"]
+    order = list(ROWS)
     rows.sort(key=lambda row: order.index(row["key"]))
     found = {"set": data.name, "metrics": list(data.metrics), "rows": rows}
     path.write_text(json.dumps(found, indent=1) + "\n")
@@ -103,12 +121,8 @@ def write(path: Path, data: QualitySet, row: dict[str, Any]) -> None:
 def measure(data: QualitySet, key: str, seeds: list[int], backend: str) -> dict[str, Any] | None:
     """One row over the seeds; None where the change changes nothing on this set."""
     base = choose(data.recipe, data.fitted)
-    if key == "other-tower":
-        other = "ids" if data.recipe == "history" else "history"
-        name, changed = f"the recipe with the tower of `{other}`", replace(base, query=choose(other, data.fitted).query)
-    else:
-        name, change = ROWS[key]
-        changed = change(base)
+    name, change = ROWS[key]
+    changed = change(base, data.fitted)
     if changed == base and key != "recipe":
         return None
     rare = Problem.of(data.fitted, data.validation).tail()

@@ -88,7 +88,26 @@ def _backends(runs: list[dict[str, Any]], metrics: list[str]) -> str:
         body.append(
             [run["backend"], _listed(run["seeds"]), *values, f"{ours['seconds'] / 60:.1f} min", f"{ratio:.2f}×"]
         )
-    return _table(["backend", "seeds", *map(_title, metrics), "training", "an epoch ÷ plain PyTorch's"], body)
+    table = _table(["backend", "seeds", *map(_title, metrics), "training", "an epoch ÷ plain PyTorch's"], body)
+    return table if len(runs) == 1 else f"{table}\n\n{_agreement(runs, metrics)}"
+
+
+def _agreement(runs: list[dict[str, Any]], metrics: list[str]) -> str:
+    """Whether each backend's metrics lie within the intervals of every other: parity tier P5."""
+    apart = [
+        f"{one['backend']} outside {other['backend']}'s {_title(metric)}"
+        for one in runs
+        for other in runs
+        for metric in metrics
+        if not _within(one["rows"][0]["metrics"][metric]["value"], other["rows"][0]["metrics"][metric])
+    ]
+    if apart:
+        return f"Not within one another's intervals: {'; '.join(apart)}."
+    return "Each backend's metrics lie within the intervals of every other."
+
+
+def _within(value: float, interval: dict[str, float]) -> bool:
+    return interval["low"] <= value <= interval["high"]
 
 
 def of_new_candidates(runs: list[dict[str, Any]]) -> str:

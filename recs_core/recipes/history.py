@@ -24,11 +24,12 @@ LATEST = 3
 def choose(data: Interactions) -> Recipe:
     """Settings for this training data."""
     if data.timestamps is not None and rows_a_query(data) <= SHORT_UP_TO:
-        return _next_from_latest(data)
-    return _half_from_half(data)
+        return next_from_latest(data)
+    return half_from_half(data)
 
 
-def _half_from_half(data: Interactions) -> Recipe:
+def half_from_half(data: Interactions) -> Recipe:
+    """By query: a random half of a query's candidates predicts the other half."""
     recency = None if data.timestamps is None else HALF_LIFE_DAYS
     return _recipe(
         data,
@@ -40,7 +41,8 @@ def _half_from_half(data: Interactions) -> Recipe:
     )
 
 
-def _next_from_latest(data: Interactions) -> Recipe:
+def next_from_latest(data: Interactions) -> Recipe:
+    """By interaction: the latest few candidates predict the next one. Needs timestamps."""
     return _recipe(
         data,
         History(data.candidate_name, dim=DIM, max_length=LATEST),

@@ -53,6 +53,33 @@ def test_hundred_steps_are_the_oracles(engine: str) -> None:
         np.testing.assert_allclose(weights[name], value, rtol=1e-7, atol=1e-9, err_msg=name)
 
 
+MANY = """
+from recs_core.keras_backend.backend import factory
+from tests.keras_backend.test_engines import WORLD
+backend = factory("tensorflow")
+for _ in range(6):
+    model = backend.model(WORLD.query, WORLD.candidate, WORLD.retrieval, WORLD.weights(), dtype="float32")
+    model.query.embed(WORLD.batch().query)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_with_many_models_hears_nothing_of_retracing() -> None:
+    """TensorFlow counts traces by the code traced, so that the sixth model's was one too many."""
+    if not is_installed("tensorflow"):
+        pytest.skip("tensorflow is not installed here")
+    done = subprocess.run(
+        [sys.executable, "-c", MANY],
+        env={k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "retracing" not in done.stderr
+
+
 def test_a_second_engine_in_one_process_is_refused() -> None:
     from recs_core.errors import BackendConflict
     from recs_core.keras_backend.backend import factory
