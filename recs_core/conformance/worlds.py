@@ -262,6 +262,28 @@ def task_world(
     )
 
 
+def many_targets() -> TaskWorld:
+    """A corpus step by query: a candidate liked twice, a query without weight, one without targets, masked columns."""
+    spec = RetrievalSpec(
+        scoring="dot",
+        temperature=0.5,
+        learn_temperature=True,
+        negatives="corpus",
+        logq=False,
+        remove_accidental_hits=False,
+        mask_positives=True,
+    )
+    return task_world(
+        spec,
+        queries=4,
+        columns=6,
+        target_query=np.array([0, 2, 0, 1, 0, 2], np.int32),
+        target_candidate=np.array([3, 0, 3, 1, 5, 4], np.int32),
+        sample_weight=np.array([1.0, 0.5, 2.0, 0.0, 0.3, 1.0]),
+        positives=ragged([[0], [], [2, 1, 5], []]),
+    )
+
+
 def random_task(seed: int) -> TaskWorld:
     """A task with options and inputs drawn by `seed`: every combination comes up sooner or later."""
     random = generator(seed, "conformance/random-task")

@@ -11,7 +11,7 @@ from recs_core_tensorflow import task as ours
 from recs_core_tensorflow.backend import factory
 from recs_core_tensorflow.environment import tf, tfrs
 
-from recs_core.conformance.worlds import random_task
+from recs_core.conformance.worlds import many_targets, random_task
 from recs_core.data.batch import Ragged
 from recs_core.errors import SpecError, UnsupportedFeature
 from recs_core.reference import task as oracle
@@ -29,8 +29,7 @@ def test_loss_and_gradients_equal_the_oracle_whatever_the_blocks(
 ) -> None:
     monkeypatch.setattr(ours, "MIN_BLOCK_ROWS", rows_a_block)
     monkeypatch.setattr(ours, "BLOCK_SCORES", 0)
-    for seed in range(60):
-        world = random_task(seed)
+    for seed, world in enumerate([*map(random_task, range(60)), many_targets()]):
         given = (world.query, world.candidate, world.bias, world.log_temperature)
         variables = [None if value is None else tf.Variable(np.asarray(value, np.float64)) for value in given]
         plan = plan_task(world.spec, len(world.query), len(world.candidate), **world.inputs)
@@ -44,34 +43,6 @@ def test_loss_and_gradients_equal_the_oracle_whatever_the_blocks(
             if variable is not None:
                 got, wanted = tf.convert_to_tensor(next(gradients)), getattr(expected, name)
                 np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-12, err_msg=f"seed {seed}, {name}")
-
-
-def test_targets_among_the_scores_equal_the_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A candidate liked twice, a query without weight, one without targets, and columns that are masked."""
-    monkeypatch.setattr(ours, "MIN_BLOCK_ROWS", 2)
-    monkeypatch.setattr(ours, "BLOCK_SCORES", 0)
-    random = np.random.default_rng(0)
-    given = (random.normal(size=(4, 3)), random.normal(size=(6, 3)), random.normal(size=6), np.log(0.5))
-    spec = RetrievalSpec(
-        scoring="dot", negatives="corpus", logq=False, learn_temperature=True, mask_positives=True,
-        remove_accidental_hits=False,
-    )  # fmt: skip
-    inputs: dict[str, Any] = {
-        "target_query": np.array([0, 2, 0, 1, 0, 2], np.int32),
-        "target_candidate": np.array([3, 0, 3, 1, 5, 4], np.int32),
-        "sample_weight": np.array([1.0, 0.5, 2.0, 0.0, 0.3, 1.0]),
-        "positives": Ragged(np.array([0, 2, 1, 5], np.int32), np.array([0, 1, 1, 4, 4], np.int32)),
-    }
-    plan = ours.pack(plan_task(spec, 4, 6, **inputs), "float64")
-    assert "own_place" in plan
-    variables = [tf.Variable(value, dtype=tf.float64) for value in given]
-    with tf.GradientTape() as tape:
-        loss = ours.retrieval_loss(spec, plan, *variables)
-    expected = oracle.loss_and_gradients(spec, *given, **inputs)
-    np.testing.assert_allclose(loss, expected.loss, rtol=1e-12)
-    wanted = (expected.query, expected.candidate, expected.bias, expected.log_temperature)
-    for got, want in zip(tape.gradient(loss, variables), wanted, strict=True):
-        np.testing.assert_allclose(tf.convert_to_tensor(got), want, rtol=1e-10, atol=1e-12)
 
 
 def embeddings(queries: int = 7, extra: int = 0, dim: int = 5) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:

@@ -11,6 +11,7 @@ import torch
 from recs_core_torch import BlockedSoftmax, kernel
 from torch.nn import functional as F
 
+from recs_core.conformance.worlds import many_targets
 from recs_core.data.batch import Ragged
 from recs_core.reference import task as reference
 from recs_core.specs import RetrievalSpec
@@ -109,24 +110,14 @@ def test_gradcheck(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
 
 
 def test_gradcheck_where_each_target_is_among_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A candidate liked twice, a query without weight, one without targets, and columns that are masked."""
     blocks_of(2, monkeypatch)
-    spec = RetrievalSpec(
-        scoring="dot", negatives="corpus", logq=False, learn_temperature=True, mask_positives=True,
-        remove_accidental_hits=False,
-    )  # fmt: skip
-    inputs: dict[str, Any] = {
-        "target_query": np.array([0, 2, 0, 1, 0, 2], np.int32),
-        "target_candidate": np.array([3, 0, 3, 1, 5, 4], np.int32),
-        "sample_weight": np.array([1.0, 0.5, 2.0, 0.0, 0.3, 1.0]),
-        "positives": Ragged(np.array([0, 2, 1, 5], np.int32), np.array([0, 1, 1, 4, 4], np.int32)),
-    }
-    plan = plan_task(spec, 4, 6, **inputs)
+    world = many_targets()
+    plan = plan_task(world.spec, len(world.query), len(world.candidate), **world.inputs)
     assert plan.own_included.all()
-    given = leaves(4, 6, seed=0)
+    arrays = (world.query, world.candidate, world.bias, np.array(world.log_temperature))
+    given = [torch.tensor(array, dtype=torch.float64, requires_grad=True) for array in arrays]
     assert torch.autograd.gradcheck(lambda *tensors: BlockedSoftmax.apply(*tensors, plan), given)
-    arrays = [tensor.detach().numpy() for tensor in given]
-    expected = reference.loss_and_gradients(spec, *arrays[:3], float(arrays[3]), **inputs)
+    expected = reference.loss_and_gradients(world.spec, *arrays[:3], world.log_temperature, **world.inputs)
     assert BlockedSoftmax.apply(*given, plan).item() == pytest.approx(expected.loss, rel=1e-12)
 
 
