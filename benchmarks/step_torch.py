@@ -11,8 +11,8 @@ recs-core-tensorflow are not installed.
 memory     Peak memory of a step at batch 65,536, d = 64, beyond the tables and their state.
 BxD        10,000 × 10,000 ids, Adagrad: the whole step at batch B, d = D. `plain` is F.cross_entropy(q @ c.T, arange)
            on nn.Embedding, `compiled` the same loss under torch.compile, `defaults` ours as users get it: cosine, a
-           bias for each candidate, accidental hits masked. `products alone` are those of the loss and its gradients,
-           Q Cᵀ, P C and Pᵀ Q, in blocks that stay in cache: what torch's float32 arithmetic takes at least.
+           bias for each candidate, accidental hits masked. `products alone`, here and in the next case, are those
+           of the loss and its gradients, Q Cᵀ, P C and Pᵀ Q, in blocks of 512 rows: a yardstick for all the rest.
 adagrad    1M × 1M ids, d = 64, batch 1024, beside nn.Embedding(sparse=True) with torch.optim, and ours at 10k × 10k.
 adam       The same with lazy Adam, torch's SparseAdam, and dense Adam.
 

@@ -40,7 +40,7 @@ class TaskPlan:
     row: NDArray[np.int32]  # (T,) the row of scores of each target
     query: NDArray[np.int32]  # (T,) the query of each target
     column: NDArray[np.int32]  # (T,) the candidate column of each target
-    own_included: NDArray[np.bool_]  # (T,) the target's own column is among its row's sum: do not add exp z again
+    own_included: NDArray[np.bool_]  # (T,) z is among its row's scores, at its own column: do not add exp z again
     weight: NDArray[np.floating]  # (T,) already divided by Σ w where the reduction is "mean"
     start: int  # first column that is a negative
     correction: NDArray[np.floating] | None  # (N,) added to the scores of negatives
@@ -51,6 +51,14 @@ class TaskPlan:
     masked: Ragged | None  # R rows of columns (counted from `start`) to mask
     score_mask: NDArray[np.bool_] | None  # (R, N): mask where False
     hard_negatives: int | None  # keep the n largest of a row, after all masks
+
+    @property
+    def place(self) -> NDArray[np.int32] | None:
+        """(T,) where among its row's N scores each target's z stands, if every target's does; else None.
+
+        A kernel then reads z there and puts its gradient there, and gathers no vectors for a target.
+        """
+        return self.column - np.int32(self.start) if self.own_included.all() and not self.expand else None
 
 
 def plan_task(
@@ -131,7 +139,7 @@ def _masks_by_target(spec: RetrievalSpec, own_included: NDArray[np.bool_]) -> bo
 
 def _own_scored_apart(spec: RetrievalSpec) -> bool:
     """Whether the own column's score as a negative differs from z, so that it may not stand in for it."""
-    return spec.logq == "refined" and spec.corrects
+    return spec.corrects and (spec.logq == "refined" or spec.negatives == "uniform")
 
 
 def _indices(name: str, values: ArrayLike | None, bound: int, default: int) -> NDArray[np.int32]:

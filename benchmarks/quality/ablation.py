@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from command import loaded, parser
-from plain import history_of
 from problem import Problem, tail_recall
 from sets import SETS, QualitySet
 
@@ -63,16 +62,16 @@ def temperature(factor: float) -> Change:
 
 def other_tower(base: Recipe, data: Interactions) -> Recipe:
     """A query's history for a vector of its own, or back."""
-    other = "ids" if history_of(base) else "history"
+    other = "ids" if base.history else "history"
     return replace(base, query=choose(other, data).query)
 
 
 def other_step(base: Recipe, data: Interactions) -> Recipe:
-    """What the recipe `history` does where its rule says the opposite; other recipes as they are."""
-    if history_of(base) is None or data.timestamps is None:
+    """What the recipe `history` does where its rule says the opposite; `ids` as it is."""
+    if base.history is None or data.timestamps is None:
         return base
-    by_query = base.training.step == "query"
-    return history.next_from_latest(data) if by_query else history.half_from_half(data)
+    other = history.next_from_latest if base.training.step == "query" else history.half_from_half
+    return other(data, "against the rule")
 
 
 ROWS: Mapping[str, tuple[str, Change]] = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,7 @@ def _agreement(runs: list[dict[str, Any]], metrics: list[str]) -> str:
     """Whether each backend's metrics lie within the intervals of every other: parity tier P5."""
     apart = [
         f"{one['backend']} outside {other['backend']}'s {_title(metric)}"
-        for one in runs
-        for other in runs
+        for one, other in permutations(runs, 2)
         for metric in metrics
         if not _within(one["rows"][0]["metrics"][metric]["value"], other["rows"][0]["metrics"][metric])
     ]

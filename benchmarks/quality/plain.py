@@ -1,6 +1,7 @@
 """The recipes `ids` and `history` as one would write them by hand in PyTorch: autograd, nn.Embedding, torch.optim.
 
-Only its speed is measured. Its batches hold what those of the recipe's step hold.
+Only its speed is measured: rows do not weigh by their age, a history's share is drawn item by item, and rows of one
+time follow one another.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from torch.nn import functional as F
 
 from recs_core.data.interactions import Interactions
 from recs_core.recipes.choice import Recipe
-from recs_core.specs import History
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Plain(nn.Module):
         self.bias = nn.Embedding(candidates, 1)
         nn.init.zeros_(self.bias.weight)
         nn.init.normal_(self.items.weight, std=0.1)
-        if history_of(recipe) is None:
+        if recipe.history is None:
             self.users = nn.Embedding(queries, recipe.query.output_dim)
             nn.init.normal_(self.users.weight, std=0.1)
 
@@ -77,11 +77,6 @@ class Plain(nn.Module):
         return marked
 
 
-def history_of(recipe: Recipe) -> History | None:
-    """The recipe's history, if it has one."""
-    return next((feature for feature in recipe.query.features if isinstance(feature, History)), None)
-
-
 class Rows:
     """Training rows, those of a query together and in time."""
 
@@ -102,7 +97,7 @@ class Rows:
     def _by_query(self, chosen: NDArray[np.int64]) -> Examples:
         """Queries with all their items: targets, or at random some targets and some history."""
         row, items = self._all_items(chosen)
-        history = history_of(self.recipe)
+        history = self.recipe.history
         given = np.random.random(len(row)) < (0 if history is None else history.keep)
         targets, past = (row[~given], items[~given]), (row[given], items[given])
         never = (row, items) if self.recipe.retrieval.mask_positives else past
@@ -114,7 +109,7 @@ class Rows:
         query = np.searchsorted(self.present, self.users[chosen])
         place = np.arange(len(chosen))
         length = chosen - self.first[query]
-        history = history_of(self.recipe)
+        history = self.recipe.history
         if history is None:
             length[:] = 0
         elif history.max_length is not None:

@@ -42,7 +42,7 @@ def inputs(plan: TaskPlan, num_candidates: int, dtype: DType) -> dict[str, Any]:
     `rows`: (R,) each, of score rows; `targets`: (T,) each; `masked`: pairs of row and column; `columns` and `add`:
     (N,) each, of negatives. A `row` counts from the first of its block. `ends`: where each block's targets and masked
     pairs begin and end. Absent names: `rows/query` when row i is query i, `columns/index` when all columns are
-    negatives. Where every target's score is one of its row's, `targets/place` says which and the rest is not needed.
+    negatives; `targets/query`, `column`, `own` and `correction` where every target has a `place` (`TaskPlan.place`).
     """
     negatives = num_candidates - plan.start
     block = min(LARGEST_BLOCK, max(SMALLEST_BLOCK, BLOCK_SCORES // max(1, negatives)))
@@ -53,8 +53,8 @@ def inputs(plan: TaskPlan, num_candidates: int, dtype: DType) -> dict[str, Any]:
         "row": row % block,
         "weight": plan.weight[order].astype(dtype),
     }
-    if plan.own_included.all():
-        targets["place"] = plan.column[order] - np.int32(plan.start)
+    if plan.place is not None:
+        targets["place"] = plan.place[order]
     else:
         targets["query"], targets["column"] = plan.query[order], plan.column[order]
         targets["own"] = plan.own_included[order]
@@ -99,23 +99,15 @@ def kernel(
     """The loss of `query` (Q, d) against `candidate` (C, d), and its gradients. `bias`: (C,) or None.
 
     With A = log Σ exp of a row's negatives and z a target's score, ∂ℓ/∂s_j = P_j · exp(A − ℓ − z) and
-    ∂ℓ/∂z = exp(−ℓ) − 1, where P is the softmax over the negatives. Corrections and biases ride along as one more
-    dimension, so that one matrix product makes the scores and another all gradients of the columns.
+    ∂ℓ/∂z = exp(−ℓ) − 1, where P is the softmax over the negatives; where z is one of them, at its place, it is −1 and
+    the rest comes through P. Corrections and biases ride along as one more dimension, so that one matrix product makes
+    the scores and another all gradients of the columns.
     """
     num_queries, num_candidates = ops.shape(query)[0], ops.shape(candidate)[0]
     q, q_scale = _unit(query) if spec.scoring == "cosine" else (query, None)
     c, c_scale = _unit(candidate) if spec.scoring == "cosine" else (candidate, None)
     targets = plan["targets"]
-    of_targets = {name: value for name, value in targets.items() if name in ("row", "weight", "own", "place")}
-    if "place" not in targets:
-        target_q, target_c = _take(q, targets["query"]), _take(c, targets["column"])
-        raw = ops.sum(target_q * target_c, axis=1) * inverse_temperature
-        z = raw
-        if bias is not None:
-            z = z + _take(bias, targets["column"])
-        if "correction" in targets:
-            z = z + targets["correction"]
-        of_targets["z"] = z
+    own = None if "place" in targets else _own_scores(q, c, bias, targets, inverse_temperature)
 
     index = plan["columns"].get("index")
     x = (_take(q, plan["rows"]["query"]) if "query" in plan["rows"] else q) * inverse_temperature
@@ -128,7 +120,7 @@ def kernel(
     blocks = {
         **plan,
         "rows": {**{k: v for k, v in plan["rows"].items() if k != "query"}, "x": x},
-        "targets": of_targets,
+        "targets": targets if own is None else {k: targets[k] for k in ("row", "own", "weight")} | {"z": own.z},
     }
     zero = ops.sum(x[:0])
     (loss, dy), dx, dz = engine.scan_blocks(
@@ -141,15 +133,34 @@ def kernel(
     dq = engine.segment_sum(dx, plan["rows"]["query"], num_queries) if "query" in plan["rows"] else dx
     if index is not None:
         dy, dbias = (engine.segment_sum(part, index, num_candidates) for part in (dy, dbias))
-    if "place" not in targets:
-        d_log_temperature = d_log_temperature - ops.sum(dz * raw)
+    if own is not None:
+        d_log_temperature = d_log_temperature - ops.sum(dz * own.raw)
         pull = (dz * inverse_temperature)[:, None]
-        dq = dq + engine.segment_sum(pull * target_c, targets["query"], num_queries)
-        dy = dy + engine.segment_sum(pull * target_q, targets["column"], num_candidates)
+        dq = dq + engine.segment_sum(pull * own.candidate, targets["query"], num_queries)
+        dy = dy + engine.segment_sum(pull * own.query, targets["column"], num_candidates)
         dbias = dbias + engine.segment_sum(dz, targets["column"], num_candidates)
     if spec.scoring == "cosine":
         dq, dy = _through_unit(dq, q, q_scale), _through_unit(dy, c, c_scale)
     return Loss(loss, dq, dy, dbias, d_log_temperature)
+
+
+class _Own(NamedTuple):
+    """Of each target: the vectors (T, d) of its query and its candidate, their score over τ (T,), and z (T,)."""
+
+    query: Tensor
+    candidate: Tensor
+    raw: Tensor
+    z: Tensor
+
+
+def _own_scores(q: Tensor, c: Tensor, bias: Tensor | None, targets: Tree, inverse_temperature: Tensor) -> _Own:
+    query, candidate = _take(q, targets["query"]), _take(c, targets["column"])
+    z = raw = ops.sum(query * candidate, axis=1) * inverse_temperature
+    if bias is not None:
+        z = z + _take(bias, targets["column"])
+    if "correction" in targets:
+        z = z + targets["correction"]
+    return _Own(query, candidate, raw, z)
 
 
 def _block(

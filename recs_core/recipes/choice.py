@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recs_core.data.interactions import Interactions
-from recs_core.specs import Adam, Optimizer, RetrievalSpec, TowerSpec, TrainingSpec
+from recs_core.specs import Adam, History, Optimizer, RetrievalSpec, TowerSpec, TrainingSpec
 
 FULL_SOFTMAX_UP_TO = 10_000
 """Corpora up to this size train against every candidate: better an epoch, and no slower on 2 cores."""
@@ -32,9 +32,14 @@ class Recipe:
     training: TrainingSpec
     reasons: tuple[str, ...]
 
+    @property
+    def history(self) -> History | None:
+        """The query's history, if it has one."""
+        return next((feature for feature in self.query.features if isinstance(feature, History)), None)
+
 
 def negatives(corpus: int) -> tuple[dict[str, Any], str]:
-    """Arguments of `RetrievalSpec` for a step by query, by the size of the corpus."""
+    """Arguments of `RetrievalSpec`, by the size of the corpus."""
     if corpus <= FULL_SOFTMAX_UP_TO:
         return {"negatives": "corpus"}, f"a corpus of {corpus:,} ≤ {FULL_SOFTMAX_UP_TO:,}: softmax over all of it"
     chosen = {"negatives": "uniform", "num_negatives": SAMPLED_NEGATIVES, "mask_positives": True}

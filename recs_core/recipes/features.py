@@ -24,8 +24,8 @@ REPEATS = 3
 
 
 def choose(data: Interactions) -> Recipe:
-    """Settings for this training data. Those of `history` but for the towers."""
-    base = history.choose(data)
+    """Settings for this training data: those of `history` by query but for the towers. By interaction is untried."""
+    base = history.half_from_half(data, "the one tried with side features")
     query, query_reasons = side_features(data.queries.drop_columns([data.query_name]), data.query_name)
     candidate, candidate_reasons = side_features(
         data.candidates.drop_columns([data.candidate_name]), data.candidate_name

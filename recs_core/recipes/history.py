@@ -1,4 +1,4 @@
-"""Recipe `history`: a query is the mean of its past candidates, in the candidates' own table.
+"""Recipe `history`: a query is the mean of its past candidates, or the latest of them, in the candidates' own table.
 
 Suits shops and media where queries have few rows, tastes drift, and new queries come daily: a query nobody has seen is
 answered from its history. Costs no memory a query.
@@ -23,33 +23,35 @@ LATEST = 3
 
 def choose(data: Interactions) -> Recipe:
     """Settings for this training data."""
-    if data.timestamps is not None and rows_a_query(data) <= SHORT_UP_TO:
-        return next_from_latest(data)
-    return half_from_half(data)
+    rows = rows_a_query(data)
+    if data.timestamps is None:
+        return half_from_half(data, "no timestamps")
+    if rows > SHORT_UP_TO:
+        return half_from_half(data, f"{rows:.0f} rows a query > {SHORT_UP_TO}")
+    return next_from_latest(data, f"{rows:.0f} rows a query ≤ {SHORT_UP_TO}")
 
 
-def half_from_half(data: Interactions) -> Recipe:
-    """By query: a random half of a query's candidates predicts the other half."""
+def half_from_half(data: Interactions, why: str) -> Recipe:
+    """By query: a random half of a query's candidates predicts the other half. `why` goes into the reasons."""
     recency = None if data.timestamps is None else HALF_LIFE_DAYS
     return _recipe(
         data,
         History(data.candidate_name, dim=DIM),
         0.25,
         TrainingSpec(epochs=60, batch_size=256, step="query", recency_days=recency, schedule=Schedule()),
-        how="step by query: a random half of a query's candidates predicts the other half",
+        how=f"step by query: {why}, so a random half of a query's candidates predicts the other half",
         because="a mean of several vectors is short of extremes",
     )
 
 
-def next_from_latest(data: Interactions) -> Recipe:
+def next_from_latest(data: Interactions, why: str) -> Recipe:
     """By interaction: the latest few candidates predict the next one. Needs timestamps."""
     return _recipe(
         data,
         History(data.candidate_name, dim=DIM, max_length=LATEST),
         0.12,
         TrainingSpec(epochs=10, batch_size=512, step="interaction", recency_days=HALF_LIFE_DAYS, schedule=Schedule()),
-        how=f"step by interaction: the latest {LATEST} candidates predict the next, "
-        f"{rows_a_query(data):.0f} rows a query ≤ {SHORT_UP_TO}",
+        how=f"step by interaction: {why}, so the latest {LATEST} candidates predict the next",
         because="what comes next is one candidate of few",
     )
 

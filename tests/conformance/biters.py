@@ -338,6 +338,16 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
             )
         ],
     ),
+    "task/many-targets": (
+        "a target that comes twice pulls once",
+        [
+            task(
+                "        slopes[r, p] += w[t] * (np.exp(z - log_sum) - 1)",
+                "        again = (r, p) in zip(r_of[:t], p_of[:t], strict=True)\n"
+                "        slopes[r, p] += w[t] * (np.exp(z - log_sum) - (not again))",
+            )
+        ],
+    ),
     "task/several-targets-masked": (
         "one row of negatives for all targets of a query",
         [

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recs_core.conformance.worlds import World
+from recs_core.conformance.checks.task import judge
+from recs_core.conformance.context import BackendContext
+from recs_core.conformance.worlds import World, many_targets
 from recs_core.errors import DataError
+from recs_core.keras_backend import task
 from recs_core.keras_backend.backend import KerasBackend
 from recs_core.reference import training
 from recs_core.reference.optimizers import initial_state
@@ -85,6 +88,13 @@ def test_steps_by_query_longer_than_a_block(backend: KerasBackend, negatives: st
     expected = training.trajectory(world.model, Adagrad(), world.weights(), world.batches(1))
     np.testing.assert_allclose(losses, expected[0], rtol=1e-12)
     assert_close(weights, expected[1])
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_many_targets_in_several_blocks(backend: KerasBackend, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr(task, "BLOCK_SCORES", 0)
+    monkeypatch.setattr(task, "SMALLEST_BLOCK", rows)
+    judge(BackendContext(backend), many_targets())
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS[:3], ids=lambda o: type(o).__name__)

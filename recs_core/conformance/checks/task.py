@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from recs_core.conformance import compare
+from recs_core.conformance import compare, worlds
 from recs_core.conformance.context import BackendContext, number
 from recs_core.conformance.registry import CheckFailed, check
 from recs_core.conformance.worlds import PLAIN, TaskWorld, ragged, random_task, task_world
@@ -191,10 +191,13 @@ def refined_logq(context: BackendContext) -> None:
 def uniform_negatives(context: BackendContext) -> None:
     """With negatives="uniform" the columns before `negatives_from` serve as targets and are nobody's negatives.
 
-    Look at whether in-batch columns still count as negatives.
+    Look at whether in-batch columns still count as negatives; and at a target that is drawn itself, whose score as a
+    negative, which is corrected, is no negative of its own.
     """
     spec = spec_of(negatives="uniform", num_negatives=3)
-    judge(context, task_world(spec, negatives_from=6, candidate_sampling_probability=np.full(9, 1 / 40)))
+    probability = np.full(9, 1 / 40)
+    judge(context, task_world(spec, negatives_from=6, candidate_sampling_probability=probability))
+    judge(context, task_world(spec, negatives_from=2, candidate_sampling_probability=probability))
 
 
 @check("task/mixed-negatives", tier="optional", needs=("mixed",), rests_on=("task/logq-correction",))
@@ -325,6 +328,19 @@ def several_targets(context: BackendContext) -> None:
     Look at `target_query` and `target_candidate`; row i ↔ row i is only their default.
     """
     judge(context, task_world(PLAIN, queries=4, target_query=TARGET_QUERY, target_candidate=TARGET_CANDIDATE))
+
+
+@check(
+    "task/many-targets",
+    needs=("dot", "corpus", "learn_temperature", "candidate_bias", "mask_positives", "sample_weight", "query_step"),
+    rests_on=("task/several-targets", "task/corpus-negatives", "task/mask-positives", "task/sample-weight"),
+)
+def many_targets(context: BackendContext) -> None:
+    """A corpus step by query: a candidate liked twice, a query without weight, one without targets, masked columns.
+
+    Look at a target that comes twice: its gradient is that of both.
+    """
+    judge(context, worlds.many_targets())
 
 
 @check(

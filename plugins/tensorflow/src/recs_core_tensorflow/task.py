@@ -33,10 +33,10 @@ def pack(plan: TaskPlan, dtype: DType) -> dict[str, NDArray[Any]]:
     order = np.argsort(plan.row, kind="stable") if (np.diff(plan.row) < 0).any() else slice(None)
     packed: dict[str, NDArray[Any] | None] = {
         "row": plan.row[order],
-        # Where every target's score is one of its row's: its place there.
-        "own_place": plan.column[order] - np.int32(plan.start) if plan.own_included.all() else None,
-        "query": plan.query[order],
-        "column": plan.column[order],
+        "place": None if plan.place is None else plan.place[order],
+        # What makes the scores of targets that have no place among their row's.
+        "query": plan.query[order] if plan.place is None else None,
+        "column": plan.column[order] if plan.place is None else None,
         "own_included": plan.own_included[order],
         "weight": plan.weight[order].astype(dtype),
         "start": np.asarray(plan.start, np.int32),
@@ -73,7 +73,7 @@ def retrieval_loss(
     added = tf.zeros_like(columns[:, 0]) if bias is None else bias[start:]
     if "correction" in plan:
         added += plan["correction"]
-    own = None if "own_place" in plan else _own_scores(query, candidate, bias, plan)
+    own = None if "place" in plan else _own_scores(query, candidate, bias, plan)
     return _blocked_cross_entropy(rows, columns, added, own, plan, spec.hard_negatives)
 
 
@@ -100,24 +100,23 @@ def _blocked_cross_entropy(rows: Any, columns: Any, added: Any, own: Any, plan: 
     would have to be made again afterwards.
     """
     settings = {name: tf.convert_to_tensor(value) for name, value in plan.items()}
-    inputs = [rows, columns, added, *([] if own is None else [own])]
 
     @tf.custom_gradient
-    def cross_entropy(*inputs: Any) -> Any:
-        loss, gradients = _in_blocks(*inputs, plan=settings, hard=hard)
+    def cross_entropy(*given: Any) -> Any:
+        loss, gradients = _in_blocks(*given, plan=settings, hard=hard)
 
         def gradient(upstream: Any) -> list[Any]:
-            return [upstream * g for g, _ in zip(gradients, inputs, strict=False)]
+            return [upstream * g for g in gradients]
 
         return loss, gradient
 
-    return cross_entropy(*inputs)
+    return cross_entropy(rows, columns, added) if own is None else cross_entropy(rows, columns, added, own)
 
 
 def _in_blocks(
     rows: Any, columns: Any, added: Any, own: Any = None, *, plan: Tensors, hard: int | None
-) -> tuple[Any, tuple[Any, Any, Any, Any]]:
-    """The loss, and its gradients with respect to rows, columns, added and own."""
+) -> tuple[Any, list[Any]]:
+    """The loss, and its gradients with respect to rows, columns, added and, where it is given, own."""
     dtype = rows.dtype
     num_rows, num_columns, dim = tf.shape(rows)[0], tf.shape(columns)[0], tf.shape(rows)[1]
     size = tf.maximum(MIN_BLOCK_ROWS, BLOCK_SCORES // tf.maximum(num_columns, 1))
@@ -143,7 +142,7 @@ def _in_blocks(
 
         row = plan["row"][targets] - low
         weight, included = plan["weight"][targets], plan["own_included"][targets]
-        place = tf.stack([row, plan["own_place"][targets]], 1) if own is None else None
+        place = tf.stack([row, plan["place"][targets]], 1) if own is None else None
         z = tf.gather_nd(scores, place) if own is None else own[targets]
         negatives = tf.gather(highest + tf.math.log(total), row)
         log_sum = tf.where(included, negatives, _log_add_exp(negatives, z))
@@ -154,8 +153,7 @@ def _in_blocks(
         scale = tf.math.unsorted_segment_sum(share * weight, row, high - low) / total
         if own is None:
             # Times the row's scale this is −w; a row without weight has neither.
-            of_row = tf.maximum(tf.gather(scale, row), dtype.as_numpy_dtype(1e-30))
-            exp = tf.tensor_scatter_nd_sub(exp, place, weight / of_row)
+            exp = tf.tensor_scatter_nd_sub(exp, place, tf.math.divide_no_nan(weight, tf.gather(scale, row)))
         d_rows = d_rows.write(i, tf.matmul(exp, columns) * scale[:, None])
         d_own = d_own.write(i, weight * slope)
         # Transposing the few, not the many: x'exp takes a third of the time of exp'x.
@@ -164,12 +162,10 @@ def _in_blocks(
 
     start = (tf.constant(0), tf.zeros((), dtype), tf.zeros((dim + 1, num_columns), dtype), pieces(), pieces())
     _, loss, d_keys, d_rows, d_own = tf.while_loop(lambda i, *_: i < blocks, block, start)
-    return loss, (
-        tf.reshape(d_rows.concat(), tf.shape(rows)),
-        tf.transpose(d_keys[:-1]),
-        d_keys[-1],
-        tf.reshape(d_own.concat(), tf.shape(plan["row"])),
-    )
+    gradients = [tf.reshape(d_rows.concat(), tf.shape(rows)), tf.transpose(d_keys[:-1]), d_keys[-1]]
+    if own is not None:
+        gradients.append(tf.reshape(d_own.concat(), tf.shape(own)))
+    return loss, gradients
 
 
 def _masked(scores: Any, low: Any, high: Any, plan: Tensors, hard: int | None) -> Any:

@@ -53,10 +53,11 @@ class BlockedSoftmax(torch.autograd.Function):
 
 
 class _Targets:
-    """The targets, ordered by their row of scores, and the score z of each one's own candidate.
+    """The targets, ordered by their row of scores.
 
-    `among`: every z is one of the scores of its row, where it is read and its gradient put. Otherwise z is the product
-    of two vectors gathered for it, and its gradient two vectors more: dear where a query has a hundred targets.
+    With a `place` (`TaskPlan.place`), the score z of a target's own candidate is read from its row's scores, and its
+    gradient put there. Without, z is the product of two vectors gathered for it, and its gradient two vectors more:
+    dear where a query has a hundred targets.
     """
 
     def __init__(
@@ -71,11 +72,9 @@ class _Targets:
         self.row, self.query, self.column = (ordered(a).long() for a in (plan.row, plan.query, plan.column))
         self.weight = ordered(plan.weight).to(query.dtype)
         self.inverse_temperature = torch.exp(-log_temperature).to(query.dtype)
-        self.among = bool(plan.own_included.all())
-        if self.among:
-            self.own = self.column - plan.start
-            self.z = torch.zeros_like(self.weight)
-            self.lacking = torch.full_like(self.z, -math.inf)
+        self.place = None if plan.place is None else ordered(plan.place).long()
+        if self.place is not None:
+            self.lacking = torch.full_like(self.weight, -math.inf)
             return
         # index_select takes a fifth of the time of indexing.
         self.own_query = query.index_select(0, self.query)
@@ -98,33 +97,35 @@ def _run(
     targets: _Targets, plan: TaskPlan, query: Tensor, candidate: Tensor, bias: Tensor | None, *, with_gradients: bool
 ) -> tuple[Tensor, ...]:
     """The loss, and its gradients by query, candidate, bias and log-temperature."""
-    rows = query.index_select(0, targets.query) if plan.expand else query
+    rows = targets.own_query if plan.expand else query
     negatives = candidate[plan.start :]
     scores = _Scores(plan, rows * targets.inverse_temperature, negatives, bias)
-    loss, dz = torch.zeros_like(targets.z), torch.zeros_like(targets.z)
+    loss, dz = torch.zeros_like(targets.weight), torch.zeros_like(targets.weight)
     dx = torch.zeros_like(rows)
     # Accumulated as (d, N), the orientation in which a block's product is fastest.
     dkeys = query.new_zeros(scores.cores, scores.keys.shape[1], len(negatives))
-    for low in range(0, plan.num_rows if len(negatives) else 0, scores.block):
-        high = min(low + scores.block, plan.num_rows)
+    for low in range(0, plan.num_rows if len(negatives) else 0, scores.block_rows):
+        high = min(low + scores.block_rows, plan.num_rows)
         here = targets.of_rows(low, high)
-        block, local = scores.of_rows(low, high), targets.row[here] - low
-        if targets.among:
-            own = local * len(negatives) + targets.own[here]
-            torch.mul(block.view(-1).index_select(0, own), LN_2, out=targets.z[here])
+        block, local = scores.block_of(low, high), targets.row[here] - low
+        if targets.place is None:
+            z = targets.z[here]
+        else:
+            flat = local * len(negatives) + targets.place[here]
+            z = block.view(-1).index_select(0, flat) * LN_2
         share, row_log_sum, row_sum = _exponentials(block)
         weight, lacking = targets.weight[here], targets.lacking[here]
         log_sum = row_log_sum.index_select(0, local)
         total = torch.logaddexp(log_sum, lacking)
-        torch.sub(total, targets.z[here], out=loss[here])
+        torch.sub(total, z, out=loss[here])
         if not with_gradients:
             continue
         torch.mul(weight, torch.exp(lacking - total) - 1, out=dz[here])
         factor = torch.zeros_like(row_sum).index_add_(0, local, weight * torch.exp(log_sum - total)).div_(row_sum)
-        if targets.among:
+        if targets.place is not None:
             # Times the row's factor this is dz; a row without weight has neither.
             own_share = dz[here] / factor.index_select(0, local).clamp_min_(torch.finfo(dz.dtype).tiny)
-            share.view(-1).index_add_(0, own, own_share)
+            share.view(-1).index_add_(0, flat, own_share)
         share, x = scores.by_core(share), scores.by_core(scores.x[low:high] * factor[:, None])
         torch.bmm(share, negatives.expand(len(share), -1, -1), out=scores.by_core(dx[low:high]))
         dx[low:high] *= factor[:, None]
@@ -141,7 +142,7 @@ def _run(
     dcandidate[plan.start :] = dkeys[: candidate.shape[1]].T
     if scores.added:
         db[plan.start :] = dkeys[-1]
-    if not targets.among:
+    if targets.place is None:
         dlog_temperature -= dz @ targets.scaled
         scaled_dz = (dz * targets.inverse_temperature)[:, None]
         dquery.index_add_(0, targets.query, scaled_dz * targets.own_candidate)
@@ -156,8 +157,8 @@ class _Scores:
     def __init__(self, plan: TaskPlan, x: Tensor, negatives: Tensor, bias: Tensor | None) -> None:
         self.plan, self.x, self.keys = plan, x * LOG2_E, negatives
         self.cores = min(torch.get_num_threads(), MAX_CORES) if x.device.type == "cpu" else 1
-        self.block = CORE_ROWS * self.cores
-        self.buffer = x.new_empty(min(self.block, len(x)), len(negatives))
+        self.block_rows = CORE_ROWS * self.cores
+        self.buffer = x.new_empty(min(self.block_rows, len(x)), len(negatives))
         self.hits = None if plan.hit_codes is None else _Hits(*plan.hit_codes)
         added = None if bias is None else bias[plan.start :]
         if plan.correction is not None:
@@ -177,7 +178,7 @@ class _Scores:
         """
         return rows.view(math.gcd(len(rows), self.cores), -1, rows.shape[1])
 
-    def of_rows(self, low: int, high: int) -> Tensor:
+    def block_of(self, low: int, high: int) -> Tensor:
         """(rows, N) the scores of rows low … high - 1, in the buffer."""
         scores = self.buffer[: high - low]
         x = self.by_core(self.x[low:high])
