@@ -333,8 +333,11 @@ def several_targets(context: BackendContext) -> None:
 @check(
     "task/many-targets",
     needs=("dot", "corpus", "learn_temperature", "candidate_bias", "mask_positives", "sample_weight", "query_step"),
-    rests_on=("task/several-targets", "task/corpus-negatives", "task/mask-positives", "task/sample-weight"),
-)
+    rests_on=(
+        "task/learned-temperature", "task/candidate-bias", "task/corpus-negatives", "task/mask-positives",
+        "task/sample-weight", "task/several-targets",
+    ),
+)  # fmt: skip
 def many_targets(context: BackendContext) -> None:
     """A corpus step by query: a candidate liked twice, a query without weight, one without targets, masked columns.
 
@@ -445,7 +448,7 @@ COMBINED = (
         "task/q-without-floor",
         "task/refined-logq", "task/uniform-negatives", "task/mixed-negatives", "task/corpus-negatives",
         "task/accidental-hits-beyond-the-batch", "task/score-mask", "task/hard-negatives", "task/sum-reduction",
-        "task/several-targets-masked", "task/all-masked", "task/zero-weights", "task/temperature",
+        "task/many-targets", "task/several-targets-masked", "task/all-masked", "task/zero-weights", "task/temperature",
     ),
 )  # fmt: skip
 def combinations(context: BackendContext) -> None:
