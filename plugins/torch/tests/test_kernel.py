@@ -80,6 +80,7 @@ def leaves(queries: int, columns: int, seed: int) -> list[torch.Tensor]:
 def blocks_of(rows: int, monkeypatch: pytest.MonkeyPatch, *, cores: int = 1) -> None:
     """Let the kernel work on so many rows a core."""
     monkeypatch.setattr(kernel, "CORE_ROWS", rows)
+    monkeypatch.setattr(kernel, "CORE_SCORES", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
 
 

@@ -23,7 +23,11 @@ from recs_core.task import MASKED, TaskPlan
 from recs_core_torch.data import as_tensor
 
 CORE_ROWS = 256
-"""Rows of a block for each core: few enough that their scores stay in cache, many enough to pay for the calls."""
+"""Rows of a block for each core, at least: few enough that their scores stay in cache, many enough to pay for the
+calls."""
+
+CORE_SCORES = 2**20
+"""Scores of a block for each core, at least: where columns are few, more rows pay for the calls."""
 
 MAX_CORES = 8
 """A block of more cores would take more memory than it saves time."""
@@ -157,7 +161,7 @@ class _Scores:
     def __init__(self, plan: TaskPlan, x: Tensor, negatives: Tensor, bias: Tensor | None) -> None:
         self.plan, self.x, self.keys = plan, x * LOG2_E, negatives
         self.cores = min(torch.get_num_threads(), MAX_CORES) if x.device.type == "cpu" else 1
-        self.block_rows = CORE_ROWS * self.cores
+        self.block_rows = max(CORE_ROWS, CORE_SCORES // max(1, len(negatives))) * self.cores
         self.buffer = x.new_empty(min(self.block_rows, len(x)), len(negatives))
         self.hits = None if plan.hit_codes is None else _Hits(*plan.hit_codes)
         added = None if bias is None else bias[plan.start :]
