@@ -12,7 +12,7 @@ memory     Peak memory of a step at batch 65,536, d = 64, beyond the tables and 
 BxD        10,000 × 10,000 ids, Adagrad: the whole step at batch B, d = D. `plain` is F.cross_entropy(q @ c.T, arange)
            on nn.Embedding, `compiled` the same loss under torch.compile, `defaults` ours as users get it: cosine, a
            bias for each candidate, accidental hits masked. `products alone`, here and in the next case, are those
-           of the loss and its gradients, Q Cᵀ, P C and Pᵀ Q, in blocks of 512 rows: a yardstick for all the rest.
+           of the loss and its gradients, Q Cᵀ, P C and Pᵀ Q, 256 rows a core at a time: a yardstick for all the rest.
 adagrad    1M × 1M ids, d = 64, batch 1024, beside nn.Embedding(sparse=True) with torch.optim, and ours at 10k × 10k.
 adam       The same with lazy Adam, torch's SparseAdam, and dense Adam.
 
@@ -128,16 +128,18 @@ def by_hand(
     return turning(step, batches)
 
 
-def products(size: int, dim: int, block: int = 512) -> Step:
-    """The matrix products of one step, and nothing else."""
+def products(size: int, dim: int, core_rows: int = 256) -> Step:
+    """The matrix products of one step, and nothing else; each core multiplies rows of its own."""
+    cores = torch.get_num_threads()
     query, candidate = torch.randn(size, dim), torch.randn(size, dim)
-    scores, dquery, dcandidate = torch.empty(block, size), torch.empty(block, dim), torch.zeros(dim, size)
+    scores, dquery = torch.empty(cores, core_rows, size), torch.empty(cores, core_rows, dim)
+    dcandidate, candidates = torch.zeros(cores, dim, size), candidate.expand(cores, -1, -1)
 
     def step() -> None:
-        for rows in query.split(block):
-            torch.mm(rows, candidate.T, out=scores)
-            torch.mm(scores, candidate, out=dquery)
-            dcandidate.addmm_(rows.T, scores)
+        for rows in query.view(-1, cores, core_rows, dim):
+            torch.bmm(rows, candidates.mT, out=scores)
+            torch.bmm(scores, candidates, out=dquery)
+            dcandidate.baddbmm_(rows.mT, scores)
 
     return step
 
