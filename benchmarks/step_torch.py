@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import resource
 import statistics
@@ -130,7 +131,7 @@ def by_hand(
 
 def products(size: int, dim: int, core_rows: int = 256) -> Step:
     """The matrix products of one step, and nothing else; each core multiplies rows of its own."""
-    cores = torch.get_num_threads()
+    cores = math.gcd(torch.get_num_threads(), size // core_rows)
     query, candidate = torch.randn(size, dim), torch.randn(size, dim)
     scores, dquery = torch.empty(cores, core_rows, size), torch.empty(cores, core_rows, dim)
     dcandidate, candidates = torch.zeros(cores, dim, size), candidate.expand(cores, -1, -1)

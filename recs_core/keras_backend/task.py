@@ -53,8 +53,9 @@ def inputs(plan: TaskPlan, num_candidates: int, dtype: DType) -> dict[str, Any]:
         "row": row % block,
         "weight": plan.weight[order].astype(dtype),
     }
-    if plan.place is not None:
-        targets["place"] = plan.place[order]
+    place = plan.place
+    if place is not None:
+        targets["place"] = place[order]
     else:
         targets["query"], targets["column"] = plan.query[order], plan.column[order]
         targets["own"] = plan.own_included[order]

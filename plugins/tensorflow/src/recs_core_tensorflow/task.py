@@ -31,12 +31,13 @@ def pack(plan: TaskPlan, dtype: DType) -> dict[str, NDArray[Any]]:
     """The plan as arrays for `retrieval_loss`; what it does not have has no key. Targets are sorted by their row of
     scores, so that a block of rows owns a slice of them."""
     order = np.argsort(plan.row, kind="stable") if (np.diff(plan.row) < 0).any() else slice(None)
+    place = plan.place
     packed: dict[str, NDArray[Any] | None] = {
         "row": plan.row[order],
-        "place": None if plan.place is None else plan.place[order],
+        "place": None if place is None else place[order],
         # What makes the scores of targets that have no place among their row's.
-        "query": plan.query[order] if plan.place is None else None,
-        "column": plan.column[order] if plan.place is None else None,
+        "query": plan.query[order] if place is None else None,
+        "column": plan.column[order] if place is None else None,
         "own_included": plan.own_included[order],
         "weight": plan.weight[order].astype(dtype),
         "start": np.asarray(plan.start, np.int32),

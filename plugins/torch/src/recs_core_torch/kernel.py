@@ -76,7 +76,8 @@ class _Targets:
         self.row, self.query, self.column = (ordered(a).long() for a in (plan.row, plan.query, plan.column))
         self.weight = ordered(plan.weight).to(query.dtype)
         self.inverse_temperature = torch.exp(-log_temperature).to(query.dtype)
-        self.place = None if plan.place is None else ordered(plan.place).long()
+        place = plan.place
+        self.place = None if place is None else ordered(place).long()
         if self.place is not None:
             self.lacking = torch.full_like(self.weight, -math.inf)
             return
