@@ -56,7 +56,9 @@ def sides() -> dict[str, Callable[[], float]]:
         return run
 
     layers = tfrs.layers.factorized_top_k
-    stream = tf.data.Dataset.from_tensor_slices(candidates).batch(4096)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # else a pass may end with a wait for it, as in step_tensorflow.py
+    stream = tf.data.Dataset.from_tensor_slices(candidates).batch(4096).prefetch(2).with_options(options)
     return {
         "ours": ours,
         "tfrs BruteForce": factorized(layers.BruteForce(k=max(K)).index(tf.constant(candidates))),

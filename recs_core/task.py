@@ -97,7 +97,7 @@ def plan_task(
         raise SpecError("mask_positives=True needs positives, the columns each query is known to like")
 
     masked = None if positives is None else _shift(positives, negatives_from)
-    one_each = len(query) == num_queries and bool((query == np.arange(num_queries)).all())
+    one_each = len(query) == num_queries and (target_query is None or bool((query == np.arange(num_queries)).all()))
     own_included = (column >= negatives_from) & ~_is_masked(masked, mask, query, column, negatives_from)
     expand = not one_each and _masks_by_target(spec, own_included)
     if expand:
@@ -207,7 +207,9 @@ def _corrections(
 
 
 def _weights(spec: RetrievalSpec, sample_weight: ArrayLike | None, targets: int) -> NDArray[np.floating]:
-    weight = np.ones(targets) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    if sample_weight is None:
+        return np.full(targets, 1.0 if spec.reduction == "sum" else 1 / max(1, targets))
+    weight = np.asarray(sample_weight, np.float64)
     if weight.shape != (targets,):
         raise DataError(f"sample_weight must hold {targets} numbers, one a target; got shape {weight.shape}")
     if not np.isfinite(weight).all() or (weight < 0).any():

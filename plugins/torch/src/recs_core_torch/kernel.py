@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional as F
 
 from recs_core.task import MASKED, TaskPlan
 from recs_core_torch.data import as_tensor
@@ -131,7 +132,7 @@ def _run(
             # Times the row's factor this is dz; a row without weight has neither.
             own_share = dz[here] / factor.index_select(0, local).clamp_min_(torch.finfo(dz.dtype).tiny)
             share.view(-1).index_add_(0, flat, own_share)
-        share, x = scores.by_core(share), scores.by_core(scores.x[low:high] * factor[:, None])
+        share, x = scores.by_core(share), scores.by_core(scores.x[low:high] * (LN_2 * factor)[:, None])
         torch.bmm(share, negatives.expand(len(share), -1, -1), out=scores.by_core(dx[low:high]))
         dx[low:high] *= factor[:, None]
         dkeys[: len(share)].baddbmm_(x.mT, share)
@@ -142,11 +143,9 @@ def _run(
     # Σ over scores of gradient x score is x · dx, so the temperature's gradient needs no pass over the scores.
     dlog_temperature = -(rows.flatten() @ dx.flatten())
     dquery = torch.zeros_like(query).index_add_(0, targets.query, dx) if plan.expand else dx
-    dcandidate, db = torch.zeros_like(candidate), query.new_zeros(len(candidate))
-    dkeys = dkeys.sum(0).mul_(LN_2)
-    dcandidate[plan.start :] = dkeys[: candidate.shape[1]].T
-    if scores.added:
-        db[plan.start :] = dkeys[-1]
+    dkeys = F.pad(dkeys.sum(0), (plan.start, 0)) if plan.start else dkeys.sum(0)
+    dcandidate = dkeys[: candidate.shape[1]].T
+    db = dkeys[-1] if scores.added else query.new_zeros(len(candidate))
     if targets.place is None:
         dlog_temperature -= dz @ targets.scaled
         scaled_dz = (dz * targets.inverse_temperature)[:, None]

@@ -80,19 +80,27 @@ class Trainer:
     def _move(self, name: str, value: Tensor, gradient: Tensor, touched: Tensor | None, learning_rate: float) -> None:
         optimizer, slots = self.optimizer, self.slots[name]
         parameter = self.weights[name].parameter
-        keep = 1.0 if name.startswith("task/") else 1 - learning_rate * optimizer.weight_decay
         if touched is None:
-            optimizers.update(optimizer, parameter.mul_(keep), gradient, slots, learning_rate, self.steps)
+            parameter = self._decayed(name, parameter, learning_rate)
+            optimizers.update(optimizer, parameter, gradient, slots, learning_rate, self.steps)
         elif isinstance(optimizer, Adam) and optimizer.dense:
-            optimizers.update_densely(
-                optimizer, parameter.mul_(keep), touched, gradient, slots, learning_rate, self.steps
-            )
+            parameter = self._decayed(name, parameter, learning_rate)
+            optimizers.update_densely(optimizer, parameter, touched, gradient, slots, learning_rate, self.steps)
         else:
             rows = {slot: tensor.index_select(0, touched) for slot, tensor in slots.items()}
-            optimizers.update(optimizer, value.mul_(keep), gradient, rows, learning_rate, self.steps)
+            value = self._decayed(name, value, learning_rate)
+            optimizers.update(optimizer, value, gradient, rows, learning_rate, self.steps)
+            # index_copy_ writes on one core; the rows, read on all of them first, are in cache for it.
+            parameter.index_select(0, touched)
             parameter.index_copy_(0, touched, value)
             for slot, tensor in slots.items():
                 tensor.index_copy_(0, touched, rows[slot])
+
+    def _decayed(self, name: str, weight: Tensor, learning_rate: float) -> Tensor:
+        """The weight itself, decayed in place; the task's are not."""
+        if self.optimizer.weight_decay and not name.startswith("task/"):
+            weight.mul_(1 - learning_rate * self.optimizer.weight_decay)
+        return weight
 
 
 def _dense(gradient: Tensor | None, value: Tensor) -> Tensor:
