@@ -84,10 +84,13 @@ def blocks_of(rows: int, monkeypatch: pytest.MonkeyPatch, *, cores: int = 1) -> 
     monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
 
 
-@pytest.mark.parametrize(("rows", "cores"), [(2, 1), (2, 3), (256, 2)])
+@pytest.mark.parametrize(("rows", "cores", "safe"), [(2, 1, kernel.SAFE), (2, 3, -1.0), (256, 2, kernel.SAFE)])
 @pytest.mark.parametrize("seed", range(24))
-def test_loss_and_gradients_are_the_oracles(monkeypatch: pytest.MonkeyPatch, seed: int, rows: int, cores: int) -> None:
+def test_loss_and_gradients_are_the_oracles(
+    monkeypatch: pytest.MonkeyPatch, seed: int, rows: int, cores: int, safe: float
+) -> None:
     blocks_of(rows, monkeypatch, cores=cores)
+    monkeypatch.setattr(kernel, "SAFE", safe)
     spec, queries, columns, inputs = case(seed)
     given = leaves(queries, columns, seed)
     plan = plan_task(spec, queries, columns, **inputs)
@@ -150,6 +153,32 @@ def test_scores_of_any_size_stay_finite() -> None:
     loss = BlockedSoftmax.apply(query, candidate, None, torch.zeros(()), plan_task(spec, 2, 2))
     assert loss.item() == 0
     assert all(torch.isfinite(g).all() for g in torch.autograd.grad(loss, (query, candidate)))
+
+
+@pytest.mark.parametrize("length", [1.0, 6.0, 6.9, 20.0])
+def test_scores_of_either_sign_and_any_length_are_the_oracles(length: float) -> None:
+    """On both sides of `SAFE`, which is 60 ÷ log2 e = 41.6 for a product: 1, 36, 47.6, 400."""
+    spec = RetrievalSpec(scoring="dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False)
+    random = np.random.default_rng(0)
+    query, candidate = (random.normal(size=(64, 3)) for _ in range(2))
+    query, candidate = (length * x / np.linalg.norm(x, axis=1, keepdims=True) for x in (query, candidate))
+    given = [torch.tensor(x, dtype=torch.float32, requires_grad=True) for x in (query, candidate)]
+    loss = BlockedSoftmax.apply(*given, None, torch.zeros(()), plan_task(spec, 64, 64))
+    expected = reference.loss_and_gradients(spec, *(x.detach().numpy() for x in given), np.zeros(64), 0.0)
+    assert loss.item() == pytest.approx(expected.loss, rel=1e-5)
+    for got, want in zip(torch.autograd.grad(loss, given), (expected.query, expected.candidate), strict=True):
+        np.testing.assert_allclose(got.numpy(), want, rtol=1e-4, atol=1e-6 * np.abs(want).max())
+
+
+def test_a_row_without_negatives_keeps_a_score_far_below_the_others() -> None:
+    """All its columns masked, its own no negative and 400 below: no loss, as nothing else is in the sum."""
+    spec = RetrievalSpec(scoring="dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False)
+    query = torch.tensor([[1.0]], requires_grad=True)
+    candidate = torch.tensor([[-400.0], [1.0]], requires_grad=True)
+    plan = plan_task(spec, 1, 2, target_candidate=[0], negatives_from=1, score_mask=np.zeros((1, 2), bool))
+    loss = BlockedSoftmax.apply(query, candidate, None, torch.zeros(()), plan)
+    assert loss.item() == 0
+    assert all(g.abs().max() == 0 for g in torch.autograd.grad(loss, (query, candidate)))
 
 
 def test_no_tensor_is_as_large_as_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,10 @@ calls."""
 CORE_SCORES = 2**20
 """Scores of a block for each core, at least: where columns are few, more rows pay for the calls."""
 
+SAFE = 60.0
+"""Scores no further from 0 than this, in base 2, are exponentiated as they are: sums of 2^60 do not overflow, and 2^-60
+is as exact as any number. Else the row's highest score is subtracted first, two passes over the scores more."""
+
 MAX_CORES = 8
 """A block of more cores would take more memory than it saves time."""
 
@@ -119,7 +123,7 @@ def _run(
         else:
             flat = local * len(negatives) + targets.place[here]
             z = block.view(-1).index_select(0, flat) * LN_2
-        share, row_log_sum, row_sum = _exponentials(block)
+        share, row_log_sum, row_sum = _exponentials(block, safe=scores.safe)
         weight, lacking = targets.weight[here], targets.lacking[here]
         log_sum = row_log_sum.index_select(0, local)
         total = torch.logaddexp(log_sum, lacking)
@@ -127,11 +131,12 @@ def _run(
         if not with_gradients:
             continue
         torch.mul(weight, torch.exp(lacking - total) - 1, out=dz[here])
-        factor = torch.zeros_like(row_sum).index_add_(0, local, weight * torch.exp(log_sum - total)).div_(row_sum)
+        row_weight = torch.zeros_like(row_sum).index_add_(0, local, weight * torch.exp(log_sum - total))
         if targets.place is not None:
             # Times the row's factor this is dz; a row without weight has neither.
-            own_share = dz[here] / factor.index_select(0, local).clamp_min_(torch.finfo(dz.dtype).tiny)
-            share.view(-1).index_add_(0, flat, own_share)
+            own_share = dz[here] / row_weight.index_select(0, local).clamp_min_(torch.finfo(dz.dtype).tiny)
+            share.view(-1).index_add_(0, flat, own_share.mul_(row_sum.index_select(0, local)))
+        factor = row_weight.div_(row_sum)
         share, x = scores.by_core(share), scores.by_core(scores.x[low:high] * (LN_2 * factor)[:, None])
         torch.bmm(share, negatives.expand(len(share), -1, -1), out=scores.by_core(dx[low:high]))
         dx[low:high] *= factor[:, None]
@@ -169,6 +174,7 @@ class _Scores:
             correction = as_tensor(plan.correction, x.device).to(x.dtype)
             added = correction if added is None else added + correction
         self.added = added is not None
+        self.safe = _bound(self.x, negatives, added) <= SAFE
         if added is not None:
             # [x ; 1] · [y ; added]: the product adds what would be one more pass over the scores.
             self.x = torch.cat([self.x, x.new_full((len(x), 1), LOG2_E)], 1)
@@ -208,8 +214,24 @@ class _Scores:
             scores.fill_(MASKED).scatter_(1, kept.indices, kept.values)
 
 
-def _exponentials(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(rows, N) exp(score - row's highest), in place; (rows,) log Σ exp score; (rows,) Σ of the first."""
+def _bound(x: Tensor, negatives: Tensor, added: Tensor | None) -> float:
+    """What no score is further from 0 than: the longest x times the longest negative (Cauchy-Schwarz), and what is
+    added."""
+    if not len(x) or not len(negatives):
+        return 0.0
+    longest = torch.linalg.vector_norm(x, dim=1).amax() * torch.linalg.vector_norm(negatives, dim=1).amax()
+    return float(longest if added is None else longest + added.abs().amax() * LOG2_E)
+
+
+def _exponentials(scores: Tensor, *, safe: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """(rows, N) exp(score - a constant of the row), in place; (rows,) log Σ exp score; (rows,) Σ of the first.
+
+    The constant is the row's highest score, or 0 where it is `safe` to do without (`SAFE`).
+    """
+    if safe:
+        row_sum = scores.exp2_().sum(1)
+        log_sum = row_sum.log2() * LN_2
+        return scores, log_sum, row_sum.clamp_min_(torch.finfo(row_sum.dtype).tiny)  # 0 where all is masked
     highest = scores.amax(1, keepdim=True)
     row_sum = scores.sub_(highest).exp2_().sum(1)
     return scores, (row_sum.log2() + highest[:, 0]) * LN_2, row_sum
