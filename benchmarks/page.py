@@ -26,7 +26,7 @@ SECTIONS = {
         "torch-8192x64": "step_torch.py --only 8192x64 --rounds 10",
         "torch-adagrad": "step_torch.py --only adagrad",
         "torch-adam": "step_torch.py --only adam",
-        "torch-dense-adam": "step_torch.py --only dense-adam --rounds 10",
+        "torch-dense-adam": "step_torch.py --only dense-adam --rounds 3",
     },
     "A step of the TensorFlow backend": {
         "tensorflow-in-batch": "step_tensorflow.py --only batch-4096",

@@ -4,9 +4,9 @@
     python benchmarks/step_torch.py --only 4096x64 adagrad      # some cases
     python benchmarks/step_torch.py --json step.json
 
-Contenders of a case take turns, a timed step each, in one process, so all see the same machine; a speed-up is the
-ratio of their median times. Needs recs-core-torch; TFRS is left out, and said to be, where the packages of
-recs-core-tensorflow are not installed.
+Contenders of a case take turns, a pass over a few batches each, in one process, so all see the same machine; a
+speed-up is the ratio of their median times. Needs recs-core-torch; TFRS is left out, and said to be, where the packages
+of recs-core-tensorflow are not installed.
 
 memory     Peak memory of a step at batch 65,536, d = 64, beyond the tables and their state.
 BxD        10,000 × 10,000 ids, Adagrad: the whole step at batch B, d = D. `plain` is F.cross_entropy(q @ c.T, arange)
@@ -17,22 +17,21 @@ adagrad    1M × 1M ids, d = 64, batch 1024, beside nn.Embedding(sparse=True) wi
 adam       The same with lazy Adam and torch's SparseAdam.
 dense-adam Lazy Adam beside torch's Adam: apart, as going through all rows empties the cache for whoever comes next.
 
-TFRS runs `fit` over all batches at once, so its time a step is a share of that; tf.data's autotuning is off, as `fit`
-would else end with a wait for it, now and then as long as the epoch. The batches are few where scores are
+TFRS's pass is one `fit`, with tf.data's autotuning off: `fit` would else end with a wait for it, now and then as long
+as the epoch. The batches are few where scores are
 the cost, and many where rows are, more than the processor's cache holds.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import math
 import os
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,9 +49,9 @@ from recs_core.specs import Adagrad, Adam, Categorical, Optimizer, RetrievalSpec
 PLAIN = RetrievalSpec(scoring="dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False)
 DEFAULTS = RetrievalSpec(logq=False)
 FEW, MANY = 4, 32
-"""Batches that contenders go round and round."""
+"""Batches of a pass."""
 
-Step = Callable[[], Any]
+Pass = Callable[[], Any]
 Times = dict[str, list[float]]
 Clock = Callable[[], float]
 
@@ -68,14 +67,13 @@ def batches_of(size: int) -> int:
     return FEW if size > 1024 else MANY
 
 
-def turning(step: Callable[..., Any], batches: list[tuple[Any, ...]]) -> Step:
-    """A function that makes a step on the next of several batches, round and round."""
-    order = itertools.cycle(batches)
-    return lambda: step(*next(order))
+def passing(step: Callable[..., Any], batches: Sequence[tuple[Any, ...]]) -> Pass:
+    """A function that makes a step on each of several batches."""
+    return lambda: [step(*batch) for batch in batches]
 
 
-def ours(rows: int, size: int, dim: int, spec: RetrievalSpec, optimizer: Optimizer) -> Step:
-    """The torch backend's step."""
+def ours(rows: int, size: int, dim: int, spec: RetrievalSpec, optimizer: Optimizer) -> Pass:
+    """The torch backend."""
     random = np.random.default_rng(0)
     weights = {f"table/{side}": random.standard_normal((rows, dim), np.float32) * 0.1 for side in ("user", "item")}
     if spec.candidate_bias:
@@ -95,7 +93,7 @@ def ours(rows: int, size: int, dim: int, spec: RetrievalSpec, optimizer: Optimiz
         )
 
     batches = [(batch(*pair),) for pair in pairs(rows, size)]
-    return turning(lambda batch: float(trainer.step(batch, optimizer.learning_rate)), batches)
+    return passing(lambda batch: float(trainer.step(batch, optimizer.learning_rate)), batches)
 
 
 def by_hand(
@@ -106,7 +104,7 @@ def by_hand(
     *,
     sparse: bool = False,
     compiled: bool = False,
-) -> Step:
+) -> Pass:
     """What a PyTorch user writes."""
     torch.manual_seed(0)
     user_table, item_table = (nn.Embedding(rows, dim, sparse=sparse) for _ in range(2))
@@ -128,11 +126,11 @@ def by_hand(
         return value.item()
 
     batches = [(torch.from_numpy(user).long(), torch.from_numpy(item).long()) for user, item in pairs(rows, size)]
-    return turning(step, batches)
+    return passing(step, batches)
 
 
-def products(size: int, dim: int, core_rows: int = 256) -> Step:
-    """The matrix products of one step, and nothing else; each core multiplies rows of its own."""
+def products(size: int, dim: int, core_rows: int = 256) -> Pass:
+    """The matrix products of steps, and nothing else; each core multiplies rows of its own."""
     cores = math.gcd(torch.get_num_threads(), size // core_rows)
     query, candidate = torch.randn(size, dim), torch.randn(size, dim)
     scores, dquery = torch.empty(cores, core_rows, size), torch.empty(cores, core_rows, dim)
@@ -144,11 +142,11 @@ def products(size: int, dim: int, core_rows: int = 256) -> Step:
             torch.bmm(scores, candidates, out=dquery)
             dcandidate.baddbmm_(rows.mT, scores)
 
-    return step
+    return passing(step, [()] * batches_of(size))
 
 
-def tfrs(rows: int, size: int, dim: int) -> Step:
-    """TFRS's `fit`, a step's share of it: one call fits all batches."""
+def tfrs(rows: int, size: int, dim: int) -> Pass:
+    """TFRS's `fit`."""
     os.environ.update(TF_USE_LEGACY_KERAS="1", TF_CPP_MIN_LOG_LEVEL="3")
     import tensorflow as tf
     import tensorflow_recommenders as tfrs
@@ -172,23 +170,15 @@ def tfrs(rows: int, size: int, dim: int) -> Step:
     return lambda: model.fit(data, epochs=1, verbose=0)
 
 
-def interleaved(contenders: dict[str, Step], size: int, *, warm: int, rounds: int, clock: Clock) -> Times:
-    """Milliseconds a step of each contender at this batch size, taking turns.
-
-    In training a step follows a step of the same model; so in each turn one is made first, and the next is timed.
-    `warm` turns go before: with half as many as there are batches, every row has been touched.
-    """
+def interleaved(contenders: dict[str, Pass], size: int, *, rounds: int, clock: Clock) -> Times:
+    """Milliseconds a step of each contender at this batch size, passes taking turns; the first two are not counted."""
     times: Times = {name: [] for name in contenders}
-    for turn in range(warm + rounds):
-        for name, step in contenders.items():
-            fits = name.startswith("TFRS")
-            if not fits:
-                step()
+    for turn in range(-2, rounds):
+        for name, whole_pass in contenders.items():
             start = clock()
-            step()
-            took = 1e3 * (clock() - start) / (batches_of(size) if fits else 1)
-            if turn >= warm:
-                times[name].append(took)
+            whole_pass()
+            if turn >= 0:
+                times[name].append(1e3 * (clock() - start) / batches_of(size))
     return times
 
 
@@ -208,7 +198,7 @@ def in_batch(size: int, dim: int, rounds: int, with_tfrs: bool, clock: Clock) ->
     }
     if with_tfrs:
         contenders["TFRS fit"] = tfrs(10_000, size, dim)
-    return interleaved(contenders, size, warm=3, rounds=rounds, clock=clock)
+    return interleaved(contenders, size, rounds=rounds, clock=clock)
 
 
 def with_adagrad(rounds: int, with_tfrs: bool, clock: Clock) -> Times:
@@ -222,7 +212,7 @@ def with_adagrad(rounds: int, with_tfrs: bool, clock: Clock) -> Times:
     }
     if with_tfrs:
         contenders["TFRS fit"] = tfrs(large, size, dim)
-    return interleaved(contenders, size, warm=MANY // 2, rounds=4 * rounds, clock=clock)
+    return interleaved(contenders, size, rounds=rounds, clock=clock)
 
 
 def with_adam(rounds: int, with_tfrs: bool, clock: Clock) -> Times:
@@ -233,7 +223,7 @@ def with_adam(rounds: int, with_tfrs: bool, clock: Clock) -> Times:
         "sparse by hand": by_hand(large, size, dim, lambda p: torch.optim.SparseAdam(p, lr=1e-3), sparse=True),
         "ours at 10k": ours(10_000, size, dim, PLAIN, Adam()),
     }
-    return interleaved(contenders, size, warm=MANY // 2, rounds=4 * rounds, clock=clock)
+    return interleaved(contenders, size, rounds=rounds, clock=clock)
 
 
 def beside_dense_adam(rounds: int, with_tfrs: bool, clock: Clock) -> Times:
@@ -243,15 +233,14 @@ def beside_dense_adam(rounds: int, with_tfrs: bool, clock: Clock) -> Times:
         "ours": ours(large, size, dim, PLAIN, Adam()),
         "dense Adam": by_hand(large, size, dim, lambda p: torch.optim.Adam(p, lr=1e-3)),
     }
-    return interleaved(contenders, size, warm=MANY // 2, rounds=rounds, clock=clock)
+    return interleaved(contenders, size, rounds=rounds, clock=clock)
 
 
 def memory() -> float:
     """MB that steps at batch 65,536 add to the peak, from a batch and a model that are there already."""
-    step = ours(100_000, 65_536, 64, DEFAULTS, Adagrad())
+    steps = ours(100_000, 65_536, 64, DEFAULTS, Adagrad())
     before = _resident()
-    step()
-    step()
+    steps()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
 
 
