@@ -23,10 +23,11 @@ PLAIN = RetrievalSpec(
 )
 
 
-@pytest.mark.parametrize("rows_a_block", [1, 2, 1000])
+@pytest.mark.parametrize(("rows_a_block", "safe"), [(1, ours.SAFE), (2, -1.0), (1000, ours.SAFE)])
 def test_loss_and_gradients_equal_the_oracle_whatever_the_blocks(
-    rows_a_block: int, monkeypatch: pytest.MonkeyPatch
+    rows_a_block: int, safe: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ours, "SAFE", safe)
     monkeypatch.setattr(ours, "MIN_BLOCK_ROWS", rows_a_block)
     monkeypatch.setattr(ours, "BLOCK_SCORES", 0)
     for seed, world in enumerate([*map(random_task, range(60)), many_targets()]):
@@ -52,6 +53,30 @@ def embeddings(queries: int = 7, extra: int = 0, dim: int = 5) -> tuple[np.ndarr
         random.normal(size=(queries + extra, dim)).astype(np.float32),
         random,
     )
+
+
+@pytest.mark.parametrize("length", [1.0, 6.0, 6.9, 20.0])
+def test_scores_of_either_sign_and_any_length_are_the_oracles(length: float) -> None:
+    """On both sides of `SAFE`: the longest products are 1, 36, 47.6 and 400."""
+    vectors = (length * x / np.linalg.norm(x, axis=1, keepdims=True) for x in embeddings(64, dim=3)[:2])
+    query, candidate = (x.astype(np.float32) for x in vectors)
+    variables = [tf.Variable(x) for x in (query, candidate)]
+    with tf.GradientTape() as tape:
+        loss = ours.retrieval_loss(PLAIN, ours.pack(plan_task(PLAIN, 64, 64), "float32"), *variables)
+    expected = oracle.loss_and_gradients(PLAIN, query, candidate, np.zeros(64), 0.0)
+    np.testing.assert_allclose(loss, expected.loss, rtol=1e-5)
+    for got, want in zip(tape.gradient(loss, variables), (expected.query, expected.candidate), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6 * np.abs(want).max())
+
+
+def test_a_row_without_negatives_keeps_a_score_far_below_the_others() -> None:
+    """All its columns masked, its own no negative and 400 below: no loss, as nothing else is in the sum."""
+    variables = [tf.Variable([[1.0]]), tf.Variable([[-400.0], [1.0]])]
+    plan = plan_task(PLAIN, 1, 2, target_candidate=[0], negatives_from=1, score_mask=np.zeros((1, 2), bool))
+    with tf.GradientTape() as tape:
+        loss = ours.retrieval_loss(PLAIN, ours.pack(plan, "float32"), *variables)
+    assert float(loss) == 0
+    assert all(not np.any(g) for g in tape.gradient(loss, variables))
 
 
 OPTIONS = ("temperature", "logq", "hits", "mask", "hard", "weight", "extra")

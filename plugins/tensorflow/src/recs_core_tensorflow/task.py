@@ -25,6 +25,9 @@ BLOCK_SCORES = 2**20
 """Scores held at a time: 4 MB in float32. Blocks of 128 to 512 rows of 4,096 run within 5 % of each other."""
 MIN_BLOCK_ROWS = 32
 """Below this the candidates are packed for the matrix product more often than they are used."""
+SAFE = 40.0
+"""Scores no further from 0 than this are exponentiated as they are: sums of e^40 do not overflow, and e^-40 is as exact
+as any number. Else the row's highest score is subtracted first, two passes over the scores more."""
 
 
 def pack(plan: TaskPlan, dtype: DType) -> dict[str, NDArray[Any]]:
@@ -126,6 +129,7 @@ def _in_blocks(
     ones = tf.ones((num_rows, 1), dtype)
     lengthened = tf.concat([rows, ones], axis=1)
     keys = tf.transpose(tf.concat([columns, added[:, None]], axis=1))
+    safe = _bound(rows, columns, added) <= SAFE
     first_target = tf.searchsorted(plan["row"], tf.range(blocks + 1) * size)
 
     def pieces() -> Any:
@@ -136,16 +140,16 @@ def _in_blocks(
         targets = slice(first_target[i], first_target[i + 1])
         x = lengthened[low:high]
         scores = _masked(tf.matmul(x, keys), low, high, plan, hard)
-        # A row with nothing left has −1e30 everywhere; without columns it has no maximum, hence the floor.
-        highest = tf.maximum(tf.reduce_max(scores, axis=1), MASKED)
-        exp = tf.exp(scores - highest[:, None])
-        total = tf.maximum(tf.reduce_sum(exp, axis=1), dtype.as_numpy_dtype(1e-30))
+        exp, taken_off = tf.cond(safe, lambda: _exponentials(scores), lambda: _exponentials_below_highest(scores))
+        total = tf.reduce_sum(exp, axis=1)
+        log_total = taken_off + tf.math.log(total)
+        total = tf.maximum(total, dtype.as_numpy_dtype(1e-30))  # 0 where nothing is left
 
         row = plan["row"][targets] - low
         weight, included = plan["weight"][targets], plan["own_included"][targets]
         place = tf.stack([row, plan["place"][targets]], 1) if own is None else None
         z = tf.gather_nd(scores, place) if own is None else own[targets]
-        negatives = tf.gather(highest + tf.math.log(total), row)
+        negatives = tf.gather(log_total, row)
         log_sum = tf.where(included, negatives, _log_add_exp(negatives, z))
         share = tf.where(included, tf.ones_like(z), tf.exp(negatives - log_sum))
         slope = tf.where(included, -tf.ones_like(z), tf.math.expm1(z - log_sum))
@@ -167,6 +171,25 @@ def _in_blocks(
     if own is not None:
         gradients.append(tf.reshape(d_own.concat(), tf.shape(own)))
     return loss, gradients
+
+
+def _bound(rows: Any, columns: Any, added: Any) -> Any:
+    """What no score is further from 0 than: the longest row times the longest column (Cauchy-Schwarz), and what is
+    added."""
+    longest = tf.reduce_max(tf.norm(rows, axis=1)) * tf.reduce_max(tf.norm(columns, axis=1))
+    return longest + tf.reduce_max(tf.abs(added))
+
+
+def _exponentials(scores: Any) -> tuple[Any, Any]:
+    """(rows, N) exp(score), and (rows,) what was subtracted from a row's scores: nothing."""
+    return tf.exp(scores), tf.zeros(tf.shape(scores)[0], scores.dtype)
+
+
+def _exponentials_below_highest(scores: Any) -> tuple[Any, Any]:
+    """(rows, N) exp(score − the row's highest), and (rows,) the highest."""
+    # A row with nothing left has −1e30 everywhere; without columns it has no maximum, hence the floor.
+    highest = tf.maximum(tf.reduce_max(scores, axis=1), MASKED)
+    return tf.exp(scores - highest[:, None]), highest
 
 
 def _masked(scores: Any, low: Any, high: Any, plan: Tensors, hard: int | None) -> Any:
