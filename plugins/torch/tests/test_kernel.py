@@ -170,6 +170,16 @@ def test_scores_of_either_sign_and_any_length_are_the_oracles(length: float) -> 
         np.testing.assert_allclose(got.numpy(), want, rtol=1e-4, atol=1e-6 * np.abs(want).max())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_score_of_36_overflows_no_dtype(dtype: torch.dtype) -> None:
+    """Its exp is beyond float16."""
+    spec = RetrievalSpec(scoring="dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False)
+    query, candidate = (torch.tensor([[6.0], [-6.0]], dtype=dtype, requires_grad=True) for _ in range(2))
+    loss = BlockedSoftmax.apply(query, candidate, None, torch.zeros(()), plan_task(spec, 2, 2))
+    assert loss.item() == 0
+    assert all(torch.isfinite(g).all() for g in torch.autograd.grad(loss, (query, candidate)))
+
+
 def test_a_row_without_negatives_keeps_a_score_far_below_the_others() -> None:
     """All its columns masked, its own no negative and 400 below: no loss, as nothing else is in the sum."""
     spec = RetrievalSpec(scoring="dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False)

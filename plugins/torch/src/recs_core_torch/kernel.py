@@ -174,7 +174,8 @@ class _Scores:
             correction = as_tensor(plan.correction, x.device).to(x.dtype)
             added = correction if added is None else added + correction
         self.added = added is not None
-        self.safe = _bound(self.x, negatives, added) <= SAFE
+        wide = torch.finfo(x.dtype).max > 2 ** (2 * SAFE)  # float16 is not
+        self.safe = wide and _bound(self.x, negatives, added) <= SAFE
         if added is not None:
             # [x ; 1] · [y ; added]: the product adds what would be one more pass over the scores.
             self.x = torch.cat([self.x, x.new_full((len(x), 1), LOG2_E)], 1)
