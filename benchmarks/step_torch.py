@@ -18,8 +18,8 @@ adam       The same with lazy Adam and torch's SparseAdam.
 dense-adam Lazy Adam beside torch's Adam: apart, as going through all rows empties the cache for whoever comes next.
 
 TFRS's pass is one `fit`, with tf.data's autotuning off: `fit` would else end with a wait for it, now and then as long
-as the epoch. The batches are few where scores are
-the cost, and many where rows are, more than the processor's cache holds.
+as the epoch. The batches are few where scores are the cost, and many where rows are, more than the processor's cache
+holds.
 """
 
 from __future__ import annotations
