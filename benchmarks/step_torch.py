@@ -50,6 +50,8 @@ PLAIN = RetrievalSpec(scoring="dot", temperature=1.0, candidate_bias=False, logq
 DEFAULTS = RetrievalSpec(logq=False)
 FEW, MANY = 4, 32
 """Batches of a pass."""
+LARGE, SMALL_BATCH = 1_000_000, 1024
+"""Rows of the large tables, and the batch that trains them."""
 
 Pass = Callable[[], Any]
 Times = dict[str, list[float]]
@@ -64,7 +66,7 @@ def pairs(rows: int, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def batches_of(size: int) -> int:
     """How many batches of this size there are."""
-    return FEW if size > 1024 else MANY
+    return FEW if size > SMALL_BATCH else MANY
 
 
 def passing(step: Callable[..., Any], batches: Sequence[tuple[Any, ...]]) -> Pass:
@@ -203,37 +205,34 @@ def in_batch(size: int, dim: int, rounds: int, with_tfrs: bool, clock: Clock) ->
 
 def with_adagrad(rounds: int, with_tfrs: bool, clock: Clock) -> Times:
     """The case `adagrad`."""
-    large, size, dim = 1_000_000, 1024, 64
     contenders = {
-        "ours": ours(large, size, dim, PLAIN, Adagrad()),
-        "sparse by hand": by_hand(large, size, dim, adagrad, sparse=True),
-        "ours at 10k": ours(10_000, size, dim, PLAIN, Adagrad()),
-        "products alone": products(size, dim),
+        "ours": ours(LARGE, SMALL_BATCH, 64, PLAIN, Adagrad()),
+        "sparse by hand": by_hand(LARGE, SMALL_BATCH, 64, adagrad, sparse=True),
+        "ours at 10k": ours(10_000, SMALL_BATCH, 64, PLAIN, Adagrad()),
+        "products alone": products(SMALL_BATCH, 64),
     }
     if with_tfrs:
-        contenders["TFRS fit"] = tfrs(large, size, dim)
-    return interleaved(contenders, size, rounds=rounds, clock=clock)
+        contenders["TFRS fit"] = tfrs(LARGE, SMALL_BATCH, 64)
+    return interleaved(contenders, SMALL_BATCH, rounds=rounds, clock=clock)
 
 
 def with_adam(rounds: int, with_tfrs: bool, clock: Clock) -> Times:
     """The case `adam`."""
-    large, size, dim = 1_000_000, 1024, 64
     contenders = {
-        "ours": ours(large, size, dim, PLAIN, Adam()),
-        "sparse by hand": by_hand(large, size, dim, lambda p: torch.optim.SparseAdam(p, lr=1e-3), sparse=True),
-        "ours at 10k": ours(10_000, size, dim, PLAIN, Adam()),
+        "ours": ours(LARGE, SMALL_BATCH, 64, PLAIN, Adam()),
+        "sparse by hand": by_hand(LARGE, SMALL_BATCH, 64, lambda p: torch.optim.SparseAdam(p, lr=1e-3), sparse=True),
+        "ours at 10k": ours(10_000, SMALL_BATCH, 64, PLAIN, Adam()),
     }
-    return interleaved(contenders, size, rounds=rounds, clock=clock)
+    return interleaved(contenders, SMALL_BATCH, rounds=rounds, clock=clock)
 
 
 def beside_dense_adam(rounds: int, with_tfrs: bool, clock: Clock) -> Times:
     """The case `dense-adam`; TFRS's is in step_tensorflow.py."""
-    large, size, dim = 1_000_000, 1024, 64
     contenders = {
-        "ours": ours(large, size, dim, PLAIN, Adam()),
-        "dense Adam": by_hand(large, size, dim, lambda p: torch.optim.Adam(p, lr=1e-3)),
+        "ours": ours(LARGE, SMALL_BATCH, 64, PLAIN, Adam()),
+        "dense Adam": by_hand(LARGE, SMALL_BATCH, 64, lambda p: torch.optim.Adam(p, lr=1e-3)),
     }
-    return interleaved(contenders, size, rounds=rounds, clock=clock)
+    return interleaved(contenders, SMALL_BATCH, rounds=rounds, clock=clock)
 
 
 def memory() -> float:

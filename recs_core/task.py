@@ -26,6 +26,10 @@ COSINE_EPSILON = 1e-12
 MASKED = -1e30
 """A masked score: finite, so that a row with nothing left stays finite; its exp is 0 beside any other."""
 
+SAFE = 40.0
+"""Scores no further from 0 than this a kernel may exponentiate as they are: sums of e^40 do not overflow in float32,
+and e^-40 is as exact as any number. Of others the row's highest is subtracted first: two passes more."""
+
 
 @dataclass(frozen=True)
 class TaskPlan:

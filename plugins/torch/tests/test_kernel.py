@@ -157,7 +157,7 @@ def test_scores_of_any_size_stay_finite() -> None:
 
 @pytest.mark.parametrize("length", [1.0, 6.0, 6.9, 20.0])
 def test_scores_of_either_sign_and_any_length_are_the_oracles(length: float) -> None:
-    """On both sides of `SAFE`, which is 60 ÷ log2 e = 41.6 for a product: 1, 36, 47.6, 400."""
+    """On both sides of `SAFE`: the longest products are 1, 36, 47.6 and 400."""
     spec = RetrievalSpec(scoring="dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False)
     random = np.random.default_rng(0)
     query, candidate = (random.normal(size=(64, 3)) for _ in range(2))

@@ -16,7 +16,7 @@ from recs_core.data.batch import Ragged
 from recs_core.errors import SpecError, UnsupportedFeature
 from recs_core.protocols import DType, Weights
 from recs_core.specs import RetrievalSpec
-from recs_core.task import COSINE_EPSILON, MASKED, TaskPlan, plan_task
+from recs_core.task import COSINE_EPSILON, MASKED, SAFE, TaskPlan, plan_task
 from recs_core_tensorflow.environment import tf, tfrs
 
 Tensors = Mapping[str, Any]
@@ -25,9 +25,6 @@ BLOCK_SCORES = 2**20
 """Scores held at a time: 4 MB in float32. Blocks of 128 to 512 rows of 4,096 run within 5 % of each other."""
 MIN_BLOCK_ROWS = 32
 """Below this the candidates are packed for the matrix product more often than they are used."""
-SAFE = 40.0
-"""Scores no further from 0 than this are exponentiated as they are: sums of e^40 do not overflow, and e^-40 is as exact
-as any number. Else the row's highest score is subtracted first, two passes over the scores more."""
 
 
 def pack(plan: TaskPlan, dtype: DType) -> dict[str, NDArray[Any]]:

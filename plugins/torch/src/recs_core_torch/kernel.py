@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from recs_core.task import MASKED, TaskPlan
+from recs_core.task import MASKED, SAFE, TaskPlan
 from recs_core_torch.data import as_tensor
 
 CORE_ROWS = 256
@@ -29,10 +29,6 @@ calls."""
 
 CORE_SCORES = 2**20
 """Scores of a block for each core, at least: where columns are few, more rows pay for the calls."""
-
-SAFE = 60.0
-"""Scores no further from 0 than this, in base 2, are exponentiated as they are: sums of 2^60 do not overflow, and 2^-60
-is as exact as any number. Else the row's highest score is subtracted first, two passes over the scores more."""
 
 MAX_CORES = 8
 """A block of more cores would take more memory than it saves time."""
@@ -174,8 +170,8 @@ class _Scores:
             correction = as_tensor(plan.correction, x.device).to(x.dtype)
             added = correction if added is None else added + correction
         self.added = added is not None
-        wide = torch.finfo(x.dtype).max > 2 ** (2 * SAFE)  # float16 is not
-        self.safe = wide and _bound(self.x, negatives, added) <= SAFE
+        wide = torch.finfo(x.dtype).max > math.exp(2 * SAFE)  # float16 is not
+        self.safe = wide and _bound(x, negatives, added) <= SAFE
         if added is not None:
             # [x ; 1] · [y ; added]: the product adds what would be one more pass over the scores.
             self.x = torch.cat([self.x, x.new_full((len(x), 1), LOG2_E)], 1)
@@ -221,13 +217,13 @@ def _bound(x: Tensor, negatives: Tensor, added: Tensor | None) -> float:
     if not len(x) or not len(negatives):
         return 0.0
     longest = torch.linalg.vector_norm(x, dim=1).amax() * torch.linalg.vector_norm(negatives, dim=1).amax()
-    return float(longest if added is None else longest + added.abs().amax() * LOG2_E)
+    return float(longest if added is None else longest + added.abs().amax())
 
 
 def _exponentials(scores: Tensor, *, safe: bool) -> tuple[Tensor, Tensor, Tensor]:
     """(rows, N) exp(score - a constant of the row), in place; (rows,) log Σ exp score; (rows,) Σ of the first.
 
-    The constant is the row's highest score, or 0 where it is `safe` to do without (`SAFE`).
+    The constant is the row's highest score, or 0 where it is `safe` to do without (`recs_core.task.SAFE`).
     """
     if safe:
         row_sum = scores.exp2_().sum(1)
