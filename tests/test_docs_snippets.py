@@ -1,0 +1,160 @@
+"""What every page shows is done, as printed: tests/snippets.py finds and does it, tests/pages.py has the setups."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests import snippets
+from tests.pages import PAGES, Page
+from tests.snippets import LANGUAGES, NOT_RUN, ROOT, blocks, check_mention, docstrings, pages, sources
+
+OWN_TEST = Path(__file__).relative_to(ROOT).as_posix()
+DOTTED = re.compile(r"`((?:recs|recs_core|recs_core_torch|recs_core_tensorflow)(?:\.\w+)+)")
+COMMAND = re.compile(r"`((?:recs |pip install |tox |python [a-z]+/)[^`]+)`")
+GROUPS = {"recs_core.backends", "recs_core.indexes"}  # of entry points
+
+
+def follow(page: str, folder: Path) -> None:
+    """Does what a page shows in a folder and a process of its own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RECS_", "KERAS_B", "PYTEST_"))}
+    path = os.pathsep.join(filter(None, (str(ROOT), kept.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, snippets.__file__, ROOT / page],
+        cwd=folder,
+        env=kept | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{page}\n{done.stdout}{done.stderr}"
+
+
+def run_pages() -> Iterator[object]:
+    """Every page with something to run that no other test does, as pytest parameters."""
+    for name in sorted({*pages(), *PAGES}):
+        page = PAGES.get(name, Page())
+        shows = bool(page.made) or any(block.language != "text" for block in blocks(ROOT / name))
+        if shows and page.followed_by is None:
+            missing = [module for module in page.needs if find_spec(module) is None]
+            marks = [pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}: tox -e parity")]
+            yield pytest.param(name, marks=[*marks, *([pytest.mark.slow] if page.slow else [])])
+
+
+@pytest.mark.parametrize("page", list(run_pages()))
+def test_a_page_does_what_it_shows(page: str, tmp_path: Path) -> None:
+    follow(page, tmp_path)
+
+
+@pytest.mark.parametrize("page", pages())
+def test_every_block_says_what_it_is_and_why_it_is_not_run(page: str) -> None:
+    found = blocks(ROOT / page)
+    if not page.endswith(".py"):
+        fences = re.findall(r"^ *(?:```|~~~)", (ROOT / page).read_text(encoding="utf-8"), flags=re.M)
+        assert len(fences) == 2 * len(found), f"{page} has a fence that does not start its line"
+    for block in found:
+        assert block.language in LANGUAGES, f"{block}: write ```text, or one of {LANGUAGES}"
+        assert re.fullmatch(rf"({NOT_RUN}\S.+)?", block.note), f"{block}: write ```{block.language} {NOT_RUN}REASON"
+
+
+def test_the_table_names_pages_that_are_there() -> None:
+    assert {name for name, page in PAGES.items() if not page.made} <= set(pages())
+    for page in PAGES.values():
+        assert page.followed_by is None or (ROOT / page.followed_by).is_file()
+
+
+def test_one_environment_of_tox_has_every_framework_and_runs_every_page() -> None:
+    parity = (ROOT / "tox.ini").read_text(encoding="utf-8").split("[testenv:parity]")[1].split("\n\n")[0]
+    assert OWN_TEST in parity and '-m ""' in parity
+    assert "parity" in (ROOT / ".ci/run").read_text(encoding="utf-8")
+    needs = {module for page in PAGES.values() for module in page.needs}
+    plugins = {"recs_core_torch", "torch", "recs_core_tensorflow", "tensorflow"}
+    assert "plugins/torch[onnx]" in parity and "plugins/tensorflow" in parity
+    assert all(re.search(rf"^    {module}$", parity, flags=re.M) for module in needs - plugins - {"onnx", "onnxscript"})
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_code_in_a_docstring_is_a_doctest(path: Path) -> None:
+    for line, text in docstrings(path):
+        for part in text.split("\n\n"):
+            assert not is_program(part), f"{path}:{line} shows code that nothing runs; begin its lines with >>>\n{part}"
+
+
+def is_program(text: str) -> bool:
+    """Whether a paragraph is Python that does something: it imports, assigns, defines or calls."""
+    try:
+        body = ast.parse(re.sub(r"^ +(?=\S)", "", text, count=1).replace("…", "...")).body
+    except SyntaxError:
+        return False
+    does = ast.Import | ast.ImportFrom | ast.Assign | ast.FunctionDef | ast.ClassDef | ast.Call
+    return any(isinstance(node, does) for statement in body for node in ast.walk(statement))
+
+
+def markdown() -> list[str]:
+    return [page for page in pages() if not page.endswith(".py")]
+
+
+@pytest.mark.parametrize("page", markdown())
+def test_commands_in_backticks_could_be_typed(page: str) -> None:
+    text = re.sub(snippets.FENCE, "", (ROOT / page).read_text(encoding="utf-8"))
+    for command in (part for found in COMMAND.findall(text) for part in found.split(" && ")):
+        if not re.search(r"[…$\n]", command):
+            check_mention(command)
+
+
+def test_dotted_names_of_ours_can_be_imported() -> None:
+    """In backticks, on pages and in sources."""
+    files = [ROOT / page for page in markdown()] + sources()
+    found = {(file, name) for file in files for name in DOTTED.findall(file.read_text(encoding="utf-8"))}
+    assert len(found) > 50
+    wrong = sorted(
+        f"{file.relative_to(ROOT)}: {name}" for file, name in found if name not in GROUPS and not is_there(name)
+    )
+    assert not wrong, "\n".join(wrong)
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is one, by the sources alone: no framework is needed, nor imported, to say so."""
+    parts = re.sub(r"^recs\.", "recs_core.", name).split(".")
+    for length in range(len(parts), 0, -1):
+        if (file := module_file(parts[:length])) is not None:
+            body: list[ast.stmt] = ast.parse(file.read_text(encoding="utf-8")).body
+            for place, part in enumerate(parts[length:], length):
+                if part not in (there := defined(body)):
+                    return False
+                if isinstance(node := there[part], ast.ImportFrom):
+                    return is_there(".".join([str(node.module), *parts[place:]]))
+                body = getattr(node, "body", [])
+            return True
+    return False
+
+
+def module_file(parts: list[str]) -> Path | None:
+    """Where a module's source lies."""
+    for root in (ROOT, ROOT / "plugins/torch/src", ROOT / "plugins/tensorflow/src"):
+        for file in (root.joinpath(*parts).with_suffix(".py"), root.joinpath(*parts, "__init__.py")):
+            if file.is_file():
+                return file
+    return None
+
+
+def defined(body: list[ast.stmt]) -> dict[str, ast.AST]:
+    """Name → what defines it, in a module or a class: definitions, assignments, imports, tables of lazy names."""
+    found: dict[str, ast.AST] = {}
+    for node in (node for statement in body for node in ast.walk(statement)):
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                found[name] = node
+            case ast.ImportFrom(names=names):
+                found |= {alias.asname or alias.name: node for alias in names}
+            case ast.Name(id=name) | ast.Constant(value=str(name)):
+                found.setdefault(name, node)
+    return found
