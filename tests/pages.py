@@ -51,7 +51,7 @@ def small_model(train: recs.Interactions, backend: str) -> recs.TwoTower:
     customer = recs.TowerSpec([recs.Categorical(train.query_name, dim=8)])
     item = recs.TowerSpec([recs.Categorical(train.candidate_name, dim=8)])
     model = recs.TwoTower(customer, item, backend=backend)
-    model.fit(train, epochs=1, progress=False)
+    model.fit(train, epochs=1, batch_size=4096, progress=False)
     return model
 
 
@@ -108,7 +108,7 @@ def cards() -> dict[str, Any]:
     items = recs.TowerSpec([recs.Categorical(train.candidate_name, dim=8)])
     for name, rebuild in (("said", "shop.towers:make_tower"), ("unsaid", None)):
         model = recs.TwoTower(recs.Adopted(towers.make_tower(), rebuild=rebuild), items, backend="keras")
-        model.fit(train, epochs=1, progress=False)
+        model.fit(train, epochs=1, batch_size=4096, progress=False)
         model.save(name)
     return {"query_tower": towers.make_tower()}
 
@@ -200,7 +200,7 @@ BY_DOING_IT = "tests/test_docs_write_a_backend.py"
 
 PAGES = {
     "README.md": Page((*TORCH, *TENSORFLOW, "jax"), slow=True, after=readme_holds),
-    "docs/bundle.md": Page((*TORCH, *TENSORFLOW, "jax"), setup=bundle_page),
+    "docs/bundle.md": Page((*TORCH, *TENSORFLOW, "jax"), slow=True, setup=bundle_page),
     "docs/configuration.md": Page(after=settings_are_read),
     "docs/conformance.md": Page(slow=True, setup=mine),
     "docs/recipes.md": Page(TORCH),
@@ -211,6 +211,8 @@ PAGES = {
     "plugins/tensorflow/src/recs_core_tensorflow/environment.py": Page(TENSORFLOW),
     "plugins/torch/README.md": Page((*TORCH, "onnx", "onnxscript"), setup=torch_readme),
     "plugins/torch/src/recs_core_torch/data.py": Page(TORCH, setup=torch_loop),
-    "recs_core/bundle/card.py": Page(setup=cards, made=("bundle/README.md", "said/README.md", "unsaid/README.md")),
+    "recs_core/bundle/card.py": Page(
+        slow=True, setup=cards, made=("bundle/README.md", "said/README.md", "unsaid/README.md")
+    ),
     "recs_core/templates/backend/README.md.template": Page(followed_by=BY_DOING_IT),
 }

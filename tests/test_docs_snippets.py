@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+import recs_core
 from tests import snippets
 from tests.pages import PAGES, Page
-from tests.snippets import LANGUAGES, NOT_RUN, ROOT, blocks, check_mention, docstrings, pages, sources
+from tests.snippets import LANGUAGES, NOT_RUN, ROOT, Reader, blocks, check_mention, docstrings, pages, sources
 
 OWN_TEST = Path(__file__).relative_to(ROOT).as_posix()
 DOTTED = re.compile(r"`((?:recs|recs_core|recs_core_torch|recs_core_tensorflow)(?:\.\w+)+)")
@@ -132,7 +133,7 @@ def is_there(name: str) -> bool:
                     return False
                 if isinstance(node := there[part], ast.ImportFrom):
                     return is_there(".".join([str(node.module), *parts[place:]]))
-                body = getattr(node, "body", [])
+                body = node.body if isinstance(node, ast.ClassDef) else []
             return True
     return False
 
@@ -149,7 +150,7 @@ def module_file(parts: list[str]) -> Path | None:
 def defined(body: list[ast.stmt]) -> dict[str, ast.AST]:
     """Name → what defines it, in a module or a class: definitions, assignments, imports, tables of lazy names."""
     found: dict[str, ast.AST] = {}
-    for node in (node for statement in body for node in ast.walk(statement)):
+    for node in (node for statement in body for node in outside_of_definitions(statement)):
         match node:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
                 found[name] = node
@@ -158,3 +159,106 @@ def defined(body: list[ast.stmt]) -> dict[str, ast.AST]:
             case ast.Name(id=name) | ast.Constant(value=str(name)):
                 found.setdefault(name, node)
     return found
+
+
+def outside_of_definitions(statement: ast.stmt) -> Iterator[ast.AST]:
+    """The statement itself, and what is in it where it defines nothing: a function has no attributes."""
+    return iter([statement]) if isinstance(statement, ast.FunctionDef | ast.ClassDef) else ast.walk(statement)
+
+
+def do(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Does what a page of one's own shows."""
+    monkeypatch.chdir(folder)
+    page, reader = folder / "page.md", Reader()
+    page.write_text(text, encoding="utf-8")
+    for block in blocks(page):
+        reader.does(block)
+
+
+def test_blocks_of_a_page_share_names_and_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """
+```python
+a = 20
+```
+```python
+>>> a + 1
+21
+>>> b = a + 2
+```
+```toml
+# settings.toml, read below
+b = 22
+```
+```python
+from pathlib import Path
+assert Path("settings.toml").read_text().endswith(f"b = {b}\\n")
+```
+```console
+$ recs --version
+recs-core VERSION
+```
+```python not run: it never ends
+while True: pass
+```
+""".replace("VERSION", recs_core.__version__)
+    do(text, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ("```python\nrecs.load('bundle')\n```", "NameError"),
+        ("```python\n>>> 1 + 1\n3\n```", "page.md:2: 1 of its examples fail"),
+        ("```python not run: reasons\nif\n```", "SyntaxError"),
+        ("```sh\nrecs bundle info nowhere\n```", "no such folder"),
+        ("```sh\nrecs bundle inform run\n```", "No such command 'inform'"),
+        ("```sh not run: reasons\nrecs train shop --epoch 3\n```", "No such option: --epoch"),
+        ("```sh\npip install 'recs-core[gpu]'\n```", "recs-core has no extra"),
+        ("```sh\npip install recs-core-jax\n```", "nobody knows recs-core-jax"),
+        ("```sh\npip install -e plugins/jax\n```", "nobody knows plugins/jax"),
+        ("```sh\npip install -r requirements.txt\n```", "there is no requirements.txt"),
+        ("```sh\ntrue && tox -e gpu\n```", "nobody knows whether that works"),
+        ("```sh\ntox -e gpu\n```", "tox -e gpu"),
+        ("```sh\npytest tests/nowhere\n```", "there is no tests/nowhere"),
+        ("```sh\npython nowhere.py\n```", "No such file"),
+        ("```console\n$ recs --version\nrecs-core 0.0\n```", "recs-core"),
+        ("```toml\nbackend = torch\n```", "Invalid value"),
+        ("```json\n{'a': 1}\n```", "Expecting property name"),
+    ],
+)
+def test_what_does_not_work_is_found(block: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Exception) as caught:
+        do(f"{block}\n", tmp_path, monkeypatch)
+    assert said in f"{caught.type.__name__}: {caught.value}"
+
+
+@pytest.mark.parametrize(
+    ("mention", "said"),
+    [
+        ("recs trane shop", "no command 'trane'"),
+        ("recs train --epoch 3", "no option {'--epoch'}"),
+        ("pip install recs-core[jaxx]", "no extra"),
+        ("python benchmarks/nowhere.py", "there is no"),
+    ],
+)
+def test_a_mention_of_what_is_not_there_is_found(mention: str, said: str) -> None:
+    with pytest.raises(AssertionError, match=re.escape(said)):
+        check_mention(mention)
+
+
+@pytest.mark.parametrize(
+    "name", ["recs.recipe.choose", "recs_core.data.Encoded", "recs.TwoTower.train", "recs_core_torch.x"]
+)
+def test_a_name_that_is_not_there_is_found(name: str) -> None:
+    assert not is_there(name)
+    assert is_there("recs.TwoTower.fit") and is_there("recs_core_torch.loader") and is_there("recs_core.data.encoded")
+
+
+@pytest.mark.parametrize(
+    "text", ["import recs_core", "model.fit(train)", "    for a in b():\n        c(a)", "a = [1, …]"]
+)
+def test_code_is_told_from_prose(text: str) -> None:
+    assert is_program(text)
+    assert (
+        not is_program("recall@k      hits / m") and not is_program("Raises `SpecError`.") and not is_program("towers")
+    )
