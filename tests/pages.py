@@ -36,7 +36,7 @@ class Page:
 
 
 def purchases() -> recs.Interactions:
-    """A thousand real purchases, the customer whom the pages ask about among them."""
+    """A few thousand real purchases, the customer whom the pages ask about among them."""
     data = recs.datasets.load("online-retail")
     customers = pa.concat_arrays([pa.array([CUSTOMER]), data.query_ids.ids[:39].cast(pa.string())])
     table = data.to_table()
@@ -196,6 +196,7 @@ def vectors() -> dict[str, Any]:
 
 
 TORCH, TENSORFLOW = ("torch", "recs_core_torch"), ("tensorflow", "recs_core_tensorflow")
+CARDS = ("bundle/README.md", "said/README.md", "unsaid/README.md")
 BY_DOING_IT = "tests/test_docs_write_a_backend.py"
 
 PAGES = {
