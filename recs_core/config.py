@@ -32,7 +32,7 @@ TABLE = "recs_core"
 SETTINGS = ("backend",)
 """What a RECS_CONFIG file, or `[tool.recs_core]`, may hold."""
 
-_CLOSE = 0.6  # of [tool.recs] to ours; it counts only for a table with a setting of ours
+_CLOSE = 0.85  # likeness of a table's name to ours
 _NAME = re.compile(r"([\w.-]+)(?:\[([\w.-]+)\])?")
 
 
@@ -168,9 +168,10 @@ def _with_nested(tables: dict[str, Any]) -> dict[str, Any]:
 
 def _is_meant_for_us(name: str, table: object) -> bool:
     """Whether a table has our name in another spelling, or one close to it and a setting of ours."""
-    close = difflib.SequenceMatcher(None, _letters(name), _letters(TABLE)).ratio() >= _CLOSE
-    has_ours = isinstance(table, dict) and bool({_letters(key) for key in table} & {_letters(key) for key in SETTINGS})
-    return _letters(name) == _letters(TABLE) or (close and has_ours)
+    said, ours = _letters(name), _letters(TABLE)
+    close = said.startswith("recs") or difflib.SequenceMatcher(None, said, ours).ratio() >= _CLOSE
+    has_ours = isinstance(table, dict) and not {_letters(key) for key in table}.isdisjoint(SETTINGS)
+    return said == ours or (close and has_ours)
 
 
 def _meant_variable(name: str) -> str | None:

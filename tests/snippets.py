@@ -174,7 +174,9 @@ def commands(block: Block) -> list[tuple[str, str]]:
     if block.language == "sh":
         lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
         return [(part.strip(), "") for line in lines for part in line.split(" && ")]
-    return [(part[1], part[2]) for part in re.finditer(CONSOLE, text)]
+    found = list(CONSOLE.finditer(text))
+    assert "".join(part[0] for part in found) == text, f"{block}: every line is a command after `$`, or what one prints"
+    return [(part[1], part[2]) for part in found]
 
 
 def split(command: str) -> tuple[dict[str, str], list[str]]:

@@ -222,6 +222,8 @@ while True: pass
         ("```sh\npytest tests/nowhere\n```", "there is no tests/nowhere"),
         ("```sh\npython nowhere.py\n```", "No such file"),
         ("```console\n$ recs --version\nrecs-core 0.0\n```", "recs-core"),
+        ("```console\nrecs --version\n```", "every line is a command"),
+        ("```console\n$ echo it's\n```", "every line is a command"),
         ("```toml\nbackend = torch\n```", "Invalid value"),
         ("```json\n{'a': 1}\n```", "Expecting property name"),
     ],

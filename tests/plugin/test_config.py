@@ -238,7 +238,13 @@ def test_a_table_that_is_meant_to_be_ours(project: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["[tool.recs]\nurl = 'theirs'", "[tool.ruff]\nbackend = 'theirs'", "[recs]\nbuild = 'theirs'"]
+    "content",
+    [
+        "[tool.recs]\nurl = 'theirs'",
+        "[tool.ruff]\nbackend = 'theirs'",
+        "[tool.score]\nbackend = 'theirs'",
+        "[recs]\nbuild = 'theirs'",
+    ],
 )
 def test_a_table_of_someone_else_is_left_alone(project: Path, content: str) -> None:
     (project / "pyproject.toml").write_text(content)
