@@ -31,13 +31,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("recs_core", "plugins/torch/src", "plugins/tensorflow/src", "examples")
 LANGUAGES = ("python", "sh", "console", "toml", "json", "text")
 NOT_RUN = "not run: "
-FENCE = re.compile(r"^```(?P<language>[^\s`]*)[ ]*(?P<note>[^\n`]*)\n(?P<text>.*?)^```$", flags=re.M | re.S)
+FENCE = re.compile(r"^( *)```(?P<language>[^\s`]*)[ ]*(?P<note>[^\n`]*)\n(?P<text>.*?)^\1```$", flags=re.M | re.S)
 CONSOLE = re.compile(r"""^\$ ((?:[^'\n]|'[^']*')*)\n((?:(?!\$ ).*\n)*)""", flags=re.M)  # a quoted argument has lines
 FILE = re.compile(r"# ([\w-]+\.[a-z]+)\b")
 
@@ -84,7 +85,10 @@ def fenced_blocks(path: Path) -> list[Block]:
     """The fenced blocks of a Markdown page."""
     text = path.read_text(encoding="utf-8")
     found = FENCE.finditer(text)
-    return [Block(_name(path), text.count("\n", 0, m.start("text")) + 1, *m.group(1, 2, 3)) for m in found]
+    return [
+        Block(_name(path), text.count("\n", 0, m.start("text")) + 1, m["language"], m["note"], dedent(m["text"]))
+        for m in found
+    ]
 
 
 def docstring_blocks(path: Path) -> list[Block]:

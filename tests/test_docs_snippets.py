@@ -60,7 +60,7 @@ def test_every_block_says_what_it_is_and_why_it_is_not_run(page: str) -> None:
     found = blocks(ROOT / page)
     if not page.endswith(".py"):
         fences = re.findall(r"^ *(?:```|~~~)", (ROOT / page).read_text(encoding="utf-8"), flags=re.M)
-        assert len(fences) == 2 * len(found), f"{page} has a fence that does not start its line"
+        assert len(fences) == 2 * len(found), f"{page} has a fence that is not closed as it was opened"
     for block in found:
         assert block.language in LANGUAGES, f"{block}: write ```text, or one of {LANGUAGES}"
         assert re.fullmatch(rf"({NOT_RUN}\S.+)?", block.note), f"{block}: write ```{block.language} {NOT_RUN}REASON"
@@ -183,8 +183,13 @@ a = 20
 ```python
 >>> a + 1
 21
->>> b = a + 2
 ```
+* in a list
+
+  ```python
+  b = a + 2
+  ```
+
 ```toml
 # settings.toml, read below
 b = 22
