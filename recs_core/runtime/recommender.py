@@ -35,8 +35,6 @@ class NumpyRecommender(Recommender):
         native = any(is_native(name) for name in weights if name.startswith("candidate/"))
         self._candidate: Tower = NoTower("candidate") if native else NumpyTower(candidate, "candidate", weights)
         self.vectors = vectors
-        if vectors is not None:
-            self._corpus_vectors = vectors
 
     @property
     def query_tower(self) -> Tower:
@@ -51,3 +49,6 @@ class NumpyRecommender(Recommender):
     def weights(self) -> dict[str, NDArray[np.floating]]:
         """Every weight by canonical name: read-only views of the bundle's memory map."""
         return dict(self._weights)
+
+    def _embedded_corpus(self) -> NDArray[np.floating]:
+        return super()._embedded_corpus() if self.vectors is None else self.vectors

@@ -608,6 +608,10 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
             )
         ],
     ),
+    "weights/version": (
+        "a version that steps leave as it is",
+        [backend("        self.model.version += 1\n", "")],
+    ),
     "weights/refusals": (
         "nothing is checked",
         [
