@@ -18,6 +18,7 @@ from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema, Side
 from recs_core.errors import BundleError, DataError, NotFitted, SpecError
+from recs_core.paths import local
 from recs_core.protocols import Backend, BatchPlan, DType, Index, Model, Tower, Trainer, Weights
 from recs_core.recommender import Recommender
 from recs_core.specs import (
@@ -180,6 +181,8 @@ class TwoTower(Recommender):
         run = self._planned(changes, train, validate_every, tuple(k), early_stopping)
         self._check_fit(validation, run)
         settings = run.settings
+        if checkpoint is not None:
+            checkpoint = local(checkpoint, "fit(checkpoint=…)", BundleError)
         data = self._encoded(train)
         model, trainer = self._prepared(data)
         self.run, self.data = run, _facts(train, run.data)

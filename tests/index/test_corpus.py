@@ -194,7 +194,7 @@ def test_damage_is_refused(tmp_path):
 def test_another_kind_of_bundle_is_neither_read_nor_overwritten(tmp_path):
     with pytest.raises(BundleError, match="no bundle"):
         CandidateIndex.load(tmp_path)
-    (tmp_path / "manifest.json").write_bytes(manifest.encode({"kind": "model", "files": {}}))
+    (tmp_path / "manifest.json").write_bytes(manifest.encode(tmp_path, {"kind": "model", "files": {}}))
     for act in (CandidateIndex.load, corpus().save):
         with pytest.raises(BundleError, match="another kind of bundle"):
             act(tmp_path)
