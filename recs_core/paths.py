@@ -54,9 +54,9 @@ def _refusal(scheme: str, rest: str) -> str:
     if scheme == "file":
         return f"'file://…' is a URL; write the path itself, {'/' + rest!r}"
     kin = next((name for name in _TOOLS if name == scheme or scheme in (f"{name}a", f"{name}n", f"{name}s")), None)
-    tool = f", as {_TOOLS[kin]}" if kin is not None else ""
+    tool = f" ({_TOOLS[kin]})" if kin is not None else ""
     return (
-        f"'{scheme}://{rest}' is a URL, and paths are of this machine; name a local one and copy with the store's own "
+        f"'{scheme}://{rest}' is a URL, not a path on this machine; name a local one and copy with the store's own "
         f"tool{tool}, or mount the store"
     )
 

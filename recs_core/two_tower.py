@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from recs_core import copies
 from recs_core import weights as canonical
 from recs_core.adopted import Adopted
 from recs_core.data.catalog import Catalog
@@ -94,6 +95,14 @@ class TwoTower(Recommender):
         fitted = f"fitted, {self.position.epoch} epochs" if self._model is not None else "not fitted"
         parts = (f"query      {self.query}", f"candidate  {self.candidate}", str(self.retrieval))
         return "\n  ".join((f"TwoTower({fitted}, seed={self.seed})", *parts))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For `pickle`, `joblib` and `copy.copy`. Raises `UnsupportedFeature` for a tower of one's own."""
+        return copies.reduced(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TwoTower:
+        """A model of its own that trains on as this one would. Raises as `__reduce__`."""
+        return copies.copied(self)
 
     @cached_property
     def backend(self) -> Backend:

@@ -112,7 +112,8 @@ def load(
     if index is not None:
         from recs_core.index.filtered import resolve
 
-        model.index = resolve(index)  # so that an unknown name is said now
+        resolve(index)  # so that an unknown name is said now
+        model.index = index
     if verify:
         stored.replay(model, by="NumPy" if runtime == "numpy" else model.backend.info.name)  # type: ignore[attr-defined]
     return model
