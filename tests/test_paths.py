@@ -49,15 +49,6 @@ def test_a_url_is_refused(path):
         ("file:///a/b", "write the path itself, '/a/b'$"),
     ],
 )
-@pytest.mark.parametrize(
-    ("url", "advice"),
-    [
-        ("s3a://b/x", r"copy with the store's own tool \(aws s3 cp --recursive\), or mount the store$"),
-        ("gs://b", r"\(gcloud storage cp --recursive\)"),
-        ("other://b", "with the store's own tool, or mount"),
-        ("file:///a/b", "write the path itself, '/a/b'$"),
-    ],
-)
 def test_a_refusal_says_what_to_do(url, advice):
     with pytest.raises(ConfigError, match=advice):
         local(url, "load")
