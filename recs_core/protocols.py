@@ -251,7 +251,8 @@ class Index(Protocol):
         """Best k positions of each of (Q, d) queries: score descending, then position ascending.
 
         `exclude`: positions that must not come back, a row a query, in any order and as often as they are named; −1 is
-        an id outside the corpus and excludes nothing. `allow`: the only positions that may. Where fewer than k remain
-        the rest is −1 and − inf; an exact index never leaks and never shortens.
+        an id outside the corpus and excludes nothing. `allow`: the only positions that may. A k beyond the n vectors is
+        cut to n before anything is allocated: (Q, min(k, n)). Where filters leave fewer the rest is −1 and − inf; an
+        exact index never leaks and never shortens.
         """
         ...

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from recs_core.errors import ConfigError
+from recs_core.errors import BundleError, ConfigError, DataError
+from recs_core.paths import local
 from recs_core.protocols import DType
 from recs_core.specs import Optimizer, RetrievalSpec, TowerSpec, TrainingSpec, from_json, to_json
 
@@ -123,8 +124,9 @@ class Run:
     @classmethod
     def read(cls, path: str | Path) -> Run:
         """The run in a `run.json`. Raises `ConfigError` for a file that cannot be read."""
+        path = local(path, "Run.read")
         try:
-            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")), where=str(path))
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8")), where=str(path))
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read, {error.strerror or error}") from error
         except ValueError as error:
@@ -164,12 +166,12 @@ def load_data(spec: DataSpec) -> Interactions:
                 "with --query and --candidate"
             )
         data = Interactions.from_table(
-            Path(spec.source),
+            local(spec.source, "source", DataError),
             query=spec.query,
             candidate=spec.candidate,
             timestamp=spec.timestamp,
-            queries=spec.queries and Path(spec.queries),
-            candidates=spec.candidates and Path(spec.candidates),
+            queries=spec.queries and local(spec.queries, "queries", DataError),
+            candidates=spec.candidates and local(spec.candidates, "candidates", DataError),
         )
     if spec.min_per_query > 1 or spec.min_per_candidate > 1:
         data = data.filter(min_per_query=spec.min_per_query, min_per_candidate=spec.min_per_candidate)
@@ -268,7 +270,7 @@ class Outcome:
         """Write `run.json`, and the metrics on the bundle, in the `out` of `execute`. Raises `BundleError`."""
         from recs_core.bundle import describe
 
-        folder = Path(folder)
+        folder = local(folder, "Outcome.write", BundleError)
         card = {name: (found["value"], found["low"], found["high"]) for name, found in self.intervals.items()}
         describe(folder / "bundle", metrics=card)
         write_json(folder, self.to_json())
@@ -276,8 +278,6 @@ class Outcome:
 
 def write_json(folder: Path, data: Mapping[str, Any]) -> None:
     """Write `run.json` whole or not at all. Raises `BundleError` if it cannot be written."""
-    from recs_core.errors import BundleError
-
     path, new = folder / "run.json", folder / ".run.json.new"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -308,7 +308,8 @@ def execute(
     from recs_core.two_tower import TwoTower
 
     say = say or (lambda line: None)
-    checkpoint = None if out is None else Path(out) / "bundle"
+    out = None if out is None else local(out, "execute(out=…)")
+    checkpoint = None if out is None else out / "bundle"
     parts = cut(load_data(run.data), run.data, run.seed)
     say(parts.leakage or f"{len(parts.train):,} rows, no test part")
     if run.model.recipe is not None and run.model.training is None:
@@ -324,7 +325,7 @@ def execute(
         size = batch_size or training.batch_size
         model.training = replace(training, epochs=epochs or training.epochs, batch_size=size)
     if out is not None and not resume:
-        write_json(Path(out), {"recs_core": __version__, "run": run.resolved(model).to_json()})
+        write_json(out, {"recs_core": __version__, "run": run.resolved(model).to_json()})
     history = model.fit(parts.train, parts.validation, progress=progress, checkpoint=checkpoint)
     if history.masked_share is not None:
         say(f"masked {history.masked_share:.2%} of the scored pairs: the target's own candidate in another column")

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from recs_core import copies
 from recs_core import weights as canonical
 from recs_core.adopted import Adopted
 from recs_core.data.catalog import Catalog
@@ -19,6 +20,7 @@ from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema, Side
 from recs_core.errors import BundleError, DataError, NotFitted, SpecError
+from recs_core.paths import local
 from recs_core.protocols import Backend, BatchPlan, DType, Index, Model, Tower, Trainer, Weights
 from recs_core.recommender import Recommender
 from recs_core.specs import (
@@ -112,6 +114,14 @@ class TwoTower(Recommender):
         fitted = f"fitted, {self.position.epoch} epochs" if self._model is not None else "not fitted"
         parts = (f"query      {self.query}", f"candidate  {self.candidate}", str(self.retrieval))
         return "\n  ".join((f"TwoTower({fitted}, seed={self.seed})", *parts))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For `pickle`, `joblib` and `copy.copy`. Raises `UnsupportedFeature` for a tower of one's own."""
+        return copies.reduced(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TwoTower:
+        """A model of its own that trains on as this one would. Raises as `__reduce__`."""
+        return copies.copied(self)
 
     @cached_property
     def backend(self) -> Backend:
@@ -225,6 +235,8 @@ class TwoTower(Recommender):
         run = self._planned(changes, train, validate_every, tuple(cuts(k)), early_stopping, optimizer)
         self._check_fit(validation, run)
         settings = run.settings
+        if checkpoint is not None:
+            checkpoint = local(checkpoint, "fit(checkpoint=…)", BundleError)
         data = self._encoded(train)
         catalog = Catalog.of(data, self._catalog)
         model, trainer = self._prepared(data, optimizer)

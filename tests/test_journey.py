@@ -238,9 +238,14 @@ def test_int64_ids_beyond_2_to_the_40_come_back_as_they_are() -> None:
     )
     model.fit(data, epochs=1)
     found = model.recommend([base + 1], k=7)
-    assert found.ids.dtype == np.int64 and sorted(found.ids[0]) == [*range(base, base + 5)]  # k is cut to the corpus
-    found = model.recommend([base + 1], k=7, exclude=[[base, base + 4]])
-    assert sorted(found.ids[0]) == [-1, -1, *range(base + 1, base + 4)]
+    assert found.ids.dtype == np.int64 and sorted(found.ids[0]) == [*range(base, base + 5)]
+    hidden = model.recommend([base + 1], k=7, exclude=[[base, base + 1]])
+    assert hidden.ids.shape == (1, 5) and sorted(hidden.ids[0]) == [-1, -1, *range(base + 2, base + 5)]
+    for unknown in ("oov", "popular"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert model.recommend([base + 1, 7], k=2**40, unknown=unknown).ids.shape == (2, 5)
+    assert model.similar([base], k=2**40).ids.shape == (1, 5)
 
 
 @pytest.mark.parametrize(

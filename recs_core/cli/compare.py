@@ -60,8 +60,10 @@ def compare(
     from recs_core.compare.comparison import compare as run_all
     from recs_core.compare.figures import check_extra
     from recs_core.compare.writing import prepare, write
+    from recs_core.paths import local
 
     check_extra()
+    out = local(out, "--out")
     data: dict[str, Any] = {
         "query": query, "candidate": candidate, "timestamp": timestamp, "queries": queries, "candidates": candidates,
         "path": path, "min_per_query": min_per_query, "min_per_candidate": min_per_candidate, "at": at, "test": test,

@@ -45,8 +45,11 @@ def train(
     from dataclasses import replace
 
     from recs_core.errors import ConfigError
+    from recs_core.paths import local
     from recs_core.run import ModelSpec, Run, execute
 
+    out = local(out, "--out")
+    config = config and local(config, "--config")
     if config is not None and source is not None:
         raise ConfigError("give either data or --config run.json, which names its own")
     if resume and (config is not None or source is not None):

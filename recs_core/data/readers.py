@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from recs_core.data.vocabulary import as_array, as_ids, decode_dictionary, describe_type, one_line, some
 from recs_core.errors import DataError
+from recs_core.paths import local
 
 _CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -43,7 +44,7 @@ class Source:
 def read(source: Any, role: str, *, ids: tuple[str, ...]) -> Source:
     """`source` as a table that has at least a row and the id columns `ids`; `role` names it if it is not a file."""
     if isinstance(source, (str, Path)):
-        path = Path(source)
+        path = local(source, role, DataError)
         found = Source(_read_file(path, ids), str(path), text=path.name.lower().endswith(_CSV_SUFFIXES))
     else:
         where = f"{role} table"
