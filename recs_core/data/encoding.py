@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recs_core.data.batch import Codes, Features, Ragged
-from recs_core.data.schema import Schema, Side, as_ids, column, numbers
+from recs_core.data.columns import as_lists, as_values
+from recs_core.data.schema import Schema, Side, column, numbers
 from recs_core.errors import DataError
 from recs_core.specs import Bag, Categorical, Feature, History, Numeric, Text, TowerSpec
 
@@ -44,7 +44,7 @@ def encode(tower: TowerSpec, side: Side, schema: Schema, table: pa.Table, histor
 def table_row(schema: Schema, name: str, values: pa.Array, where: str) -> NDArray[np.int32]:
     """Row of each value in table `name`; a null or unseen value gets an OOV row."""
     oov = schema.oov_rows(name)
-    ids = as_ids(where, values)
+    ids = as_values(values, where)
     rows = np.full(len(ids), -1, np.int32)
     given = ids.is_valid().to_numpy(zero_copy_only=False)
     rows[given] = schema.vocabularies[name].encode(ids.drop_null())
@@ -82,17 +82,10 @@ def _codes(feature: Feature, side: Side, schema: Schema, values: pa.Array) -> Co
     if isinstance(feature, Categorical):
         return table_row(schema, feature.table_name, values, where)
     if isinstance(feature, Bag):
-        return Ragged(
-            table_row(schema, feature.table_name, pc.list_flatten(values), where),
-            _offsets(pc.list_value_length(values)),
-        )
+        ids, offsets = as_lists(values, where)
+        return Ragged(table_row(schema, feature.table_name, ids, where), offsets)
     assert isinstance(feature, Text)
-    return hash_words(as_ids(where, values).to_pylist(), feature)
-
-
-def _offsets(lengths: pa.Array) -> NDArray[np.int32]:
-    counts = pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return hash_words(as_values(values, where, "text").to_pylist(), feature)
 
 
 def hash_words(texts: Sequence[str | None], feature: Text) -> Ragged:

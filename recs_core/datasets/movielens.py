@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from recs_core.data.interactions import Interactions
-from recs_core.data.vocabulary import one_line
 from recs_core.errors import DataError
+from recs_core.messages import one_line
 
 _WHERE = (
     "download ml-100k.zip from https://grouplens.org/datasets/movielens/100k/, unpack it, and pass its folder: "

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recs_core.data.schema import as_ids
+from recs_core.data.columns import as_values
 from recs_core.errors import DataError
 from recs_core.recommender import Recommender
 
@@ -118,7 +118,7 @@ def _pieces(source: pq.ParquetFile, column: str, path: Path) -> Iterator[pa.Arra
     """Ids, PART_ROWS at a time; one row group is held at once."""
     seen = 0
     for group in range(source.num_row_groups):
-        ids = as_ids(f"{path}, column {column!r}", source.read_row_group(group, [column]).column(0).combine_chunks())
+        ids = as_values(source.read_row_group(group, [column]).column(0), f"{path}, column {column!r}")
         if ids.null_count:
             row = seen + int(np.argmin(ids.is_valid().to_numpy(zero_copy_only=False)))
             raise DataError(f"{path}, column {column!r}: null id in row {row} (counting from 0)")
