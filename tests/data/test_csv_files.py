@@ -1,9 +1,10 @@
 import codecs
 import gzip
+from pathlib import Path
 
 import pytest
 
-from recs_core.data.csv_files import NULL_WORDS
+from recs_core.data.csv_files import NULL_WORDS, SUFFIXES
 from recs_core.data.interactions import Interactions
 from recs_core.errors import DataError
 
@@ -165,3 +166,11 @@ def test_options_that_no_table_can_use(option):
     assert "no table given is one" in refused(
         lambda: Interactions.from_table(table, query="user", candidate="item", **option)
     )
+
+
+def test_the_page_states_every_word_and_every_kind_of_file():
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    (row,) = [line for line in page.splitlines() if line.startswith("| missing")]
+    stated = row.split("|")[2].replace("`", "").removeprefix(" the empty field and ").strip().split(", ")
+    assert stated == list(NULL_WORDS)
+    assert all(suffix.endswith(".gz") or f"`{suffix}`" in page for suffix in SUFFIXES)
