@@ -70,7 +70,7 @@ def as_ids(values: Any, where: str) -> pa.Array:
     kind = array.type
     if pa.types.is_boolean(kind) or "id" not in (seen := nature(array)).uses:
         hint = "; pandas turns integers with gaps into floats: fill or drop them" if pa.types.is_floating(kind) else ""
-        got = "booleans" if pa.types.is_boolean(kind) else seen.what
+        got = seen.what if pa.types.is_integer(kind) else str(kind)
         raise DataError(f"{where}: ids must be strings or integers, got {got}{hint}")
     return _ids(array)
 

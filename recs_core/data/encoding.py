@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core.data.batch import Codes, Features, Ragged
-from recs_core.data.columns import as_lists, as_values
+from recs_core.data.columns import as_lists, as_values, describe_type
 from recs_core.data.schema import Schema, Side, column, numbers
 from recs_core.errors import DataError
 from recs_core.specs import Bag, Categorical, Feature, History, Numeric, Text, TowerSpec
@@ -44,10 +44,16 @@ def encode(tower: TowerSpec, side: Side, schema: Schema, table: pa.Table, histor
 def table_row(schema: Schema, name: str, values: pa.Array, where: str) -> NDArray[np.int32]:
     """Row of each value in table `name`; a null or unseen value gets an OOV row."""
     oov = schema.oov_rows(name)
-    ids = as_values(values, where)
+    ids, vocabulary = as_values(values, where), schema.vocabularies[name]
+    known = ids.drop_null()
+    if len(known) and len(vocabulary) and known.type != vocabulary.ids.type:
+        raise DataError(
+            f"{where} learnt {describe_type(vocabulary.ids.type)} (such as {vocabulary.ids[0].as_py()!r}), but got "
+            f"{describe_type(known.type)} (such as {known[0].as_py()!r}): convert them"
+        )
     rows = np.full(len(ids), -1, np.int32)
     given = ids.is_valid().to_numpy(zero_copy_only=False)
-    rows[given] = schema.vocabularies[name].encode(ids.drop_null())
+    rows[given] = vocabulary.encode(known)
     unseen = np.flatnonzero(rows < 0)
     rows = rows + np.int32(oov)
     rows[unseen] = [zlib.crc32(str(ids[int(i)].as_py()).encode()) % oov for i in unseen] if oov > 1 else 0

@@ -158,7 +158,8 @@ def _late(data: Interactions, at: str | date | float | None, test: float | None)
     if (at is None) == (test is None):
         raise DataError(f"split: by='time' takes one of at and test, got at={at!r}, test={test!r}")
     if at is not None:
-        return times >= seconds([at], "split: at", cure="at counts seconds, so divide by {per_second}")[0]
+        moment = np.array([at]) if isinstance(at, np.datetime64) else [at]
+        return times >= seconds(moment, "split: at", cure="at counts seconds, so divide by {per_second}")[0]
     # Rows of one moment stay together, in the test, so that no test row is as old as a training row.
     boundary = np.sort(times)[len(times) - _share(len(times), test)]
     return times >= boundary

@@ -142,10 +142,14 @@ def _parsed(text: pa.Array, where: str) -> pa.Array:
         return text.cast(finest)
     except pa.ArrowInvalid:
         row = _first_failure(text, finest)
-        raise DataError(
-            f"{where}: {text[row].as_py()!r} is no time such as 2011-11-10 or 2011-11-10T08:26:00, "
-            f"or not of the same form as the rest, in row {row} (counting from 0)"
-        ) from None
+    odd = text[row].as_py()
+    cure = ""
+    if odd.replace(".", "", 1).isdigit():
+        cure = "; if it counts from 1970, make it a number instead of text"
+    raise DataError(
+        f"{where}: {odd!r} is no time such as 2011-11-10 or 2011-11-10T08:26:00, "
+        f"or not of the same form as the rest, in row {row} (counting from 0){cure}"
+    )
 
 
 def _joined_zones(text: pa.Array) -> pa.Array:

@@ -83,7 +83,7 @@ def test_ids_beyond_int64_are_refused_saying_strings(ids):
 
 
 def test_booleans_are_values_and_no_ids():
-    with pytest.raises(DataError, match="x: ids must be strings or integers, got booleans"):
+    with pytest.raises(DataError, match="x: ids must be strings or integers, got bool"):
         as_ids([True, False], "x")
 
 
@@ -163,6 +163,17 @@ def test_a_feature_that_a_column_cannot_be_is_refused_by_name(feature, column, w
     assert "\n" not in message
     assert f"{type(feature).__name__}('x')" in message
     assert words in message
+
+
+def test_serving_other_ids_than_were_learnt_is_refused_by_name():
+    tower, data = TowerSpec([Categorical("x")]), shop(candidates={"x": [1, 2]})
+    schema = Schema.learn(TowerSpec([History("item", share=None)]), tower, data)
+    with pytest.raises(
+        DataError, match=r"Categorical\('x'\) learnt integers \(such as 1\), but got strings \(such as 's'"
+    ):
+        encode(tower, "candidate", schema, pa.table({"item": ["c"], "x": ["s"]}))
+    nothing = encode(tower, "candidate", schema, pa.table({"item": ["c"], "x": pa.nulls(1)}))
+    assert nothing.codes["x"].tolist() == [0]
 
 
 def test_numbers_of_every_kind():

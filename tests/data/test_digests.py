@@ -5,6 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from recs_core.data.audit import audit
 from recs_core.data.digests import column_digest
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions
@@ -107,6 +108,7 @@ def shop(columns):
 def test_a_column_that_nobody_reads_stops_nothing(column):
     data = shop({"x": column})
     data = data.take([3, 1, 2, 4, 5, 6]).filter(min_per_candidate=1)
+    assert audit(data).rows == 6
     train, test = data.split(by="random", test=0.5)
     assert train.digest() != test.digest()
     tower, history = TowerSpec([Categorical("item")]), TowerSpec([History("item")])

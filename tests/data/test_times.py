@@ -118,6 +118,8 @@ def test_the_years_at_the_border():
     [
         ([MIDNIGHT], "minutes", "unit is 's', 'ms', 'us' or 'ns'"),
         (["2011-11-10"], "ms", "unit='ms' is for numbers"),
+        (["1320883200"], None, "'1320883200'.*make it a number"),
+        (["2011-11-10", "11/10/2011 08:26"], None, "'11/10/2011 08:26'.*row 1"),
         (pa.array([0], pa.timestamp("ms")), "ms", "leave unit out"),
         (pa.array([0], pa.time64("us")), None, "time64"),
         ([True], None, "bool"),
@@ -143,6 +145,12 @@ def timed(times):
 def test_a_split_at_a_number_in_another_unit_is_refused(at):
     with pytest.raises(DataError, match="split: at: .*milliseconds, 2011-11-10.*divide by 1,000"):
         timed([MIDNIGHT, MIDNIGHT + 1]).split(by="time", at=at)
+
+
+@pytest.mark.parametrize("unit", ["D", "s", "ns"])
+def test_a_split_at_a_numpy_time(unit):
+    data = timed([MIDNIGHT - 1, MIDNIGHT])
+    assert len(data.split(by="time", at=np.datetime64("2011-11-10", unit)).test) == 1
 
 
 @pytest.mark.parametrize("at", [object(), [1, 2], float("nan"), True, {"a": 1}])
