@@ -1,8 +1,8 @@
 """Arrow's many types, made plain: what comes from pandas, polars, Parquet or Arrow itself reads alike afterwards.
 
-Dictionaries and runs are decoded; large and view strings become strings; every kind of list becomes a list, a map a
-list of (key, value); an extension type becomes its storage; all of it inside lists, structs and unions too. Arrow can
-take, filter and join every plain type, and cannot those it began with.
+Dictionaries and runs are decoded; large and view strings become strings, half floats floats; every kind of list becomes
+a list, a map a list of (key, value); an extension type becomes its storage; all of it inside lists, structs and unions
+too. Arrow can take, filter and join every plain type, and cannot those it began with.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def is_plain(kind: pa.DataType) -> bool:
         or pa.types.is_string_view(kind)
         or pa.types.is_large_binary(kind)
         or pa.types.is_binary_view(kind)
+        or pa.types.is_float16(kind)
     )
 
 
@@ -87,6 +88,8 @@ def plain(array: pa.Array) -> pa.Array:
         return plain(array.cast(pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)]))))
     if pa.types.is_nested(kind):
         return _list(array)
+    if pa.types.is_float16(kind):
+        return _float(array)
     return _text(array)
 
 
@@ -138,6 +141,11 @@ def _list(array: pa.Array) -> pa.Array:
     made = pa.ListArray if small else pa.LargeListArray
     mask = array.is_null() if array.null_count else None
     return made.from_arrays(pa.array(offsets.astype(np.int32 if small else np.int64)), values, mask=mask)
+
+
+def _float(array: pa.Array) -> pa.Array:
+    halves = np.frombuffer(array.buffers()[1] or b"", np.float16)[array.offset : array.offset + len(array)]
+    return pa.array(halves.astype(np.float32), mask=array.is_null().to_numpy(zero_copy_only=False))
 
 
 def _text(array: pa.Array) -> pa.Array:

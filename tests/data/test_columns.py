@@ -115,7 +115,7 @@ POLARS = pl.Series([["p", "q"], ["q", None]])
     [
         LISTS,
         LISTS.cast(pa.large_list(pa.large_string())),
-        LISTS.cast(pa.list_(pa.string_view())),
+        pa.array(LISTS.to_pylist(), pa.list_(pa.string_view())),
         LISTS.cast(pa.list_(pa.string(), 2)),
         pa.array(LISTS.to_pylist(), pa.list_view(pa.string())),
         pa.array(LISTS.to_pylist(), pa.large_list_view(pa.string_view())),
@@ -177,7 +177,8 @@ def test_serving_other_ids_than_were_learnt_is_refused_by_name():
 
 
 def test_numbers_of_every_kind():
-    for column in ([1, 3], [1.0, 3.0], pa.array([1, 3], pa.decimal128(20, 0)), pa.array([1, 3], pa.uint64())):
+    half = pa.array(np.array([1, 3], np.float16))
+    for column in ([1, 3], [1.0, 3.0], half, pa.array([1, 3], pa.decimal128(20, 0)), pa.array([1, 3], pa.uint64())):
         assert learnt(Numeric("x"), column).tolist() == [-1.0, 1.0]
     assert learnt(Numeric("x"), [False, True]).tolist() == [-1.0, 1.0]
 

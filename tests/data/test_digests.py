@@ -35,9 +35,11 @@ def values(column):
     storage = getattr(column, "storage", column)
     if pa.types.is_map(column.type):
         return str([pairs and [{"key": key, "value": value} for key, value in pairs] for pairs in column.to_pylist()])
+    if pa.types.is_float16(column.type):
+        return str([half if half is None else float(half) for half in column.to_pylist()])
     if pa.types.is_date32(column.type):
         storage = storage.cast(pa.int32())
-    elif pa.types.is_timestamp(column.type) or pa.types.is_duration(column.type):
+    elif pa.types.is_temporal(column.type) and column.type.bit_width == 64:
         storage = storage.cast(pa.int64())
     return str(storage.to_pylist())
 
