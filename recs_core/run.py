@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -18,6 +18,7 @@ from recs_core.specs import Optimizer, RetrievalSpec, TowerSpec, TrainingSpec, f
 
 if TYPE_CHECKING:
     from recs_core.data.interactions import Interactions
+    from recs_core.data.times import Unit
     from recs_core.evaluation import Interval, Ranks
     from recs_core.recommender import Recommender
     from recs_core.two_tower import TwoTower
@@ -33,7 +34,9 @@ class DataSpec:
     """Where interactions come from and how they are cut.
 
     `source`: a data set's name (`recs data list`) or a CSV or Parquet file; a file needs `query` and `candidate`, its
-    id columns. `queries`, `candidates`: files of side features. `split`: "time" (`at`, or the last `test` share),
+    id columns. `unit` ("s", "ms", "us", "ns"): what a timestamp of numbers counts. `queries`, `candidates`: files of
+    side features. `encoding`, `delimiter`, `null_values`: how the CSV files among these are written, as
+    `Interactions.from_table` has them; None leaves it to the file. `split`: "time" (`at`, or the last `test` share),
     "last" or "random" (`test` share), None to train on everything. `validation`: the last share of the training rows by
     time (at random where there are no timestamps), held out for validation while training.
     """
@@ -42,8 +45,12 @@ class DataSpec:
     query: str | None = None
     candidate: str | None = None
     timestamp: str | None = None
+    unit: Unit | None = None
     queries: str | None = None
     candidates: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    null_values: Sequence[str] | None = None
     path: str | None = None
     min_per_query: int = 1
     min_per_candidate: int = 1
@@ -53,6 +60,13 @@ class DataSpec:
     known_only: bool = True
     validation: float | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.null_values, list):  # as JSON has it
+            object.__setattr__(self, "null_values", tuple(self.null_values))
+
+
+OF_FILES = ("query", "candidate", "timestamp", "unit", "queries", "candidates", "encoding", "delimiter", "null_values")
+"""Fields of `DataSpec` that say how a file is read; a named data set knows its own."""
 
 PROTOCOLS: Mapping[str, DataSpec] = {
     "online-retail": DataSpec("online-retail", min_per_query=5, min_per_candidate=5, split="time", at="2011-11-10"),
@@ -158,6 +172,9 @@ def load_data(spec: DataSpec) -> Interactions:
     from recs_core.data.interactions import Interactions
 
     if spec.source in datasets.names():
+        said = [name for name in OF_FILES if getattr(spec, name) is not None]
+        if said:
+            raise ConfigError(f"{' and '.join(said)}: for files; the data set {spec.source!r} knows its own")
         data = datasets.load(spec.source, **({} if spec.path is None else {"path": spec.path}))
     else:
         if spec.query is None or spec.candidate is None:
@@ -170,8 +187,12 @@ def load_data(spec: DataSpec) -> Interactions:
             query=spec.query,
             candidate=spec.candidate,
             timestamp=spec.timestamp,
+            unit=spec.unit,
             queries=spec.queries and local(spec.queries, "queries", DataError),
             candidates=spec.candidates and local(spec.candidates, "candidates", DataError),
+            encoding=spec.encoding,
+            delimiter=spec.delimiter,
+            null_values=spec.null_values,
         )
     if spec.min_per_query > 1 or spec.min_per_candidate > 1:
         data = data.filter(min_per_query=spec.min_per_query, min_per_candidate=spec.min_per_candidate)

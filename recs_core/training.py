@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from recs_core.data.batch import Batch
 from recs_core.data.negatives import accidental_hits
-from recs_core.data.vocabulary import one_line
 from recs_core.errors import RecsError, SpecError, TrainingError
+from recs_core.messages import one_line
 from recs_core.protocols import BatchPlan, Dataset, Model, Trainer
 from recs_core.specs import Optimizer, Schedule, TrainingSpec
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core.data.batch import Ragged
-from recs_core.data.vocabulary import Vocabulary, as_ids, describe_type
+from recs_core.data.columns import as_ids, describe_type
+from recs_core.data.vocabulary import Vocabulary
 from recs_core.errors import DataError
 
 

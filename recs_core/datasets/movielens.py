@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from recs_core.data.interactions import Interactions
-from recs_core.data.vocabulary import one_line
 from recs_core.errors import DataError
+from recs_core.messages import one_line
 from recs_core.paths import local
 
 _WHERE = (

@@ -22,9 +22,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recs_core.data.vocabulary import as_ids, one_line
+from recs_core.data.columns import as_values
 from recs_core.errors import DataError
 from recs_core.index.exact import check_k
+from recs_core.messages import one_line
 from recs_core.paths import local
 from recs_core.recommender import Recommender
 
@@ -194,11 +195,11 @@ def _pieces(source: pq.ParquetFile, column: str, path: Path) -> Iterator[pa.Arra
     seen = 0
     for group in range(source.num_row_groups):
         with _reading(path):
-            values = source.read_row_group(group, [column]).column(0).combine_chunks()
-        if values.null_count:
-            row = seen + int(np.argmin(values.is_valid().to_numpy(zero_copy_only=False)))
+            values = source.read_row_group(group, [column]).column(0)
+        ids = as_values(values, f"{path}, column {column!r}")
+        if ids.null_count:
+            row = seen + int(np.argmin(ids.is_valid().to_numpy(zero_copy_only=False)))
             raise DataError(f"{path}, column {column!r}: null id in row {row} (counting from 0)")
-        ids = as_ids(values, f"{path}, column {column!r}")
         seen += len(ids)
         for start in range(0, len(ids), PART_ROWS):
             yield ids.slice(start, PART_ROWS)
