@@ -77,7 +77,7 @@ def _run(command: str) -> str | None:
         return None
     kept = [line for line in done.stdout.splitlines() if not re.match(r"[IWE]\d{4}|WARNING|\{\"", line)]
     text = "\n".join(kept).strip()
-    shown = text if text.startswith("|") or "\n|" in text else f"```\n{text}\n```"
+    shown = text if text.startswith("|") or "\n|" in text else f"```text\n{text}\n```"
     return f"{_processor()}, {os.cpu_count()} cores\n\n{shown}"
 
 

@@ -36,12 +36,15 @@ _HOMES = {
         "TrainingSpec",
     ),
 }
-_MODULES = {"datasets": "recs_core.datasets", "errors": "recs_core.errors"}
+_MODULES = {name: f"recs_core.{name}" for name in ("bundle", "datasets", "errors", "evaluation", "recipes")}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 if TYPE_CHECKING:
+    from recs_core import bundle as bundle
     from recs_core import datasets as datasets
     from recs_core import errors as errors
+    from recs_core import evaluation as evaluation
+    from recs_core import recipes as recipes
     from recs_core.adopted import Adopted as Adopted
     from recs_core.bundle import load as load
     from recs_core.config import backend as backend

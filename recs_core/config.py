@@ -9,6 +9,7 @@ Reading never imports a framework and never writes a file. docs/configuration.md
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import tomllib
@@ -20,6 +21,7 @@ from recs_core.environment import ENGINES, imported_keras_engine, is_installed, 
 from recs_core.errors import BackendNotFound, ConfigError
 from recs_core.paths import local
 from recs_core.plugin import manager
+from recs_core.spelling import meant_backend
 
 if TYPE_CHECKING:
     from recs_core.protocols import Backend
@@ -31,6 +33,7 @@ TABLE = "recs_core"
 SETTINGS = ("backend",)
 """What a RECS_CONFIG file, or `[tool.recs_core]`, may hold."""
 
+_CLOSE = 0.85  # likeness of a table's name to ours
 _NAME = re.compile(r"([\w.-]+)(?:\[([\w.-]+)\])?")
 
 
@@ -69,6 +72,8 @@ def backend(name: str | Backend | None = None, **options: Any) -> Backend:
     `options` go to the backend's factory. A `Backend` is handed back as it is.
     """
     if name is not None and not isinstance(name, str):
+        if not all(hasattr(name, member) for member in manager.BACKENDS.members):
+            raise ConfigError(f"backend= is {name!r}, no backend; write a name as in 'torch' or 'keras[jax]'")
         return name
     selection = select(name)
     if options:
@@ -88,9 +93,11 @@ def select(explicit: str | None = None) -> Selection:
 
 def parse(text: str, source: str) -> Selection:
     """Read "name" or "name[engine]". For `keras` without an engine, the engine is found as in steps 5 and 6."""
-    match = _NAME.fullmatch(text)
+    match = _NAME.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise ConfigError(f"{source} names the backend {text!r}; write a name as in 'torch' or 'keras[jax]'")
+        meant = meant_backend(text) if isinstance(text, str) else None
+        hint = "write a name as in 'torch' or 'keras[jax]'" if meant in (None, "keras") else f"write {meant!r}"
+        raise ConfigError(f"{source} names the backend {text!r}; {hint}")
     name, engine = match.groups()
     if name != "keras":
         return Selection(name, engine, source)
@@ -101,6 +108,9 @@ def parse(text: str, source: str) -> Selection:
 
 
 def _from_environment() -> Selection | None:
+    for name in os.environ:
+        if (meant := _meant_variable(name)) is not None:
+            raise ConfigError(f"the environment variable {name} is not read; write {meant}, or unset it")
     text = os.environ.get(BACKEND_VARIABLE)
     return parse(text, BACKEND_VARIABLE) if text else None
 
@@ -128,18 +138,62 @@ def _read(path: Path, what: str) -> dict[str, Any]:
         raise ConfigError(f"{what}, {path}, cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{what}, {path}, is not TOML: {error}") from error
-    if path.name == "pyproject.toml":
-        content = content.get("tool", {}).get(TABLE, {})
-    if not isinstance(content, dict):
+    return _our_table(content, path) if path.name == "pyproject.toml" else content
+
+
+def _our_table(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """`[tool.recs_core]` of a pyproject.toml, empty without one. A table that was meant to be it is refused."""
+    tool = content.get("tool", {})
+    if not isinstance(tool, dict):
+        raise ConfigError(f"tool in {path} must be a table, as in [tool.{TABLE}]")
+    for parent, tables in (("tool.", _with_nested(tool)), ("", content)):
+        for name, table in tables.items():
+            if f"{parent}{name}" != f"tool.{TABLE}" and _is_meant_for_us(name, table):
+                raise ConfigError(f"[{parent}{name}] in {path} is not read; write [tool.{TABLE}]")
+    ours = tool.get(TABLE, {})
+    if not isinstance(ours, dict):
         raise ConfigError(f"tool.{TABLE} in {path} must be a table, as in [tool.{TABLE}]")
-    return content
+    return ours
+
+
+def _with_nested(tables: dict[str, Any]) -> dict[str, Any]:
+    """The tables, and those in them under dotted names, as in "recs.core"; what is in ours is ours."""
+    nested = {
+        f"{name}.{key}": value
+        for name, table in tables.items()
+        if name != TABLE and isinstance(table, dict)
+        for key, value in table.items()
+    }
+    return tables | nested
+
+
+def _is_meant_for_us(name: str, table: object) -> bool:
+    """Whether a table has our name in another spelling, or one close to it and a setting of ours."""
+    said, ours = _letters(name), _letters(TABLE)
+    close = said.startswith("recs") or difflib.SequenceMatcher(None, said, ours).ratio() >= _CLOSE
+    has_ours = isinstance(table, dict) and not {_letters(key) for key in table}.isdisjoint(SETTINGS)
+    return said == ours or (close and has_ours)
+
+
+def _meant_variable(name: str) -> str | None:
+    """Which variable of ours a name that differs in case, signs or `CORE` alone was meant to be."""
+    for ours in (BACKEND_VARIABLE, CONFIG_VARIABLE):
+        if name != ours and _letters(name).replace(_letters(TABLE), "recs", 1) == _letters(ours):
+            return ours
+    return None
+
+
+def _letters(name: str) -> str:
+    return re.sub("[^a-z]", "", name.lower())
 
 
 def _setting(settings: dict[str, Any], source: str) -> str | None:
     """The `backend` of a file's settings; nothing but known settings may stand there."""
     unknown = sorted(set(settings) - set(SETTINGS))
     if unknown:
-        raise ConfigError(f"{source} has an unknown setting {unknown[0]!r}; known: {', '.join(SETTINGS)}")
+        is_table = _letters(unknown[0]) in ("tool", _letters(TABLE))
+        hint = 'write it at the top level, as in backend = "torch"' if is_table else f"known: {', '.join(SETTINGS)}"
+        raise ConfigError(f"{source} has an unknown setting {unknown[0]!r}; {hint}")
     value = settings.get("backend")
     if value is not None and not isinstance(value, str):
         raise ConfigError(f'{source} has backend = {value!r}; write a string, as in backend = "torch"')

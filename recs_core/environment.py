@@ -11,6 +11,7 @@ import sys
 from importlib.util import find_spec
 
 from recs_core.errors import BackendConflict, BackendNotFound, MissingExtra, UnsupportedFeature
+from recs_core.spelling import meant_engine
 
 ENGINES = ("jax", "torch", "tensorflow")
 """Keras engines that can train, in the order in which the default is looked for."""
@@ -36,9 +37,9 @@ def refuse_engine(engine: str, source: str) -> None:
             f"use one of {', '.join(ENGINES)}"
         )
     if engine not in ENGINES:
-        raise BackendNotFound(
-            f"keras has no engine {engine!r} (asked for by {source}); use one of {', '.join(ENGINES)}"
-        )
+        meant = meant_engine(engine)
+        hint = f"use one of {', '.join(ENGINES)}" if meant is None else f"write {meant!r}, as in 'keras[{meant}]'"
+        raise BackendNotFound(f"keras has no engine {engine!r} (asked for by {source}); {hint}")
 
 
 def imported_keras_engine() -> str | None:

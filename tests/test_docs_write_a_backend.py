@@ -17,6 +17,7 @@ import pytest
 
 import recs_core.conformance.checks  # noqa: F401  (registers them)
 from recs_core.conformance.registry import checks_of
+from tests.snippets import Block, blocks, commands
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "write-a-backend.md"
@@ -55,18 +56,18 @@ class Reader:
             script.write_text(f"#!/bin/sh\nexec {self.python} {call}\n")
             script.chmod(0o755)
 
-    def follows(self, language: str, block: str) -> None:
+    def follows(self, block: Block) -> None:
         """Does what a fenced block shows."""
-        if language == "console":
-            for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
-                command, _, shown = part.partition("\n")
-                assert self.types(command) == shown, command
-        elif block.startswith(">>>"):
-            (self.home / "session.txt").write_text(block)
+        if block.language in ("console", "sh"):
+            for command, shown in commands(block):
+                printed = self.types(command)
+                assert block.language == "sh" or printed == shown, command
+        elif block.text.startswith(">>>"):
+            (self.home / "session.txt").write_text(block.text)
             self.types(f"python -m doctest {self.home / 'session.txt'}")
         else:
             file = self.home / "recs-core-mine" / "src" / "recs_core_mine" / "backend.py"
-            file.write_text(put(block, file.read_text()))
+            file.write_text(put(block.text, file.read_text()))
 
     def types(self, command: str) -> str:
         """What a command prints."""
@@ -104,12 +105,16 @@ def _lines_of(method: ast.stmt, block: str) -> list[str]:
 
 @pytest.mark.slow
 def test_whoever_does_what_the_page_says_has_a_backend(tmp_path: Path) -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    steps = re.findall(r"^```(\w*)\n(.*?)^```$", page, flags=re.M | re.S)
-    assert {language for language, _ in steps} == {"console", "python"}
+    steps = blocks(PAGE)
+    assert {block.language for block in steps} == {"console", "python"}
     reader = Reader(tmp_path)
-    for language, block in steps:
-        reader.follows(language, block)
+    for block in steps:
+        reader.follows(block)
+    reader.folder = reader.home / "recs-core-mine"  # its README, written when the scaffold was red, is true now
+    readme = blocks(reader.folder / "README.md")
+    assert readme
+    for block in readme:
+        reader.follows(block)
 
 
 def test_the_page_lists_what_is_required() -> None:

@@ -32,12 +32,14 @@ def card(manifest: Manifest, name: str) -> str:
 
 def _loading(name: str, natives: Mapping[Side, Native]) -> str:
     if natives:
-        modules = ", ".join(f'"{side}": {native.rebuild or "module"}' for side, native in natives.items())
-        backend = next(iter(natives.values())).backend
+        modules = ", ".join(f'"{side}": {native.built(side)}' for side, native in natives.items())
+        imports = {f"import {n.rebuild.partition(':')[0]}\n" for n in natives.values() if n.rebuild is not None}
+        unsaid = [f"`{n.built(side)}`, {n}" for side, n in natives.items() if n.rebuild is None]
+        build = f"build {' and '.join(unsaid)}," if unsaid else "build each native module"
         return (
-            "## Load it\n\nNo code is in here: build each native module and hand it over, to take its weights.\n\n"
-            "```python\nimport recs_core as recs\n\n"
-            f'model = recs.load("{name}", backend="{backend}", native={{{modules}}})\n'
+            f"## Load it\n\nNo code is in here: {build} and hand it over, to take its weights.\n\n"
+            f"```python\n{''.join(sorted(imports))}import recs_core as recs\n\n"
+            f'model = recs.load("{name}", backend="{next(iter(natives.values())).backend}", native={{{modules}}})\n'
             'model.recommend(["…"], k=10, exclude="seen")\n```'
         )
     return (

@@ -43,6 +43,10 @@ class Native:
         """As the manifest has it."""
         return asdict(self)
 
+    def built(self, side: Side) -> str:
+        """What to type for the module: the call of its function, or a name for what its owner builds."""
+        return f"{side}_tower" if self.rebuild is None else f"{str(self.rebuild).replace(':', '.')}()"
+
     def __str__(self) -> str:
         return f"a {self.backend} module, {self.module}"
 
@@ -50,7 +54,7 @@ class Native:
 def refuse(folder: Path, natives: Mapping[Side, Native], why: str) -> None:
     """Raise `BundleError` saying which tower is a native module, why it cannot be had, and what to type."""
     side, native = next(iter(natives.items()))
-    modules = ", ".join(f"{side!r}: {stated.rebuild or 'module'}" for side, stated in natives.items())
+    modules = ", ".join(f"{side!r}: {stated.built(side)}" for side, stated in natives.items())
     raise BundleError(
         f"{folder}: its {side} tower is {native}, {why}; build it and "
         f"recs.load({str(folder)!r}, backend={native.backend!r}, native={{{modules}}})"

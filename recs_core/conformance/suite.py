@@ -1,10 +1,9 @@
 """The suite as test classes: subclass, say what to check, and pytest does the rest.
 
-from recs_core.conformance import RetrievalConformance
-
-class TestMine(RetrievalConformance):
-    backend = "mine"
-    expected_failures = {"task/hard-negatives": "ties are broken otherwise, issue 12"}
+>>> from recs_core.conformance import RetrievalConformance
+>>> class TestMine(RetrievalConformance):
+...     backend = "mine"
+...     expected_failures = {"task/hard-negatives": "ties are broken otherwise, issue 12"}
 """
 
 from __future__ import annotations

@@ -1,8 +1,15 @@
 """Exact evaluation: ranks over the whole corpus, metrics from ranks, intervals, baselines.
 
-found = ranks(queries, candidates, targets, exclude=seen)
-metrics(found, k=(10, 20))                               # {"recall@10": …, "ndcg@20": …, "mrr": …}
-intervals(query_metrics(found, k=(20,)))                 # the same with "low" and "high"
+>>> import numpy as np
+>>> from recs_core.data.batch import Ragged
+>>> from recs_core.evaluation import intervals, metrics, query_metrics, ranks
+>>> queries, candidates = np.eye(3, 4, dtype=np.float32), np.eye(4, dtype=np.float32)
+>>> targets = Ragged(values=np.int32([0, 1, 3]), offsets=np.int32([0, 1, 2, 3]))
+>>> found = ranks(queries, candidates, targets)
+>>> metrics(found, k=(1, 2))["recall@1"]
+0.666...
+>>> intervals(query_metrics(found, k=(1,)))["recall@1"]
+{'value': 0.666..., 'low': 0.0, 'high': 1.0}
 """
 
 from recs_core.evaluation.baselines import popularity, recent_popularity, score_ranks

@@ -24,10 +24,17 @@ def recs_backends() -> Iterable[BackendInfo]:  # type: ignore[empty-body]
         [project.entry-points."recs_core.backends"]
         mine = "recs_core_mine.plugin"
 
-        # recs_core_mine/plugin.py
-        @hookimpl
-        def recs_backends():
-            return [BackendInfo(name="mine", factory="recs_core_mine.backend:MyBackend", requires=("mine",), …)]
+        >>> # recs_core_mine/plugin.py
+        >>> from recs_core.plugin import BACKEND_CAPABILITIES, BackendInfo, No, hookimpl
+        >>> INFO = BackendInfo(
+        ...     name="mine",
+        ...     factory="recs_core_mine.backend:MyBackend",
+        ...     summary="my framework",
+        ...     capabilities={name: No("not written yet") for name in BACKEND_CAPABILITIES},
+        ... )
+        >>> @hookimpl
+        ... def recs_backends():
+        ...     return [INFO]
     """
 
 
@@ -35,9 +42,16 @@ def recs_backends() -> Iterable[BackendInfo]:  # type: ignore[empty-body]
 def recs_indexes() -> Iterable[IndexInfo]:  # type: ignore[empty-body]
     """The manifests of the indexes that this plugin provides; the entry-point group is `recs_core.indexes`.
 
-    @hookimpl
-    def recs_indexes():
-        return [IndexInfo(name="mine", factory="recs_core_mine.index:MyIndex", summary="…", capabilities={…})]
+    >>> from recs_core.plugin import INDEX_CAPABILITIES, IndexInfo, No, hookimpl
+    >>> INDEX = IndexInfo(
+    ...     name="mine",
+    ...     factory="recs_core_mine.index:MyIndex",
+    ...     summary="my index",
+    ...     capabilities={name: No("not written yet") for name in INDEX_CAPABILITIES},
+    ... )
+    >>> @hookimpl
+    ... def recs_indexes():
+    ...     return [INDEX]
     """
 
 

@@ -28,6 +28,7 @@ from recs_core.errors import (
 )
 from recs_core.plugin import hookspecs
 from recs_core.plugin.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES, BackendInfo, IndexInfo, No
+from recs_core.spelling import meant_backend
 
 if TYPE_CHECKING:
     from recs_core.protocols import Backend, Index
@@ -96,7 +97,7 @@ def list_indexes() -> list[Listed[IndexInfo]]:
 
 def backend_info(name: str, engine: str | None = None, *, asked_by: str = "backend=") -> BackendInfo:
     """The manifest of a backend, found and checked; nothing is built. Raises as `load_backend`."""
-    plugin = _Plugin(BACKENDS, _claim(BACKENDS, name, asked_by), asked_by)
+    plugin = _Plugin(BACKENDS, _claim(BACKENDS, name, asked_by, engine), asked_by)
     return plugin.manifest(engine)
 
 
@@ -107,7 +108,7 @@ def load_backend(name: str, engine: str | None = None, *, asked_by: str = "backe
     Raises `BackendNotFound` (no such name or engine), `BackendConflict` (two distributions claim the name),
     `BackendBroken` (import, hooks, manifest or factory fail), `MissingExtra` (what it requires is not installed).
     """
-    plugin = _Plugin(BACKENDS, _claim(BACKENDS, name, asked_by), asked_by)
+    plugin = _Plugin(BACKENDS, _claim(BACKENDS, name, asked_by, engine), asked_by)
     info = plugin.manifest(engine)
     plugin.check_requirements(info)
     plugin.tell_selected(info)
@@ -136,8 +137,8 @@ def _claims(kind: Kind[Any]) -> list[Claim]:
     return sorted(claims, key=lambda claim: (claim.name, claim.distribution))
 
 
-def _claim(kind: Kind[Any], name: str, asked_by: str) -> Claim:
-    """The one distribution that claims `name`."""
+def _claim(kind: Kind[Any], name: str, asked_by: str, engine: str | None = None) -> Claim:
+    """The one distribution that claims `name`; `engine`, where one is asked for, is for the hint in an error alone."""
     claims = _claims(kind)
     found = [claim for claim in claims if claim.name == name]
     if len(found) == 1:
@@ -145,10 +146,22 @@ def _claim(kind: Kind[Any], name: str, asked_by: str) -> Claim:
     if found:
         raise BackendConflict(_rivalry(kind, name, found, f" (asked for by {asked_by})"))
     names = sorted({claim.name for claim in claims})
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"pip install what provides it in {kind.group!r}"
-    installed = ", ".join(names) or "none"
+    installed, hint = ", ".join(names) or "none", _hint(kind, name if engine is None else f"{name}[{engine}]", names)
     raise BackendNotFound(f"no {kind.noun} {name!r} (asked for by {asked_by}) is installed, only: {installed}; {hint}")
+
+
+def _hint(kind: Kind[Any], name: str, installed: list[str]) -> str:
+    """What to type in place of a name that nobody claims."""
+    install = f"pip install what provides it in {kind.group!r}"
+    meant = meant_backend(name) if kind is BACKENDS else None
+    if meant is not None and meant.partition("[")[0] in installed:
+        return f"write {meant!r}"
+    close = difflib.get_close_matches(name.lower(), installed, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    if meant is None:
+        return install
+    return f"write 'keras[{meant}]', or {install}" if meant == name else f"write {meant!r}, and {install}"
 
 
 def _rivalry(kind: Kind[Any], name: str, claims: Iterable[Claim], asked: str = "") -> str:
@@ -235,10 +248,11 @@ class _Plugin(Generic[Info]):
             )
         info = mine[0]
         if engine is not None and engine not in getattr(info, "engines", ()):
-            engines = ", ".join(getattr(info, "engines", ())) or "none"
+            engines = ", ".join(getattr(info, "engines", ()))
+            hint = f"it has: {engines}" if engines else f"it has none: write {info.name!r}"
             raise BackendNotFound(
                 f"{self.kind.noun} {info.name!r} of {self.claim} has no engine {engine!r} "
-                f"(asked for by {self.asked_by}); it has: {engines}"
+                f"(asked for by {self.asked_by}); {hint}"
             )
         return info
 

@@ -20,8 +20,8 @@ HEAD = """\
 The suite that says whether a backend or an index means what the core means ([meanings.md](meanings.md)). It is part of
 the package. Three doors to the same checks:
 
-```
-recs check mine [--json FILE]                                  # an index: recs check mine --index
+```sh
+recs check mine                                                # an index: recs check mine --index
 pytest --pyargs recs_core.conformance --recs-backend mine      # an index: --recs-index mine
 ```
 

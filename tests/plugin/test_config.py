@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ import recs_core
 from recs_core import config
 from recs_core.config import Selection, select, use
 from recs_core.errors import BackendBroken, BackendNotFound, ConfigError, UnsupportedFeature
+from recs_core.plugin.manager import BACKENDS, _hint
+from recs_core.spelling import meant_backend
 from tests.plugin.conftest import GOOD_PLUGIN
 
 Install = Callable[..., str]
@@ -145,6 +148,131 @@ def test_engines_without_gradients_are_refused(
 def test_an_unknown_engine(project: Path) -> None:
     with pytest.raises(BackendNotFound, match="keras has no engine 'mxnet'"):
         select("keras[mxnet]")
+
+
+@pytest.mark.parametrize(
+    ("text", "write"),
+    [
+        ("jax", "keras[jax]"),
+        ("JAX", "keras[jax]"),
+        ("keras-jax", "keras[jax]"),
+        ("keras(jax)", "keras[jax]"),
+        ("keras jax", "keras[jax]"),
+        ("Keras[torch]", "keras[torch]"),
+        ("keras/tf", "keras[tensorflow]"),
+        ("tf.keras", "keras[tensorflow]"),
+        ("KERAS", "keras"),
+        ("kears", "keras"),
+        ("pytorch", "torch"),
+        ("Torch", "torch"),
+        ("torch-cuda", "torch"),
+        ("recs-core-torch", "torch"),
+        ("tf", "tensorflow"),
+        ("TensorFlow", "tensorflow"),
+        ("tfrs", "tensorflow"),
+        ("tensorflow_recommenders", "tensorflow"),
+        ("TOY", "toy"),
+        ("toi", "toy"),
+    ],
+)
+@pytest.mark.parametrize("source", ["use()", "RECS_BACKEND", "backend="])
+def test_a_name_that_is_meant_to_be_another_is_refused_with_the_right_one(
+    project: Path, monkeypatch: pytest.MonkeyPatch, text: str, write: str, source: str
+) -> None:
+    with pytest.raises((BackendNotFound, ConfigError)) as caught:
+        if source == "RECS_BACKEND":
+            monkeypatch.setenv(source, text)
+        if source == "use()":
+            use(text)
+        recs_core.backend(text if source == "backend=" else None)
+    assert re.search(rf"(write|did you mean) {re.escape(repr(write))}", str(caught.value))
+    assert source in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("engine", "write"), [("pytorch", "torch"), ("TF", "tensorflow"), ("Jax", "jax")])
+@pytest.mark.parametrize(("variable", "form"), [("RECS_BACKEND", "keras[{}]"), ("KERAS_BACKEND", "{}")])
+def test_so_is_an_engine(
+    project: Path, monkeypatch: pytest.MonkeyPatch, engine: str, write: str, variable: str, form: str
+) -> None:
+    monkeypatch.setenv(variable, form.format(engine))
+    with pytest.raises(BackendNotFound, match=rf"{variable}.*write '{write}', as in 'keras\[{write}\]'"):
+        select()
+
+
+def test_a_framework_whose_plugin_is_not_installed_is_had_through_keras() -> None:
+    assert "write 'keras[torch]', or pip install" in _hint(BACKENDS, "torch", ["keras"])
+    assert "write 'torch', and pip install" in _hint(BACKENDS, "pytorch", ["keras"])
+
+
+@pytest.mark.parametrize("name", ["mxnet", "numpy", "mine", "torch-or-tensorflow"])
+def test_a_name_that_could_be_anything_is_not_guessed(name: str) -> None:
+    assert meant_backend(name) is None
+
+
+@pytest.mark.parametrize("wrong", [3, {"torch"}, pytest])
+def test_what_is_neither_a_name_nor_a_backend(project: Path, wrong: object) -> None:
+    with pytest.raises(ConfigError, match="backend"):
+        recs_core.backend(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"use\(\) names the backend"):
+        use(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[tool.recs-core]",
+        "[tool.RecsCore]",
+        "[tool.recs.core]\nbackend = 'toy'",
+        "[tool.recs]\nbackend = 'toy'",
+        "[tool.recs_cor]\nback-end = 'toy'",
+        "[recs_core]",
+        "[recs-core]\nbackend = 'toy'",
+        "[tool.recs_core]\nbackend = 'toy'\n[tool.recs-core]\nbackend = 'toy'",
+    ],
+)
+def test_a_table_that_is_meant_to_be_ours(project: Path, content: str) -> None:
+    (project / "pyproject.toml").write_text(content)
+    with pytest.raises(ConfigError, match=r"pyproject\.toml is not read; write \[tool\.recs_core\]$"):
+        select()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[tool.recs]\nurl = 'theirs'",
+        "[tool.ruff]\nbackend = 'theirs'",
+        "[tool.score]\nbackend = 'theirs'",
+        "[recs]\nbuild = 'theirs'",
+    ],
+)
+def test_a_table_of_someone_else_is_left_alone(project: Path, content: str) -> None:
+    (project / "pyproject.toml").write_text(content)
+    assert select().engine == "jax"
+
+
+@pytest.mark.parametrize("content", ["tool = 3", "[[tool]]\nrecs_core = 3"])
+def test_tool_that_is_no_table(project: Path, content: str) -> None:
+    (project / "pyproject.toml").write_text(content)
+    with pytest.raises(ConfigError, match=r"tool in .* must be a table"):
+        select()
+
+
+def test_a_table_in_a_file_of_its_own(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "recs.toml").write_text("[tool.recs_core]\nbackend = 'toy'\n")
+    monkeypatch.setenv("RECS_CONFIG", str(project / "recs.toml"))
+    with pytest.raises(ConfigError, match="'tool'; write it at the top level, as in backend = "):
+        select()
+
+
+@pytest.mark.parametrize("name", ["RECS_CORE_BACKEND", "RECSCORE_BACKEND", "recs_backend"])
+def test_a_variable_that_is_meant_to_be_ours(project: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "toy")
+    with pytest.raises(ConfigError, match=f"{name} is not read; write RECS_BACKEND, or unset it"):
+        select()
+    monkeypatch.delenv(name)
+    monkeypatch.setenv("RECS_BACKEND_URL", "theirs")
+    assert select().engine == "jax"
 
 
 def test_an_empty_variable_says_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

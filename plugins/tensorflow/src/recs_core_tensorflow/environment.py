@@ -3,7 +3,7 @@
 TFRS 0.7.7 refuses to be imported under Keras 3, and which Keras `tf.keras` is, is settled when TensorFlow is
 imported. So no file of this plugin imports TensorFlow itself; each takes it from here:
 
-    from recs_core_tensorflow.environment import tf, tfrs
+    >>> from recs_core_tensorflow.environment import tf, tfrs
 """
 
 from __future__ import annotations

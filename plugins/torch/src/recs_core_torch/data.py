@@ -38,8 +38,9 @@ def loader(
 ) -> DataLoader[Batch]:
     """A `torch.utils.data.DataLoader` of `Batch`es, for a native loop:
 
-        for batch in loader(dataset, plan, seed=0, epoch=epoch):
-            loss = task(query(batch), candidate(batch), **batch.task)
+        >>> from recs_core_torch import loader
+        >>> for batch in loader(dataset, plan, seed=0, epoch=0):
+        ...     loss = task(query(batch), candidate(batch), **batch.task)
 
     The batches and their order are those of `dataset.batches`, whatever `num_workers` is.
     """

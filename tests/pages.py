@@ -1,0 +1,219 @@
+"""What each page needs before what it shows can be done, and what must hold when it is done."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+import recs_core as recs
+
+ROOT = Path(__file__).parents[1]
+CUSTOMER = "12347"  # whom the pages ask about
+
+
+@dataclass(frozen=True)
+class Page:
+    """`setup` prepares the working folder and gives the names that the page takes for granted; `after` gets all names
+    and what was printed. `needs`: modules without which the page cannot be done. `followed_by`: a test of its own does
+    the page instead. `made`: files that `setup` has the source write into the working folder; they are the page then.
+    """
+
+    needs: tuple[str, ...] = ()
+    slow: bool = False
+    setup: Callable[[], dict[str, Any]] = dict
+    after: Callable[[dict[str, Any], str], None] = lambda names, printed: None
+    followed_by: str | None = None
+    made: tuple[str, ...] = ()
+
+
+def purchases() -> recs.Interactions:
+    """A few thousand real purchases, the customer whom the pages ask about among them."""
+    data = recs.datasets.load("online-retail")
+    customers = pa.concat_arrays([pa.array([CUSTOMER]), data.query_ids.ids[:39].cast(pa.string())])
+    table = data.to_table()
+    rows = table.filter(pc.is_in(table[data.query_name], customers)).combine_chunks()
+    return recs.Interactions.from_table(
+        rows, query=data.query_name, candidate=data.candidate_name, timestamp=data.timestamp_name
+    )
+
+
+def small_model(train: recs.Interactions, backend: str) -> recs.TwoTower:
+    """A model of the purchases, trained for a moment."""
+    customer = recs.TowerSpec([recs.Categorical(train.query_name, dim=8)])
+    item = recs.TowerSpec([recs.Categorical(train.candidate_name, dim=8)])
+    model = recs.TwoTower(customer, item, backend=backend)
+    model.fit(train, epochs=1, batch_size=4096, progress=False)
+    return model
+
+
+def readme_holds(names: dict[str, Any], printed: str) -> None:
+    """Trained in torch, loaded in TensorFlow and by NumPy: one list; what is declared last trains."""
+    assert float(printed.split(maxsplit=1)[0]) > 0.12  # recall@20, which the quality page has
+    model = recs.load("bundle", backend="torch")
+    for other in ("tf", "bare"):
+        asked = {"queries": [CUSTOMER], "k": 5, "exclude": "seen"}
+        np.testing.assert_array_equal(names[other].recommend(**asked).ids, model.recommend(**asked).ids)
+    declared = names["model"]
+    declared.fit(names["train"].take(np.arange(5000)), epochs=1, progress=False)
+    assert declared.backend_name == "keras[jax]"
+
+
+def bundle_page() -> dict[str, Any]:
+    """A model, its data, a file of queries, and a tower of someone's own."""
+    from torch import nn
+
+    train = purchases()
+    pq.write_table(pa.table({train.query_name: [CUSTOMER]}), "q.parquet")
+    return {
+        "train": train,
+        "test": train,
+        "model": small_model(train, "torch"),
+        "items": recs.TowerSpec([recs.Categorical(train.candidate_name, dim=8)]),
+        "make_tower": lambda: nn.Embedding(len(train.query_ids) + 1, 8),
+    }
+
+
+def saved_bundle() -> dict[str, Any]:
+    """A bundle in the working folder."""
+    small_model(purchases(), "tensorflow").save("bundle")
+    return {}
+
+
+TOWERS = """
+import keras
+
+def make_tower():
+    tower = keras.Sequential([keras.layers.Embedding({rows}, 8)])
+    tower.build((None,))
+    return tower
+"""
+
+
+def cards() -> dict[str, Any]:
+    """Three bundles: a declared model, and two with a tower of someone's own, who says what builds it or does not."""
+    train = purchases()
+    small_model(train, "keras").save("bundle")
+    Path("shop").mkdir()
+    Path("shop/towers.py").write_text(TOWERS.format(rows=len(train.query_ids) + 1))
+    towers = importlib.import_module("shop.towers")
+    items = recs.TowerSpec([recs.Categorical(train.candidate_name, dim=8)])
+    for name, rebuild in (("said", "shop.towers:make_tower"), ("unsaid", None)):
+        model = recs.TwoTower(recs.Adopted(towers.make_tower(), rebuild=rebuild), items, backend="keras")
+        model.fit(train, epochs=1, batch_size=4096, progress=False)
+        model.save(name)
+    return {"query_tower": towers.make_tower()}
+
+
+def settings_are_read(names: dict[str, Any], printed: str) -> None:
+    """The files that the page shows choose what they say."""
+    from recs_core.config import select
+
+    assert str(select()) == "torch"
+    os.environ["RECS_CONFIG"] = "recs.toml"
+    assert str(select()) == "keras[jax]"
+
+
+def quickstart() -> dict[str, Any]:
+    """The checkout's examples, and a file of purchases beside them."""
+    Path("examples").symlink_to(ROOT / "examples")
+    pq.write_table(purchases().to_table(), "purchases.parquet")
+    return {}
+
+
+def numpy_plugin() -> dict[str, Any]:
+    """The example of a plugin, as installed."""
+    return installed("numpy", "recs_core_numpy.plugin", "")
+
+
+def mine() -> dict[str, Any]:
+    """A backend called `mine`, as installed: the example of a plugin under another name."""
+    return installed(
+        "mine",
+        "recs_core_mine",
+        """
+from dataclasses import replace
+from recs_core.plugin import hookimpl
+from recs_core_numpy import backend, plugin
+
+(INFO,) = (replace(info, name="mine", factory="recs_core_mine:Mine") for info in plugin.recs_backends())
+
+@hookimpl
+def recs_backends():
+    return [INFO]
+
+class Mine(backend.NumpyBackend):
+    info = INFO
+""",
+    )
+
+
+def installed(name: str, module: str, source: str) -> dict[str, Any]:
+    """A backend as an installer would leave it, for every process that is started from here."""
+    site = Path("site").resolve()
+    info = site / f"recs_core_{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: recs-core-{name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[recs_core.backends]\n{name} = {module}\n")
+    if source:
+        (site / f"{module}.py").write_text(source)
+    paths = [str(site), str(ROOT / "examples/numpy_backend_plugin/src"), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    return {}
+
+
+def torch_readme() -> dict[str, Any]:
+    return {"train": purchases()}
+
+
+def torch_loop() -> dict[str, Any]:
+    """What a native loop has at hand."""
+    from recs_core.data.encoded import EncodedDataset
+    from recs_core.protocols import BatchPlan
+
+    train = purchases()
+    model = small_model(train, "torch")
+    return {
+        "dataset": EncodedDataset.encode(model.query, model.candidate, model.schema, train),
+        "plan": BatchPlan(512, "interaction", model.retrieval),
+        "query": model.query_tower,
+        "candidate": model.candidate_tower,
+        "task": model.task,
+    }
+
+
+def vectors() -> dict[str, Any]:
+    """Vectors of three queries and four candidates, and what is relevant to whom."""
+    return {"np": np, "queries": np.eye(3, 4, dtype=np.float32), "candidates": np.eye(4, dtype=np.float32)}
+
+
+TORCH, TENSORFLOW = ("torch", "recs_core_torch"), ("tensorflow", "recs_core_tensorflow")
+CARDS = ("bundle/README.md", "said/README.md", "unsaid/README.md")
+BY_DOING_IT = "tests/test_docs_write_a_backend.py"
+
+PAGES = {
+    "README.md": Page((*TORCH, *TENSORFLOW, "jax"), slow=True, after=readme_holds),
+    "docs/bundle.md": Page((*TORCH, *TENSORFLOW, "jax"), slow=True, setup=bundle_page),
+    "docs/configuration.md": Page(after=settings_are_read),
+    "docs/conformance.md": Page(slow=True, setup=mine),
+    "docs/recipes.md": Page(TORCH),
+    "docs/tf-serving.md": Page(TENSORFLOW, setup=saved_bundle),
+    "docs/write-a-backend.md": Page(followed_by=BY_DOING_IT),
+    "examples/numpy_backend_plugin/README.md": Page(setup=numpy_plugin),
+    "plugins/tensorflow/README.md": Page(TENSORFLOW, setup=quickstart),
+    "plugins/tensorflow/src/recs_core_tensorflow/environment.py": Page(TENSORFLOW),
+    "plugins/torch/README.md": Page((*TORCH, "onnx", "onnxscript"), setup=torch_readme),
+    "plugins/torch/src/recs_core_torch/data.py": Page(TORCH, setup=torch_loop),
+    "recs_core/bundle/card.py": Page(
+        slow=True, setup=cards, made=("bundle/README.md", "said/README.md", "unsaid/README.md")
+    ),
+    "recs_core/templates/backend/README.md.template": Page(followed_by=BY_DOING_IT),
+}
