@@ -161,7 +161,7 @@ def codes_or_unknown(ids: pa.Array | None, vocabulary: Vocabulary, size: int) ->
     codes = np.full(size, -1, np.int32)
     if ids is not None:
         named = np.flatnonzero(ids.is_valid().to_numpy(zero_copy_only=False))
-        codes[named] = vocabulary.encode(ids.take(pa.array(named)))
+        codes[named] = vocabulary.encode(ids.drop_null())
     return codes
 
 

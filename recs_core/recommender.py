@@ -227,7 +227,7 @@ class Recommender:
         """As `recommend`, but candidate codes, −1 where missing; `unknown="quiet"` is "oov" without the warning."""
         from recs_core.index.exact import check_k
 
-        k = min(check_k(k), len(self.schema.candidates))
+        k = check_k(k, len(self.schema.candidates))
         question = asked(self.catalog, self.query, queries, history, features)
         excluded = question.excluded(exclude, self.catalog)
         allowed = None if allow is None else np.unique(self._known(allow, "allow"))
@@ -244,7 +244,7 @@ class Recommender:
         (n, min(k, corpus)). Raises as `recommend`."""
         from recs_core.index.exact import ExactIndex, check_k
 
-        k = min(check_k(k), len(self.schema.candidates))
+        k = check_k(k, len(self.schema.candidates))
         codes = self._known(candidates, "candidates")
         raw = _embed(self.candidate_tower, self.catalog.candidate).astype(np.float32)
         unit = scoring.query_vectors(raw, RetrievalSpec(candidate_bias=False))
