@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from recs_core.environment import ENGINES, imported_keras_engine, is_installed, refuse_engine
 from recs_core.errors import BackendNotFound, ConfigError
+from recs_core.paths import local
 from recs_core.plugin import manager
 from recs_core.spelling import meant_backend
 
@@ -117,7 +118,7 @@ def _from_environment() -> Selection | None:
 def _from_file() -> Selection | None:
     stated = os.environ.get(CONFIG_VARIABLE)
     if stated:
-        path = Path(stated).expanduser()
+        path = local(stated, CONFIG_VARIABLE)
         settings, source = _read(path, f"the file that {CONFIG_VARIABLE} names"), f"{path} ({CONFIG_VARIABLE})"
     else:
         nearest = next((p for d in (Path.cwd(), *Path.cwd().parents) if (p := d / "pyproject.toml").is_file()), None)

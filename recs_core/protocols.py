@@ -13,7 +13,7 @@ get this far. Weights travel as `{canonical name: array}`:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -33,7 +33,7 @@ class BatchPlan:
     """How to cut a data set into batches.
 
     `size` counts interactions or queries, as `step` says; `retrieval` says which candidates go with them. See
-    `TrainingSpec` for `row_weight` and `recency_days`.
+    `TrainingSpec` for `row_weight`, `recency_days` and `drop_last`.
     """
 
     size: int
@@ -41,6 +41,7 @@ class BatchPlan:
     retrieval: RetrievalSpec
     row_weight: float = 1.0
     recency_days: float | None = None
+    drop_last: bool = False
 
 
 @runtime_checkable
@@ -145,6 +146,11 @@ class Model(Protocol):
         """The task, with its weights."""
         ...
 
+    @property
+    def version(self) -> Hashable:
+        """Equal as long as no weight has moved: by a step, by `load_weights`, or by a loop of the framework's own."""
+        ...
+
     def weights(self) -> dict[str, NDArray[np.floating]]:
         """Every weight by canonical name, as copies."""
         ...
@@ -245,7 +251,8 @@ class Index(Protocol):
         """Best k positions of each of (Q, d) queries: score descending, then position ascending.
 
         `exclude`: positions that must not come back, a row a query, in any order and as often as they are named; −1 is
-        an id outside the corpus and excludes nothing. `allow`: the only positions that may. Where fewer than k remain
-        the rest is −1 and − inf; an exact index never leaks and never shortens.
+        an id outside the corpus and excludes nothing. `allow`: the only positions that may. A k beyond the n vectors is
+        cut to n before anything is allocated: (Q, min(k, n)). Where filters leave fewer the rest is −1 and − inf; an
+        exact index never leaks and never shortens.
         """
         ...

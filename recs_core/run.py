@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from recs_core.errors import ConfigError
+from recs_core.errors import BundleError, ConfigError, DataError
+from recs_core.paths import local
 from recs_core.protocols import DType
 from recs_core.specs import Optimizer, RetrievalSpec, TowerSpec, TrainingSpec, from_json, to_json
 
 if TYPE_CHECKING:
     from recs_core.data.interactions import Interactions
+    from recs_core.data.times import Unit
     from recs_core.evaluation import Interval, Ranks
     from recs_core.recommender import Recommender
     from recs_core.two_tower import TwoTower
@@ -32,7 +34,9 @@ class DataSpec:
     """Where interactions come from and how they are cut.
 
     `source`: a data set's name (`recs data list`) or a CSV or Parquet file; a file needs `query` and `candidate`, its
-    id columns. `queries`, `candidates`: files of side features. `split`: "time" (`at`, or the last `test` share),
+    id columns. `unit` ("s", "ms", "us", "ns"): what a timestamp of numbers counts. `queries`, `candidates`: files of
+    side features. `encoding`, `delimiter`, `null_values`: how the CSV files among these are written, as
+    `Interactions.from_table` has them; None leaves it to the file. `split`: "time" (`at`, or the last `test` share),
     "last" or "random" (`test` share), None to train on everything. `validation`: the last share of the training rows by
     time (at random where there are no timestamps), held out for validation while training.
     """
@@ -41,8 +45,12 @@ class DataSpec:
     query: str | None = None
     candidate: str | None = None
     timestamp: str | None = None
+    unit: Unit | None = None
     queries: str | None = None
     candidates: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    null_values: Sequence[str] | None = None
     path: str | None = None
     min_per_query: int = 1
     min_per_candidate: int = 1
@@ -52,6 +60,13 @@ class DataSpec:
     known_only: bool = True
     validation: float | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.null_values, list):  # as JSON has it
+            object.__setattr__(self, "null_values", tuple(self.null_values))
+
+
+OF_FILES = ("query", "candidate", "timestamp", "unit", "queries", "candidates", "encoding", "delimiter", "null_values")
+"""Fields of `DataSpec` that say how a file is read; a named data set knows its own."""
 
 PROTOCOLS: Mapping[str, DataSpec] = {
     "online-retail": DataSpec("online-retail", min_per_query=5, min_per_candidate=5, split="time", at="2011-11-10"),
@@ -123,8 +138,9 @@ class Run:
     @classmethod
     def read(cls, path: str | Path) -> Run:
         """The run in a `run.json`. Raises `ConfigError` for a file that cannot be read."""
+        path = local(path, "Run.read")
         try:
-            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")), where=str(path))
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8")), where=str(path))
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read, {error.strerror or error}") from error
         except ValueError as error:
@@ -156,6 +172,9 @@ def load_data(spec: DataSpec) -> Interactions:
     from recs_core.data.interactions import Interactions
 
     if spec.source in datasets.names():
+        said = [name for name in OF_FILES if getattr(spec, name) is not None]
+        if said:
+            raise ConfigError(f"{' and '.join(said)}: for files; the data set {spec.source!r} knows its own")
         data = datasets.load(spec.source, **({} if spec.path is None else {"path": spec.path}))
     else:
         if spec.query is None or spec.candidate is None:
@@ -164,12 +183,16 @@ def load_data(spec: DataSpec) -> Interactions:
                 "with --query and --candidate"
             )
         data = Interactions.from_table(
-            Path(spec.source),
+            local(spec.source, "source", DataError),
             query=spec.query,
             candidate=spec.candidate,
             timestamp=spec.timestamp,
-            queries=spec.queries and Path(spec.queries),
-            candidates=spec.candidates and Path(spec.candidates),
+            unit=spec.unit,
+            queries=spec.queries and local(spec.queries, "queries", DataError),
+            candidates=spec.candidates and local(spec.candidates, "candidates", DataError),
+            encoding=spec.encoding,
+            delimiter=spec.delimiter,
+            null_values=spec.null_values,
         )
     if spec.min_per_query > 1 or spec.min_per_candidate > 1:
         data = data.filter(min_per_query=spec.min_per_query, min_per_candidate=spec.min_per_candidate)
@@ -268,7 +291,7 @@ class Outcome:
         """Write `run.json`, and the metrics on the bundle, in the `out` of `execute`. Raises `BundleError`."""
         from recs_core.bundle import describe
 
-        folder = Path(folder)
+        folder = local(folder, "Outcome.write", BundleError)
         card = {name: (found["value"], found["low"], found["high"]) for name, found in self.intervals.items()}
         describe(folder / "bundle", metrics=card)
         write_json(folder, self.to_json())
@@ -276,8 +299,6 @@ class Outcome:
 
 def write_json(folder: Path, data: Mapping[str, Any]) -> None:
     """Write `run.json` whole or not at all. Raises `BundleError` if it cannot be written."""
-    from recs_core.errors import BundleError
-
     path, new = folder / "run.json", folder / ".run.json.new"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -308,7 +329,8 @@ def execute(
     from recs_core.two_tower import TwoTower
 
     say = say or (lambda line: None)
-    checkpoint = None if out is None else Path(out) / "bundle"
+    out = None if out is None else local(out, "execute(out=…)")
+    checkpoint = None if out is None else out / "bundle"
     parts = cut(load_data(run.data), run.data, run.seed)
     say(parts.leakage or f"{len(parts.train):,} rows, no test part")
     if run.model.recipe is not None and run.model.training is None:
@@ -324,7 +346,7 @@ def execute(
         size = batch_size or training.batch_size
         model.training = replace(training, epochs=epochs or training.epochs, batch_size=size)
     if out is not None and not resume:
-        write_json(Path(out), {"recs_core": __version__, "run": run.resolved(model).to_json()})
+        write_json(out, {"recs_core": __version__, "run": run.resolved(model).to_json()})
     history = model.fit(parts.train, parts.validation, progress=progress, checkpoint=checkpoint)
     if history.masked_share is not None:
         say(f"masked {history.masked_share:.2%} of the scored pairs: the target's own candidate in another column")

@@ -321,9 +321,11 @@ class Adagrad(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(
-            self.initial_accumulator >= 0, self, f"needs initial_accumulator ≥ 0, got {self.initial_accumulator!r}"
+            _finite(self.initial_accumulator) and self.initial_accumulator >= 0,
+            self,
+            f"needs initial_accumulator ≥ 0, got {self.initial_accumulator!r}",
         )
-        _require(self.epsilon > 0, self, f"needs epsilon > 0, got {self.epsilon!r}")
+        _require(_finite(self.epsilon) and self.epsilon > 0, self, f"needs epsilon > 0, got {self.epsilon!r}")
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -351,8 +353,9 @@ class Adam(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("beta_1", "beta_2"):
-            _require(0 <= getattr(self, name) < 1, self, f"needs 0 ≤ {name} < 1, got {getattr(self, name)!r}")
-        _require(self.epsilon > 0, self, f"needs epsilon > 0, got {self.epsilon!r}")
+            value = getattr(self, name)
+            _require(_finite(value) and 0 <= value < 1, self, f"needs 0 ≤ {name} < 1, got {value!r}")
+        _require(_finite(self.epsilon) and self.epsilon > 0, self, f"needs epsilon > 0, got {self.epsilon!r}")
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -367,8 +370,8 @@ class Schedule:
     final: float = 0.05
 
     def __post_init__(self) -> None:
-        _require(0 <= self.warmup < 1, self, f"needs 0 ≤ warmup < 1, got {self.warmup!r}")
-        _require(0 <= self.final <= 1, self, f"needs 0 ≤ final ≤ 1, got {self.final!r}")
+        _require(_finite(self.warmup) and 0 <= self.warmup < 1, self, f"needs 0 ≤ warmup < 1, got {self.warmup!r}")
+        _require(_finite(self.final) and 0 <= self.final <= 1, self, f"needs 0 ≤ final ≤ 1, got {self.final!r}")
 
     def factor(self, step: int, total: int) -> float:
         """Factor at `step` (from 0) of `total`."""
@@ -385,7 +388,9 @@ class TrainingSpec:
 
     `batch_size` counts what `step` names: interactions, or queries with all their targets. A target's weight is
     n^(row_weight − 1) over its query's n targets, × (½^(age / recency_days) + 0.02) where `recency_days` is a
-    half-life in days before the newest training row (None: no recency).
+    half-life in days before the newest training row (None: no recency). `drop_last` leaves out an epoch's last batch
+    where it is smaller than `batch_size`, as a batch normalisation of one's own may need; who is in it differs from
+    epoch to epoch.
     """
 
     epochs: int = 10
@@ -394,6 +399,7 @@ class TrainingSpec:
     recency_days: float | None = None
     row_weight: float = 1.0
     schedule: Schedule | None = None
+    drop_last: bool = False
 
     def __post_init__(self) -> None:
         _require(_whole(self.epochs, 1), self, f"needs epochs ≥ 1, got {self.epochs!r}")
@@ -405,6 +411,12 @@ class TrainingSpec:
             f"needs recency_days > 0 or None, got {self.recency_days!r}",
         )
         _require(_finite(self.row_weight), self, f"row_weight must be a number, got {self.row_weight!r}")
+        _require(
+            self.schedule is None or isinstance(self.schedule, Schedule),
+            self,
+            f"schedule is recs.Schedule(warmup=…, final=…) or None, got {self.schedule!r}",
+        )
+        _require(isinstance(self.drop_last, bool), self, f"drop_last is True or False, got {self.drop_last!r}")
 
 
 Spec: TypeAlias = Feature | TowerSpec | RetrievalSpec | Optimizer | Schedule | TrainingSpec

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from recs_core.data.batch import Batch
 from recs_core.data.negatives import accidental_hits
-from recs_core.errors import TrainingError
+from recs_core.errors import RecsError, SpecError, TrainingError
+from recs_core.messages import one_line
 from recs_core.protocols import BatchPlan, Dataset, Model, Trainer
 from recs_core.specs import Optimizer, Schedule, TrainingSpec
 
@@ -73,6 +74,15 @@ class EarlyStopping:
     patience: int = 3
     min_delta: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.metric, str) or not self.metric:
+            raise SpecError(f"EarlyStopping: metric is a name such as 'recall@20' or 'loss', got {self.metric!r}")
+        if not isinstance(self.patience, int) or isinstance(self.patience, bool) or self.patience < 1:
+            raise SpecError(f"EarlyStopping: patience must be a whole number ≥ 1, got {self.patience!r}")
+        number = isinstance(self.min_delta, (int, float)) and not isinstance(self.min_delta, bool)
+        if not number or not 0 <= self.min_delta < math.inf:
+            raise SpecError(f"EarlyStopping: min_delta must be a number ≥ 0, got {self.min_delta!r}")
+
     def improves(self, value: float, best: float | None) -> bool:
         """Whether `value` is better than `best`."""
         if best is None:
@@ -87,6 +97,34 @@ class Callback(Protocol):
     def on_epoch_end(self, record: EpochRecord) -> None:
         """After each epoch and its validation."""
         ...
+
+
+FRAMEWORKS = ("keras", "tf_keras", "tensorflow", "lightning", "pytorch_lightning", "transformers", "torch")
+
+
+def check_callbacks(callbacks: Any) -> tuple[Callback, ...]:
+    """The callbacks, all of them ours. Raises `SpecError` for one alone, a function, or a framework's own."""
+    if not isinstance(callbacks, (list, tuple)):
+        raise SpecError(f"callbacks: expected a list, got {_called(callbacks)}; write callbacks=[…]")
+    for place, callback in enumerate(callbacks):
+        where = f"callbacks[{place}]: {_called(callback)}"
+        if isinstance(callback, EarlyStopping):
+            raise SpecError(f"{where} is no callback; pass it as early_stopping=")
+        foreign = {base.__module__.partition(".")[0] for base in type(callback).__mro__} & set(FRAMEWORKS)
+        if foreign:
+            raise SpecError(
+                f"{where} is a callback of {min(foreign)}, which fit does not call as {min(foreign)} does; write a "
+                "class with on_epoch_end(self, record)"
+            )
+        if isinstance(callback, type) or not callable(getattr(callback, "on_epoch_end", None)):
+            raise SpecError(f"{where} has no on_epoch_end(record); write an object of a class that has it")
+    return tuple(callbacks)
+
+
+def _called(thing: Any) -> str:
+    if isinstance(thing, type):
+        return f"the class {thing.__name__}"
+    return getattr(thing, "__name__", None) or type(thing).__name__
 
 
 class StopTraining(Exception):
@@ -177,7 +215,7 @@ class Loop:
     history: TrainingHistory = field(default_factory=TrainingHistory)
     callbacks: Sequence[Callback] = ()
     progress: bool | None = None
-    checkpoint: Callable[[], None] | None = None
+    checkpoint: Callable[[], object] | None = None
     checkpoint_every: int = 1
 
     def run(self) -> TrainingHistory:
@@ -234,7 +272,12 @@ class Loop:
                 if step < done:
                     continue
                 rate = self._learning_rate(epoch * steps + step, self.epochs * steps)
-                loss = float(self.trainer.step(batch, rate))
+                try:
+                    loss = float(self.trainer.step(batch, rate))
+                except RecsError:
+                    raise
+                except Exception as error:  # of a module of the user's own, or of the framework
+                    raise self._failed(error, batch, f"epoch {epoch + 1}, batch {step + 1} of {steps}") from error
                 if not math.isfinite(loss):
                     raise TrainingError(
                         f"epoch {epoch + 1}, batch {step + 1} of {steps}: the loss is {loss}; "
@@ -259,6 +302,11 @@ class Loop:
         due = (epoch + 1) % self.validate_every == 0 or epoch + 1 == self.epochs
         metrics = dict(self.validate()) if self.validate is not None and due else {}
         return EpochRecord(epoch + 1, loss, seconds, rate, metrics)
+
+    def _failed(self, error: Exception, batch: Batch, where: str) -> TrainingError:
+        rows = batch.query.size
+        hint = "; drop_last=True leaves out a last batch that is smaller" if rows < self.plan.size else ""
+        return TrainingError(f"{where} ({rows} queries): {type(error).__name__}: {one_line(error)}{hint}")
 
     def _learning_rate(self, step: int, total: int) -> float:
         factor = 1.0 if self.schedule is None else self.schedule.factor(step, total)

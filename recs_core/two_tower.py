@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from recs_core import copies
 from recs_core import weights as canonical
 from recs_core.adopted import Adopted
 from recs_core.data.catalog import Catalog
@@ -18,10 +20,12 @@ from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema, Side
 from recs_core.errors import BundleError, DataError, NotFitted, SpecError
+from recs_core.paths import local
 from recs_core.protocols import Backend, BatchPlan, DType, Index, Model, Tower, Trainer, Weights
 from recs_core.recommender import Recommender
 from recs_core.specs import (
     Adam,
+    Feature,
     Optimizer,
     RetrievalSpec,
     Schedule,
@@ -30,7 +34,18 @@ from recs_core.specs import (
     TrainingSpec,
     check_pair,
 )
-from recs_core.training import Best, Callback, EarlyStopping, FitRun, Loop, Position, TrainingHistory
+from recs_core.training import (
+    Best,
+    Callback,
+    EarlyStopping,
+    FitRun,
+    Loop,
+    Position,
+    TrainingHistory,
+    check_callbacks,
+)
+
+log = logging.getLogger("recs_core")
 
 
 class _AsDeclared:
@@ -41,6 +56,7 @@ class _AsDeclared:
 
 
 SIDES: Final[tuple[Side, Side]] = ("query", "candidate")
+DTYPES: Final = ("float32", "float64")
 AS_DECLARED: Final = _AsDeclared()
 
 
@@ -69,17 +85,22 @@ class TwoTower(Recommender):
         self._adopted: dict[Side, Adopted] = {}
         for side, tower in zip(SIDES, (query, candidate), strict=True):
             if not isinstance(tower, TowerSpec):
-                self._adopted[side] = tower if isinstance(tower, Adopted) else Adopted(tower)
+                self._adopted[side] = _as_adopted(side, tower)
         if not self._adopted:
             check_pair(query, candidate)
-        if not isinstance(seed, int) or isinstance(seed, bool):
+        _check("retrieval", retrieval, RetrievalSpec, "recs.RetrievalSpec(scoring='cosine', …)")
+        _check("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
+        _check("training", training, TrainingSpec, "recs.TrainingSpec(epochs=10, …)")
+        if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
             raise SpecError(f"TwoTower: seed must be a whole number, got {seed!r}")
+        if dtype not in DTYPES:
+            raise SpecError(f"TwoTower: dtype is 'float32' or 'float64', got {dtype!r}")
         reads = {side: adopted.reads(f"{side}_id") for side, adopted in self._adopted.items()}
         towers = reads.get("query", query), reads.get("candidate", candidate)
         super().__init__(*towers, retrieval or RetrievalSpec(), index)
         self.optimizer = optimizer or Adam(2e-3)
         self.training = training or TrainingSpec()
-        self.seed = seed
+        self.seed = int(seed)
         self.dtype: DType = dtype
         self.position = Position()
         self.history = TrainingHistory()
@@ -93,6 +114,14 @@ class TwoTower(Recommender):
         fitted = f"fitted, {self.position.epoch} epochs" if self._model is not None else "not fitted"
         parts = (f"query      {self.query}", f"candidate  {self.candidate}", str(self.retrieval))
         return "\n  ".join((f"TwoTower({fitted}, seed={self.seed})", *parts))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For `pickle`, `joblib` and `copy.copy`. Raises `UnsupportedFeature` for a tower of one's own."""
+        return copies.reduced(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TwoTower:
+        """A model of its own that trains on as this one would. Raises as `__reduce__`."""
+        return copies.copied(self)
 
     @cached_property
     def backend(self) -> Backend:
@@ -135,6 +164,11 @@ class TwoTower(Recommender):
         """Every weight by canonical name, as copies."""
         return self.model.weights()
 
+    @property
+    def version(self) -> Hashable:
+        """Equal as long as no weight has moved, also by a loop of the framework's own."""
+        return self.model.version
+
     def fit(
         self,
         train: Interactions,
@@ -146,6 +180,8 @@ class TwoTower(Recommender):
         recency_days: float | _AsDeclared | None = AS_DECLARED,
         row_weight: float | None = None,
         schedule: Schedule | _AsDeclared | None = AS_DECLARED,
+        drop_last: bool | None = None,
+        optimizer: Optimizer | None = None,
         validate_every: int = 1,
         k: Sequence[int] = (10, 20),
         early_stopping: EarlyStopping | None = None,
@@ -154,12 +190,16 @@ class TwoTower(Recommender):
         checkpoint_every: int = 1,
         progress: bool | None = None,
     ) -> TrainingHistory:
-        """Train, and return losses, seconds and validation metrics an epoch.
+        """Train, and return losses, seconds and validation metrics per epoch.
 
-        What is not given is as declared in `training`. Called again it continues: `epochs` more epochs with the same
-        weights and optimizer state. Ctrl-C stops between steps and leaves a usable model. `validation` is ranked with
-        training candidates excluded, every `validate_every` epochs, at each of `k`. `progress`: a bar on stderr, by
-        default only on a terminal.
+        Arguments left out default to `self.training`. Ctrl-C stops between steps and leaves a usable model.
+        `validation` is ranked with training candidates excluded, every `validate_every` epochs, at each of `k`.
+        `progress`: a bar on stderr, by default only on a terminal.
+
+        Called again it continues: `epochs` more epochs with the same weights and optimizer state. `train` may be other
+        data over ids that the model knows: what queries took adds up (`Catalog.of`), and of side features the latest
+        win. `optimizer`: go on with this one; its state is kept where it is of the same class (another rate, say), and
+        starts anew where it is not.
 
         `checkpoint`: a folder that holds this run as a bundle, written anew every `checkpoint_every` epochs, and at the
         end with the weights that early stopping chose. A run that was interrupted, or loaded from its checkpoint, is
@@ -169,46 +209,66 @@ class TwoTower(Recommender):
         Raises `DataError`, `SpecError` for settings that cannot be meant, `BundleError` if a checkpoint cannot be
         written, and `TrainingError` if the loss is not finite.
         """
-        given = {"epochs": epochs, "batch_size": batch_size, "step": step, "row_weight": row_weight}
+        given = {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "step": step,
+            "row_weight": row_weight,
+            "drop_last": drop_last,
+        }
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         for name, value in (("recency_days", recency_days), ("schedule", schedule)):
             if not isinstance(value, _AsDeclared):
                 changes[name] = value
-        if checkpoint_every < 1:
-            raise SpecError(f"fit: checkpoint_every must be ≥ 1, got {checkpoint_every}")
-        self._check_train(train)
-        run = self._planned(changes, train, validate_every, tuple(k), early_stopping)
+        from recs_core.evaluation.measures import cuts
+
+        callbacks = check_callbacks(callbacks)
+        _check("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
+        _check("early_stopping", early_stopping, EarlyStopping, "recs.EarlyStopping('recall@20', patience=3)")
+        for name, every in (("validate_every", validate_every), ("checkpoint_every", checkpoint_every)):
+            if not isinstance(every, (int, np.integer)) or isinstance(every, bool) or every < 1:
+                raise SpecError(f"fit: {name} must be a whole number ≥ 1, got {every!r}")
+        for name, rows in (("train", train), ("validation", validation)):
+            if not isinstance(rows, Interactions) and (rows is not None or name == "train"):
+                got = type(rows).__name__
+                raise DataError(f"fit: {name} must be Interactions, got {got}; make them with Interactions.from_table")
+        run = self._planned(changes, train, validate_every, tuple(cuts(k)), early_stopping, optimizer)
         self._check_fit(validation, run)
         settings = run.settings
+        if checkpoint is not None:
+            checkpoint = local(checkpoint, "fit(checkpoint=…)", BundleError)
         data = self._encoded(train)
-        model, trainer = self._prepared(data)
-        self.run, self.data = run, _facts(train, run.data)
+        catalog = Catalog.of(data, self._catalog)
+        model, trainer = self._prepared(data, optimizer)
+        self._catalog, self.run, self.data = catalog, run, _facts(train, run.data)
         loop = Loop(
             model=model,
             trainer=trainer,
             data=data,
             plan=BatchPlan(
-                settings.batch_size, settings.step, self.retrieval, settings.row_weight, settings.recency_days
+                settings.batch_size,
+                settings.step,
+                self.retrieval,
+                settings.row_weight,
+                settings.recency_days,
+                settings.drop_last,
             ),
             optimizer=self.optimizer,
             seed=self.seed,
             epochs=run.until,
             position=self.position,
             schedule=settings.schedule,
-            validate=None if validation is None else lambda: self._validate(validation, train, run.k),
+            validate=None if validation is None else lambda: self.evaluate(validation, exclude=train, k=run.k),
             validate_every=run.validate_every,
             best=run.best,
             history=self.history,
             callbacks=callbacks,
             progress=progress,
-            checkpoint=None if checkpoint is None else lambda: self._checkpoint(checkpoint),
+            checkpoint=None if checkpoint is None else lambda: self.save(checkpoint),
             checkpoint_every=checkpoint_every,
         )
         before = len(self.history.epochs), len(self.history.losses)
-        try:
-            loop.run()
-        finally:
-            self._forget_vectors()
+        loop.run()
         run.open = self.history.stopped == "interrupted"
         if checkpoint is not None:
             self.save(checkpoint)
@@ -221,6 +281,7 @@ class TwoTower(Recommender):
         validate_every: int,
         k: tuple[int, ...],
         early_stopping: EarlyStopping | None,
+        optimizer: Optimizer | None,
     ) -> FitRun:
         """The open run, checked to be the one that is asked for, or a new one."""
         run, digest = self.run, train.digest()
@@ -236,22 +297,13 @@ class TwoTower(Recommender):
             planned = getattr(run.settings, name)
             if planned != value:
                 raise SpecError(f"{begun} with {name}={planned!r}, asked for {value!r}; leave it out, {another}")
+        if optimizer not in (None, self.optimizer):
+            raise SpecError(f"{begun} with optimizer={self.optimizer!r}; leave it out, {another}")
         if early_stopping not in (None, run.best.rule):
             raise SpecError(f"{begun} with early_stopping={run.best.rule!r}; leave it out, {another}")
         return run
 
-    def _checkpoint(self, path: str | Path) -> None:
-        self._forget_vectors()
-        self.save(path)
-
-    def _check_train(self, train: Interactions) -> None:
-        if not isinstance(train, Interactions):
-            got = type(train).__name__
-            raise DataError(f"fit needs Interactions, got {got}; make them with Interactions.from_table")
-
     def _check_fit(self, validation: Interactions | None, run: FitRun) -> None:
-        if run.validate_every < 1:
-            raise SpecError(f"fit: validate_every must be ≥ 1, got {run.validate_every}")
         rule = run.best.rule
         if rule is None or rule.metric == "loss":
             return
@@ -263,28 +315,36 @@ class TwoTower(Recommender):
         if rule.metric not in names:
             raise SpecError(f"early stopping: unknown metric {rule.metric!r}; known are loss, {', '.join(names)}")
 
-    def _validate(self, validation: Interactions, train: Interactions, k: Sequence[int]) -> Mapping[str, float]:
-        self._forget_vectors()
-        return self.evaluate(validation, exclude=train, k=k)
-
     def _encoded(self, train: Interactions) -> EncodedDataset:
         """The training data in the model's codes; the first call decides them."""
         for side, adopted in self._adopted.items():
             setattr(self, side, adopted.reads(train.query_name if side == "query" else train.candidate_name))
-        schema = self._catalog.schema if self._catalog is not None else Schema.learn(self.query, self.candidate, train)
-        data = EncodedDataset.encode(self.query, self.candidate, schema, train, adopted=frozenset(self._adopted))
-        self._catalog = Catalog.of(data)
-        return data
+        before = self._catalog
+        schema = before.schema if before is not None else Schema.learn(self.query, self.candidate, train)
+        own = frozenset(self._adopted)
+        return EncodedDataset.encode(self.query, self.candidate, schema, train, before=before, adopted=own)
 
-    def _prepared(self, data: EncodedDataset) -> tuple[Model, Trainer]:
+    def _prepared(self, data: EncodedDataset, optimizer: Optimizer | None) -> tuple[Model, Trainer]:
         if self._model is None:
             rows, corpus = data.schema.table_rows, len(data.schema.candidates)
             query, candidate = (None if side in self._adopted else getattr(self, side) for side in SIDES)
             start = canonical.initial(query, candidate, self.retrieval, rows, corpus, seed=self.seed)
             self._model = self._built(start, data.schema)
+        if optimizer not in (None, self.optimizer):
+            self._go_on_with(optimizer)
         if self._trainer is None:
             self._trainer = self.backend.trainer(self._model, self.optimizer)
         return self._model, self._trainer
+
+    def _go_on_with(self, optimizer: Optimizer) -> None:
+        """Another optimizer; it takes over the state of one of its class."""
+        trainer = self.backend.trainer(self.model, optimizer)
+        if self._trainer is not None and type(optimizer) is type(self.optimizer):
+            trainer.load_state(self._trainer.state())
+            log.info("optimizer: %s, with the state of %s", optimizer, self.optimizer)
+        elif self._trainer is not None:
+            log.info("optimizer: %s, with new state; that of %s is gone", optimizer, self.optimizer)
+        self.__dict__["optimizer"], self._trainer = optimizer, trainer  # what is declared is fixed for callers alone
 
     def _built(self, start: Weights, schema: Schema) -> Model:
         """A model of the declared weights; adopted modules keep their own."""
@@ -358,6 +418,27 @@ class TwoTower(Recommender):
         from recs_core.bundle import save
 
         return save(self, path, **options)
+
+
+def _as_adopted(side: Side, tower: Any) -> Adopted:
+    """A native module as a tower; refuses what can be none."""
+    if isinstance(tower, Adopted):
+        return tower
+    features = isinstance(tower, Feature) or (isinstance(tower, (list, tuple)) and bool(tower))
+    if features or isinstance(tower, type) or not callable(tower):
+        got = f"the class {tower.__name__}" if isinstance(tower, type) else f"{type(tower).__name__}"
+        hint = "write recs.TowerSpec([…])" if features else "or a module of the backend's framework"
+        raise SpecError(f"TwoTower: {side} must be a recs.TowerSpec, got {got}; {hint}")
+    return Adopted(tower)
+
+
+def _check(name: str, value: Any, kind: type, example: str) -> None:
+    """Raise `SpecError` unless this is None or one of ours."""
+    if value is None or isinstance(value, kind):
+        return
+    what = value if isinstance(value, type) else type(value)
+    home = "" if what.__module__ == "builtins" else f"{what.__module__}."
+    raise SpecError(f"{name} must be {example}, got {'the class ' if what is value else ''}{home}{what.__qualname__}")
 
 
 def _facts(train: Interactions, digest: str) -> dict[str, Any]:

@@ -238,24 +238,31 @@ def test_int64_ids_beyond_2_to_the_40_come_back_as_they_are() -> None:
     )
     model.fit(data, epochs=1)
     found = model.recommend([base + 1], k=7)
-    assert found.ids.dtype == np.int64 and sorted(found.ids[0]) == [-1, -1, *range(base, base + 5)]
+    assert found.ids.dtype == np.int64 and sorted(found.ids[0]) == [*range(base, base + 5)]
+    hidden = model.recommend([base + 1], k=7, exclude=[[base, base + 1]])
+    assert hidden.ids.shape == (1, 5) and sorted(hidden.ids[0]) == [-1, -1, *range(base + 2, base + 5)]
+    for unknown in ("oov", "popular"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert model.recommend([base + 1, 7], k=2**40, unknown=unknown).ids.shape == (2, 5)
+    assert model.similar([base], k=2**40).ids.shape == (1, 5)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda m: m.recommend(["c0"], k=0), "k must be a whole number ≥ 1, got 0"),
-        (lambda m: m.recommend("c0"), r"queries must be a list of ids, got 'c0'; write \['c0'\]"),
-        (lambda m: m.recommend([1, 2]), "'customer' holds strings .* was asked for integers"),
+        (lambda m: m.recommend("c0"), r"queries: expected a list of ids, got one, 'c0'; write \['c0'\]"),
+        (lambda m: m.recommend([1, 2]), "queries: the ids of 'customer' are strings .* these are integers"),
         (lambda m: m.recommend(), "name the queries"),
         (lambda m: m.recommend(["c0"], history=[["i1"], ["i2"]]), "rows do not match: queries has 1, history has 2"),
         (
             lambda m: m.recommend(features={"nothing": ["x"]}),
             r"Categorical\('customer'\): the query table has no such column; it has nothing",
         ),
-        (lambda m: m.recommend(["c0"], exclude=[["i1"], ["i2"]]), "for each of the 1 queries, got 2"),
+        (lambda m: m.recommend(["c0"], exclude=[["i1"], ["i2"]]), "exclude: 2 lists of ids for 1 queries"),
         (lambda m: m.similar(["i99"]), "'i99' is not in the corpus"),
-        (lambda m: m.fit(pa.table({"a": [1]})), "fit needs Interactions, got Table"),
+        (lambda m: m.fit(pa.table({"a": [1]})), "fit: train must be Interactions, got Table"),
     ],
 )
 def test_a_users_mistake_is_one_line(fitted: recs.TwoTower, call: object, message: str) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 import recs_core as recs
 from recs_core.errors import SpecError
 from recs_core.recipes import RECIPES, choice, choose, history
-from recs_core.recipes.features import side_features
-from recs_core.specs import Adam, Bag, Categorical, History, Numeric, Text
+from recs_core.specs import Adam, History
 
 
 def test_a_small_corpus_is_trained_against_whole() -> None:
@@ -63,38 +61,6 @@ def test_few_ids_take_dense_adam_and_many_take_lazy_adam_three_times_as_fast(mon
     assert choice.adam(data, 5e-3)[0] == Adam(1.5e-2)
 
 
-def test_side_features_become_what_their_values_are() -> None:
-    table = pa.table(
-        {
-            "genres": pa.array([["a", "b"], [], ["a"], None, ["b"], ["c"]]),
-            "price": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
-            "weight": [1.0, float("nan"), None, 4.0, 5.0, 6.0],
-            "year": [1990, 1991, 1990, 2000, 2001, 2002],
-            "country": ["United Kingdom", "United Kingdom", "United Kingdom", "France", "France", "France"],
-            "title": ["A Red Lamp", "A Blue Lamp", "Two Cups", "Three Cups", "A Cup", "The Lamp"],
-            "zip": ["1", "2", "3", "4", "5", "6"],
-            "since": pa.array([0, 1, 2, 3, 4, 5], pa.timestamp("s")),
-        }
-    )
-    features, reasons = side_features(table, "movie")
-    assert features == [
-        Bag("genres", dim=16),
-        Numeric("price"),
-        Numeric("year"),
-        Categorical("country", dim=16),
-        Text("title", dim=64),
-    ]
-    assert len(reasons) == 8
-    assert "movie's weight: left out, 2 of 6 numbers are missing" in reasons[2]
-    assert "movie's zip: left out, 6 distinct values" in reasons[6]
-    assert "movie's since: left out, timestamp" in reasons[7]
-
-
-def test_features_says_so_where_there_are_none() -> None:
-    data = recs.Interactions.from_table({"u": [1, 1, 2], "i": [1, 2, 1]}, query="u", candidate="i")
-    assert choose("features", data).reasons[-1].startswith("no column beside the ids")
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_gives_a_reason_for_each_choice(name: str) -> None:
     chosen = choose(name, recs.datasets.load("report"))
@@ -105,24 +71,6 @@ def test_every_recipe_gives_a_reason_for_each_choice(name: str) -> None:
 def test_an_unknown_recipe_is_refused_by_name() -> None:
     with pytest.raises(SpecError, match="no recipe is called 'best'; there are ids, history, features"):
         choose("best", recs.datasets.load("report"))
-
-
-def test_features_place_a_new_candidate_beside_its_like() -> None:
-    """Two kinds of movies, each liked by half of the users: a movie nobody saw is near those of its own kind."""
-    random = np.random.default_rng(0)
-    users, movies = np.repeat(np.arange(40), 6), np.empty(240, int)
-    for user in range(40):
-        movies[user * 6 : user * 6 + 6] = random.permutation(15)[:6] + 15 * (user % 2)
-    side = {"movie": np.arange(30), "kind": ["slow drama"] * 15 + ["space war"] * 15}
-    train = recs.Interactions.from_table(
-        {"user": users, "movie": movies}, query="user", candidate="movie", candidates=side
-    )
-    model = recs.recipe("features", train, backend="keras", seed=0)
-    model.fit(train, epochs=30, progress=False)
-    new = model.encode_candidate(features={"movie": [100, 101], "kind": ["slow drama", "space war"]})
-    scores = model.encode_query([0, 1]) @ new.T
-    assert scores[0, 0] > scores[0, 1]
-    assert scores[1, 1] > scores[1, 0]
 
 
 def test_the_page_states_the_rules_that_the_code_has() -> None:

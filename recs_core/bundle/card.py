@@ -7,21 +7,24 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
-from recs_core.bundle.natives import Native, of_manifest
+from recs_core.bundle.natives import Native
+from recs_core.bundle.stated import Declared, HistoryStated, Manifest, spec
 from recs_core.data.schema import Side
-from recs_core.specs import from_json
+from recs_core.specs import Optimizer, RetrievalSpec, TowerSpec, TrainingSpec
+
+SIDES: tuple[Side, Side] = ("query", "candidate")
 
 
-def card(manifest: Mapping[str, Any], name: str) -> str:
-    """Markdown from the fields of a manifest; `name` is the folder's."""
+def card(manifest: Manifest, name: str) -> str:
+    """Markdown from a manifest; `name` is the folder's."""
     sections = [
         f"# {name}\n\nA two-tower retrieval model in the bundle format of recs-core (see `manifest.json`).",
-        _loading(name, of_manifest(manifest)),
+        _loading(name, manifest.model.native),
         _section("Data", _data(manifest)),
-        _section("Metrics", _metrics(manifest["metrics"])),
+        _section("Metrics", _metrics(manifest.metrics)),
         _section("Settings that differ from the defaults", _settings(manifest)),
-        _section("Towers", _towers(manifest["model"])),
-        _section("Training log", _log(manifest["history"])),
+        _section("Towers", _towers(manifest.model)),
+        _section("Training log", _log(manifest.history)),
         _section("Made by", _provenance(manifest)),
     ]
     return "\n\n".join(part for part in sections if part) + "\n"
@@ -52,14 +55,15 @@ def _section(title: str, body: str) -> str:
     return f"## {title}\n\n{body}" if body else ""
 
 
-def _data(manifest: Mapping[str, Any]) -> str:
-    data, schema = manifest["provenance"]["data"], manifest["schema"]
-    rows = [("query", f"`{schema['query_name']}`"), ("candidate", f"`{schema['candidate_name']}`")]
-    rows += [(key, f"{data[key]:,}") for key in ("rows", "queries", "candidates") if key in data]
-    if data.get("from") is not None:
-        rows.append(("from, to", f"{_time(data['from'])}, {_time(data['to'])}"))
-    if "digest" in data:
-        rows.append(("SHA-256", f"`{data['digest']}`"))
+def _data(manifest: Manifest) -> str:
+    data, schema = manifest.provenance.data, manifest.schema
+    rows = [("query", f"`{schema.query_name}`"), ("candidate", f"`{schema.candidate_name}`")]
+    sizes = {"rows": data.rows, "queries": data.queries, "candidates": data.candidates}
+    rows += [(key, f"{size:,}") for key, size in sizes.items() if size is not None]
+    if data.from_ is not None and data.to is not None:
+        rows.append(("from, to", f"{_time(data.from_)}, {_time(data.to)}"))
+    if data.digest is not None:
+        rows.append(("SHA-256", f"`{data.digest}`"))
     return _table(("", ""), rows)
 
 
@@ -70,40 +74,42 @@ def _time(seconds: float) -> str:
         return f"{seconds:g} s"
 
 
-def _metrics(metrics: Mapping[str, Any]) -> str:
+def _metrics(metrics: Mapping[str, float | tuple[float, float, float]]) -> str:
     return _table(
         ("metric", "value", "interval"),
         [
             (name, f"{value[0]:.4f}", f"{value[1]:.4f} … {value[2]:.4f}")
-            if isinstance(value, list)
+            if isinstance(value, tuple)
             else (name, f"{value:.4f}", "")
             for name, value in metrics.items()
         ],
     )
 
 
-def _settings(manifest: Mapping[str, Any]) -> str:
-    model, run = manifest["model"], manifest["run"]
-    training = from_json(model["training"] if run is None else run["settings"])
-    rows = [("seed", model["seed"]), ("dtype", model["dtype"]), ("optimizer", _brief(from_json(model["optimizer"])))]
-    for name, spec in (("retrieval", from_json(model["retrieval"])), ("training", training)):
-        rows += [(f"{name}.{field}", value) for field, value in _changed(spec)]
+def _settings(manifest: Manifest) -> str:
+    model, run = manifest.model, manifest.run
+    optimizer = spec(Optimizer, model.optimizer, "optimizer")
+    retrieval = spec(RetrievalSpec, model.retrieval, "retrieval")
+    training = spec(TrainingSpec, model.training if run is None else run.settings, "training")
+    rows: list[tuple[str, Any]] = [("seed", model.seed), ("dtype", model.dtype), ("optimizer", _brief(optimizer))]
+    for name, declared in (("retrieval", retrieval), ("training", training)):
+        rows += [(f"{name}.{field}", value) for field, value in _changed(declared)]
     return _table(("setting", "value"), [(name, f"`{value}`") for name, value in rows])
 
 
-def _towers(model: Mapping[str, Any]) -> str:
-    return "\n".join(f"* {side}: `{brief_tower(model, side)}`" for side in ("query", "candidate"))
+def _towers(model: Declared) -> str:
+    return "\n".join(f"* {side}: `{brief_tower(model, side)}`" for side in SIDES)
 
 
-def brief_tower(model: Mapping[str, Any], side: str) -> str:
-    """A tower in one line, defaults left out. `model`: as in the manifest."""
-    spec = from_json(model[side])
-    if side in model.get("native", {}):
-        native = Native(**model["native"][side])
+def brief_tower(model: Declared, side: Side) -> str:
+    """A tower in one line, defaults left out. Raises `BundleError` for one that cannot be meant."""
+    tower = spec(TowerSpec, getattr(model, side), side)
+    native = model.native.get(side)
+    if native is not None:
         built = f", built by {native.rebuild}" if native.rebuild else ""
-        return f"{native}{built}, of {', '.join(feature.name for feature in spec.features)}"
-    rest = [f"{name}={value}" for name, value in _changed(spec) if name != "features"]
-    return ", ".join([*map(_brief, spec.features), *rest])
+        return f"{native}{built}, of {', '.join(feature.name for feature in tower.features)}"
+    rest = [f"{name}={value}" for name, value in _changed(tower) if name != "features"]
+    return ", ".join([*map(_brief, tower.features), *rest])
 
 
 def _brief(spec: Any) -> str:
@@ -115,32 +121,28 @@ def _changed(spec: Any) -> list[tuple[str, Any]]:
     return [(f.name, getattr(spec, f.name)) for f in fields(spec) if getattr(spec, f.name) != f.default]
 
 
-def _log(history: Mapping[str, Any]) -> str:
+def _log(history: HistoryStated) -> str:
     """At most 20 epochs, the last among them; the one whose weights are in the bundle in bold."""
-    records = history["epochs"]
+    records = history.epochs
     if not records:
         return ""
-    kept = history["best_epoch"] or records[-1]["epoch"]
+    kept = history.best_epoch or records[-1].epoch
     every = -(-len(records) // 20)
-    shown = [r for r in records if r["epoch"] == kept or (len(records) - r["epoch"]) % every == 0]
-    names = list(dict.fromkeys(name for record in shown for name in record["metrics"]))
+    shown = [r for r in records if r.epoch == kept or (len(records) - r.epoch) % every == 0]
+    names = list(dict.fromkeys(name for record in shown for name in record.metrics))
     rows = []
     for r in shown:
-        cells = [str(r["epoch"]), f"{r['loss']:.4f}", f"{r['seconds']:.1f}"]
-        cells += [f"{r['metrics'][name]:.4f}" if name in r["metrics"] else "" for name in names]
-        rows.append([f"**{cell}**" if cell and r["epoch"] == kept else cell for cell in cells])
-    return _table(("epoch", "loss", "seconds", *names), rows) + f"\n\nEnded: {history['stopped']}."
+        cells = [str(r.epoch), f"{r.loss:.4f}", f"{r.seconds:.1f}"]
+        cells += [f"{r.metrics[name]:.4f}" if name in r.metrics else "" for name in names]
+        rows.append([f"**{cell}**" if cell and r.epoch == kept else cell for cell in cells])
+    return _table(("epoch", "loss", "seconds", *names), rows) + f"\n\nEnded: {history.stopped}."
 
 
-def _provenance(manifest: Mapping[str, Any]) -> str:
-    provenance = manifest["provenance"]
-    rows = [
-        ("created", manifest["created"]),
-        *provenance["versions"].items(),
-        ("command", f"`{provenance['command']}`"),
-    ]
-    if manifest["licence"]:
-        rows.append(("licence", manifest["licence"]))
+def _provenance(manifest: Manifest) -> str:
+    made = manifest.provenance
+    rows = [("created", manifest.created), *made.versions.items(), ("command", f"`{made.command}`")]
+    if manifest.licence:
+        rows.append(("licence", manifest.licence))
     return _table(("", ""), rows)
 
 

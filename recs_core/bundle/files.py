@@ -27,6 +27,8 @@ log = logging.getLogger("recs_core")
 
 MANIFEST = "manifest.json"
 CARD = "README.md"
+CARD_LIMIT = 1 << 20
+"""Bytes of a model card."""
 DATA_FILE = re.compile(r"[a-z]+-([0-9a-f]{16})\.(safetensors|arrow)")
 _LEFTOVER = re.compile(
     rf"{DATA_FILE.pattern}|[a-z]+\.(safetensors|arrow)\.tmp|{re.escape(MANIFEST)}\.tmp|{re.escape(CARD)}\.tmp"
@@ -80,6 +82,18 @@ def mapped(path: Path, length: int) -> mmap.mmap:
         os.close(descriptor)
 
 
+def is_as_written(path: Path, length: int, sha256: str) -> bool:
+    """Whether a small file is there and has this content; no more than `CARD_LIMIT` bytes are read."""
+    try:
+        descriptor = opened(path)
+    except BundleError:
+        return False
+    with os.fdopen(descriptor, "rb") as file:
+        if length > CARD_LIMIT or os.fstat(descriptor).st_size != length:
+            return False
+        return hashlib.sha256(file.read(length)).hexdigest() == sha256
+
+
 def check_digest(path: Path, content: Buffer, sha256: str) -> None:
     """Raise `BundleError` unless the content has this SHA-256."""
     if hashlib.sha256(content).hexdigest() != sha256:
@@ -117,15 +131,21 @@ class Commit:
         self.files[name] = {"length": length, "sha256": sha256}
         return name
 
-    def finish(self, manifest: bytes, card: str) -> None:
-        """Make what was added the bundle: from here on readers see it, also after a power cut."""
+    def finish(self, manifest: bytes, card: bytes) -> None:
+        """Make what was added the bundle: from here on readers see it, also after a power cut.
+
+        The card comes last, and the bundle stands without it: what keeps it from being written is a warning.
+        """
         temporary = self.folder / f"{MANIFEST}.tmp"
         _write(temporary, [manifest])
         self._sync()  # names of data files reach the disk before the manifest that relies on them
         _replace(temporary, self.folder / MANIFEST)
         self._sync()
-        _write(self.folder / f"{CARD}.tmp", [card.encode()])
-        _replace(self.folder / f"{CARD}.tmp", self.folder / CARD)
+        try:
+            _write(self.folder / f"{CARD}.tmp", [card])
+            _replace(self.folder / f"{CARD}.tmp", self.folder / CARD)
+        except BundleError as error:
+            log.warning("%s; the bundle is saved and whole, only its card is missing", error)
 
     def _sync(self) -> None:
         if self._descriptor is not None:

@@ -27,6 +27,9 @@ TOLERANCE = 1e-4
 """Of ‖query‖·‖candidate‖, between scores in any two backends' arithmetic; a wrong weight or order is far beyond it."""
 
 
+_IDS = "ids/"
+
+
 @dataclass(frozen=True)
 class Golden:
     """`queries` (Q,): query codes; `candidates` (C,): the sample, ascending candidate codes; `ids` (Q, k): the best of
@@ -78,8 +81,25 @@ def record(asked: Asked) -> Golden:
     return Golden(queries, candidates, candidates[order], np.take_along_axis(scores, order, 1))
 
 
+def bound(ids: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+    """`ids/<name>` for each vocabulary: the SHA-256 of the file with its ids, given as hex digits.
+
+    Codes and weights say nothing of ids: in another order, or of another model, they would give another's answers.
+    """
+    return {f"{_IDS}{name}": np.frombuffer(bytes.fromhex(sha256), "<u4") for name, sha256 in ids.items()}
+
+
+def check_bound(arrays: Mapping[str, NDArray[Any]], ids: Mapping[str, str], path: Path) -> None:
+    """Raise `BundleError` unless each vocabulary's ids are those that the golden queries were recorded with."""
+    for name, due in bound(ids).items():
+        if name not in arrays or not np.array_equal(arrays[name], due):
+            what = name.removeprefix(_IDS)
+            raise BundleError(f"{path}: the ids of {what!r} are not those that were saved, or in another order")
+
+
 def of_arrays(arrays: Mapping[str, NDArray[Any]], catalog: Catalog, path: Path) -> Golden:
     """The golden queries as read. Raises `BundleError` for shapes, dtypes or codes that cannot be."""
+    arrays = {name: array for name, array in arrays.items() if not name.startswith(_IDS)}
     if set(arrays) != {"queries", "candidates", "ids", "scores"}:
         raise BundleError(f"{path}: needs queries, candidates, ids and scores; it has {', '.join(sorted(arrays))}")
     known, corpus = len(catalog.schema.queries), len(catalog.schema.candidates)

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from recs_core import weights as canonical
 from recs_core.bundle import golden, ids, manifest, natives, tensors
 from recs_core.bundle.contents import catalog_of, check_numeric, state_shapes
-from recs_core.bundle.files import CARD, MANIFEST, check_digest, mapped, others
+from recs_core.bundle.files import CARD, MANIFEST, check_digest, is_as_written, mapped, others
+from recs_core.bundle.known import FAULTS
 from recs_core.bundle.natives import Native
+from recs_core.bundle.stated import Manifest, SchemaFiles, of_fields, spec
 from recs_core.data.catalog import Catalog
 from recs_core.data.schema import Schema, Side
 from recs_core.data.vocabulary import Vocabulary
-from recs_core.errors import BundleError, DataError, SpecError
-from recs_core.specs import Optimizer, RetrievalSpec, TowerSpec, TrainingSpec, from_json
+from recs_core.errors import (
+    BackendBroken,
+    BackendConflict,
+    BackendNotFound,
+    BundleError,
+    DataError,
+    MissingExtra,
+    UnsupportedFeature,
+)
+from recs_core.paths import local
+from recs_core.specs import Optimizer, RetrievalSpec, Text, TowerSpec, TrainingSpec, check_pair
 
 if TYPE_CHECKING:
-    from recs_core.protocols import Backend, Index
+    from recs_core.protocols import Backend, DType, Index
     from recs_core.recommender import Recommender
     from recs_core.training import FitRun, Position, TrainingHistory
 
@@ -32,14 +44,18 @@ log = logging.getLogger("recs_core")
 
 Arrays = dict[str, "NDArray[Any]"]
 
+SIDES: tuple[Side, Side] = ("query", "candidate")
+
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """What a bundle says of itself. `manifest`: all fields of docs/bundle.md. `leftovers`: files of a save that was cut
-    off, which are ignored. `card_changed`: README.md is not as it was written."""
+    """What a bundle says of itself. `manifest`: all fields of docs/bundle.md as JSON; `stated`: the same, each checked
+    to be there and of its type. `leftovers`: files of a save that was cut off, which are ignored. `card_changed`:
+    README.md is not as it was written."""
 
     path: Path
     manifest: Mapping[str, Any]
+    stated: Manifest
     leftovers: tuple[str, ...]
     card_changed: bool
 
@@ -51,12 +67,12 @@ class BundleInfo:
     @property
     def natives(self) -> Mapping[Side, Native]:
         """The sides whose tower is a user's own module."""
-        return natives.of_manifest(self.manifest)
+        return self.stated.model.native
 
     @property
     def needed(self) -> Mapping[Side, Native]:
         """Of them, those without which it cannot answer: with stored vectors the candidate tower is not asked."""
-        stored = "vectors" in self.manifest["contents"]
+        stored = "vectors" in self.stated.contents
         return {side: native for side, native in self.natives.items() if side == "query" or not stored}
 
 
@@ -87,7 +103,7 @@ def load(
         raise BundleError(f"runtime={runtime!r} and backend={backend!r}: name one of them")
     if runtime is not None and native:
         raise BundleError(f"runtime={runtime!r} runs no module of yours; name a backend= for native=")
-    stored = _read(Path(path), verify)
+    stored = _read(local(path, "load", BundleError), verify)
     for name in stored.info.leftovers:
         log.warning(
             "%s: left over from a save that was cut off; ignored, and removed by the next save", stored.folder / name
@@ -96,7 +112,8 @@ def load(
     if index is not None:
         from recs_core.index.filtered import resolve
 
-        model.index = resolve(index)  # so that an unknown name is said now
+        resolve(index)  # so that an unknown name is said now
+        model.index = index
     if verify:
         stored.replay(model, by="NumPy" if runtime == "numpy" else model.backend.info.name)  # type: ignore[attr-defined]
     return model
@@ -104,12 +121,17 @@ def load(
 
 def info(path: str | Path) -> BundleInfo:
     """What a bundle says of itself, from its manifest alone. Raises `BundleError`."""
-    folder = Path(path)
+    folder = local(path, "info", BundleError)
     _, fields = manifest.read(folder)
+    return _info(folder, fields)
+
+
+def _info(folder: Path, fields: Mapping[str, Any]) -> BundleInfo:
+    stated = of_fields(folder, fields)
     leftovers, _ = others(folder, fields["files"])
-    card = folder / CARD
-    changed = not card.is_file() or sha256(card.read_bytes()).hexdigest() != fields.get("card")
-    return BundleInfo(folder, fields, tuple(leftovers), changed)
+    card = stated.card
+    changed = card is None or not is_as_written(folder / CARD, card.length, card.sha256)
+    return BundleInfo(folder, fields, stated, tuple(leftovers), changed)
 
 
 def verify(path: str | Path) -> BundleInfo:
@@ -118,7 +140,7 @@ def verify(path: str | Path) -> BundleInfo:
     Where a tower is a user's own module, which NumPy cannot run, the golden queries wait for `load`. Raises
     `BundleError` with the file and the reason.
     """
-    stored = _read(Path(path), verify=True)
+    stored = _read(local(path, "verify", BundleError), verify=True)
     if not stored.info.needed:
         stored.replay(stored.on_numpy(), by="NumPy")
     return stored.info
@@ -139,8 +161,9 @@ class _Stored:
     """The checked contents of a bundle."""
 
     def __init__(self, folder: Path, fields: Mapping[str, Any], verify: bool) -> None:
-        self.folder, self.fields = folder, fields
-        self.info = info(folder)
+        self.folder = folder
+        self.info = _info(folder, fields)
+        self.stated = self.info.stated
         _, foreign = others(folder, fields["files"])
         if foreign:
             raise BundleError(f"{folder / foreign[0]}: is no part of this bundle; move it away")
@@ -148,37 +171,42 @@ class _Stored:
         if verify:
             for name, facts in fields["files"].items():
                 check_digest(folder / name, self._maps[name], facts["sha256"])
-        try:
+        with self._making_sense():
             self._understand()
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            if isinstance(error, BundleError):
-                raise
-            what = f"no field {error}" if isinstance(error, KeyError) else str(error)
-            raise BundleError(f"{folder / MANIFEST}: describes no model, {what}") from error
         if verify:
+            golden.check_bound(self.arrays("golden"), self._ids, self._path("golden"))
             for name in ("weights", "state", "best", "vectors"):
                 if name in self.parts:
                     tensors.check_finite(self._path(name), self.arrays(name))
 
+    @contextmanager
+    def _making_sense(self) -> Iterator[None]:
+        """Whatever a bundle's contents do to code that trusts them is that bundle's fault, not a bug to show."""
+        try:
+            yield
+        except (BackendNotFound, BackendBroken, BackendConflict, BundleError, MissingExtra, UnsupportedFeature):
+            raise
+        except FAULTS as error:
+            raise BundleError(f"{self.folder / MANIFEST}: describes no model, {error}") from error
+
     def _understand(self) -> None:
-        self.parts: dict[str, str] = dict(self.fields["contents"])
-        declared = self.fields["model"]
-        kinds = {
-            "query": TowerSpec,
-            "candidate": TowerSpec,
-            "retrieval": RetrievalSpec,
-            "optimizer": Optimizer,
-            "training": TrainingSpec,
+        self.parts = dict(self.stated.contents)
+        declared, where = self.stated.model, f"{self.folder / MANIFEST}, model"
+        self.specs: dict[str, Any] = {
+            "query": spec(TowerSpec, declared.query, f"{where}, query"),
+            "candidate": spec(TowerSpec, declared.candidate, f"{where}, candidate"),
+            "retrieval": spec(RetrievalSpec, declared.retrieval, f"{where}, retrieval"),
+            "optimizer": spec(Optimizer, declared.optimizer, f"{where}, optimizer"),
+            "training": spec(TrainingSpec, declared.training, f"{where}, training"),
         }
-        self.specs = {name: from_json(declared[name]) for name in kinds}
-        for name, kind in kinds.items():
-            if not isinstance(self.specs[name], kind):
-                raise SpecError(f"{name} must be a {kind.__name__}")
-        self.dtype: Literal["float32", "float64"] = declared["dtype"]
-        self.seed: int = declared["seed"]
+        self.dtype: DType = declared.dtype
+        self.seed = declared.seed
         dtype = {"float32": "F32", "float64": "F64"}[self.dtype]
-        self.schema = self._schema(self.fields["schema"])
+        self._ids: dict[str, str] = {}
+        self.schema = self._schema(self.stated.schema)
         self.natives = self.info.natives
+        if not self.natives:
+            check_pair(self.specs["query"], self.specs["candidate"])
         rows, corpus = self.schema.table_rows, len(self.schema.candidates)
         query, candidate = (None if side in self.natives else self.specs[side] for side in ("query", "candidate"))
         shapes = canonical.shapes(query, candidate, self.specs["retrieval"], rows, corpus)
@@ -195,34 +223,54 @@ class _Stored:
         )
         self.vectors = self._vectors(corpus, dtype) if "vectors" in self.parts else None
         self.golden = golden.of_arrays(self.arrays("golden"), self.catalog, self._path("golden"))
-        self.losses = self.arrays("history")["losses"]
+        self.losses = self._losses()
 
-    def _schema(self, fields: Mapping[str, Any]) -> Schema:
+    def _losses(self) -> NDArray[np.float64]:
+        found = self.arrays("history").get("losses")
+        if found is None or found.dtype != np.float64 or found.ndim != 1:
+            raise BundleError(f"{self._path('history')}: needs 'losses', one F64 for each step")
+        return found
+
+    def _schema(self, files: SchemaFiles) -> Schema:
         read: dict[str, Vocabulary] = {}
 
-        def vocabulary(name: str, column: str) -> Vocabulary:
+        def vocabulary(role: str, name: str, column: str) -> Vocabulary:
             if name not in self._maps:
                 raise BundleError(
                     f"{self.folder / MANIFEST}: {name!r} holds ids of {column!r}, but is not among its files"
                 )
+            self._ids[role] = self.info.manifest["files"][name]["sha256"]
             if name not in read:
                 read[name] = ids.read(self._maps[name], self.folder / name, column)
             return read[name]
 
-        tables = fields["vocabularies"]
+        tables = files.vocabularies
         schema = Schema(
-            query_name=fields["query_name"],
-            candidate_name=fields["candidate_name"],
-            queries=vocabulary(fields["queries"], fields["query_name"]),
-            candidates=vocabulary(fields["candidates"], fields["candidate_name"]),
-            vocabularies={name: vocabulary(file, name.removeprefix("table/")) for name, file in tables.items()},
-            numeric={name: (float(mean), float(deviation)) for name, (mean, deviation) in fields["numeric"].items()},
-            table_rows={name: int(rows) for name, rows in fields["table_rows"].items()},
+            query_name=files.query_name,
+            candidate_name=files.candidate_name,
+            queries=vocabulary("queries", files.queries, files.query_name),
+            candidates=vocabulary("candidates", files.candidates, files.candidate_name),
+            vocabularies={name: vocabulary(name, file, name.removeprefix("table/")) for name, file in tables.items()},
+            numeric=dict(files.numeric),
+            table_rows=dict(files.table_rows),
         )
+        self._check_tables(schema)
+        return schema
+
+    def _check_tables(self, schema: Schema) -> None:
+        """Every table that a tower reads has its rows, and its ids unless it is hashed."""
         for name in schema.vocabularies:
+            if name not in schema.table_rows:
+                raise BundleError(f"{self.folder / MANIFEST}: {name!r} has ids, but no number of rows")
             if schema.oov_rows(name) < 1:
                 raise BundleError(f"{self.folder / MANIFEST}: {name!r} has fewer rows than ids")
-        return schema
+        for side in SIDES:
+            for feature in self.specs[side].features:
+                table = feature.table_name
+                if table is None:
+                    continue
+                if table not in schema.table_rows or not (isinstance(feature, Text) or table in schema.vocabularies):
+                    raise BundleError(f"{self.folder / MANIFEST}: has no ids or rows of {table!r}, which {side} reads")
 
     def _vectors(self, corpus: int, dtype: str) -> NDArray[Any]:
         """Retrieval vectors of the corpus, as wide as the query tower's."""
@@ -262,12 +310,14 @@ class _Stored:
         if self.info.needed:
             natives.refuse(self.folder, self.info.needed, "which NumPy cannot run")
         query, candidate, retrieval = (self.specs[name] for name in ("query", "candidate", "retrieval"))
-        return NumpyRecommender(query, candidate, retrieval, self.catalog, self.arrays("weights"), self.vectors)
+        with self._making_sense():
+            return NumpyRecommender(query, candidate, retrieval, self.catalog, self.arrays("weights"), self.vectors)
 
     def on_backend(self, backend: str | Backend | None, modules: Mapping[Side, Any]) -> Recommender:
         """A model that trains on. `modules`: those of native towers."""
         if not self.natives and not modules:
-            return self._restored(backend, self.specs)
+            with self._making_sense():
+                return self._restored(backend, self.specs)
         from recs_core.config import select
 
         name = select(backend).name if backend is None or isinstance(backend, str) else backend.info.name
@@ -292,7 +342,7 @@ class _Stored:
             state=self.arrays("state") if "state" in self.parts else None,
             position=self._position(),
             history=self._history(),
-            data=self.fields["provenance"]["data"],
+            data=self.info.manifest["provenance"]["data"],
             run=self._run(),
         )
 
@@ -302,36 +352,37 @@ class _Stored:
         asked = golden.Asked(
             self.catalog, model.query, model.retrieval, model.query_tower, model.candidate_tower, weights, vectors
         )
-        golden.replay(self.golden, asked, self._path("golden"), by)
+        with self._making_sense(), np.errstate(all="ignore"):  # absurd numbers give absurd scores, which are noticed
+            golden.replay(self.golden, asked, self._path("golden"), by)
 
     # Training, where it stood
 
     def _position(self) -> Position:
         from recs_core.training import Position
 
-        return Position(**self.fields["position"])
+        return Position(**vars(self.stated.position))
 
     def _history(self) -> TrainingHistory:
         from recs_core.training import EpochRecord, TrainingHistory
 
-        stored = dict(self.fields["history"])
-        records = [EpochRecord(**record) for record in stored.pop("epochs")]
-        return TrainingHistory(epochs=records, losses=self.losses.tolist(), **stored)
+        stored = self.stated.history
+        records = [EpochRecord(**vars(record)) for record in stored.epochs]
+        return TrainingHistory(**{**vars(stored), "epochs": records}, losses=self.losses.tolist())
 
     def _run(self) -> FitRun | None:
         from recs_core.training import Best, EarlyStopping, FitRun
 
-        run = self.fields["run"]
+        run = self.stated.run
         if run is None:
             return None
-        rule = None if run["early_stopping"] is None else EarlyStopping(**run["early_stopping"])
+        rule = None if run.early_stopping is None else EarlyStopping(**vars(run.early_stopping))
         weights = {name: array.copy() for name, array in self.arrays("best").items()} if "best" in self.parts else {}
         return FitRun(
-            settings=from_json(run["settings"]),
-            until=run["until"],
-            data=run["data"],
-            validate_every=run["validate_every"],
-            k=tuple(run["k"]),
-            best=Best(rule, **run["best"], weights=weights),
-            open=run["open"],
+            settings=spec(TrainingSpec, run.settings, f"{self.folder / MANIFEST}, run, settings"),
+            until=run.until,
+            data=run.data,
+            validate_every=run.validate_every,
+            k=run.k,
+            best=Best(rule, **vars(run.best), weights=weights),
+            open=run.open,
         )

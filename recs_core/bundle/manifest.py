@@ -29,12 +29,19 @@ _TAIL = b'"\n}\n'
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def encode(fields: Mapping[str, Any]) -> bytes:
-    """The file for these fields; `format` and `version` come first, `digest` last."""
-    text = json.dumps(
-        {"format": FORMAT, "version": VERSION, **fields, "digest": ""}, indent=2, ensure_ascii=False, allow_nan=False
-    )
-    head = text.encode()[: -len('"\n}')]
+def encode(folder: Path, fields: Mapping[str, Any]) -> bytes:
+    """The file for these fields; `format` and `version` come first, `digest` last.
+
+    Raises `BundleError` for what `read` would refuse: NaN, text that is not Unicode, too many bytes.
+    """
+    path, whole = folder / MANIFEST, {"format": FORMAT, "version": VERSION, **fields, "digest": ""}
+    try:
+        text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"{path}: cannot hold what it should say, {error}") from error
+    if len(text) + len(hashlib.sha256().hexdigest()) > LIMIT:
+        raise BundleError(f"{path}: would be {len(text):,} bytes long, the most that is read is {LIMIT:,}")
+    head = text[: -len('"\n}')]
     return head + hashlib.sha256(head).hexdigest().encode() + _TAIL
 
 

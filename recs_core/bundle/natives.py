@@ -51,14 +51,6 @@ class Native:
         return f"a {self.backend} module, {self.module}"
 
 
-def of_manifest(fields: Mapping[str, Any]) -> dict[Side, Native]:
-    """The sides of a manifest's model that are native modules. Raises `TypeError` and the like if it cannot be read."""
-    stated = fields["model"].get("native", {})
-    if not set(stated) <= {"query", "candidate"}:
-        raise ValueError(f"native towers are those of query and candidate, got {', '.join(stated)}")
-    return {side: Native(**facts) for side, facts in stated.items()}
-
-
 def refuse(folder: Path, natives: Mapping[Side, Native], why: str) -> None:
     """Raise `BundleError` saying which tower is a native module, why it cannot be had, and what to type."""
     side, native = next(iter(natives.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import shlex
 import sys
@@ -19,10 +20,13 @@ from recs_core.bundle import ids, manifest, tensors
 from recs_core.bundle.card import card
 from recs_core.bundle.contents import catalog_arrays
 from recs_core.bundle.files import Commit, committing
-from recs_core.bundle.golden import Asked, record
+from recs_core.bundle.golden import Asked, bound, record
 from recs_core.bundle.natives import Native
+from recs_core.bundle.stated import of_fields
+from recs_core.data.catalog import Catalog
 from recs_core.data.schema import Schema
 from recs_core.errors import BundleError
+from recs_core.paths import local
 from recs_core.specs import to_json
 from recs_core.training import FitRun
 
@@ -46,59 +50,92 @@ def save(
     A folder that holds a bundle is replaced: a reader, or a crash, sees the old one or the new one. `include_state`:
     optimizer state and training position, so that training can go on (Adam triples the size). `include_vectors`: the
     corpus as the exact index holds it, so that the NumPy runtime need not run the candidate tower to serve. `metrics`
-    and `licence` are for the model card: name → value, or (value, low, high) of an interval.
+    and `licence` (text) are for the model card: name → finite number, or (value, low, high) of an interval.
 
-    Raises `NotFitted` before `fit`, and `BundleError` if the folder is no bundle and not empty, cannot be written, or
-    the model cannot be saved.
+    Raises `NotFitted` before `fit`, and `BundleError` if the folder is a URL, is no bundle and not empty, cannot be
+    written, or the model, `metrics` or `licence` cannot be saved. A card that cannot be written is a warning.
     """
     from recs_core.two_tower import TwoTower
 
-    folder = Path(path)
+    folder = local(path, "save", BundleError)
     if not isinstance(model, TwoTower):
         raise BundleError(
             f"{folder}: a model loaded with runtime='numpy' is read-only; copy its bundle, or load it with a backend"
         )
+    said = {"metrics": _metrics({} if metrics is None else metrics, "save"), "licence": _licence(licence, "save")}
+    catalog = model.catalog  # raises `NotFitted` before a folder is made
     with committing(folder) as commit:
-        fields = _write(commit, model, include_state, include_vectors)
-        fields |= {"metrics": _stated(metrics or {}), "licence": licence, "files": commit.files}
-        _finish(commit, fields)
+        fields = _write(commit, model, catalog, include_state, include_vectors)
+        _finish(commit, {**fields, **said, "files": commit.files})
     return folder
 
 
 def describe(path: str | Path, *, metrics: Metrics | None = None, licence: str | None = None) -> Path:
     """Put metrics or a licence, as in `save`, on a bundle that is there: a new manifest and card, the same data files.
 
-    Raises `BundleError` if the folder holds no bundle or cannot be written.
+    Raises `BundleError` if the folder holds no bundle or cannot be written, for `metrics` and `licence` as in `save`.
     """
-    folder = Path(path)
+    folder = local(path, "describe", BundleError)
+    said: dict[str, Any] = {} if metrics is None else {"metrics": _metrics(metrics, "describe")}
+    if licence is not None:
+        said["licence"] = _licence(licence, "describe")
     manifest.read(folder)  # a folder that is no bundle stays as it is
     with committing(folder) as commit:
-        _, fields = manifest.read(folder)
-        if metrics is not None:
-            fields["metrics"] = _stated(metrics)
-        if licence is not None:
-            fields["licence"] = licence
+        fields = {**manifest.read(folder)[1], **said}
         _finish(commit, {name: value for name, value in fields.items() if name not in manifest.OWN})
     return folder
 
 
 def _finish(commit: Commit, fields: dict[str, Any]) -> None:
-    text = card(fields, commit.folder.name)
-    fields["card"] = sha256(text.encode()).hexdigest()
-    commit.finish(manifest.encode(fields), text)
+    """Commit; what is written is read as `load` reads it first."""
+    text = card(of_fields(commit.folder, fields), commit.folder.name).encode("utf-8", "replace")
+    fields["card"] = {"length": len(text), "sha256": sha256(text).hexdigest()}
+    commit.finish(manifest.encode(commit.folder, fields), text)
 
 
-def _stated(metrics: Metrics) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in metrics.items()}
+def _metrics(metrics: Any, asks: str) -> dict[str, Any]:
+    """As JSON. Raises `BundleError` naming the metric that is no finite number, nor three of them."""
+    if not isinstance(metrics, Mapping):
+        raise BundleError(f"{asks}: metrics are name → number, got {metrics!r}")
+    out: dict[str, Any] = {}
+    for name, value in metrics.items():
+        several = isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim == 1)
+        numbers = list(value) if several else [value]
+        if not isinstance(name, str) or len(numbers) not in ((3,) if several else (1,)):
+            raise BundleError(f"{asks}: metrics are name → number or (value, low, high), got {name!r}: {value!r}")
+        found = [_number(number) for number in numbers]
+        if None in found:
+            raise BundleError(f"{asks}: metric {name!r} must be finite numbers, got {value!r}; leave it out")
+        out[name] = found if several else found[0]
+    return out
 
 
-def _write(commit: Commit, model: Any, include_state: bool, include_vectors: bool) -> dict[str, Any]:
+def _number(value: Any) -> float | None:
+    """A Python float of a real scalar; None for anything else, NaN and infinity included."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _licence(licence: Any, asks: str) -> str | None:
+    if licence is not None and not isinstance(licence, str):
+        raise BundleError(f"{asks}: licence is text, as in 'CC-BY-4.0', or None; got {licence!r}")
+    return licence
+
+
+def _write(commit: Commit, model: Any, catalog: Catalog, include_state: bool, include_vectors: bool) -> dict[str, Any]:
     """Write the data files; the manifest's fields. One set of weights is held at a time."""
-    catalog = model.catalog
     weights = model.weights()
     tensors.check_dtypes(commit.folder, weights)
     tensors.check_finite(commit.folder, weights)
     parts = {"weights": commit.add("weights", "safetensors", tensors.pieces(weights))}
+    schema = _schema(commit, catalog.schema)
     asked = Asked(catalog, model.query, model.retrieval, model.query_tower, model.candidate_tower, weights)
     golden = record(asked)
     del weights, asked
@@ -106,7 +143,9 @@ def _write(commit: Commit, model: Any, include_state: bool, include_vectors: boo
         vectors = model.encode_candidate().astype(model.dtype, copy=False)
         parts["vectors"] = commit.add("vectors", "safetensors", tensors.pieces({"vectors": vectors}))
     parts["catalog"] = commit.add("catalog", "safetensors", tensors.pieces(catalog_arrays(catalog)))
-    parts["golden"] = commit.add("golden", "safetensors", tensors.pieces(golden.arrays()))
+    ids_of = {"queries": schema["queries"], "candidates": schema["candidates"], **schema["vocabularies"]}
+    bound_ids = bound({name: str(commit.files[file]["sha256"]) for name, file in ids_of.items()})
+    parts["golden"] = commit.add("golden", "safetensors", tensors.pieces({**golden.arrays(), **bound_ids}))
     losses = np.asarray(model.history.losses, np.float64)
     parts["history"] = commit.add("history", "safetensors", tensors.pieces({"losses": losses}))
     trainer, run = model._trainer, model.run
@@ -115,7 +154,7 @@ def _write(commit: Commit, model: Any, include_state: bool, include_vectors: boo
         parts["state"] = commit.add("state", "safetensors", tensors.pieces(state))
         if run is not None and run.open and run.best.weights:
             parts["best"] = commit.add("best", "safetensors", tensors.pieces(run.best.weights))
-    schema = _schema(commit, catalog.schema)
+    command = shlex.join(sys.argv).encode("utf-8", "replace").decode()  # arguments may be any bytes
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": _declared(model),
@@ -124,7 +163,7 @@ def _write(commit: Commit, model: Any, include_state: bool, include_vectors: boo
         "position": asdict(model.position),
         "run": None if run is None else {**_run(run), "open": run.open and "state" in parts},
         "history": {name: value for name, value in asdict(model.history).items() if name != "losses"},
-        "provenance": {"data": model.data, "versions": _versions(model), "command": shlex.join(sys.argv)},
+        "provenance": {"data": model.data, "versions": _versions(model), "command": command},
     }
 
 

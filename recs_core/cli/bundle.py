@@ -50,20 +50,18 @@ def verify(bundle: Bundle, as_json: AsJson = False) -> None:
 def _facts(found: BundleInfo) -> list[tuple[str, Any]]:
     from recs_core.bundle.card import brief_tower
 
-    fields = found.manifest
-    run, position, data = fields["run"], fields["position"], fields["provenance"]["data"]
-    unfinished = f", of {run['until']} planned" if run and run["open"] else ""
+    stated = found.stated
+    run, data, backend = stated.run, stated.provenance.data, stated.provenance.versions.get("backend", "?")
+    unfinished = f", of {run.until} planned" if run and run.open else ""
+    sizes = {"rows": data.rows, "queries": data.queries, "candidates": data.candidates}
     facts = [
-        ("format", f"{fields['version']}, written {fields['created']}"),
-        ("trained", f"{position['epoch']} epochs{unfinished} on {fields['provenance']['versions']['backend']}"),
-        (
-            "data",
-            f"{data['rows']:,} rows, {data['queries']:,} queries, {data['candidates']:,} candidates" if data else "",
-        ),
-        ("query", brief_tower(fields["model"], "query")),
-        ("candidate", brief_tower(fields["model"], "candidate")),
-        ("optimizer state", "yes" if "state" in fields["contents"] else "no"),
-        ("digest", fields["digest"]),
+        ("format", f"{found.manifest['version']}, written {stated.created}"),
+        ("trained", f"{stated.position.epoch} epochs{unfinished} on {backend}"),
+        ("data", ", ".join(f"{size:,} {name}" for name, size in sizes.items() if size is not None)),
+        ("query", brief_tower(stated.model, "query")),
+        ("candidate", brief_tower(stated.model, "candidate")),
+        ("optimizer state", "yes" if "state" in stated.contents else "no"),
+        ("digest", found.manifest["digest"]),
     ]
     return [fact for fact in facts if fact[1]]
 

@@ -24,7 +24,9 @@ def check(
     """Check that a plugin means what the core means. Exit code 1 if anything is red."""
     from recs_core.conformance.registry import TIERS
     from recs_core.conformance.runner import run
+    from recs_core.paths import local
 
+    report_file = None if as_json in (None, "-") else local(as_json, "--json")
     report = run(
         None if index else name,
         index=name if index else None,
@@ -37,10 +39,19 @@ def check(
         typer.echo(text)
     else:
         typer.echo(report.table())
-        if as_json is not None:
-            Path(as_json).write_text(text + "\n", encoding="utf-8")
+        if report_file is not None:
+            _write(report_file, text + "\n")
     if not report.green:
         raise typer.Exit(RED)
+
+
+def _write(path: Path, text: str) -> None:
+    from recs_core.errors import ConfigError
+
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--json {path}: cannot be written, {error.strerror or error}") from error
 
 
 def _tell(outcome: Outcome) -> None:
@@ -50,11 +61,14 @@ def _tell(outcome: Outcome) -> None:
 
 def _listed(path: str | None) -> dict[str, str]:
     from recs_core.errors import ConfigError
+    from recs_core.paths import local
 
     if path is None:
         return {}
     try:
-        listed = json.loads(Path(path).read_text(encoding="utf-8"))
+        listed = json.loads(local(path, "--expected-failures").read_text(encoding="utf-8"))
+    except ConfigError:
+        raise
     except (OSError, ValueError) as error:
         raise ConfigError(f"--expected-failures {path}: {error}") from error
     if not isinstance(listed, dict) or not all(isinstance(reason, str) for reason in listed.values()):

@@ -42,8 +42,12 @@ def compare(
     query: options.Query = None,
     candidate: options.Candidate = None,
     timestamp: options.Timestamp = None,
+    unit: options.Unit = None,
     queries: options.Queries = None,
     candidates: options.Candidates = None,
+    encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
+    null: options.Null = None,
     path: options.Path = None,
     min_per_query: options.MinPerQuery = None,
     min_per_candidate: options.MinPerCandidate = None,
@@ -60,10 +64,14 @@ def compare(
     from recs_core.compare.comparison import compare as run_all
     from recs_core.compare.figures import check_extra
     from recs_core.compare.writing import prepare, write
+    from recs_core.paths import local
 
     check_extra()
+    out = local(out, "--out")
     data: dict[str, Any] = {
-        "query": query, "candidate": candidate, "timestamp": timestamp, "queries": queries, "candidates": candidates,
+        "query": query, "candidate": candidate, "timestamp": timestamp, "unit": unit,
+        "queries": queries, "candidates": candidates,
+        "encoding": encoding, "delimiter": delimiter, "null_values": null,
         "path": path, "min_per_query": min_per_query, "min_per_candidate": min_per_candidate, "at": at, "test": test,
     }  # fmt: skip
     run = _run(spec, dataset, recipe, split, data)

@@ -25,8 +25,10 @@ def evaluate(
     """Evaluate a trained run on its test data, over the whole corpus, training candidates excluded."""
     from recs_core.bundle import load
     from recs_core.errors import ConfigError
+    from recs_core.paths import local
     from recs_core.run import Run, cut, load_data
 
+    folder = local(folder, "recs evaluate")
     run = Run.read(folder / "run.json")
     parts = cut(load_data(run.data), run.data, run.seed)
     if parts.test is None:

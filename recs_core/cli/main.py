@@ -7,17 +7,20 @@ quick; what a command needs it imports when it runs.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 import recs_core
 from recs_core.cli import backends, bundle, check, compare, data, doctor, evaluate, new_plugin, recommend, train
-from recs_core.errors import RecsError
+from recs_core.errors import ConfigError, RecsError
 
-USER_ERROR = 2
+USER_ERROR, INTERRUPTED = 2, 130
+
+_UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, wherever this typer has its click
 
 app = typer.Typer(
     help="Two-tower recommenders: trained in any framework, served with none.",
@@ -61,9 +64,62 @@ app.command()(new_plugin.new_plugin)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run `recs`; an error of ours is one line on stderr and exit code 2."""
+    """Run `recs`, for every command alike.
+
+    Exit code 2 and one line on stderr for an error of ours, an argument that is no text, and an output that cannot be
+    written; 130 and not a word for Ctrl-C; else the command's own.
+    """
     try:
-        app(arguments)
+        _check_text(sys.argv[1:] if arguments is None else arguments)
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        sys.exit(code)
+    except KeyboardInterrupt:
+        _leave(INTERRUPTED)
     except RecsError as error:
-        typer.echo(f"recs: {error}", err=True)
-        sys.exit(USER_ERROR)
+        _leave(USER_ERROR, str(error))
+    except BrokenPipeError:
+        _leave(USER_ERROR, "the output was closed before all of it was written")
+    except OSError as error:
+        _leave(USER_ERROR, f"{error.filename or 'output'}: {error.strerror or error}")
+    except UnicodeEncodeError as error:
+        _leave(USER_ERROR, f"the output cannot show {error.object[error.start]!a}: set PYTHONIOENCODING=utf-8")
+    except MemoryError:
+        _leave(USER_ERROR, "out of memory")
+
+
+def _run(arguments: list[str]) -> int:
+    """The command's exit code. Not through `app()`, which has words of its own for Ctrl-C and a closed output."""
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("recs", list(arguments)) as context:
+            command.invoke(context)
+    except typer.Exit as ended:
+        return ended.exit_code
+    except _UsageProblem as problem:
+        problem.show()  # type: ignore[attr-defined]
+        return problem.exit_code  # type: ignore[attr-defined]
+    return 0
+
+
+def _check_text(arguments: list[str]) -> None:
+    """Raise `ConfigError` for an argument whose bytes are not UTF-8: neither an id nor a name in a file can hold it."""
+    for argument in arguments:
+        if not argument.isascii() and any("\ud800" <= letter <= "\udfff" for letter in argument):
+            raise ConfigError(f"argument {argument!a} is not UTF-8; give it in that encoding")
+
+
+def _leave(code: int, said: str | None = None) -> NoReturn:
+    """End with this code. What an output could not take is dropped, so that Python does not try it again at exit."""
+    if said is not None:
+        with contextlib.suppress(OSError):
+            typer.echo(f"recs: {said}".encode(errors="backslashreplace"), err=True)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)

@@ -30,7 +30,9 @@ def new_plugin(
     into: Annotated[Path, typer.Option(help="The folder to make it in.")] = Path(),
 ) -> None:
     """Start a backend of your own: a distribution that installs, and a suite that says what is left to write."""
-    folder = scaffold(name, into)
+    from recs_core.paths import local
+
+    folder = scaffold(name, local(into, "--into"))
     typer.echo(f'{folder}\nnext: pip install -e "{folder}[test]", then recs check {name}')
 
 

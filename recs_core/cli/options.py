@@ -13,8 +13,19 @@ Source = Annotated[str, typer.Argument(help="A data set's name (recs data list) 
 Query = Annotated[str | None, typer.Option(help="The file's column of query ids, such as customer_id.")]
 Candidate = Annotated[str | None, typer.Option(help="The file's column of candidate ids, such as item_id.")]
 Timestamp = Annotated[str | None, typer.Option(help="The file's column of times.")]
+Unit = Annotated[str | None, typer.Option(help="What the times count since 1970, if numbers: s, ms, us or ns.")]
 Queries = Annotated[str | None, typer.Option(help="File of query features.")]
 Candidates = Annotated[str | None, typer.Option(help="File of candidate features.")]
+Encoding = Annotated[str | None, typer.Option(help="How a CSV file is written, such as latin-1; UTF-8 by default.")]
+Delimiter = Annotated[str | None, typer.Option(help="What lies between a CSV file's fields; by default recognised.")]
+Null = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--null",
+        help="A word for a missing value in a CSV file, instead of NA, NULL, nan and their like; may be given several "
+        "times, '' for none.",
+    ),
+]
 Path = Annotated[str | None, typer.Option(help="Where a data set that we may not ship lies on this machine.")]
 MinPerQuery = Annotated[int | None, typer.Option(min=1, help="Drop queries with fewer rows, until it holds.")]
 MinPerCandidate = Annotated[int | None, typer.Option(min=1, help="Drop candidates with fewer rows, until it holds.")]
@@ -32,6 +43,8 @@ def data_spec(source: str, split: str | None = None, **given: Any) -> DataSpec:
     from recs_core.run import PROTOCOLS, DataSpec
 
     changes = {name: value for name, value in given.items() if value is not None}
+    if "null_values" in changes:
+        changes["null_values"] = tuple(word for word in changes["null_values"] if word)
     if split is not None:
         if split not in ("time", "last", "random", "none"):
             raise ConfigError(f"--split is time, last, random or none, got {split!r}")

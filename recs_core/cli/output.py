@@ -18,7 +18,10 @@ def print_json(data: object) -> None:
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows under headers; None is an empty cell. Text is printed as it is, brackets included."""
+    """Print rows under headers; None is an empty cell. Text is printed as it is, brackets included.
+
+    Through `typer.echo`, as all output: rich itself would end the process where the reader has gone.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -29,4 +32,7 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         table.add_column(Text(header))
     for row in rows:
         table.add_row(*("" if cell is None else Text(str(cell)) for cell in row))
-    Console().print(table)
+    console = Console()
+    with console.capture() as drawn:
+        console.print(table)
+    typer.echo(drawn.get(), nl=False)

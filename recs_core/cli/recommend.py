@@ -31,6 +31,7 @@ def recommend(
 ) -> None:
     """Recommend from a bundle. A job over --queries that was cut off goes on when it is started again."""
     from recs_core.errors import ConfigError
+    from recs_core.paths import local
 
     if (query is None) == (queries is None):
         raise ConfigError("name the queries: --query ID, or --queries FILE.parquet with --out FILE.parquet")
@@ -44,7 +45,7 @@ def recommend(
         _few(bundle, query, k, as_json, **options)
         return
     assert queries is not None
-    assert out is not None
+    queries, out = local(queries, "--queries"), local(out, "--out")
     if out.exists() and not force:
         raise ConfigError(f"{out} exists; choose another --out, or --force to replace it")
     _many(bundle, as_json, queries=queries, out=out, column=column, k=k, **options)

@@ -21,8 +21,12 @@ def train(
     query: options.Query = None,
     candidate: options.Candidate = None,
     timestamp: options.Timestamp = None,
+    unit: options.Unit = None,
     queries: options.Queries = None,
     candidates: options.Candidates = None,
+    encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
+    null: options.Null = None,
     path: options.Path = None,
     min_per_query: options.MinPerQuery = None,
     min_per_candidate: options.MinPerCandidate = None,
@@ -45,8 +49,11 @@ def train(
     from dataclasses import replace
 
     from recs_core.errors import ConfigError
+    from recs_core.paths import local
     from recs_core.run import ModelSpec, Run, execute
 
+    out = local(out, "--out")
+    config = config and local(config, "--config")
     if config is not None and source is not None:
         raise ConfigError("give either data or --config run.json, which names its own")
     if resume and (config is not None or source is not None):
@@ -67,8 +74,12 @@ def train(
             query=query,
             candidate=candidate,
             timestamp=timestamp,
+            unit=unit,
             queries=queries,
             candidates=candidates,
+            encoding=encoding,
+            delimiter=delimiter,
+            null_values=null,
             path=path,
             min_per_query=min_per_query,
             min_per_candidate=min_per_candidate,

@@ -80,6 +80,7 @@ class OracleModel:
             OracleTower(self, "query", specs.query),
             OracleTower(self, "candidate", specs.candidate),
         )
+        self.version = 0
         self.load_weights(weights)
 
     def weights(self) -> dict[str, Array]:
@@ -89,6 +90,7 @@ class OracleModel:
     def load_weights(self, weights: Weights) -> None:
         """See `Model.load_weights`."""
         self.now = {name: np.array(value, np.float64) for name, value in weights.items()}
+        self.version += 1
 
 
 class OracleTrainer:
@@ -103,6 +105,7 @@ class OracleTrainer:
         model = self.model
         done = step(model.specs, self.optimizer, model.now, self._state, batch, learning_rate=learning_rate)
         model.now, self._state = done.weights, done.state
+        model.version += 1
         return done.loss
 
     def state(self) -> dict[str, NDArray[Any]]:

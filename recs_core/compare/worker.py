@@ -161,7 +161,7 @@ def _evaluate(model: TwoTower, parts: Parts, seconds: dict[str, float], arrays: 
     exclude = parts.train if parts.test is not None else None
     times = []
     for _ in range(EVALUATIONS):
-        model._forget_vectors()
+        model._corpus = None  # vectors of the corpus, which an evaluation after training has to make
         start = time.perf_counter()
         ranks = model.rank(tests, exclude=exclude)
         times.append(time.perf_counter() - start)
@@ -184,13 +184,13 @@ def _recommend(model: TwoTower, parts: Parts, job: Job, arrays: dict[str, Any]) 
 def _lists(model: Any, parts: Parts, job: Job) -> tuple[Any, Any]:
     import numpy as np
 
-    from recs_core.data.catalog import codes_of
+    from recs_core.data.ids import codes_of
 
     found = model.recommend(job.queries, k=job.k, exclude=parts.train if parts.test is not None else None)
     flat = found.ids.ravel()
     present = np.isfinite(found.scores.ravel())
     codes = np.full(flat.shape, -1, np.int32)
-    codes[present] = codes_of(flat[present], model.schema.candidates)
+    codes[present] = codes_of(flat[present], "lists", model.schema.candidates)
     return codes.reshape(found.ids.shape), found.scores
 
 

@@ -45,6 +45,7 @@ class OracleModel:
         self.shapes = {name: np.shape(weight) for name, weight in weights.items()}
         self.query, self.candidate = OracleTower(query, "query", self), OracleTower(candidate, "candidate", self)
         self.task: Any = None
+        self.version = 0
         self.load_weights(weights)
 
     def weights(self) -> dict[str, NDArray[np.floating]]:
@@ -55,6 +56,7 @@ class OracleModel:
         """See `Model.load_weights`."""
         canonical.check(weights, self.shapes)
         self.held = {name: np.array(weight, self.dtype) for name, weight in weights.items()}
+        self.version += 1
 
 
 class OracleTrainer:

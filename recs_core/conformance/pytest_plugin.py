@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 import pytest
 
@@ -94,11 +93,13 @@ def tiers(config: pytest.Config) -> tuple[str, ...]:
 
 def expected_failures(config: pytest.Config) -> dict[str, str]:
     """The failures listed, none by default."""
+    from recs_core.paths import local
+
     path = config.option.recs_expected_failures
     if path is None:
         return {}
     try:
-        listed: dict[str, str] = json.loads(Path(path).read_text())
+        listed: dict[str, str] = json.loads(local(path, "--recs-expected-failures").read_text())
     except (OSError, ValueError) as error:
         raise pytest.UsageError(f"--recs-expected-failures {path}: {error}") from error
     return listed

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recs_core.data.interactions import Interactions, day
+from recs_core.data.interactions import Interactions
 from recs_core.data.splits import Leakage, leakage
+from recs_core.data.times import day, suspicion
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Audit:
 
     `duplicate_rows`: rows whose (query, candidate) an earlier row has. `density`: distinct pairs ÷ all possible pairs.
     `in_time_order`: rows never go back in time; None without timestamps, as are `first_day` and `last_day`.
+    `odd_times`: what the times seem to be, where they can hardly be seconds.
     """
 
     rows: int
@@ -55,6 +57,7 @@ class Audit:
     first_day: str | None
     last_day: str | None
     in_time_order: bool | None
+    odd_times: str | None
     leakage: Leakage | None
 
     def to_json(self) -> dict[str, Any]:
@@ -68,6 +71,8 @@ class Audit:
         if self.duplicate_rows:
             share = self.duplicate_rows / self.rows
             lines.append(f"{self.duplicate_rows:,} of {self.rows:,} rows ({share:.1%}) repeat an earlier pair")
+        if self.odd_times:
+            lines.append(self.odd_times)
         for side in (self.queries, self.candidates):
             if side.cold:
                 lines.append(f"{side.cold:,} of {side.ids:,} {side.name} ({side.cold_share:.1%}) have no interaction")
@@ -93,6 +98,7 @@ def audit(data: Interactions, test: Interactions | None = None) -> Audit:
         first_day=None if times is None else day(times.min()),
         last_day=None if times is None else day(times.max()),
         in_time_order=None if times is None else bool(np.all(np.diff(times) >= 0)),
+        odd_times=None if times is None else suspicion(times),
         leakage=None if test is None else leakage(data, test),
     )
 

@@ -37,11 +37,43 @@ class Ragged:
 
     def take(self, rows: NDArray[np.integer]) -> Ragged:
         """The rows asked for, in that order."""
-        lengths = self.lengths[rows]
+        return self._taken(rows, self.lengths[rows])
+
+    def take_or_empty(self, rows: NDArray[np.integer]) -> Ragged:
+        """As `take`; a row of −1 is empty."""
+        known = np.maximum(rows, 0)
+        return self._taken(known, np.where(rows < 0, 0, self.lengths[known]))
+
+    def _taken(self, rows: NDArray[np.integer], lengths: NDArray[np.integer]) -> Ragged:
         offsets = np.zeros(len(rows) + 1, np.int32)
         np.cumsum(lengths, out=offsets[1:])
         starts = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
         return Ragged(self.values[starts + np.arange(offsets[-1], dtype=np.int32)], offsets)
+
+    def without(self, out: NDArray[np.bool_]) -> Ragged:
+        """Without the values marked `out` (nnz,)."""
+        if not out.any():
+            return self
+        kept = np.zeros(len(out) + 1, np.int32)
+        np.cumsum(~out, out=kept[1:])
+        return Ragged(self.values[~out], kept[self.offsets])
+
+    def latest(self, length: int | None) -> Ragged:
+        """The last `length` values of each row; None: all."""
+        if length is None or not len(self.values):
+            return self
+        return self.without(self.offsets[1:][self.segments] - np.arange(len(self.values)) > length)
+
+    def followed_by(self, other: Ragged) -> Ragged:
+        """The rows of both, the other's below."""
+        offsets = np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]])
+        return Ragged(np.concatenate([self.values, other.values]), offsets)
+
+    def joined(self, other: Ragged) -> Ragged:
+        """Row by row, these values and then the other's."""
+        rows = np.concatenate([self.segments, other.segments])
+        order = np.argsort(rows, kind="stable")
+        return Ragged(np.concatenate([self.values, other.values])[order], self.offsets + other.offsets)
 
 
 @dataclass(frozen=True)
@@ -61,6 +93,28 @@ class Features:
         """The rows asked for, in that order."""
         codes = {name: c.take(rows) if isinstance(c, Ragged) else c[rows] for name, c in self.codes.items()}
         return Features(len(rows), codes, {name: d[rows] for name, d in self.dense.items()})
+
+    def replaced(self, rows: NDArray[np.integer], by: Features) -> Features:
+        """With rows[i] taken from row i of `by`, which has the same features."""
+        source = np.arange(self.size)
+        source[rows] = self.size + np.arange(by.size)
+        codes: dict[str, Codes] = {}
+        for name, old in self.codes.items():
+            new = by.codes[name]
+            both = old.followed_by(new) if isinstance(old, Ragged) else np.concatenate([old, new])  # type: ignore[arg-type]
+            codes[name] = both
+        dense = {name: np.concatenate([old, by.dense[name]]) for name, old in self.dense.items()}
+        return Features(self.size + by.size, codes, dense).take(source)
+
+    def take_or_blank(self, rows: NDArray[np.integer]) -> Features:
+        """As `take`; a row of −1 says nothing: row 0 of each table, which stands for unknown ids, no codes of a ragged
+        feature, and the mean of every number."""
+        known, unknown = np.maximum(rows, 0), rows < 0
+        codes: dict[str, Codes] = {
+            name: c.take_or_empty(rows) if isinstance(c, Ragged) else np.where(unknown, np.int32(0), c[known])
+            for name, c in self.codes.items()
+        }
+        return Features(len(rows), codes, {name: np.where(unknown, 0.0, d[known]) for name, d in self.dense.items()})
 
 
 class TaskInputs(TypedDict, total=False):

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.data.batch import Batch, Features, Ragged
-from recs_core.data.encoding import drop, latest
 from recs_core.data.negatives import candidate_columns, task_inputs
 from recs_core.errors import DataError
 from recs_core.protocols import BatchPlan
@@ -41,14 +40,16 @@ class Batching:
             raise DataError("no interactions to train on")
         self.data, self.plan = data, plan
         self.corpus = len(data.schema.candidates)
+        if not self.steps:
+            raise DataError(f"drop_last leaves no batch of {plan.size}, an epoch has {self.units}; lower batch_size")
         self.history_tables = data.history_tables()
         self.recency = data.recency(plan.recency_days)
 
     def batches(self, *, seed: int, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch."""
         order = generator(seed, "shuffle", epoch).permutation(self.units)
-        for step, start in enumerate(range(0, self.units, self.plan.size)):
-            chosen = order[start : start + self.plan.size]
+        for step in range(self.steps):
+            chosen = order[step * self.plan.size : (step + 1) * self.plan.size]
             random = generator(seed, "batch", epoch, step)
             targets = self._by_query(chosen, random) if self.plan.step == "query" else self._by_interaction(chosen)
             yield self._batch(targets, random)
@@ -60,8 +61,8 @@ class Batching:
 
     @property
     def steps(self) -> int:
-        """Number of batches an epoch."""
-        return -(-self.units // self.plan.size)
+        """Number of batches per epoch."""
+        return self.units // self.plan.size if self.plan.drop_last else -(-self.units // self.plan.size)
 
     @cached_property
     def rows_of_query(self) -> tuple[NDArray[np.int32], Ragged]:
@@ -99,7 +100,7 @@ class Batching:
             offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
             index = np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])
             past = Ragged(data.candidate_codes[index], offsets)
-            history = drop(past, past.values == codes[past.segments])
+            history = past.without(past.values == codes[past.segments])
         weight = self._weight(rows, self.row_counts[queries])
         return _Targets(queries, np.arange(len(rows), dtype=np.int32), codes, weight, history)
 
@@ -116,8 +117,8 @@ class Batching:
         history = None
         if self.history_tables:
             is_input = _random_share(rows, self.data.histories[0].keep, random)
-            history = drop(Ragged(self.data.candidate_codes[rows.values], rows.offsets), ~is_input)
-            rows = drop(rows, is_input)
+            history = Ragged(self.data.candidate_codes[rows.values], rows.offsets).without(~is_input)
+            rows = rows.without(is_input)
         weight = self._weight(rows.values, rows.lengths[rows.segments])
         return _Targets(queries[chosen], rows.segments, self.data.candidate_codes[rows.values], weight, history)
 
@@ -153,7 +154,7 @@ class Batching:
         out = {}
         for feature in self.data.histories:
             rows = self.history_tables[feature.name][history.values]
-            out[feature.name] = latest(drop(Ragged(rows, history.offsets), rows < 0), feature.max_length)
+            out[feature.name] = Ragged(rows, history.offsets).without(rows < 0).latest(feature.max_length)
         return out
 
     def _never_negative(self, targets: _Targets) -> Ragged | None:

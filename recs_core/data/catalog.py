@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Codes, Features, Ragged
+from recs_core.data.batch import Features, Ragged
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
 from recs_core.data.vocabulary import Vocabulary
-from recs_core.specs import History, Numeric, TowerSpec
 
 if TYPE_CHECKING:
     from recs_core.data.encoded import EncodedDataset
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
 class Catalog:
     """Encoded features of every known query (histories left empty) and of the corpus, and who took what.
 
-    `seen`: candidate codes of each query's training rows, in time order. `counts` (corpus,): rows of each candidate.
+    `seen`: candidate codes of each query's training rows, in time order. `seen_at` (nnz of `seen`,): their times in
+    seconds, None where a fit had no times. `counts` (corpus,): training rows of each candidate.
     """
 
     schema: Schema
@@ -32,41 +32,52 @@ class Catalog:
     candidate: Features
     seen: Ragged
     counts: NDArray[np.int64]
+    seen_at: NDArray[np.float64] | None = None
 
     @classmethod
-    def of(cls, data: EncodedDataset) -> Catalog:
-        """The catalog of the training data."""
-        return cls(data.schema, data.query, data.candidate, data.rows_by_query(), data.counts)
+    def of(cls, data: EncodedDataset, before: Catalog | None = None) -> Catalog:
+        """The catalog of the training data, and of all that was learnt `before` it.
+
+        A training row is known by its query, candidate and time (by query and candidate where a fit had no times). One
+        that an earlier fit had too counts once; all others add up.
+        """
+        seen, seen_at = data.rows_by_query(), data.timestamps
+        if before is not None:
+            seen, seen_at = _merged(before.seen, before.seen_at, seen, seen_at)
+        counts = np.bincount(seen.values, minlength=len(data.schema.candidates))
+        return cls(data.schema, data.query, data.candidate, seen, counts, seen_at)
 
 
-def as_id_array(ids: Any, vocabulary: Vocabulary) -> pa.Array:
-    """Ids as typed by a user (list, NumPy, Arrow) → an Arrow array that `vocabulary` can encode."""
-    if isinstance(ids, pa.ChunkedArray):
-        return ids.combine_chunks()
-    if isinstance(ids, pa.Array):
-        return ids
-    values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
-    return pa.array(values, vocabulary.ids.type if not values else None)
+def _merged(
+    old: Ragged, old_at: NDArray[np.float64] | None, new: Ragged, new_at: NDArray[np.float64] | None
+) -> tuple[Ragged, NDArray[np.float64] | None]:
+    """Both, query by query in time order; a row that stands n times in one and m times in the other, max(n, m) times.
+    Without times the old rows come first."""
+    timed = old_at is not None and new_at is not None
+    at = np.concatenate([old_at, new_at]) if timed else np.zeros(len(old.values) + len(new.values))
+    query = np.concatenate([old.segments, new.segments])
+    candidate = np.concatenate([old.values, new.values])
+    is_new = np.arange(len(query)) >= len(old.values)
 
+    order = np.lexsort((is_new, candidate, at, query))
+    alike = np.stack([query, candidate, at])[:, order]
+    begins = np.r_[True, (alike[:, 1:] != alike[:, :-1]).any(0)]
+    row = np.cumsum(begins) - 1  # equal rows have one number; within it the old ones stand first
+    olds = np.bincount(row, weights=~is_new[order]).astype(np.int64)
+    nth_new = np.arange(len(row)) - np.flatnonzero(begins)[row] - olds[row]
+    kept = np.sort(order[~is_new[order] | (nth_new >= olds[row])])
 
-def codes_of(ids: Any, vocabulary: Vocabulary) -> NDArray[np.int32]:
-    """Code of each id, −1 for one that is unknown."""
-    return vocabulary.encode(as_id_array(ids, vocabulary))
-
-
-def ragged_codes(lists: Iterable[Any], vocabulary: Vocabulary) -> Ragged:
-    """A list of ids a row → known codes a row; unknown ids are left out."""
-    rows = [codes_of(ids, vocabulary) for ids in lists]
-    rows = [row[row >= 0] for row in rows]
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int32)
-    return Ragged(np.concatenate([np.zeros(0, np.int32), *rows]), offsets)
+    kept = kept[np.lexsort((at[kept], query[kept]))]
+    offsets = np.zeros(len(old.offsets), np.int32)
+    np.cumsum(np.bincount(query[kept], minlength=len(old.offsets) - 1), out=offsets[1:])
+    return Ragged(candidate[kept], offsets), at[kept] if timed else None
 
 
 def candidates_of(data: Interactions | Iterable[Interactions], queries: pa.Array, schema: Schema) -> Ragged:
     """Candidate codes of each of `queries` in the data, in time order (row order where there is none); unknown ones
     are left out."""
     parts = [data] if isinstance(data, Interactions) else list(data)
-    wanted = Vocabulary(queries)
+    wanted, of_query = Vocabulary.with_codes(queries, schema.query_name)
     rows, codes, times = [], [], []
     for part in parts:
         row = wanted.encode(part.query_ids.ids)[part.query_codes]
@@ -77,20 +88,6 @@ def candidates_of(data: Interactions | Iterable[Interactions], queries: pa.Array
         times.append(np.zeros(int(keep.sum())) if part.timestamps is None else part.timestamps[keep])
     row, code = np.concatenate(rows), np.concatenate(codes)
     order = np.lexsort((np.concatenate(times), row))
-    offsets = np.zeros(len(queries) + 1, np.int32)
-    np.cumsum(np.bincount(row, minlength=len(queries)), out=offsets[1:])
-    return Ragged(code[order].astype(np.int32), offsets)
-
-
-def neutral(tower: TowerSpec, size: int) -> Features:
-    """Features of queries of which nothing is known: OOV rows, empty bags, mean numbers."""
-    codes: dict[str, Codes] = {}
-    dense: dict[str, NDArray[np.floating]] = {}
-    for feature in tower.features:
-        if isinstance(feature, Numeric):
-            dense[feature.name] = np.zeros(size)
-        elif hasattr(feature, "pooling") or isinstance(feature, History):
-            codes[feature.name] = Ragged(np.zeros(0, np.int32), np.zeros(size + 1, np.int32))
-        else:
-            codes[feature.name] = np.zeros(size, np.int32)
-    return Features(size, codes, dense)
+    offsets = np.zeros(len(wanted) + 1, np.int32)
+    np.cumsum(np.bincount(row, minlength=len(wanted)), out=offsets[1:])
+    return Ragged(code[order].astype(np.int32), offsets).take(of_query)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +14,13 @@ from recs_core.data.batch import Batch, Features, Ragged
 from recs_core.data.batching import Batching
 from recs_core.data.encoding import encode
 from recs_core.data.interactions import Interactions
-from recs_core.data.schema import Schema
+from recs_core.data.schema import Schema, Side
 from recs_core.errors import DataError
 from recs_core.protocols import BatchPlan
 from recs_core.specs import History, TowerSpec
+
+if TYPE_CHECKING:
+    from recs_core.data.catalog import Catalog
 
 RECENCY_FLOOR = 0.02
 """What the oldest interaction still weighs beside the newest, under a recency weight."""
@@ -53,22 +57,26 @@ class EncodedDataset:
         schema: Schema,
         data: Interactions,
         *,
+        before: Catalog | None = None,
         adopted: frozenset[str] = frozenset(),
     ) -> EncodedDataset:
-        """Raises `DataError` if `data` holds an id that the schema does not know."""
+        """`before`: what earlier fits learnt; `data` may then lack ids of the schema, which keep their features.
+
+        Raises `DataError` if `data` names its id columns otherwise, or has rows with an id that the schema lacks.
+        """
+        _check_names(schema, data)
         queries = _codes(schema.queries.encode(data.query_ids.ids), data.query_codes, data, "query")
         candidates = _codes(schema.candidates.encode(data.candidate_ids.ids), data.candidate_codes, data, "candidate")
         keys = (queries,) if data.timestamps is None else (data.timestamps, queries)
         order = np.lexsort(keys)
         queries, candidates = queries[order], candidates[order]
         times = None if data.timestamps is None else data.timestamps[order]
-        nothing = Ragged(np.zeros(0, np.int32), np.zeros(len(schema.queries) + 1, np.int32))
         return cls(
             schema=schema,
             query_tower=query,
             candidate_tower=candidate,
-            query=encode(query, "query", schema, side_rows(schema, data, "query"), nothing),
-            candidate=encode(candidate, "candidate", schema, side_rows(schema, data, "candidate")),
+            query=_side(query, "query", schema, data, None if before is None else before.query),
+            candidate=_side(candidate, "candidate", schema, data, None if before is None else before.candidate),
             query_codes=queries,
             candidate_codes=candidates,
             timestamps=times,
@@ -118,11 +126,42 @@ class EncodedDataset:
         return self._cut[plan]
 
 
-def side_rows(schema: Schema, data: Interactions, side: str) -> pa.Table:
-    """The side table in the order of the schema's codes."""
+def _side(tower: TowerSpec, side: Side, schema: Schema, data: Interactions, before: Features | None) -> Features:
+    """Features of every id of the schema. Later data wins over what was learnt `before` it; an id that it lacks, or
+    says nothing of, keeps its features."""
     if side == "query":
-        return data.queries.take(pa.array(data.query_ids.encode(schema.queries.ids)))
-    return data.candidates.take(pa.array(data.candidate_ids.encode(schema.candidates.ids)))
+        table, ids, known = data.queries, data.query_ids, schema.queries
+    else:
+        table, ids, known = data.candidates, data.candidate_ids, schema.candidates
+    if before is None:
+        return _encoded(tower, side, schema, table.take(pa.array(ids.encode(known.ids))))
+    codes = known.encode(ids.ids)
+    stated = np.flatnonzero((codes >= 0) & _says_something(table, tower, schema)).astype(np.int32)
+    return before.replaced(codes[stated], _encoded(tower, side, schema, table.take(pa.array(stated))))
+
+
+def _encoded(tower: TowerSpec, side: Side, schema: Schema, table: pa.Table) -> Features:
+    nothing = Ragged(np.zeros(0, np.int32), np.zeros(len(table) + 1, np.int32))
+    return encode(tower, side, schema, table, nothing)
+
+
+def _says_something(table: pa.Table, tower: TowerSpec, schema: Schema) -> NDArray[np.bool_]:
+    """(n,): whether any column that the tower reads, beside the ids, has a value."""
+    said = np.zeros(len(table), bool)
+    for feature in tower.features:
+        own = feature.name not in (schema.query_name, schema.candidate_name)
+        if own and feature.name in table.column_names:
+            said |= table[feature.name].is_valid().to_numpy()
+    return said
+
+
+def _check_names(schema: Schema, data: Interactions) -> None:
+    for side, due, got in (
+        ("query", schema.query_name, data.query_name),
+        ("candidate", schema.candidate_name, data.candidate_name),
+    ):
+        if due != got:
+            raise DataError(f"the {side} column is {got!r}, this model was trained on {due!r}; rename the column")
 
 
 def _codes(of_id: NDArray[np.int32], rows: NDArray[np.int32], data: Interactions, side: str) -> NDArray[np.int32]:
@@ -131,7 +170,8 @@ def _codes(of_id: NDArray[np.int32], rows: NDArray[np.int32], data: Interactions
         row = int(np.argmin(codes))
         ids = data.query_ids if side == "query" else data.candidate_ids
         raise DataError(
-            f"row {row}: {side} {ids.ids[int(rows[row])].as_py()!r} is not in the training data's vocabulary"
+            f"row {row}: {side} {ids.ids[int(rows[row])].as_py()!r} is not in the vocabulary of this model's training; "
+            "leave such rows out, or fit a new model"
         )
     return codes
 

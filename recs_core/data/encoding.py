@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recs_core.data.batch import Codes, Features, Ragged
-from recs_core.data.schema import Schema, Side, as_ids, column, numbers
+from recs_core.data.columns import as_lists, as_values, describe_type
+from recs_core.data.schema import Schema, Side, column, numbers
 from recs_core.errors import DataError
 from recs_core.specs import Bag, Categorical, Feature, History, Numeric, Text, TowerSpec
 
@@ -44,10 +44,16 @@ def encode(tower: TowerSpec, side: Side, schema: Schema, table: pa.Table, histor
 def table_row(schema: Schema, name: str, values: pa.Array, where: str) -> NDArray[np.int32]:
     """Row of each value in table `name`; a null or unseen value gets an OOV row."""
     oov = schema.oov_rows(name)
-    ids = as_ids(where, values)
+    ids, vocabulary = as_values(values, where), schema.vocabularies[name]
+    known = ids.drop_null()
+    if len(known) and len(vocabulary) and known.type != vocabulary.ids.type:
+        raise DataError(
+            f"{where} learnt {describe_type(vocabulary.ids.type)} (such as {vocabulary.ids[0].as_py()!r}), but got "
+            f"{describe_type(known.type)} (such as {known[0].as_py()!r}): convert them"
+        )
     rows = np.full(len(ids), -1, np.int32)
     given = ids.is_valid().to_numpy(zero_copy_only=False)
-    rows[given] = schema.vocabularies[name].encode(ids.drop_null())
+    rows[given] = vocabulary.encode(known)
     unseen = np.flatnonzero(rows < 0)
     rows = rows + np.int32(oov)
     rows[unseen] = [zlib.crc32(str(ids[int(i)].as_py()).encode()) % oov for i in unseen] if oov > 1 else 0
@@ -57,23 +63,7 @@ def table_row(schema: Schema, name: str, values: pa.Array, where: str) -> NDArra
 def history_rows(feature: History, schema: Schema, history: Ragged) -> Ragged:
     """Candidate codes → rows of the history's table, the latest `max_length` of each query."""
     rows = schema.candidate_rows(feature.table_name)[history.values]
-    return latest(drop(Ragged(rows, history.offsets), rows < 0), feature.max_length)
-
-
-def drop(ragged: Ragged, out: NDArray[np.bool_]) -> Ragged:
-    """Without the values marked `out`."""
-    if not out.any():
-        return ragged
-    kept = np.concatenate([[0], np.cumsum(~out)]).astype(np.int32)
-    return Ragged(ragged.values[~out], kept[ragged.offsets])
-
-
-def latest(ragged: Ragged, length: int | None) -> Ragged:
-    """The last `length` values of each row."""
-    if length is None or not len(ragged.values):
-        return ragged
-    ends = ragged.offsets[1:][ragged.segments]
-    return drop(ragged, ends - np.arange(len(ragged.values)) > length)
+    return Ragged(rows, history.offsets).without(rows < 0).latest(feature.max_length)
 
 
 def _codes(feature: Feature, side: Side, schema: Schema, values: pa.Array) -> Codes:
@@ -82,17 +72,10 @@ def _codes(feature: Feature, side: Side, schema: Schema, values: pa.Array) -> Co
     if isinstance(feature, Categorical):
         return table_row(schema, feature.table_name, values, where)
     if isinstance(feature, Bag):
-        return Ragged(
-            table_row(schema, feature.table_name, pc.list_flatten(values), where),
-            _offsets(pc.list_value_length(values)),
-        )
+        ids, offsets = as_lists(values, where)
+        return Ragged(table_row(schema, feature.table_name, ids, where), offsets)
     assert isinstance(feature, Text)
-    return hash_words(as_ids(where, values).to_pylist(), feature)
-
-
-def _offsets(lengths: pa.Array) -> NDArray[np.int32]:
-    counts = pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return hash_words(as_values(values, where, "text").to_pylist(), feature)
 
 
 def hash_words(texts: Sequence[str | None], feature: Text) -> Ragged:

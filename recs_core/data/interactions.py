@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from recs_core.data import readers, splits
-from recs_core.data.vocabulary import Vocabulary, refuse_duplicates, some
+from recs_core.data.csv_files import Dialect
+from recs_core.data.digests import column_digest
+from recs_core.data.times import Unit, day, seconds
+from recs_core.data.vocabulary import Vocabulary, refuse_duplicates
 from recs_core.errors import DataError
+from recs_core.messages import some
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,23 +54,41 @@ class Interactions:
         timestamp: str | None = None,
         queries: Any = None,
         candidates: Any = None,
+        unit: Unit | None = None,
+        encoding: str | None = None,
+        delimiter: str | None = None,
+        null_values: Sequence[str] | None = None,
     ) -> Interactions:
         """Interactions from a table: pyarrow, pandas, polars, a dict of columns, or the path of a CSV or Parquet file.
 
-        `query`, `candidate`: its id columns, strings or integers. `timestamp`: seconds, dates, timestamps or ISO
-        strings. `queries`, `candidates`: side tables of any of the same kinds, with an id column of the same name
-        and one row an id; ids without an interaction are welcome. A vocabulary holds the ids of the interactions in
-        order of first appearance, then those of its side table only. Raises `DataError` naming table, column and row.
+        `query`, `candidate`: its id columns, strings or integers. `timestamp`: numbers, dates, timestamps or ISO
+        strings, of the years 1900 to 2199. `queries`, `candidates`: side tables of any of the same kinds, with an id
+        column of the same name and one row per id; ids without an interaction are welcome. A vocabulary holds the ids
+        of the interactions in order of first appearance, then those of its side table only.
+
+        `unit`: what a timestamp of numbers counts since 1970-01-01 UTC: "s" (the default), "ms", "us" or "ns".
+        `encoding`, `delimiter`, `null_values` say how the CSV files among the tables are written, where they do not
+        say so themselves. `encoding`: UTF-8 by default, or what the byte order mark says. `delimiter`: by default the
+        one of `,` `;` tab `|` `||` `::` whose header has the id columns. `null_values`: words that stand for a missing
+        value beside the empty field, by default NA, NULL, nan, \\N, None and their like; () for none, where these are
+        real. A missing id is an error, a missing feature is null.
+
+        Raises `DataError` naming table, column and row, and for an option that no table given can use.
         """
         names = [name for name in (query, candidate, timestamp) if name is not None]
         if len(set(names)) < len(names):
             raise DataError(f"query, candidate and timestamp must be different columns, got {names}")
-        source = readers.read(table, "interactions", ids=(query, candidate))
+        dialect = Dialect(encoding, delimiter, null_values)
+        if dialect and not any(readers.is_csv(given) for given in (table, queries, candidates)):
+            raise DataError("encoding, delimiter and null_values are for CSV files, and no table given is one")
+        if unit is not None and timestamp is None:
+            raise DataError(f"unit={unit!r} is for the timestamp column: name it with timestamp=…")
+        source = readers.read(table, "interactions", ids=(query, candidate), dialect=dialect)
         if timestamp is not None and timestamp not in source.table.column_names:
             raise DataError(f"{source.where}: no column {timestamp!r}; it has {some(source.table.column_names, 20)}")
-        times = None if timestamp is None else readers.seconds(source.table[timestamp], source.column(timestamp))
-        query_ids, query_codes, query_side = _side(source, query, queries, "queries")
-        candidate_ids, candidate_codes, candidate_side = _side(source, candidate, candidates, "candidates")
+        times = None if timestamp is None else _times(source, timestamp, unit)
+        query_ids, query_codes, query_side = _side(source, query, queries, "queries", dialect)
+        candidate_ids, candidate_codes, candidate_side = _side(source, candidate, candidates, "candidates", dialect)
         return cls(
             query_name=query,
             candidate_name=candidate,
@@ -175,13 +197,12 @@ class Interactions:
         sha = hashlib.sha256()
         sha.update(json.dumps([self.query_name, self.candidate_name, self.timestamp_name]).encode())
         for codes in (self.query_codes, self.candidate_codes):
-            _feed(sha, pa.array(codes))
+            sha.update(column_digest(pa.array(codes)))
         if self.timestamps is not None:
-            _feed(sha, pa.array(self.timestamps))
+            sha.update(column_digest(pa.array(self.timestamps)))
         for table in (self.queries, self.candidates, self.extra):
             for name in table.column_names:
-                sha.update(json.dumps(name).encode())
-                _feed(sha, table[name].combine_chunks())
+                sha.update(json.dumps(name).encode() + column_digest(table[name]))
         return sha.hexdigest()
 
     def _restrict(self, keep_queries: NDArray[np.bool_], keep_candidates: NDArray[np.bool_]) -> Interactions:
@@ -197,22 +218,21 @@ class Interactions:
         )
 
 
-def day(timestamp: float) -> str:
-    """The UTC date of a time in seconds, `2011-11-10`; the number itself if no calendar reaches it."""
-    try:
-        return datetime.fromtimestamp(timestamp, UTC).date().isoformat()
-    except (OverflowError, ValueError, OSError):
-        return f"{timestamp:g} s"
+def _times(source: readers.Source, name: str, unit: Unit | None) -> NDArray[np.float64]:
+    cure = "pass unit='{unit}' (on the shell --unit {unit})"
+    return seconds(source.table[name], source.column(name), unit, cure)
 
 
-def _side(source: readers.Source, name: str, side: Any, role: str) -> tuple[Vocabulary, NDArray[np.int32], pa.Table]:
+def _side(
+    source: readers.Source, name: str, side: Any, role: str, dialect: Dialect
+) -> tuple[Vocabulary, NDArray[np.int32], pa.Table]:
     """Of one id column: its vocabulary, the code of each row, and the side table in the vocabulary's order."""
     ids = readers.id_column(source, name)
     if side is None:
         (ids,) = readers.settle_ids(name, (source, ids))
         vocabulary, codes = Vocabulary.with_codes(ids, name)
         return vocabulary, codes, pa.table({name: vocabulary.ids})
-    features = readers.read(side, role, ids=(name,))
+    features = readers.read(side, role, ids=(name,), dialect=dialect)
     side_ids = readers.id_column(features, name)
     ids, side_ids = readers.settle_ids(name, (source, ids), (features, side_ids))
     refuse_duplicates(side_ids, features.column(name))
@@ -232,21 +252,3 @@ def _align(table: pa.Table, name: str, codes: NDArray[np.int32], vocabulary: Voc
 
 def _renumber(keep: NDArray[np.bool_]) -> NDArray[np.int32]:
     return np.where(keep, np.cumsum(keep) - 1, -1).astype(np.int32)
-
-
-def _feed(sha: Any, column: pa.Array) -> None:
-    """Hash a column's type, nulls and values, independent of chunks, slices and what lies under nulls."""
-    sha.update(f"{column.type}/{len(column)}/".encode())
-    sha.update(np.packbits(column.is_valid().to_numpy(zero_copy_only=False)).tobytes())
-    kind = column.type
-    if pa.types.is_string(kind):
-        values = column.fill_null("")
-        sha.update(pc.binary_length(values).to_numpy().tobytes())
-        sha.update(b"".join(values.cast(pa.binary()).to_pylist()))
-    elif pa.types.is_list(kind):
-        sha.update(pc.list_value_length(column).fill_null(0).to_numpy().tobytes())
-        _feed(sha, column.flatten())
-    elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        sha.update(column.fill_null(0).to_numpy().tobytes())
-    else:
-        sha.update(repr(column.to_pylist()).encode())

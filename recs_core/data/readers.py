@@ -1,30 +1,30 @@
 """Tables from anywhere: Arrow, pandas, polars, a dict of columns, CSV and Parquet files.
 
-Types are made plain on the way in (dictionaries decoded, large and view strings to strings), and every fault is a
-`DataError` that names the table or file, the column and the row (counting from 0; a CSV message counts lines from 1).
+Types are made plain on the way in, and every fault is a `DataError` that names the table or file, the column and the
+row (counting from 0; a CSV message counts lines from 1).
 """
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from recs_core.data.vocabulary import as_array, as_ids, decode_dictionary, describe_type, one_line, some
+from recs_core.data import csv_files
+from recs_core.data.columns import as_ids, describe_type, first
+from recs_core.data.csv_files import Dialect
+from recs_core.data.plain import as_array, plain_table
 from recs_core.errors import DataError
+from recs_core.messages import one_line, some
+from recs_core.paths import local
 
-_CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _PARQUET_SUFFIXES = (".parquet", ".pq")
-# No leading zeros or plus sign, so that text → integer → text gives the text back.
-_INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"
+# No leading zeros or plus sign, so that no two ids become one; pandas writes integers with gaps as 12.0.
+_INTEGER = r"^(0|-?[1-9][0-9]{0,18})(\.0+)?$"
 
 
 @dataclass(frozen=True)
@@ -40,35 +40,39 @@ class Source:
         return f"{self.where}, column {name!r}"
 
 
-def read(source: Any, role: str, *, ids: tuple[str, ...]) -> Source:
-    """`source` as a table that has at least a row and the id columns `ids`; `role` names it if it is not a file."""
+def read(source: Any, role: str, *, ids: tuple[str, ...], dialect: Dialect | None = None) -> Source:
+    """`source` as a table that has at least a row and the id columns `ids`; `role` names it if it is not a file.
+
+    `dialect`: how it is written, if it is a CSV file.
+    """
     if isinstance(source, (str, Path)):
-        path = Path(source)
-        found = Source(_read_file(path, ids), str(path), text=path.name.lower().endswith(_CSV_SUFFIXES))
+        path = local(source, role, DataError)
+        found = Source(_read_file(path, ids, dialect or Dialect()), str(path), text=is_csv(path))
     else:
         where = f"{role} table"
         found = Source(_as_table(source, where), where)
     _check_columns(found, ids)
     if len(found.table) == 0:
         raise DataError(f"{found.where}: empty table")
-    return Source(plain(found.table), found.where, found.text)
+    return Source(plain_table(found.table), found.where, found.text)
 
 
-def plain(table: pa.Table) -> pa.Table:
-    """The table with dictionaries decoded and strings and lists of the usual kind, without pandas' unnamed index."""
-    names = [name for name in table.column_names if not name.startswith("__index_level_")]
-    return pa.table({name: _plain_column(table[name]) for name in names})
+def is_csv(source: Any) -> bool:
+    """Whether `source` is the path of a CSV file, by its name."""
+    return isinstance(source, (str, Path)) and str(source).lower().endswith(csv_files.SUFFIXES)
 
 
 def id_column(source: Source, name: str) -> pa.Array:
     """The ids of a column: int64 or strings; always strings where the source is text, for `settle_ids` to decide."""
     where = source.column(name)
-    ids = as_ids(source.table[name], where)
-    if source.text:
-        empty = pc.index(ids, "").as_py()
-        if empty >= 0:
-            raise DataError(f"{where}: null id in row {empty} (counting from 0)")
-    return ids
+    column = source.table[name]
+    if source.text and column.null_count:
+        raise DataError(
+            f"{where}: null id in row {first(column.is_null())} (counting from 0), empty or a word such as NA, "
+            "NULL, nan or \\N: drop or fill such rows, or pass null_values=() if these are real ids (on the shell "
+            "--null '')"
+        )
+    return as_ids(column, where)
 
 
 def settle_ids(name: str, *columns: tuple[Source, pa.Array]) -> list[pa.Array]:
@@ -88,66 +92,20 @@ def settle_ids(name: str, *columns: tuple[Source, pa.Array]) -> list[pa.Array]:
     return [ids for _, ids in columns]
 
 
-def seconds(values: Any, where: str) -> NDArray[np.float64]:
-    """(n,) seconds since 1970-01-01 UTC from numbers (already seconds), dates, timestamps or ISO 8601 strings.
-
-    A time without a zone is taken as UTC. Raises `DataError` for nulls, NaN, infinities, and text that is no time.
-    """
-    array = as_array(values, where)
-    if array.null_count:
-        raise DataError(f"{where}: no timestamp in row {pc.index(array.is_null(), True).as_py()} (counting from 0)")
-    kind = _plain_type(array.type)
-    if pa.types.is_string(kind):
-        array = _parse_times(array.cast(kind), where)
-        kind = array.type
-    if pa.types.is_date(kind):
-        array = array.cast(pa.timestamp("s"))
-        kind = array.type
-    if pa.types.is_timestamp(kind):
-        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
-        return np.asarray(array.cast(pa.int64())) / per_second
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        raise DataError(f"{where}: timestamps must be seconds, dates, timestamps or ISO strings, got {kind}")
-    result = np.asarray(array).astype(np.float64)
-    if not np.isfinite(result).all():
-        row = int(np.flatnonzero(~np.isfinite(result))[0])
-        raise DataError(f"{where}: {result[row]} is no timestamp, in row {row} (counting from 0)")
-    return result
-
-
-def _read_file(path: Path, ids: tuple[str, ...]) -> pa.Table:
-    name = path.name.lower()
-    if not name.endswith(_CSV_SUFFIXES + _PARQUET_SUFFIXES):
-        known = ", ".join(_CSV_SUFFIXES + _PARQUET_SUFFIXES)
+def _read_file(path: Path, ids: tuple[str, ...], dialect: Dialect) -> pa.Table:
+    if not str(path).lower().endswith(csv_files.SUFFIXES + _PARQUET_SUFFIXES):
+        known = ", ".join(csv_files.SUFFIXES + _PARQUET_SUFFIXES)
         raise DataError(f"{path}: unknown kind of file, expected one that ends in {known}")
     if not path.exists():
         raise DataError(f"{path}: no such file")
-    if name.endswith(_CSV_SUFFIXES):
-        return _read_csv(path, "\t" if ".tsv" in name else ",", ids)
-    import pyarrow.parquet as pq  # here, as CSV below: a twentieth of a second that serving a bundle does without
+    if is_csv(path):
+        return csv_files.read_csv(path, ids, dialect)
+    import pyarrow.parquet as pq  # here: a twentieth of a second that serving a bundle does without
 
     try:
         return pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file ({one_line(error)})") from None
-
-
-def _read_csv(path: Path, delimiter: str, ids: tuple[str, ...]) -> pa.Table:
-    import pyarrow.csv as pacsv
-
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.name.lower().endswith(".gz") else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: not a readable file ({one_line(error)})") from None
-    if not data.strip():
-        raise DataError(f"{path}: empty file")
-    # One thread: only then does a message hold the line number.
-    how = pacsv.ReadOptions(use_threads=False)
-    types = pacsv.ConvertOptions(column_types=dict.fromkeys(ids, pa.string()))
-    try:
-        return pacsv.read_csv(pa.BufferReader(data), how, pacsv.ParseOptions(delimiter=delimiter), types)
-    except pa.ArrowException as error:
-        raise DataError(f"{path}: not a readable CSV file ({one_line(error)})") from None
 
 
 def _as_table(source: Any, where: str) -> pa.Table:
@@ -174,27 +132,22 @@ def _check_columns(source: Source, needed: tuple[str, ...]) -> None:
     present = source.table.column_names
     missing = [name for name in needed if name not in present]
     if missing:
-        raise DataError(f"{source.where}: no column {some(missing)}; it has {some(present, 20)}")
+        raise DataError(f"{source.where}: no column {some(missing)}; it has {some(present, 20)}{_hint(source)}")
     repeated = sorted({name for name in present if present.count(name) > 1})
     if repeated:
         raise DataError(f"{source.where}: column {some(repeated)} appears more than once")
 
 
-def _plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    target = _plain_type(column.type)
-    if pa.types.is_dictionary(column.type):
-        return pa.chunked_array([decode_dictionary(chunk).cast(target) for chunk in column.chunks], target)
-    return column if column.type == target else column.cast(target)
-
-
-def _plain_type(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(kind):
-        return _plain_type(kind.value_type)
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(_plain_type(kind.value_type))
-    return kind
+def _hint(source: Source) -> str:
+    if not source.text:
+        return ""
+    if source.table.num_columns == 1:
+        return (
+            "; if that is several columns, say what lies between them, as delimiter=';' (on the shell --delimiter ';')"
+        )
+    if any(name.replace(".", "").isdigit() for name in source.table.column_names):
+        return "; if that is a row, the file lacks its first line, the names of the columns: write it"
+    return ""
 
 
 def _integers(ids: pa.Array) -> pa.Array | None:
@@ -202,6 +155,10 @@ def _integers(ids: pa.Array) -> pa.Array | None:
         return None
     try:
         return ids.cast(pa.int64())
+    except pa.ArrowInvalid:
+        pass
+    try:
+        return pc.replace_substring_regex(ids, r"\.0+$", "").cast(pa.int64())
     except pa.ArrowInvalid:  # nineteen digits that are too many
         return None
 
@@ -215,28 +172,3 @@ def _follow(source: Source, ids: pa.Array, kind: pa.DataType, name: str) -> pa.A
         hold = f"the other table's ids are integers, but these hold {some(odd.to_pylist())}"
         raise DataError(f"{source.column(name)}: {hold}")
     return integers
-
-
-def _parse_times(text: pa.Array, where: str) -> pa.Array:
-    zoned = len(text) > 0 and pc.match_substring_regex(text.slice(0, 1), r"(Z|[+-]\d\d:?\d\d)$")[0].as_py()
-    kind = pa.timestamp("us", "UTC") if zoned else pa.timestamp("us")
-    try:
-        return text.cast(kind)
-    except pa.ArrowInvalid:
-        row = _first_failure(text, kind)
-        raise DataError(
-            f"{where}: {text[row].as_py()!r} is no time such as 2011-11-10 or 2011-11-10T08:26:00, "
-            f"or not of the same form as the rest, in row {row} (counting from 0)"
-        ) from None
-
-
-def _first_failure(text: pa.Array, kind: pa.DataType) -> int:
-    good, bad = 0, len(text)  # the first `good` rows can be cast, the first `bad` cannot
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        try:
-            text.slice(good, middle - good).cast(kind)
-            good = middle
-        except pa.ArrowInvalid:
-            bad = middle
-    return good

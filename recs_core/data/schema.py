@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recs_core.data.columns import as_lists, as_numbers, as_values
 from recs_core.data.interactions import Interactions
 from recs_core.data.vocabulary import Vocabulary
 from recs_core.errors import DataError
@@ -57,11 +57,14 @@ class Schema:
         numeric: dict[str, tuple[float, float]] = {}
         for side, tower in (("query", query), ("candidate", candidate)):
             for feature in tower.features:
+                _refuse_columns_of_rows(side, feature, train)
                 if isinstance(feature, Numeric):
                     numeric[f"{side}/{feature.name}"] = _statistics(
                         side, feature, train, {"query": queries, "candidate": candidates}[side]
                     )
                 elif isinstance(feature, Text):
+                    table = train.queries if side == "query" else train.candidates
+                    as_values(column(table, side, feature), f"Text({feature.name!r})", "text")
                     rows[feature.table_name] = feature.buckets
                 else:
                     assert feature.table_name is not None
@@ -101,6 +104,20 @@ def column(table: pa.Table, side: str, feature: Feature) -> pa.Array:
     return table.column(feature.name).combine_chunks()
 
 
+def _refuse_columns_of_rows(side: str, feature: Feature, train: Interactions) -> None:
+    """What a row tells, such as its device or its hour, is no feature of its query: there is one vector per query."""
+    table = train.queries if side == "query" else train.candidates
+    of_rows = [*train.extra.column_names, train.query_name, train.candidate_name, train.timestamp_name]
+    if isinstance(feature, History) or feature.name in table.column_names or feature.name not in of_rows:
+        return
+    id_name, tables = (train.query_name, "queries") if side == "query" else (train.candidate_name, "candidates")
+    raise DataError(
+        f"{type(feature).__name__}({feature.name!r}): the column stands in the rows of the interactions, but features "
+        f"of the {side} tower are read from the side table of {tables}, one row per {id_name}: pass it to from_table "
+        f"as {tables}={{{id_name!r}: …, {feature.name!r}: …}}"
+    )
+
+
 def _table_features(*towers: TowerSpec) -> Iterator[tuple[str, Feature]]:
     for tower in towers:
         for feature in tower.features:
@@ -128,24 +145,8 @@ def _ids_of(side: str, feature: Feature, train: Interactions, trained: Mapping[s
     if isinstance(feature, Categorical) and feature.name == id_name:
         return trained[side]
     values = column(table, side, feature)
-    if isinstance(feature, Bag):
-        if not (pa.types.is_list(values.type) or pa.types.is_large_list(values.type)):
-            raise DataError(f"Bag({feature.name!r}) needs a list column, got {values.type}")
-        values = pc.list_flatten(values)
-    return as_ids(f"{type(feature).__name__}({feature.name!r})", values).drop_null()
-
-
-def as_ids(where: str, values: pa.Array) -> pa.Array:
-    """Values as strings or int64; `DataError` for any other type."""
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    if pa.types.is_integer(values.type) or pa.types.is_boolean(values.type):
-        return values.cast(pa.int64())
-    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type):
-        return values.cast(pa.string())
-    if pa.types.is_null(values.type):
-        return values.cast(pa.string())
-    raise DataError(f"{where} needs strings or integers, got {values.type}")
+    where = f"{type(feature).__name__}({feature.name!r})"
+    return (as_lists(values, where)[0] if isinstance(feature, Bag) else as_values(values, where)).drop_null()
 
 
 def _one_type(name: str, arrays: list[pa.Array]) -> list[pa.Array]:
@@ -165,11 +166,7 @@ def _statistics(side: str, feature: Numeric, train: Interactions, known: Vocabul
 
 def numbers(side: str, feature: Numeric, table: pa.Table, ids: Vocabulary | pa.Array) -> np.ndarray:
     """The column as float64; `DataError` names the first id whose value is missing, NaN or infinite."""
-    values = column(table, side, feature)
-    try:
-        out = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise DataError(f"Numeric({feature.name!r}) needs numbers, got {values.type}") from None
+    out = as_numbers(column(table, side, feature), f"Numeric({feature.name!r})")
     bad = np.flatnonzero(~np.isfinite(out))
     if len(bad):
         names = ids.ids if isinstance(ids, Vocabulary) else ids

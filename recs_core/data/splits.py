@@ -8,10 +8,9 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.data.readers import seconds
+from recs_core.data.times import seconds
 from recs_core.errors import DataError
 from recs_core.random import generator
 
@@ -159,7 +158,8 @@ def _late(data: Interactions, at: str | date | float | None, test: float | None)
     if (at is None) == (test is None):
         raise DataError(f"split: by='time' takes one of at and test, got at={at!r}, test={test!r}")
     if at is not None:
-        return times >= seconds(pa.array([at]), "split: at")[0]
+        moment = np.array([at]) if isinstance(at, np.datetime64) else [at]
+        return times >= seconds(moment, "split: at", cure="at counts seconds, so divide by {per_second}")[0]
     # Rows of one moment stay together, in the test, so that no test row is as old as a training row.
     boundary = np.sort(times)[len(times) - _share(len(times), test)]
     return times >= boundary

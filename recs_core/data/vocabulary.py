@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
+from recs_core.data.columns import as_ids, describe_type
 from recs_core.errors import DataError
+from recs_core.messages import some
 
 UNKNOWN = -1
 
@@ -89,54 +90,6 @@ class Vocabulary:
         return self._ids.take(_positions(codes))
 
 
-def as_ids(values: Any, where: str) -> pa.Array:
-    """`values` as one Arrow array of strings or int64, without nulls; `where` begins the message if it cannot be."""
-    if isinstance(values, (str, bytes)):
-        raise DataError(f"{where}: expected a list of ids, got one value {values!r}: write [{values!r}]")
-    array = as_array(values, where)
-    if array.null_count:
-        raise DataError(f"{where}: null id in row {pc.index(array.is_null(), True).as_py()} (counting from 0)")
-    kind = array.type
-    if len(array) == 0 and pa.types.is_null(kind):
-        return pa.array([], pa.string())
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        target = pa.string()
-    elif pa.types.is_integer(kind):
-        target = pa.int64()
-    else:
-        hint = "; pandas turns integers with gaps into floats: fill or drop them" if pa.types.is_floating(kind) else ""
-        raise DataError(f"{where}: ids must be strings or integers, got {kind}{hint}")
-    try:
-        return array.cast(target)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{where}: an id does not fit int64 ({one_line(error)}): use strings") from None
-
-
-def as_array(values: Any, where: str) -> pa.Array:
-    """Anything list-like as one Arrow array, dictionaries decoded."""
-    try:
-        if hasattr(values, "__arrow_c_stream__"):
-            values = pa.chunked_array(values)
-        if isinstance(values, pa.ChunkedArray):
-            values = values.combine_chunks()
-        array = values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True)
-    except OverflowError:
-        raise DataError(f"{where}: an integer does not fit int64: use strings") from None
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        raise DataError(f"{where}: not one column of one type ({one_line(error)})") from None
-    return decode_dictionary(array)
-
-
-def decode_dictionary(array: pa.Array) -> pa.Array:
-    """The values themselves of a dictionary-encoded array; any other array as it is."""
-    if not isinstance(array, pa.DictionaryArray):
-        return array
-    values = array.dictionary
-    if pa.types.is_string_view(values.type):  # as polars has them; Arrow cannot take from these
-        values = values.cast(pa.string())
-    return values.take(array.indices)
-
-
 def refuse_duplicates(ids: pa.Array, where: str) -> None:
     """Raise `DataError` naming the ids that appear more than once."""
     if len(ids.unique()) == len(ids):
@@ -144,24 +97,6 @@ def refuse_duplicates(ids: pa.Array, where: str) -> None:
     counts = ids.value_counts()
     repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
     raise DataError(f"{where}: ids must be unique, but {some(repeated.to_pylist())} appear more than once")
-
-
-def describe_type(kind: pa.DataType) -> str:
-    """`strings` or `integers`, for messages."""
-    return "strings" if pa.types.is_string(kind) else "integers"
-
-
-def some(items: Iterable[Any], limit: int = 5) -> str:
-    """The first few items for a message, and how many more there are."""
-    items = list(items)
-    shown = ", ".join(repr(item) for item in items[:limit])
-    return shown if len(items) <= limit else f"{shown} and {len(items) - limit:,} more"
-
-
-def one_line(error: BaseException) -> str:
-    """What another library's error says, on one line and not too long."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else text[:197] + "…"
 
 
 def _positions(codes: NDArray[np.int64]) -> pa.Array:

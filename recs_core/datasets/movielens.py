@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from recs_core.data.interactions import Interactions
-from recs_core.data.vocabulary import one_line
 from recs_core.errors import DataError
+from recs_core.messages import one_line
+from recs_core.paths import local
 
 _WHERE = (
     "download ml-100k.zip from https://grouplens.org/datasets/movielens/100k/, unpack it, and pass its folder: "
@@ -31,7 +32,7 @@ def load(path: str | Path | None = None) -> Interactions:
     """
     if path is None:
         raise DataError(f"movielens-100k is not shipped with this package: {_WHERE}")
-    folder = Path(path)
+    folder = local(path, "load('movielens-100k', path=…)", DataError)
     if (folder / "u.data").is_file():
         ratings, users, movies = _grouplens(folder)
     elif (folder / "ml-100k.inter").is_file():

@@ -46,7 +46,7 @@ Values: TypeAlias = NDArray[np.float64]
 def metric_names(k: Sequence[int] = DEFAULT_K) -> list[str]:
     """Every name that `metrics` gives for those k."""
     families = ("recall", "hit_rate", "precision", "ndcg", "mrr", "map", PER_TARGET)
-    return [f"{family}@{cut}" for family in families for cut in _cuts(k)] + ["mrr"]
+    return [f"{family}@{cut}" for family in families for cut in cuts(k)] + ["mrr"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def metrics(ranks: Ranks, *, k: Sequence[int] = DEFAULT_K, ties: Ties = "pessimi
 
 def query_metrics(ranks: Ranks, *, k: Sequence[int] = DEFAULT_K, ties: Ties = "pessimistic") -> QueryMetrics:
     """The same, query by query, as intervals and comparisons need it."""
-    cuts = _cuts(k)
+    each_k = cuts(k)
     if ties not in TIES:
         raise SpecError(f"ties is one of {', '.join(TIES)}, got {ties!r}")
     asked = np.flatnonzero(ranks.lengths)
@@ -88,11 +88,11 @@ def query_metrics(ranks: Ranks, *, k: Sequence[int] = DEFAULT_K, ties: Ties = "p
         raise DataError("no query has a target: nothing to measure")
     groups = _Groups(ranks, asked, ties)
     by_name: dict[str, list[Values]] = {}
-    for cut in cuts:
+    for cut in each_k:
         for name, value in groups.at(cut).items():
             by_name.setdefault(name, []).append(value)
         by_name.setdefault(PER_TARGET, []).append(_accuracy(ranks, asked, cut, ties))
-    values = {f"{name}@{cut}": v for name, column in by_name.items() for cut, v in zip(cuts, column, strict=True)}
+    values = {f"{name}@{cut}": v for name, column in by_name.items() for cut, v in zip(each_k, column, strict=True)}
     return QueryMetrics({**values, "mrr": groups.reciprocal_rank(None)}, ranks.lengths[asked], asked)
 
 
@@ -226,9 +226,10 @@ def _cumulated(terms: Values) -> Values:
     return np.append(0.0, np.cumsum(terms))
 
 
-def _cuts(k: Iterable[int]) -> list[int]:
-    cuts = list(k) if isinstance(k, Iterable) else [k]
-    whole = [isinstance(cut, (int, np.integer)) and not isinstance(cut, bool) for cut in cuts]
-    if not cuts or not all(whole) or min(cuts) < 1:
+def cuts(k: Iterable[int] | int) -> list[int]:
+    """One k or several, ascending. Raises `SpecError` unless all are whole numbers ≥ 1."""
+    given = list(k) if isinstance(k, Iterable) else [k]
+    whole = [isinstance(cut, (int, np.integer)) and not isinstance(cut, bool) for cut in given]
+    if not given or not all(whole) or min(given) < 1:
         raise SpecError(f"k must be whole numbers ≥ 1, got {k!r}")
-    return sorted({int(cut) for cut in cuts})
+    return sorted({int(cut) for cut in given})

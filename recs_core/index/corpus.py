@@ -11,11 +11,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core.data.batch import Ragged
-from recs_core.data.vocabulary import Vocabulary, some
-from recs_core.errors import DataError
+from recs_core.data.vocabulary import Vocabulary
+from recs_core.errors import BundleError, DataError
 from recs_core.index import tiles
 from recs_core.index.filtered import FilteredIndex, resolve
 from recs_core.index.filters import ragged
+from recs_core.messages import some
+from recs_core.paths import local
 from recs_core.protocols import Index, TopK
 
 
@@ -96,14 +98,14 @@ class CandidateIndex:
         """Write ids and vectors to a folder; a crash leaves the old content or the new. Raises `BundleError`."""
         from recs_core.index import storage  # here: a bundle may hold an index, and imports this package
 
-        storage.save(Path(folder), self._vocabulary, self._vectors)
+        storage.save(local(folder, "CandidateIndex.save", BundleError), self._vocabulary, self._vectors)
 
     @classmethod
     def load(cls, folder: str | Path, index: Index | str = "exact") -> CandidateIndex:
         """Read what `save` wrote, the vectors as a memory map. Raises `BundleError` naming the file that is damaged."""
         from recs_core.index import storage
 
-        vocabulary, vectors = storage.load(Path(folder))
+        vocabulary, vectors = storage.load(local(folder, "CandidateIndex.load", BundleError))
         return cls(vocabulary.ids, vectors, index, name=vocabulary.name)
 
     # Inside

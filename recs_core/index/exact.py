@@ -45,9 +45,9 @@ class ExactIndex:
     ) -> TopK:
         """Best k positions (Q, k) int64 of each of (Q, d) queries, and float32 scores: score descending, then position.
 
-        `exclude`: a row a query of positions that must not come back (−1 is ignored). `allow`: the only ones that may.
-        Fewer than k left: −1 and − inf fill up. `threads`: by default as many as the BLAS may use. Working memory: a
-        few MB a thread and (Q, k) answers.
+        A k beyond the n vectors is cut to n, and no more columns come back. `exclude`: a row per query of positions
+        that must not come back (−1 is ignored). `allow`: the only ones that may. Fewer than k left: −1 and − inf fill
+        up. `threads`: by default as many as the BLAS may use. Working memory: a few MB per thread and (Q, k) answers.
 
         Raises `NotFitted` before `build`, `DataError` for k ≤ 0, shapes or positions that do not fit, NaN, infinity, or
         scores that float32 cannot hold.
@@ -58,7 +58,7 @@ class ExactIndex:
         tiles.check_vectors(queries, vectors)
         query_norms = tiles.norms(queries, "query")
         tiles.check_range(float(query_norms.max(initial=0.0)), self._norm, queries.dtype)
-        k = check_k(k)
+        k = check_k(k, len(vectors))
         exclude = None if exclude is None else check_positions(exclude, len(queries), len(vectors), "exclude")
         allowed = None if allow is None else check_allow(allow, len(vectors))
         if exclude is not None and allowed is not None:
@@ -78,11 +78,11 @@ class ExactIndex:
         return TopK(ids, scores)
 
 
-def check_k(k: Any) -> int:
-    """`k` as an int. Raises `DataError` unless it is a whole number ≥ 1."""
+def check_k(k: Any, size: int) -> int:
+    """`k`, at most `size`: how many there are. Raises `DataError` unless it is a whole number ≥ 1."""
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise DataError(f"k must be a whole number ≥ 1, got {k!r}")
-    return int(k)
+    return min(int(k), size)
 
 
 class _Search:

@@ -41,10 +41,10 @@ class FilteredIndex:
         exclude: Ragged | None = None,
         allow: ArrayLike | None = None,
     ) -> TopK:
-        """As `Index.search`, filters included, whatever the index declares. Raises as `ExactIndex.search`."""
+        """As `Index.search`, filters included, whatever the index declares; k and errors as in `ExactIndex.search`."""
         if self._index is self._exact:
             return self._exact.search(queries, k, exclude=exclude, allow=allow)  # type: ignore[arg-type]
-        k = check_k(k)
+        k = check_k(k, self._size)
         exclude = None if exclude is None else check_positions(exclude, len(queries), self._size, "exclude")
         allowed = None if allow is None else check_allow(allow, self._size)
         capabilities = self._index.info.capabilities

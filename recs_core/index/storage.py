@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.bundle import files, ids, manifest, tensors
+from recs_core.bundle.known import known
 from recs_core.data.vocabulary import Vocabulary
 from recs_core.errors import BundleError
 
@@ -33,31 +35,44 @@ def save(folder: Path, vocabulary: Vocabulary, vectors: NDArray[np.float32]) -> 
             "vectors": commit.add("vectors", "safetensors", tensors.pieces({"vectors": vectors})),
         }
         fields = {"kind": KIND, "name": vocabulary.name, "parts": parts, "files": commit.files}
-        commit.finish(manifest.encode(fields), CARD.format(name=vocabulary.name, rows=rows, dim=dim))
+        card = CARD.format(name=vocabulary.name, rows=rows, dim=dim)
+        commit.finish(manifest.encode(folder, fields), card.encode())
 
 
 def load(folder: Path) -> tuple[Vocabulary, NDArray[np.float32]]:
     """Ids, and vectors as a read-only memory map. Raises `BundleError` naming what is missing, damaged or foreign."""
-    fields = _read_manifest(folder)
+    stated, files_named = _read_manifest(folder)
     found = {}
-    for part in ("ids", "vectors"):
-        name = fields["parts"][part]
-        facts = fields["files"][name]
+    for part, name in (("ids", stated.parts.ids), ("vectors", stated.parts.vectors)):
+        facts = files_named[name]
         content = files.mapped(folder / name, facts["length"])
         files.check_digest(folder / name, content, facts["sha256"])
         found[part] = (content, folder / name)
-    vocabulary = ids.read(*found["ids"], fields["name"])
+    vocabulary = ids.read(*found["ids"], stated.name)
     arrays = tensors.read(*found["vectors"])
     if set(arrays) != {"vectors"} or arrays["vectors"].dtype != np.float32 or arrays["vectors"].ndim != 2:
         raise BundleError(f"{found['vectors'][1]}: needs one array, vectors, of float32 numbers in two dimensions")
     return vocabulary, arrays["vectors"]
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    _, fields = manifest.read(folder)
-    parts = fields.get("parts")
-    if fields.get("kind") != KIND or not isinstance(parts, dict) or set(parts) != {"ids", "vectors"}:
-        raise BundleError(f"{folder / files.MANIFEST}: is the manifest of another kind of bundle, not of an index")
-    if not set(parts.values()) <= set(fields["files"]) or not isinstance(fields.get("name"), str):
-        raise BundleError(f"{folder / files.MANIFEST}: does not name the files of its parts")
-    return fields
+@dataclass(frozen=True)
+class _Parts:
+    ids: str
+    vectors: str
+
+
+@dataclass(frozen=True)
+class _Stated:
+    name: str
+    parts: _Parts
+
+
+def _read_manifest(folder: Path) -> tuple[_Stated, dict[str, Any]]:
+    """What the manifest states, and the files that it names."""
+    path, (_, fields) = folder / files.MANIFEST, manifest.read(folder)
+    if fields.get("kind") != KIND:
+        raise BundleError(f"{path}: is the manifest of another kind of bundle, not of an index")
+    stated = known(_Stated, fields, str(path))
+    if not {stated.parts.ids, stated.parts.vectors} <= set(fields["files"]):
+        raise BundleError(f"{path}: does not name the files of its parts")
+    return stated, fields["files"]

@@ -15,7 +15,7 @@ from recs_core.keras_backend.task import KerasTask
 from recs_core.keras_backend.towers import AdoptedTower, KerasTower, TowerModel
 from recs_core.protocols import DType, Tower, Weights
 from recs_core.specs import RetrievalSpec, TowerSpec, check_pair
-from recs_core.weights import Side, check, shapes
+from recs_core.weights import Side, check, fingerprint, shapes
 
 
 class KerasModel:
@@ -45,6 +45,11 @@ class KerasModel:
         }
         for name, value in weights.items():
             self._assign(name, value)
+
+    @property
+    def version(self) -> int:
+        """See `Model.version`. Read off the weights themselves: a Keras variable does not count its writes."""
+        return fingerprint(ops.convert_to_numpy(variable) for variable in self.variables.values())
 
     def weights(self) -> dict[str, NDArray[np.floating]]:
         """See `Model.weights`."""

@@ -2,14 +2,18 @@
 
 Suits catalogs that change: a candidate without a single row has a vector from its features
 (`encode_candidate(features=…)`), and a query is answered from its history and what is known of it. Costs a dense layer
-a tower.
+per tower.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recs_core.data.columns import as_numbers, as_values, nature
 from recs_core.data.interactions import Interactions
 from recs_core.recipes import history
 from recs_core.recipes.choice import Recipe
@@ -26,9 +30,20 @@ REPEATS = 3
 def choose(data: Interactions) -> Recipe:
     """Settings for this training data: those of `history` by query but for the towers. By interaction is untried."""
     base = history.half_from_half(data, "the one tried with side features")
-    query, query_reasons = side_features(data.queries.drop_columns([data.query_name]), data.query_name)
+    queries = data.queries.drop_columns([data.query_name])
+    candidates = data.candidates.drop_columns([data.candidate_name])
+    ids = [data.query_name, data.candidate_name]
+    query, query_reasons = side_features(
+        queries,
+        data.query_name,
+        elsewhere=[*candidates.column_names, *ids],
+        taken=[feature.name for feature in base.query.features],
+    )
     candidate, candidate_reasons = side_features(
-        data.candidates.drop_columns([data.candidate_name]), data.candidate_name
+        candidates,
+        data.candidate_name,
+        elsewhere=[*queries.column_names, *ids],
+        taken=[feature.name for feature in base.candidate.features],
     )
     side_reasons = query_reasons + candidate_reasons or [
         "no column beside the ids: `history` answers the same for less"
@@ -43,33 +58,59 @@ def choose(data: Interactions) -> Recipe:
     )
 
 
-def side_features(table: pa.Table, of: str) -> tuple[list[Feature], list[str]]:
-    """A feature for each column that can be used, and a line on each: what it became, or why it is left out."""
+def side_features(
+    table: pa.Table, of: str, *, elsewhere: Sequence[str] = (), taken: Sequence[str] = ()
+) -> tuple[list[Feature], list[str]]:
+    """A feature for each column that can be used, and a line on each: what it became, or why it is left out.
+
+    `of`: the id column of the table. `elsewhere`: columns of other tables; one of the same name is another thing, so
+    its feature gets a table of its own. `taken`: names that the tower's other features have.
+    """
     features, reasons = [], []
+    names = {*table.column_names, *elsewhere}
     for name in table.column_names:
-        feature, why = _feature(name, table[name])
+        own = _unused(f"{of}.{name}", names) if name in elsewhere else None
+        feature, why = _feature(name, table[name], own, taken)
         reasons.append(f"{of}'s {name}: {why}")
         if feature is not None:
             features.append(feature)
     return features, reasons
 
 
-def _feature(name: str, column: pa.ChunkedArray) -> tuple[Feature | None, str]:
-    kind = column.type
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return Bag(name, dim=SIDE_DIM), "a list, so a bag"
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        missing = len(column) - pc.sum(pc.is_finite(column)).as_py()
+def _feature(name: str, column: pa.ChunkedArray, table: str | None, taken: Sequence[str]) -> tuple[Feature | None, str]:
+    if name in taken:
+        return None, f"left out, the tower reads another column {name!r}: rename this one to have it used"
+    if not name or "/" in name:
+        return None, "left out, a feature's name must not be empty or hold '/': rename the column to have it used"
+    known = column.drop_null()
+    if not len(known):
+        return None, "left out, it has no value at all"
+    seen = nature(column)
+    if "ids" in seen.uses:
+        return Bag(name, dim=SIDE_DIM, table=table), f"{seen.what}, so a bag"
+    if "number" in seen.uses and not pa.types.is_boolean(column.type):
+        missing = int(np.sum(~np.isfinite(as_numbers(column, name))))
         if missing:
             return None, f"left out, {missing} of {len(column)} numbers are missing; fill them to have it used"
         return Numeric(name), "a number, standardised"
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        return None, f"left out, {kind} is none of text, name, list and number"
-    known = column.drop_null()
+    if "id" not in seen.uses:
+        return None, f"left out, {seen.what}"
+    return _named(name, as_values(known, name), table)
+
+
+def _named(name: str, known: pa.Array, table: str | None) -> tuple[Feature | None, str]:
+    """Strings, or integers that count nothing: a category if values repeat, text if they are of several words."""
     distinct = len(known.unique())
     if distinct * REPEATS <= len(known):
-        return Categorical(name, dim=SIDE_DIM), f"{distinct} distinct values, so a category"
-    words = pc.mean(pc.list_value_length(pc.utf8_split_whitespace(known))).as_py() or 0.0
-    if words >= WORDS_OF_TEXT:
-        return Text(name, dim=DIM), f"{words:.1f} words a value, so text"
+        return Categorical(name, dim=SIDE_DIM, table=table), f"{distinct} distinct values, so a category"
+    if pa.types.is_string(known.type):
+        words = pc.mean(pc.list_value_length(pc.utf8_split_whitespace(known))).as_py()
+        if words >= WORDS_OF_TEXT:
+            return Text(name, dim=DIM, table=table), f"{words:.1f} words a value, so text"
     return None, f"left out, {distinct} distinct values of {len(known)} say nothing of one another"
+
+
+def _unused(name: str, names: set[str]) -> str:
+    while name in names:
+        name += "'"
+    return name

@@ -28,7 +28,8 @@ def top_k(
 def top_k_of_scores(
     scores: NDArray[np.floating], k: int, *, exclude: Ragged | None = None, allow: NDArray[np.integer] | None = None
 ) -> TopK:
-    """Best k columns of each row of `scores` (Q, n)."""
+    """Best k columns of each row of `scores` (Q, n); k is at most n."""
+    k = min(k, scores.shape[1])
     ids = np.full((len(scores), k), -1, np.int64)
     best = np.full((len(scores), k), -np.inf)
     for row, row_scores in enumerate(scores):

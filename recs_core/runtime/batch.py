@@ -1,7 +1,8 @@
 """Recommendations for a Parquet file of queries: in bounded memory, and from where it stopped if it was cut off.
 
-Answers are written in parts beside the output (`out.parquet.parts/`), each complete or not there; at the end the parts
-become one file. So the same job ends in the same bytes, however often it was cut off.
+Everything that can be checked is, before anything is made. Answers are written in parts beside the output
+(`out.parquet.parts/`), each complete or not there; at the end the parts become one file. So the same job ends in the
+same bytes, however often it was cut off.
 """
 
 from __future__ import annotations
@@ -9,22 +10,29 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recs_core.data.schema import as_ids
+from recs_core.data.columns import as_values
 from recs_core.errors import DataError
+from recs_core.index.exact import check_k
+from recs_core.messages import one_line
+from recs_core.paths import local
 from recs_core.recommender import Recommender
 
 PART_ROWS = 8_192
 """Queries answered together: enough for the search to be one of large matrices, little to lose or to hold."""
+
+_PLAN = "job.json"
 
 
 @dataclass(frozen=True)
@@ -59,17 +67,23 @@ def recommend_file(model: Recommender, job: Job, progress: Callable[[int, int], 
 
     `job.out` gets a row for each row of it, in order: the query id, a list of the best candidate ids under the
     model's name for candidates, and a list of their `score`. Where fewer than k remain the lists are shorter.
-    Raises `DataError` for a file or ids that cannot be used, and if parts of another job are in the way.
+
+    Raises `DataError` for a file or ids that cannot be used, an output that cannot be written, and if parts of another
+    job are in the way; of these only a disk that fills up is noticed after the first part is there.
     """
+    job = replace(job, queries=local(job.queries, "queries", DataError), out=local(job.out, "out", DataError))
     source = _opened(job.queries)
     column = _column(source, job.column or model.schema.query_name, job.queries)
-    _settle_plan(job, column)
-    total, done, unknown, resumed = source.metadata.num_rows, 0, 0, 0
+    unknown = _checked(model, job, source, column)
+    _check_out(job)
+    plan = _plan(job, column)
+    _check_parts(job, plan)
+    _begin(job, plan)
+    total, done, resumed = source.metadata.num_rows, 0, 0
     names = []
     for number, ids in enumerate(_pieces(source, column, job.queries)):
         part = job.parts / f"part-{number:06d}.parquet"
         names.append(part)
-        unknown += int((model.schema.queries.encode(ids) < 0).sum())
         if part.exists():
             resumed += len(ids)
         else:
@@ -81,13 +95,22 @@ def recommend_file(model: Recommender, job: Job, progress: Callable[[int, int], 
     return Done(total, unknown, resumed)
 
 
+# Before anything is made
+
+
 def _opened(path: Path) -> pq.ParquetFile:
-    try:
+    with _reading(path):
         return pq.ParquetFile(path)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a readable Parquet file ({' '.join(str(error).split())})") from None
+        raise DataError(f"{path}: not a readable Parquet file ({one_line(error)})") from None
 
 
 def _column(source: pq.ParquetFile, name: str, path: Path) -> str:
@@ -96,29 +119,84 @@ def _column(source: pq.ParquetFile, name: str, path: Path) -> str:
     return name
 
 
-def _settle_plan(job: Job, column: str) -> None:
-    """Take up the parts of the same job, or begin; never mix two jobs."""
-    with job.queries.open("rb") as file:
+def _checked(model: Recommender, job: Job, source: pq.ParquetFile, column: str) -> int:
+    """How many queries the model does not know. Raises `DataError` for k or ids that it cannot answer."""
+    check_k(job.k, len(model.schema.candidates))
+    strangers, first = 0, None
+    for ids in _pieces(source, column, job.queries):
+        unknown = model.schema.queries.encode(ids) < 0
+        if first is None and unknown.any():
+            first = ids[int(np.argmax(unknown))].as_py()
+        strangers += int(unknown.sum())
+    if job.unknown == "error" and strangers:
+        raise DataError(
+            f"{job.queries}, column {column!r}: {strangers:,} of {source.metadata.num_rows:,} queries were never seen "
+            f"in training, the first is {first!r}; leave them out, or ask for unknown 'oov' or 'popular'"
+        )
+    return strangers
+
+
+def _check_out(job: Job) -> None:
+    if job.out.is_dir():
+        raise DataError(f"{job.out}: is a folder; name the file of the answers")
+    if job.out.exists() and job.out.samefile(job.queries):
+        raise DataError(f"{job.out}: holds the queries; name another file for the answers")
+    above = next(folder for folder in job.out.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise DataError(f"{job.out}: {above} is a file, not a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise DataError(f"{job.out}: nothing may be written in {above}")
+
+
+def _plan(job: Job, column: str) -> dict[str, Any]:
+    """What must be the same for parts to be of the same job."""
+    with _reading(job.queries), job.queries.open("rb") as file:
         queries = hashlib.file_digest(file, "sha256").hexdigest()
-    plan = {**asdict(job), "queries": queries, "out": job.out.name, "column": column, "part_rows": PART_ROWS}
-    stored = job.parts / "job.json"
-    job.parts.mkdir(parents=True, exist_ok=True)
-    if not stored.exists():
-        _replace(stored, lambda path: path.write_text(json.dumps(plan, indent=1)))
+    return {**asdict(job), "queries": queries, "out": job.out.name, "column": column, "part_rows": PART_ROWS}
+
+
+def _check_parts(job: Job, plan: Mapping[str, Any]) -> None:
+    """Raise `DataError` if what lies where the parts go is of another job, and would be lost or mixed with this one."""
+    if not job.parts.exists() and not job.parts.is_symlink():
         return
-    before = json.loads(stored.read_text())
+    if not job.parts.is_dir() or (any(job.parts.iterdir()) and not (job.parts / _PLAN).exists()):
+        raise DataError(f"{job.parts}: is in the way and no folder of a job; move it, or choose another output")
+    if not any(job.parts.glob("part-*.parquet")):
+        return  # nothing was answered, so nothing is lost
+    before = _stored(job.parts / _PLAN)
     changed = [name for name in plan if plan[name] != before.get(name)]
     if changed:
         raise DataError(
-            f"{job.parts}: holds parts of a job with another {' and '.join(changed)}; finish it, or remove the folder"
+            f"{job.parts}: holds parts of a job with another {' and '.join(changed)}; finish that job as it was begun, "
+            f"or start afresh: rm -r {shlex.quote(str(job.parts))}"
         )
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """The plan of an earlier job; empty if it cannot be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+# Made
+
+
+def _begin(job: Job, plan: Mapping[str, Any]) -> None:
+    with _writing(job.parts):
+        job.parts.mkdir(parents=True, exist_ok=True)
+        _replace(job.parts / _PLAN, lambda path: path.write_text(json.dumps(plan, indent=1), encoding="utf-8"))
 
 
 def _pieces(source: pq.ParquetFile, column: str, path: Path) -> Iterator[pa.Array]:
     """Ids, PART_ROWS at a time; one row group is held at once."""
     seen = 0
     for group in range(source.num_row_groups):
-        ids = as_ids(f"{path}, column {column!r}", source.read_row_group(group, [column]).column(0).combine_chunks())
+        with _reading(path):
+            values = source.read_row_group(group, [column]).column(0)
+        ids = as_values(values, f"{path}, column {column!r}")
         if ids.null_count:
             row = seen + int(np.argmin(ids.is_valid().to_numpy(zero_copy_only=False)))
             raise DataError(f"{path}, column {column!r}: null id in row {row} (counting from 0)")
@@ -163,7 +241,16 @@ def _write(path: Path, tables: object, empty: pa.Schema | None = None) -> None:
 
 def _replace(path: Path, fill: Callable[[Path], object]) -> None:
     temporary = path.with_name(path.name + ".tmp")
-    fill(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with _writing(path):
+        fill(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written, {error.strerror or one_line(error)}") from error

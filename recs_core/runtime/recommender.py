@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from recs_core.copies import own_index
 from recs_core.data.catalog import Catalog
 from recs_core.protocols import Tower, Weights
 from recs_core.recommender import Recommender
@@ -35,8 +38,11 @@ class NumpyRecommender(Recommender):
         native = any(is_native(name) for name in weights if name.startswith("candidate/"))
         self._candidate: Tower = NoTower("candidate") if native else NumpyTower(candidate, "candidate", weights)
         self.vectors = vectors
-        if vectors is not None:
-            self._corpus_vectors = vectors
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For `pickle`, `joblib` and `copy`: the arrays, not the files that they are mapped from."""
+        parts = (self.query, self.candidate, self.retrieval, self._catalog, self._weights, self.vectors)
+        return NumpyRecommender, parts, {"index": own_index(self.index)}
 
     @property
     def query_tower(self) -> Tower:
@@ -51,3 +57,6 @@ class NumpyRecommender(Recommender):
     def weights(self) -> dict[str, NDArray[np.floating]]:
         """Every weight by canonical name: read-only views of the bundle's memory map."""
         return dict(self._weights)
+
+    def _embedded_corpus(self) -> NDArray[np.floating]:
+        return super()._embedded_corpus() if self.vectors is None else self.vectors

@@ -608,6 +608,10 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
             )
         ],
     ),
+    "weights/version": (
+        "a version that steps leave as it is",
+        [backend("        self.model.version += 1\n", "")],
+    ),
     "weights/refusals": (
         "nothing is checked",
         [
@@ -790,11 +794,11 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
         ],
     ),
     "index/k-beyond-corpus": (
-        "position 0 where none is left",
+        "columns of padding",
         [
             topk(
-                "np.full((len(scores), k), -1, np.int64)",
-                "np.full((len(scores), k), -1 if exclude or allow is not None else 0, np.int64)",
+                "    k = min(k, scores.shape[1])\n",
+                "    k = min(k, scores.shape[1] + (exclude is None and allow is None))\n",
             )
         ],
     ),
@@ -863,11 +867,11 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
         [topk("        if exclude is not None:\n", "        if exclude is not None and allow is None:\n")],
     ),
     "index/extreme-scores": (
-        "a sentinel of −1e30 for what is missing",
+        "a sentinel of −1e30, below which nothing is ordered",
         [
             topk(
-                "np.full((len(scores), k), -np.inf)",
-                "np.full((len(scores), k), -np.inf if abs(scores).max(initial=0) < 1e29 or exclude is not None else -1e30)",
+                "np.lexsort((left, -row_scores[left]))",
+                "np.lexsort((left, -np.maximum(row_scores[left], -np.inf if exclude is not None else -1e30)))",
             )
         ],
     ),

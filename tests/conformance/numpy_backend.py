@@ -75,6 +75,7 @@ class NumpyModel:
         self.query = NumpyTower(query, "query", self._weights, dtype)
         self.candidate = NumpyTower(candidate, "candidate", self._weights, dtype)
         self.task = NumpyTask(retrieval, self._weights)
+        self.version = 0
 
     def weights(self):
         return {name: value.copy() for name, value in self._weights.items()}
@@ -83,6 +84,7 @@ class NumpyModel:
         canonical.check(weights, {name: value.shape for name, value in self._weights.items()})
         for name, value in weights.items():
             self._weights[name][...] = value
+        self.version += 1
 
 
 class NumpyTrainer:
@@ -96,6 +98,7 @@ class NumpyTrainer:
         )
         for name, value in result.weights.items():
             self.model._weights[name][...] = value
+        self.model.version += 1
         self._state = self._rounded(result.state)
         return result.loss
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from recs_core.errors import DataError, NotFitted
 from recs_core.evaluation import ranks
-from recs_core.index import ExactIndex
+from recs_core.index import ExactIndex, FilteredIndex
 from recs_core.index.filters import ragged
 from recs_core.plugin.manager import load_index
 from recs_core.protocols import Index
@@ -94,8 +94,8 @@ def test_scores_of_any_size_and_exclusions_that_never_leak():
 
 def test_padding_when_exclusions_exhaust_the_corpus(rng):
     found = built(normal(rng, 5, 3)).search(normal(rng, 2, 3), 7, exclude=ragged([range(5), range(4)]))
-    np.testing.assert_array_equal(found.ids[0], [-1] * 7)
-    np.testing.assert_array_equal(found.ids[1], [4] + [-1] * 6)
+    np.testing.assert_array_equal(found.ids[0], [-1] * 5)
+    np.testing.assert_array_equal(found.ids[1], [4] + [-1] * 4)
     nothing = built(normal(rng, 5, 3)).search(normal(rng, 2, 3), 2, allow=np.empty(0, np.int64))
     assert (nothing.ids == -1).all() and np.isneginf(nothing.scores).all()
 
@@ -165,7 +165,16 @@ def test_refuses_before_and_at_build():
 
 def test_an_empty_index():
     found = built(np.empty((0, 3), np.float32)).search(ONES, 2)
-    np.testing.assert_array_equal(found.ids, [[-1, -1], [-1, -1]])
+    assert found.ids.shape == found.scores.shape == (2, 0)
+
+
+@pytest.mark.parametrize("k", [5, 6, 2**31, 2**40, 2**63, 10**20])
+def test_k_is_cut_to_the_corpus_before_anything_is_allocated(rng, k):
+    vectors, queries = normal(rng, 5, 3), normal(rng, 2, 3)
+    for allow in (None, np.array([4, 1])):
+        found = FilteredIndex(vectors).search(queries, k, exclude=ragged([[4], []]), allow=allow)
+        same(found, top_k(queries, vectors, 5, exclude=ragged([[4], []]), allow=allow))
+        same(found, built(vectors).search(queries, k, exclude=ragged([[4], []]), allow=allow))
 
 
 @pytest.mark.parametrize("collapsed", [False, True])

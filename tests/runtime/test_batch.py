@@ -73,7 +73,10 @@ def test_a_job_that_was_cut_off_goes_on_and_ends_in_the_same_bytes(model, job):
 def test_parts_of_another_job_are_not_taken_up(model, job, change):
     with pytest.raises(Stopped):
         recommend_file(model, job, lambda done, of: (_ for _ in ()).throw(Stopped))
-    with pytest.raises(DataError, match=f"another {next(iter(change))}; finish it, or remove"):
+    with pytest.raises(
+        DataError,
+        match=f"another {next(iter(change))}; finish that job .*: rm -r .*parts$",
+    ):
         recommend_file(model, replace(job, **change))
 
 
@@ -83,6 +86,81 @@ def test_nor_are_parts_for_other_queries(model, job):
     pq.write_table(pa.table({"user": IDS[::-1]}), job.queries)
     with pytest.raises(DataError, match="another queries"):
         recommend_file(model, job)
+
+
+def left(job):
+    """What lies beside the queries."""
+    return sorted(path.name for path in job.queries.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "said"),
+    [
+        ({"user": ["100", "101"]}, {}, "integers"),
+        ({"user": [100] * 7 + [None]}, {}, "null id in row 7"),
+        ({"user": pa.array([100, 2**63 + 5], pa.uint64())}, {}, "fit int64"),
+        ({"user": IDS}, {"unknown": "error"}, "2 of 12 queries were never seen in training, the first is 999"),
+        ({"user": IDS}, {"k": 0}, "k must be"),
+        ({"user": IDS}, {"column": "customer"}, "no column 'customer'"),
+        ({"user": IDS}, {"out": "there.txt/r.parquet"}, "there.txt is a file"),
+        ({"user": IDS}, {"out": "folder"}, "is a folder"),
+        ({"user": IDS}, {"out": "q.parquet"}, "holds the queries"),
+    ],
+)
+def test_a_refused_job_leaves_nothing_and_is_in_no_ones_way(model, job, table, options, said):
+    (job.out.parent / "there.txt").touch()
+    (job.out.parent / "folder").mkdir()
+    pq.write_table(pa.table(table), job.queries)
+    if "out" in options:
+        options = {"out": job.out.parent / options["out"]}
+    deep = job.out.parent / "made" / "for" / "r.parquet"
+    before = left(job)
+    with pytest.raises(DataError, match=said):
+        recommend_file(model, replace(job, **{"out": deep, **options}))
+    assert left(job) == before
+    pq.write_table(pa.table({"user": IDS}), job.queries)
+    recommend_file(model, replace(job, out=deep))
+    assert pq.read_table(deep)["user"].to_pylist() == IDS
+
+
+def test_a_job_that_answered_nothing_is_no_hindrance(model, job):
+    job.parts.mkdir()
+    for text in ("{}", "[]", "{", '{"k": 99}'):
+        (job.parts / "job.json").write_text(text)
+        recommend_file(model, job)
+        job.out.unlink()
+        job.parts.mkdir()
+
+
+def test_a_folder_that_is_no_jobs_is_not_taken_and_not_removed(model, job):
+    job.parts.mkdir()
+    (job.parts / "thesis.txt").write_text("years")
+    with pytest.raises(DataError, match="is in the way and no folder of a job"):
+        recommend_file(model, job)
+    assert (job.parts / "thesis.txt").read_text() == "years"
+
+
+def test_an_output_that_cannot_be_written_is_said(model, job, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(batch.os, "fsync", full)
+    with pytest.raises(DataError, match="cannot be written, No space left on device"):
+        recommend_file(model, job)
+
+
+def test_a_damaged_file_is_said(model, job):
+    data = bytearray(job.queries.read_bytes())
+    data[4:40] = bytes(36)
+    job.queries.write_bytes(data)
+    with pytest.raises(DataError, match="not a readable Parquet file"):
+        recommend_file(model, job)
+    assert not job.parts.exists()
+
+
+def test_k_beyond_the_corpus(model, job):
+    recommend_file(model, replace(job, k=2**40))
+    assert {len(row) for row in pq.read_table(job.out)["item"].to_pylist()} == {9}
 
 
 def test_no_queries_are_answered_too(model, job):

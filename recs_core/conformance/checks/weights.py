@@ -84,6 +84,26 @@ def load(context: BackendContext) -> None:
     compare.all_close("the weights after a step", model.weights(), result.weights, compare.WEIGHT["float32"])
 
 
+@check("weights/version", rests_on=("weights/load",))
+def version(context: BackendContext) -> None:
+    """`Model.version` is equal as long as no weight has moved, and another one after a step and after a load.
+
+    Answers are made anew when it has moved. Where a framework does not count its writes, a digest of the weights such
+    as `recs_core.weights.fingerprint` tells whether there was one, also by a loop of the framework's own.
+    """
+    model = context.model(WORLD)
+    trainer = context.trainer(model, OPTIMIZERS["adagrad"])
+    first = model.version
+    model.query.embed(WORLD.features("query", 5))
+    model.weights()
+    compare.same("the version after vectors and weights were read", model.version, first)
+    trainer.step(WORLD.batch(), 0.1)
+    stepped = model.version
+    compare.true(stepped != first, "the version after a step", "another one", stepped)
+    model.load_weights(WORLD.with_(seed=1).weights())
+    compare.true(model.version != stepped, "the version after a load", "another one", stepped)
+
+
 @check("weights/refusals", rests_on=("weights/round-trip",))
 def refusals(context: BackendContext) -> None:
     """A weight that is missing, unknown, of another shape or NaN is a `DataError` that names it, and loads nothing.

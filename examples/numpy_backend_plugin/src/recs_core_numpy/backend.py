@@ -65,6 +65,7 @@ class NumpyModel:
         self.query = NumpyTower(query, "query", self.own, dtype)
         self.candidate = NumpyTower(candidate, "candidate", self.own, dtype)
         self.task = NumpyTask(retrieval, self.own, dtype)
+        self.version = 0  # moves with every step and load
 
     def weights(self) -> dict[str, Any]:
         return {name: value.copy() for name, value in self.own.items()}
@@ -73,6 +74,7 @@ class NumpyModel:
         canonical.check(weights, {name: value.shape for name, value in self.own.items()})
         for name, value in weights.items():
             self.own[name][...] = value
+        self.version += 1
 
 
 class NumpyTrainer:
@@ -96,6 +98,7 @@ class NumpyTrainer:
             norm = np.sqrt(sum((g**2).sum() for g in gradients.values()))
             gradients = {name: g * (clip / max(norm, clip)) for name, g in gradients.items()}
         self.steps += 1
+        self.model.version += 1
         for name, g in gradients.items():
             rows, slots = batch.rows.get(name, ...), self.slots[name]
             optimizers.update(self.optimizer, name, own[name], slots, rows, g, learning_rate, self.steps)

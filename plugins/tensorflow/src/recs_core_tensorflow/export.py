@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from recs_core import weights as canonical
 from recs_core.data.vocabulary import Vocabulary
-from recs_core.errors import DataError, UnsupportedFeature
+from recs_core.errors import ConfigError, DataError, UnsupportedFeature
+from recs_core.paths import local
 from recs_core.protocols import Weights
 from recs_core.recommender import Recommender
 from recs_core.specs import Bag, Categorical, Feature, History, Numeric, RetrievalSpec, Text, TowerSpec
@@ -247,4 +248,4 @@ def _plain(vocabulary: Vocabulary) -> NDArray[Any]:
 
 
 def _save(module: Any, path: str | Path, signatures: Mapping[str, Any]) -> None:
-    tf.saved_model.save(module, str(path), signatures=dict(signatures))
+    tf.saved_model.save(module, str(local(path, "export", ConfigError)), signatures=dict(signatures))

@@ -139,7 +139,7 @@ class _LayerIndex:
         exclude: Ragged | None = None,
         allow: NDArray[np.integer] | None = None,
     ) -> TopK:
-        """Best k positions of each query: score descending, then position ascending; −1 and − inf fill up."""
+        """Best k of n positions, (Q, min(k, n)): score descending, then position ascending; −1 and − inf fill up."""
         if self._vectors is None:
             raise NotFitted(f"the index {self.info.name} is empty; call build(vectors) first")
         queries = np.ascontiguousarray(queries, np.float32)
@@ -148,6 +148,7 @@ class _LayerIndex:
             raise DataError(f"queries must be finite vectors (n, {dim}), got shape {queries.shape}")
         if k < 1:
             raise DataError(f"k must be ≥ 1, got {k}")
+        k = min(k, len(self._vectors))
         if exclude is not None:
             check_positions(exclude, len(queries), len(self._vectors), "exclude")
         allowed = np.arange(len(self._vectors)) if allow is None else check_allow(allow, len(self._vectors))

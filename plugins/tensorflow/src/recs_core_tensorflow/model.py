@@ -56,6 +56,11 @@ class TensorFlowModel:
         """The variables that an optimizer moves."""
         return {name: variable for name, variable in self.variables.items() if variable.trainable}
 
+    @property
+    def version(self) -> int:
+        """See `Model.version`. Read off the weights themselves: a `tf.Variable` does not count its writes."""
+        return canonical.fingerprint(np.asarray(variable) for variable in self.variables.values())
+
     def weights(self) -> dict[str, NDArray[np.floating]]:
         """Every weight by canonical name, as copies."""
         return {name: np.array(variable.numpy()) for name, variable in self.variables.items()}

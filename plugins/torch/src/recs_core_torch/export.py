@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from recs_core.data.batch import Features, Ragged
 from recs_core.errors import MissingExtra, SpecError
+from recs_core.paths import local
 from recs_core_torch.towers import AdoptedTower, Tower
 
 OPSET = 18
@@ -34,7 +35,7 @@ def export_onnx(tower: Tower | AdoptedTower, path: str | Path) -> Path:
     for module in ("onnx", "onnxscript"):
         if find_spec(module) is None:
             raise MissingExtra(f"ONNX export needs {module}, which is not installed: pip install {module}")
-    path = Path(path)
+    path = local(path, "export_onnx", SpecError)
     if not path.parent.is_dir():
         raise SpecError(f"cannot write {path}: there is no folder {path.parent}")
     example = _example(tower)

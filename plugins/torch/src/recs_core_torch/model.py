@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,11 @@ class Model(nn.Module):
         if self.task.spec.learn_temperature:
             out["task/log_temperature"] = Weight(self.task.log_temperature)
         return out
+
+    @property
+    def version(self) -> Hashable:
+        """See `Model.version`. PyTorch counts what is written into a tensor in place, whoever writes."""
+        return tuple((w.parameter.data_ptr(), w.parameter._version) for w in self.canonical().values())
 
     def weights(self) -> dict[str, NDArray[np.floating]]:
         """Every weight by canonical name, as copies."""

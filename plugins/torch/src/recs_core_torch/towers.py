@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recs_core.data.batch import Batch, Codes, Features, Ragged
+from recs_core.data.batch import Batch, Features, Ragged
 from recs_core.errors import DataError, SpecError
 from recs_core.specs import TowerSpec
 from recs_core.weights import Side, unpack
@@ -137,7 +137,7 @@ class AdoptedTower(nn.Module):
     def forward(self, features: Features | Batch) -> Tensor:
         """(n, output_dim); a `Batch` gives its own side."""
         if isinstance(features, Batch):
-            features = _whole_codes(features, self.side)
+            features = features.query if self.side == "query" else features.candidate
         output = self._call(features)
         self._check(output, (features.size, self.output_dim))
         return output
@@ -231,16 +231,3 @@ def _long_codes(value: Input) -> Input:
     if isinstance(value, tuple):
         return value[0].long(), value[1].long()
     return value if value.is_floating_point() else value.long()
-
-
-def _whole_codes(batch: Batch, side: Side) -> Features:
-    """One side of a batch, with codes counted in whole tables where the batch gathered the table's rows."""
-    local = batch.query if side == "query" else batch.candidate
-
-    def whole(name: str, codes: Codes) -> Codes:
-        rows = batch.rows.get(f"table/{name}")
-        if rows is None:
-            return codes
-        return Ragged(rows[codes.values], codes.offsets) if isinstance(codes, Ragged) else rows[codes]
-
-    return Features(local.size, {name: whole(name, c) for name, c in local.codes.items()}, local.dense, local.keep)

@@ -1,0 +1,177 @@
+"""What was asked: ids, histories, features or test rows → the features that a tower reads.
+
+`recommend`, `evaluate` and `encode_*` all come in here, so that the same question is read the same way everywhere.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recs_core.data.batch import Features, Ragged
+from recs_core.data.catalog import Catalog, candidates_of
+from recs_core.data.encoding import encode, history_rows
+from recs_core.data.ids import codes_per_row, id_list
+from recs_core.data.interactions import Interactions
+from recs_core.data.readers import read
+from recs_core.data.vocabulary import Vocabulary
+from recs_core.errors import DataError
+from recs_core.specs import History, TowerSpec
+
+Unknown: TypeAlias = Literal["oov", "popular", "error"]
+Exclude: TypeAlias = "Interactions | Sequence[Interactions] | Literal['seen'] | Sequence[Sequence[Any]] | None"
+
+UNKNOWN: tuple[Unknown, ...] = ("oov", "popular", "error")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """n queries. `codes` (n,): −1 for one that training never saw. `ids`: as given, or None. `history`: candidate codes
+    of each query's past, given or stored. `table`: side features, or None for those that the model knows."""
+
+    codes: NDArray[np.int32]
+    history: Ragged
+    ids: pa.Array | None = None
+    table: pa.Table | None = None
+    given_history: bool = False
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def strangers(self) -> NDArray[np.intp]:
+        """Rows of which nothing is known: never seen in training, and asked with neither history nor features."""
+        if self.given_history or self.table is not None:
+            return np.zeros(0, np.intp)
+        return np.flatnonzero(self.codes < 0)
+
+    def features(self, tower: TowerSpec, catalog: Catalog) -> Features:
+        """What the query tower reads. A stranger's features say nothing: OOV rows, empty bags, mean numbers."""
+        if self.table is not None:
+            return encode(tower, "query", catalog.schema, self.table, self.history)
+        known = catalog.query.take_or_blank(self.codes)
+        past = {
+            feature.name: history_rows(feature, catalog.schema, self.history)
+            for feature in tower.features
+            if isinstance(feature, History)
+        }
+        return Features(known.size, {**known.codes, **past}, known.dense)
+
+    def check_unknown(self, unknown: Unknown, *, stacklevel: int) -> None:
+        """Say who is a stranger: a warning for "oov", a `DataError` for "error", nothing for "popular"."""
+        if unknown not in UNKNOWN:
+            raise DataError(f"unknown is {', '.join(map(repr, UNKNOWN))}; got {unknown!r}")
+        missing = self.strangers if unknown != "error" else np.flatnonzero(self.codes < 0)
+        if self.ids is None or not len(missing) or unknown == "popular":
+            return
+        first = self.ids[int(missing[0])].as_py()
+        what = f"{len(missing)} of {len(self)} queries were never seen in training, the first is {first!r}"
+        if unknown == "error":
+            raise DataError(f"{what}; leave it out, or pass unknown='oov' or 'popular'")
+        warnings.warn(
+            f"{what}; answered from OOV rows (unknown='popular' answers by popularity, history= or features= by what "
+            "is known)",
+            stacklevel=stacklevel + 1,
+        )
+
+    def excluded(self, exclude: Exclude, catalog: Catalog) -> Ragged | None:
+        """Candidate codes that must not come back, per query."""
+        if exclude is None:
+            return None
+        if isinstance(exclude, str):
+            if exclude != "seen":
+                raise DataError(f"exclude: interactions, 'seen', or one list of ids per query; got {exclude!r}")
+            stored = catalog.seen.take_or_empty(self.codes)
+            return stored.joined(self.history) if self.given_history else stored
+        if _are_interactions(exclude):
+            if self.ids is None:
+                raise DataError("exclude: interactions need query ids; pass one list of candidate ids per query")
+            return candidates_of(exclude, self.ids, catalog.schema)  # type: ignore[arg-type]
+        return codes_per_row(exclude, "exclude", catalog.schema.candidates, rows=len(self))
+
+
+def asked(catalog: Catalog, tower: TowerSpec, queries: Any, history: Any, features: Any) -> Asked:
+    """Queries named by ids, by histories, by a table of features, or by several of these for the same rows.
+
+    A table's own id column names the queries where `queries` does not. Raises `DataError` for arguments that do not
+    fit together or cannot be read.
+    """
+    if queries is None and history is None and features is None:
+        raise DataError("name the queries: ids, history=, or features=")
+    schema = catalog.schema
+    ids = None if queries is None else id_list(queries, "queries", schema.queries)
+    past = None if history is None else codes_per_row(history, "history", schema.candidates)
+    table = None
+    if features is not None:
+        table, ids = side_table(features, tower, schema.query_name, ids, schema.queries)
+    given: dict[str, Any] = {"queries": ids, "history": past and past.lengths, "features": table}
+    sizes = {name: len(value) for name, value in given.items() if value is not None}
+    if len(set(sizes.values())) > 1:
+        raise DataError(f"rows do not match: {', '.join(f'{name} has {size}' for name, size in sizes.items())}")
+    codes = codes_or_unknown(ids, schema.queries, next(iter(sizes.values())))
+    stored = past if past is not None else catalog.seen.take_or_empty(codes)
+    return Asked(codes, stored, ids, table, given_history=past is not None)
+
+
+def asked_in_test(
+    catalog: Catalog,
+    tower: TowerSpec,
+    test: Interactions,
+    queries: pa.Array,
+    past: Interactions | Sequence[Interactions] | None,
+) -> Asked:
+    """`queries` of test data, with the test's side features where it has all that the tower reads. `past`: what
+    histories may look at; None: the training rows."""
+    codes = catalog.schema.queries.encode(queries)
+    stored = catalog.seen.take_or_empty(codes) if past is None else candidates_of(past, queries, catalog.schema)
+    reads = {feature.name for feature in tower.features if not isinstance(feature, History)}
+    table = test.queries.take(pa.array(test.query_ids.encode(queries)))
+    return Asked(codes, stored, queries, table if reads <= set(table.column_names) else None)
+
+
+def side_table(
+    features: Any, tower: TowerSpec, id_name: str, ids: pa.Array | None, vocabulary: Vocabulary
+) -> tuple[pa.Table, pa.Array | None]:
+    """A table of features with an id column, and its ids; None where neither the table nor `ids` name them.
+
+    A null id stands for one that is new. Raises `DataError` where the table's ids are not the `ids` given.
+    """
+    table = read(features, "features", ids=()).table
+    if id_name not in table.column_names:
+        if ids is None and all(feature.name == id_name for feature in tower.features):
+            return table, None  # all that the tower reads is missing, which `encode` says
+        column = pa.nulls(len(table), vocabulary.ids.type) if ids is None or len(ids) != len(table) else ids
+        return table.append_column(id_name, column), ids
+    stated = table[id_name].combine_chunks()
+    id_list(stated.drop_null(), f"features, column {id_name!r}", vocabulary)
+    found = stated.cast(vocabulary.ids.type)
+    if ids is not None and not ids.equals(found):
+        raise DataError(f"features: column {id_name!r} holds other ids than the ones given beside it; give them once")
+    return table, found
+
+
+def codes_or_unknown(ids: pa.Array | None, vocabulary: Vocabulary, size: int) -> NDArray[np.int32]:
+    """(size,) code of each id, −1 for one that is unknown or null, and for all without ids."""
+    codes = np.full(size, -1, np.int32)
+    if ids is not None:
+        named = np.flatnonzero(ids.is_valid().to_numpy(zero_copy_only=False))
+        codes[named] = vocabulary.encode(ids.drop_null())
+    return codes
+
+
+def check_interactions(data: Any, where: str) -> None:
+    """Raise `DataError` unless this is `Interactions`, or a list of them."""
+    if not _are_interactions(data):
+        raise DataError(f"{where}: expected Interactions, or a list of them, got {type(data).__name__}")
+
+
+def _are_interactions(data: Any) -> bool:
+    if isinstance(data, Interactions):
+        return True
+    return isinstance(data, (list, tuple)) and bool(data) and all(isinstance(part, Interactions) for part in data)

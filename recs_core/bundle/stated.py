@@ -1,0 +1,180 @@
+"""What a manifest states, field by field (docs/bundle.md); and specs as it has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from recs_core import specs
+from recs_core.bundle.files import MANIFEST
+from recs_core.bundle.known import FAULTS, Count, known
+from recs_core.bundle.natives import Native
+from recs_core.errors import BundleError
+
+Spec = TypeVar("Spec")
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The model as its user declared it; specs as JSON, read by `spec`."""
+
+    query: Json
+    candidate: Json
+    retrieval: Json
+    optimizer: Json
+    training: Json
+    seed: int
+    dtype: Literal["float32", "float64"]
+    native: Mapping[Literal["query", "candidate"], Native] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SchemaFiles:
+    """Names of columns, and of the files that hold ids; `numeric`: mean and standard deviation."""
+
+    query_name: str
+    candidate_name: str
+    queries: str
+    candidates: str
+    vocabularies: Mapping[str, str]
+    numeric: Mapping[str, tuple[float, float]]
+    table_rows: Mapping[str, Count]
+
+
+@dataclass(frozen=True)
+class PositionStated:
+    """Where training stands."""
+
+    epoch: Count
+    step: Count
+    loss_sum: float
+    weight_sum: float
+
+
+@dataclass(frozen=True)
+class RuleStated:
+    """When a run stops early."""
+
+    metric: str
+    patience: Count
+    min_delta: float
+
+
+@dataclass(frozen=True)
+class BestStated:
+    """What early stopping remembers."""
+
+    value: float | None
+    epoch: Count | None
+    waited: Count
+
+
+@dataclass(frozen=True)
+class RunStated:
+    """The last call of fit."""
+
+    settings: Json
+    until: Count
+    data: str
+    validate_every: Count
+    k: tuple[Count, ...]
+    early_stopping: RuleStated | None
+    best: BestStated
+    open: bool
+
+
+@dataclass(frozen=True)
+class EpochStated:
+    """One epoch."""
+
+    epoch: Count
+    loss: float
+    seconds: float
+    learning_rate: float
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class HistoryStated:
+    """What training did."""
+
+    epochs: tuple[EpochStated, ...]
+    stopped: str
+    best_epoch: Count | None
+    masked_share: float | None
+
+
+@dataclass(frozen=True)
+class DataStated:
+    """Digest and size of the training data; its first and last time."""
+
+    digest: str | None = None
+    rows: Count | None = None
+    queries: Count | None = None
+    candidates: Count | None = None
+    from_: float | None = None
+    to: float | None = None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Who made it, of what."""
+
+    data: DataStated
+    versions: Mapping[str, str]
+    command: str
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """README.md as it was written."""
+
+    length: Count
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All of it but `format`, `version`, `files` and `digest`, which `manifest.read` has checked."""
+
+    created: str
+    model: Declared
+    schema: SchemaFiles
+    contents: Mapping[str, str]
+    position: PositionStated
+    run: RunStated | None
+    history: HistoryStated
+    provenance: Provenance
+    metrics: Mapping[str, float | tuple[float, float, float]]
+    licence: str | None
+    card: CardFacts | None = None
+
+
+def of_fields(folder: Path, given: Json) -> Manifest:
+    """The manifest of a bundle. Raises `BundleError` naming the field that is missing or of another type."""
+    return known(Manifest, given, str(folder / MANIFEST))
+
+
+def spec(kind: type[Spec], data: Json, where: str) -> Spec:
+    """A spec of this kind, fields of a later version left out. Raises `BundleError`."""
+    try:
+        found = specs.from_json(_pruned(data))
+    except FAULTS as error:
+        raise BundleError(f"{where}: is no {kind.__name__}, {error}") from error
+    if not isinstance(found, kind):
+        raise BundleError(f"{where}: must be a {kind.__name__}, got a {type(found).__name__}")
+    return found
+
+
+def _pruned(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_pruned(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    named = value.get("type")
+    cls = getattr(specs, named, None) if isinstance(named, str) else None
+    names = {"type", *(f.name for f in fields(cls))} if isinstance(cls, type) and is_dataclass(cls) else set(value)
+    return {name: _pruned(item) for name, item in value.items() if name in names}

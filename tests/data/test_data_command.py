@@ -1,0 +1,88 @@
+"""How files are read, as said on the shell: `recs data check`, and a run that run.json repeats."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recs_core.cli.main import main
+from recs_core.errors import ConfigError
+from recs_core.run import DataSpec, Run, load_data
+
+COLUMNS = ("--query", "user", "--candidate", "item", "--timestamp", "t")
+START = 1_600_000_000_000  # 2020-09-13, in milliseconds
+
+
+def recs(*arguments: object) -> int:
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as done:
+        return int(done.code or 0)
+    return 0
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """Rows as a shop's database wrote them: Latin-1, `^` between fields, `-` for missing, milliseconds."""
+    rows = [f"u{row % 7}^{row % 5}^{START + row * 86_400_000}^é" for row in range(60)]
+    path = tmp_path / "export.csv"
+    path.write_bytes("\n".join(["user^item^t^name", *rows, ""]).encode("latin-1"))
+    return path
+
+
+DIALECT = ("--encoding", "latin-1", "--delimiter", "^", "--null", "-", "--unit", "ms")
+
+
+def test_check_names_what_to_type_one_after_another(export: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for option in ("--encoding latin-1", "--delimiter", "--unit ms"):
+        assert recs("data", "check", export, *COLUMNS, *told) == 2
+        message = capsys.readouterr().err
+        assert option in message
+        assert message.count("\n") == 1
+        told += DIALECT[DIALECT.index(option.split()[0]) :][:2]
+    assert recs("data", "check", export, *COLUMNS, *told) == 0
+    assert "2020-09-13" in capsys.readouterr().out
+
+
+def test_check_says_what_times_seem_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "days.csv"
+    path.write_text("user,item,t\n" + "".join(f"u{row % 7},{row % 5},{18_518 + row}\n" for row in range(60)))
+    assert recs("data", "check", path, *COLUMNS, "--json") == 0
+    assert "seems to be days, from 2020-09-13" in json.loads(capsys.readouterr().out)["odd_times"]
+
+
+def test_no_word_is_missing_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("user,item\n" + "".join(f"{('NA', 'u')[row % 2]},{row % 5}\n" for row in range(20)))
+    assert recs("data", "check", path, *COLUMNS[:4]) == 2
+    assert "--null ''" in capsys.readouterr().err
+    assert recs("data", "check", path, *COLUMNS[:4], "--null", "") == 0
+    assert "2 user" in capsys.readouterr().out
+
+
+def test_run_json_holds_how_the_file_is_read(export: Path, tmp_path: Path) -> None:
+    run = Run(
+        DataSpec(str(export), "user", "item", "t", unit="ms", encoding="latin-1", delimiter="^", null_values=("-",))
+    )
+    again = Run.from_json(json.loads(json.dumps(run.to_json())))
+    assert again == run
+    assert load_data(again.data).digest() == load_data(run.data).digest()
+    assert Run.from_json(Run(DataSpec("x.csv", null_values=())).to_json()).data.null_values == ()
+
+
+def test_train_writes_it_and_repeats_it(export: Path, tmp_path: Path) -> None:
+    train = ("train", export, *COLUMNS, *DIALECT, "--split", "none", "--epochs", "1", "--out", tmp_path / "a")
+    assert recs(*train) == 0
+    assert recs("train", "--config", tmp_path / "a" / "run.json", "--out", tmp_path / "b") == 0
+    first, second = (json.loads((tmp_path / name / "run.json").read_text()) for name in "ab")
+    assert first["run"]["data"]["null_values"] == ["-"]
+    assert first["losses"] == second["losses"]
+
+
+@pytest.mark.parametrize("option", [{"unit": "ms"}, {"query": "user"}, {"null_values": ()}])
+def test_a_named_data_set_knows_how_it_is_read(option: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=rf"{next(iter(option))}.*'report' knows its own"):
+        load_data(DataSpec("report", **option))
