@@ -190,9 +190,22 @@ def torch_loop() -> dict[str, Any]:
     }
 
 
-def vectors() -> dict[str, Any]:
-    """Vectors of three queries and four candidates, and what is relevant to whom."""
-    return {"np": np, "queries": np.eye(3, 4, dtype=np.float32), "candidates": np.eye(4, dtype=np.float32)}
+def a_new_item() -> dict[str, Any]:
+    """A model whose items have a price, and a table with an item that it does not know."""
+    data = purchases()
+    items = data.candidate_ids.ids
+    prices = pa.table({data.candidate_name: items, "price": np.linspace(1.0, 9.0, len(items))})
+    train = recs.Interactions.from_table(
+        data.to_table().select([data.query_name, data.candidate_name]),
+        query=data.query_name,
+        candidate=data.candidate_name,
+        candidates=prices,
+    )
+    customer = recs.TowerSpec([recs.Categorical(train.query_name, dim=8)])
+    item = recs.TowerSpec([recs.Categorical(train.candidate_name, dim=7), recs.Numeric("price")])
+    model = recs.TwoTower(customer, item, backend="keras")
+    model.fit(train, epochs=1, batch_size=4096, progress=False)
+    return {"model": model, "new": pa.table({train.candidate_name: ["NEW"], "price": [2.5]})}
 
 
 TORCH, TENSORFLOW = ("torch", "recs_core_torch"), ("tensorflow", "recs_core_tensorflow")
@@ -206,6 +219,7 @@ PAGES = {
     "docs/conformance.md": Page(slow=True, setup=mine),
     "docs/recipes.md": Page(TORCH),
     "docs/tf-serving.md": Page(TENSORFLOW, setup=saved_bundle),
+    "docs/troubleshooting.md": Page(setup=a_new_item),
     "docs/write-a-backend.md": Page(followed_by=BY_DOING_IT),
     "examples/numpy_backend_plugin/README.md": Page(setup=numpy_plugin),
     "plugins/tensorflow/README.md": Page(TENSORFLOW, setup=quickstart),
