@@ -324,7 +324,7 @@ class TwoTower(Recommender):
         own = frozenset(self._adopted)
         return EncodedDataset.encode(self.query, self.candidate, schema, train, before=before, adopted=own)
 
-    def _prepared(self, data: EncodedDataset, optimizer: Optimizer | None) -> tuple[Model, Trainer]:
+    def _prepared(self, data: EncodedDataset, optimizer: Optimizer | None = None) -> tuple[Model, Trainer]:
         if self._model is None:
             rows, corpus = data.schema.table_rows, len(data.schema.candidates)
             query, candidate = (None if side in self._adopted else getattr(self, side) for side in SIDES)

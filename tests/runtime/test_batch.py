@@ -98,7 +98,7 @@ def left(job):
     [
         ({"user": ["100", "101"]}, {}, "integers"),
         ({"user": [100] * 7 + [None]}, {}, "null id in row 7"),
-        ({"user": pa.array([100, 2**63 + 5], pa.uint64())}, {}, "fit int64"),
+        ({"user": pa.array([100, 2**63 + 5], pa.uint64())}, {}, "beyond int64: use strings"),
         ({"user": IDS}, {"unknown": "error"}, "2 of 12 queries were never seen in training, the first is 999"),
         ({"user": IDS}, {"k": 0}, "k must be"),
         ({"user": IDS}, {"column": "customer"}, "no column 'customer'"),
