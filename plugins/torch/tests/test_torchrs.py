@@ -180,12 +180,13 @@ def test_recommends_ids_without_gradient_or_dropout() -> None:
     assert items.tolist() == (expected.indices + 100).tolist()
 
 
-def test_fewer_items_than_k_are_filled_up() -> None:
+def test_k_is_cut_to_the_items_and_exclusions_are_filled_up() -> None:
     """The default k = 10 raised on fewer than ten items."""
     items, scores = two_towers().recommend(torch.tensor([1]), torch.tensor([7, 2]))
-    assert sorted(items[0, :2].tolist()) == [2, 7]
-    assert items[0, 2:].tolist() == [models.MISSING] * 8
-    assert scores[0, 2:].tolist() == [-math.inf] * 8
+    assert sorted(items[0].tolist()) == [2, 7]
+    items, scores = two_towers().recommend(torch.tensor([1]), torch.tensor([7, 2]), exclude=[[7]])
+    assert items[0].tolist() == [2, models.MISSING]
+    assert scores[0, 1] == -math.inf
 
 
 def test_each_user_may_have_candidates_of_their_own() -> None:

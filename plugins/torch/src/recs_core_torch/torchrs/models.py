@@ -18,7 +18,7 @@ from recs_core_torch.task import normalise
 from recs_core_torch.torchrs.tasks import Retrieval
 
 MISSING = -1
-"""The id that fills up where fewer than k items remain; its score is − inf."""
+"""The id that fills up where exclusions leave fewer than k items; its score is − inf."""
 
 
 class Recommendations(NamedTuple):
@@ -73,7 +73,8 @@ class RetrievalModel(nn.Module):
         """The k best of `candidates` for each user: score descending, then the order given.
 
         `candidates`: item ids (N,), an `index`, or (Q, N) with each user's own. `exclude`: for each user, item ids not
-        to recommend. Where fewer than k remain, the id is −1 and the score − inf. No gradient, no dropout.
+        to recommend. A k beyond the N candidates is cut to N; where exclusions leave fewer, the id is −1 and the score
+        − inf. No gradient, no dropout.
         """
         with _evaluating(self):
             queries = self.user_vectors(users)
