@@ -38,7 +38,6 @@ class _Promises:
     _k: int
     query_model: Any
 
-    @tf.function
     def query_with_exclusions(self, queries: Any, exclusions: Any, k: Any = None) -> tuple[Any, Any]:
         """The best k of each query that are not among its exclusions: scores (Q, k), ids (Q, k).
 
@@ -58,11 +57,17 @@ class _Promises:
 
     def _trace(self, dim: int | None, ids: Any) -> None:
         """Forget graphs over what was indexed before, and make those that a SavedModel keeps."""
-        self._reset_tf_function_cache()  # type: ignore[attr-defined]
+        method = type(self).query_with_exclusions
+
+        def ask(queries: Any, exclusions: Any, k: Any = None) -> tuple[Any, Any]:
+            return method(self, queries, exclusions, k)  # a tf.function of the method itself would not hold the layer
+
+        function = tf.function(ask)
         if self.query_model is None:
-            queries, exclusions = tf.TensorSpec([None, dim], tf.float32), tf.TensorSpec([None, None], ids)
+            vectors, excluded = tf.TensorSpec([None, dim], tf.float32), tf.TensorSpec([None, None], ids)
             for k in (None, tf.TensorSpec([], tf.int32)):
-                self.query_with_exclusions.get_concrete_function(queries, exclusions, k)
+                function.get_concrete_function(vectors, excluded, k)
+        self.query_with_exclusions = function  # type: ignore[method-assign]
 
 
 def _missing(dtype: Any) -> Any:
