@@ -375,3 +375,13 @@ def test_what_a_step_raises_is_said_with_its_place(data: recs.Interactions, monk
         model.fit(data, epochs=1)
     with pytest.raises(TrainingError, match="drop_last=True leaves out a last batch that is smaller"):
         model.fit(data, epochs=1, batch_size=4000)
+
+
+def test_a_bundle_knows_when_what_was_seen(data: recs.Interactions, tmp_path: Path) -> None:
+    old, new = data.split(by="time", test=0.3)
+    model = declared()
+    model.fit(old, epochs=1)
+    again = recs.load(model.save(tmp_path / "b"), backend=model.backend)
+    again.fit(data, epochs=1)  # the old rows once more, and the new ones
+    assert again.catalog.counts.sum() == len(old) + len(new)
+    np.testing.assert_array_equal(np.sort(again.catalog.seen_at), np.sort(data.timestamps))

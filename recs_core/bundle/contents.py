@@ -20,9 +20,12 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 def catalog_arrays(catalog: Catalog) -> dict[str, NDArray[Any]]:
-    """`<side>/<feature>` for codes and numbers, `…/values` and `…/offsets` for ragged codes; `seen/…`; `counts`."""
+    """`<side>/<feature>` for codes and numbers, `…/values` and `…/offsets` for ragged codes; `seen/…`, with
+    `seen/times` where there are times; `counts`."""
     out: dict[str, NDArray[Any]] = {"counts": np.asarray(catalog.counts, np.int64)}
     _add(out, "seen", catalog.seen)
+    if catalog.seen_at is not None:
+        out["seen/times"] = np.asarray(catalog.seen_at, np.float64)
     for side, features in (("query", catalog.query), ("candidate", catalog.candidate)):
         for name, codes in features.codes.items():
             _add(out, f"{side}/{name}", codes)
@@ -36,12 +39,15 @@ def catalog_of(arrays: Arrays, schema: Schema, query: TowerSpec, candidate: Towe
     left = dict(arrays)
     corpus = len(schema.candidates)
     counts = _vector(left, "counts", np.int64, corpus, path)
+    seen = _ragged(left, "seen", len(schema.queries), corpus, path)
+    times = "seen/times" in left
     out = Catalog(
         schema,
         _features(left, "query", query, len(schema.queries), schema, path),
         _features(left, "candidate", candidate, corpus, schema, path),
-        _ragged(left, "seen", len(schema.queries), corpus, path),
+        seen,
         counts,
+        _vector(left, "seen/times", np.float64, len(seen.values), path) if times else None,
     )
     for name in left:
         raise BundleError(f"{path}: {name!r} is not of this model")

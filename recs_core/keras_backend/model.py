@@ -10,6 +10,8 @@ from keras import ops
 from numpy.typing import NDArray
 
 from recs_core.errors import SpecError
+from recs_core.guard import Guard
+from recs_core.keras_backend import engines
 from recs_core.keras_backend.engines import Engine
 from recs_core.keras_backend.task import KerasTask
 from recs_core.keras_backend.towers import AdoptedTower, KerasTower, TowerModel
@@ -35,9 +37,10 @@ class KerasModel:
         check(weights, _expected(specs[0], specs[1], retrieval, weights))
         tables: dict[str, keras.layers.Embedding] = {}
         self.dtype = dtype
-        self.query = _tower(engine, "query", query, weights, tables, dtype)
-        self.candidate = _tower(engine, "candidate", candidate, weights, tables, dtype)
-        self.task = KerasTask(engine, retrieval, weights, dtype)
+        self.guard = engines.guard(engine)
+        self.query = _tower(engine, "query", query, weights, tables, dtype, self.guard)
+        self.candidate = _tower(engine, "candidate", candidate, weights, tables, dtype, self.guard)
+        self.task = KerasTask(engine, retrieval, weights, dtype, self.guard)
         self.variables: dict[str, keras.Variable] = {
             **self.query.variables,
             **self.candidate.variables,
@@ -53,13 +56,15 @@ class KerasModel:
 
     def weights(self) -> dict[str, NDArray[np.floating]]:
         """See `Model.weights`."""
-        return {name: np.array(ops.convert_to_numpy(variable)) for name, variable in self.variables.items()}
+        with self.guard:
+            return {name: np.array(ops.convert_to_numpy(variable)) for name, variable in self.variables.items()}
 
     def load_weights(self, weights: Weights) -> None:
         """See `Model.load_weights`."""
         check(weights, {name: tuple(variable.shape) for name, variable in self.variables.items()})
-        for name, value in weights.items():
-            self._assign(name, value)
+        with self.guard:
+            for name, value in weights.items():
+                self._assign(name, value)
 
     def _assign(self, name: str, value: NDArray[Any]) -> None:
         variable = self.variables[name]
@@ -97,10 +102,12 @@ def _tower(
     weights: Weights,
     tables: dict[str, keras.layers.Embedding],
     dtype: DType,
+    guard: Guard,
 ) -> KerasTower | AdoptedTower:
     if isinstance(tower, TowerSpec):
         rows = {f.table_name: len(weights[f.table_name]) for f in tower.features if f.table_name is not None}
-        return KerasTower(engine, side, tower, TowerModel(tower, rows, tables, name=side, dtype=dtype), dtype)
+        native = TowerModel(tower, rows, tables, name=side, dtype=dtype)
+        return KerasTower(engine, side, tower, native, dtype, guard)
     if isinstance(tower, AdoptedTower):
-        return tower.bound(side, dtype)
+        return tower.bound(side, dtype, guard)
     raise SpecError(f"the {side} tower is a {type(tower).__name__}; give a TowerSpec, or what keras's adopt() returned")

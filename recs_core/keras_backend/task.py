@@ -6,6 +6,7 @@ step hands them to the towers' own differentiation; a native loop gets them thro
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
@@ -15,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from recs_core.data.batch import Ragged
 from recs_core.errors import DataError, SpecError
+from recs_core.guard import Guard
+from recs_core.keras_backend import engines
 from recs_core.keras_backend.engines import Engine, Tensor, Tree, Values
 from recs_core.protocols import DType, Weights
 from recs_core.specs import RetrievalSpec
@@ -243,27 +246,44 @@ def _through_unit(gradient: Tensor, unit: Tensor, scale: Tensor) -> Tensor:
     return (gradient - unit * ops.sum(gradient * unit, axis=1, keepdims=True)) * scale
 
 
+def inverse_temperature(spec: RetrievalSpec, values: Values, dtype: DType) -> Tensor:
+    """1 / τ, of the value of `task/log_temperature` where it is learned."""
+    if spec.learn_temperature:
+        return ops.exp(-values["task/log_temperature"])
+    return ops.convert_to_tensor(1 / spec.temperature, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """`kernel` on a tree of its arguments."""
+
+    engine: Engine
+    spec: RetrievalSpec
+
+    def __call__(self, _: Values, tree: Tree) -> tuple[Tensor, ...]:
+        """The fields of `Loss`."""
+        at = tree["at"]
+        given = at["query"], at["candidate"], at.get("bias"), at["inverse_temperature"]
+        return tuple(kernel(self.engine, self.spec, *given, tree["task"]))
+
+
 class KerasTask:
     """See `RetrievalTask`. `variables` holds its weights, `task/bias` and `task/log_temperature`, by canonical name.
 
     In a native loop of JAX, differentiate with respect to `variables` through `keras.StatelessScope`.
     """
 
-    def __init__(self, engine: Engine, spec: RetrievalSpec, weights: Weights, dtype: DType) -> None:
+    def __init__(
+        self, engine: Engine, spec: RetrievalSpec, weights: Weights, dtype: DType, guard: Guard | None = None
+    ) -> None:
         self.spec = spec
+        self._guard = guard or engines.guard(engine)
         self.dtype = dtype
-        self._engine = engine
         self.variables: dict[str, Any] = {}
         for name in task_weights(spec):
             value = np.log(spec.temperature) if name not in weights and name.endswith("temperature") else weights[name]
             self.variables[name] = keras.Variable(np.asarray(value, dtype), dtype=dtype, name=name.split("/")[1])
-        self._kernel = engine.reader(self._loss, {})
-
-    def inverse_temperature(self, values: Values) -> Tensor:
-        """1 / τ, of the value of `task/log_temperature` where it is learned."""
-        if self.spec.learn_temperature:
-            return ops.exp(-values["task/log_temperature"])
-        return ops.convert_to_tensor(1 / self.spec.temperature, dtype=self.dtype)
+        self._kernel = engine.reader(Kernel(engine, spec), {})
 
     def __call__(
         self,
@@ -280,24 +300,30 @@ class KerasTask:
         score_mask: ArrayLike | None = None,
     ) -> Tensor:
         """See `RetrievalTask.__call__`. Everything but `query` and `candidate` is read on the host."""
+        given: dict[str, Any] = {
+            "target_query": target_query,
+            "target_candidate": target_candidate,
+            "sample_weight": sample_weight,
+            "candidate_sampling_probability": candidate_sampling_probability,
+            "candidate_ids": candidate_ids,
+            "positives": positives,
+            "negatives_from": negatives_from,
+            "score_mask": score_mask,
+        }
+        with self._guard:
+            return self._differentiable(query, candidate, given)
+
+    def _differentiable(self, query: Any, candidate: Any, given: dict[str, Any]) -> Tensor:
         query, candidate = (_vectors(name, x, self.dtype) for name, x in (("query", query), ("candidate", candidate)))
-        plan = plan_task(
-            self.spec,
-            query.shape[0],
-            candidate.shape[0],
-            target_query=target_query,
-            target_candidate=target_candidate,
-            sample_weight=sample_weight,
-            candidate_sampling_probability=candidate_sampling_probability,
-            candidate_ids=candidate_ids,
-            positives=positives,
-            negatives_from=negatives_from,
-            score_mask=score_mask,
-        )
+        plan = plan_task(self.spec, query.shape[0], candidate.shape[0], **given)
         values = {name: ops.convert_to_tensor(variable) for name, variable in self.variables.items()}
-        at = {"query": query, "candidate": candidate, "inverse_temperature": self.inverse_temperature(values)}
+        at = {
+            "query": query,
+            "candidate": candidate,
+            "inverse_temperature": inverse_temperature(self.spec, values, self.dtype),
+        }
         if self.spec.candidate_bias:
-            at["bias"] = _take(values["task/bias"], self._bias_rows(candidate_ids, candidate.shape[0]))
+            at["bias"] = _take(values["task/bias"], self._bias_rows(given["candidate_ids"], candidate.shape[0]))
         fixed = {name: ops.stop_gradient(tensor) for name, tensor in at.items()}
         loss = Loss(*self._kernel({"task": inputs(plan, candidate.shape[0], self.dtype), "at": fixed}))
 
@@ -310,20 +336,6 @@ class KerasTask:
             log = values["task/log_temperature"]
             out = out + (log - ops.stop_gradient(log)) * loss.log_temperature
         return out
-
-    def _loss(self, _: Values, tree: Tree) -> tuple[Tensor, ...]:
-        at = tree["at"]
-        return tuple(
-            kernel(
-                self._engine,
-                self.spec,
-                at["query"],
-                at["candidate"],
-                at.get("bias"),
-                at["inverse_temperature"],
-                tree["task"],
-            )
-        )
 
     def _bias_rows(self, candidate_ids: ArrayLike | None, number: int) -> NDArray[np.int32]:
         if candidate_ids is None:

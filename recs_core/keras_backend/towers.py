@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from inspect import signature
 from typing import Any, Self
 
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from recs_core import specs
 from recs_core.data.batch import Batch, Codes, Features, Ragged
 from recs_core.errors import DataError, SpecError, UnsupportedFeature
+from recs_core.guard import Guard
+from recs_core.keras_backend import engines
 from recs_core.keras_backend.engines import Engine, Tensor, Tree, Values, load_engine
 from recs_core.protocols import DType
 from recs_core.specs import TowerSpec
@@ -79,6 +82,30 @@ def _looked_up(engine: Engine, feature: specs.Feature, table: Tensor, codes: Any
         return total
     number = ops.sum(present, axis=1, keepdims=True)
     return total / ops.where(number > 0, number, 1.0)
+
+
+@dataclass(frozen=True)
+class Forward:
+    """`forward` of one tower, as a training step takes it: equal for equal specs."""
+
+    engine: Engine
+    side: Side
+    spec: TowerSpec
+
+    def __call__(self, values: Values, tree: Tree) -> tuple[Tensor, Values]:
+        """(n, output_dim) with the weights given, and new values of the tower's buffers: it has none."""
+        return forward(self.engine, self.side, self.spec, values, tree), {}
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """The vectors of a tower alone."""
+
+    tower: Forward
+
+    def __call__(self, values: Values, tree: Tree) -> Tensor:
+        """(n, output_dim)."""
+        return self.tower(values, tree["tower"])[0]
 
 
 @keras.saving.register_keras_serializable(package="recs_core")
@@ -159,24 +186,21 @@ class TowerModel(keras.Model):
 class KerasTower:
     """A declared tower. See `Tower`; `native` is a `TowerModel`."""
 
-    def __init__(self, engine: Engine, side: Side, spec: TowerSpec, native: TowerModel, dtype: DType) -> None:
+    def __init__(
+        self, engine: Engine, side: Side, spec: TowerSpec, native: TowerModel, dtype: DType, guard: Guard
+    ) -> None:
         self.spec: TowerSpec = spec
         self.output_dim = spec.output_dim
         self.native = native
         self.variables = native.named(side)
         self.buffers: dict[str, keras.Variable] = {}
-        self._engine, self._side, self._dtype = engine, side, dtype
-        self._embed = engine.reader(
-            lambda values, tree: forward(engine, side, spec, values, tree["tower"]), self.variables
-        )
+        self._engine, self._side, self._dtype, self._guard = engine, side, dtype, guard
+        self.forward = Forward(engine, side, spec)
+        self._embed = engine.reader(Embedding(self.forward), self.variables)
 
     def inputs(self, features: Features) -> dict[str, Any]:
-        """The features as `apply` takes them."""
+        """The features as `forward` takes them."""
         return inputs(self.spec, features, self._dtype)
-
-    def apply(self, values: Values, tree: Tree) -> tuple[Tensor, Values]:
-        """(n, output_dim) with the weights given, and new values of `buffers`."""
-        return forward(self._engine, self._side, self.spec, values, tree), {}
 
     def uses(self, features: Features) -> dict[str, int]:
         """How many rows of each table the features look up, one row as often as it comes."""
@@ -196,9 +220,10 @@ class KerasTower:
         """See `Tower.__call__`."""
         if isinstance(features, Batch):
             features = self.whole(features)
-        tree = _to_tensors(self.inputs(features))
-        values = {name: ops.convert_to_tensor(variable) for name, variable in self.variables.items()}
-        return self.apply(values, tree)[0]
+        tree = self.inputs(features)
+        with self._guard:
+            values = {name: ops.convert_to_tensor(variable) for name, variable in self.variables.items()}
+            return self.forward(values, _to_tensors(tree))[0]
 
     def embed(self, features: Features) -> NDArray[np.floating]:
         """See `Tower.embed`. Works in chunks, and reads only the rows that a chunk needs."""
@@ -206,7 +231,9 @@ class KerasTower:
         for start in range(0, features.size, CHUNK):
             chunk = features.take(np.arange(start, min(start + CHUNK, features.size)))
             rows, local = self._gathered(chunk)
-            vectors = self._embed({"rows": rows, "tower": self.inputs(local)}, self.uses(local))
+            tree = {"rows": rows, "tower": self.inputs(local)}
+            with self._guard:
+                vectors = self._embed(tree, self.uses(local))
             out[start : start + chunk.size] = ops.convert_to_numpy(vectors)[: chunk.size]
         return out
 
@@ -242,27 +269,29 @@ class AdoptedTower:
         output_dim: int,
         side: Side = "query",
         dtype: DType = "float32",
+        guard: Guard | None = None,
     ) -> None:
         self.native = module
         self.features = tuple(features)
         self.output_dim = output_dim
         self._engine, self._side, self._dtype = engine, side, dtype
+        self._guard = guard or engines.guard(engine)
         self._trainable = _numbered(f"{side}/native", module.trainable_variables)
         self.buffers = _numbered(f"{side}/native/state", module.non_trainable_variables)
         self.variables = {**self._trainable, **self.buffers}
         self._embed = engine.reader(self._vectors, self.variables)
 
-    def bound(self, side: Side, dtype: DType) -> AdoptedTower:
+    def bound(self, side: Side, dtype: DType, guard: Guard) -> AdoptedTower:
         """The same module as one side of a model."""
         if self._engine.name == "jax" and self.native.non_trainable_weights:
             raise UnsupportedFeature(
                 f"keras[jax] cannot train {self.native.name!r}: its moving statistics would count the rows that pad a "
                 "batch; use LayerNormalization, or the torch or tensorflow engine"
             )
-        return AdoptedTower(self._engine, self.native, self.features, self.output_dim, side, dtype)
+        return AdoptedTower(self._engine, self.native, self.features, self.output_dim, side, dtype, guard)
 
     def inputs(self, features: Features) -> dict[str, Any]:
-        """The features as `apply` takes them."""
+        """The features as `forward` takes them."""
         codes = {name: features.codes[name] for name in self.features if name in features.codes}
         for name, value in codes.items():
             if isinstance(value, Ragged):
@@ -273,7 +302,7 @@ class AdoptedTower:
             raise DataError(f"the module {self.native.name!r} needs {missing[0]!r}, which the features lack")
         return {"codes": codes, "dense": {name: np.asarray(d, self._dtype) for name, d in dense.items()}}
 
-    def apply(self, values: Values, tree: Tree, training: bool = True) -> tuple[Tensor, Values]:
+    def forward(self, values: Values, tree: Tree, training: bool = True) -> tuple[Tensor, Values]:
         """(n, output_dim) with the weights given, and new values of `buffers`."""
         named = {**tree["codes"], **tree["dense"]}
         given = named[self.features[0]] if len(self.features) == 1 else named
@@ -293,21 +322,24 @@ class AdoptedTower:
 
     def __call__(self, features: Features | Batch) -> Tensor:
         """See `Tower.__call__`."""
-        tree = _to_tensors(self.inputs(self.whole(features) if isinstance(features, Batch) else features))
-        named = {**tree["codes"], **tree["dense"]}
-        return self.native(named[self.features[0]] if len(self.features) == 1 else named)
+        tree = self.inputs(self.whole(features) if isinstance(features, Batch) else features)
+        with self._guard:
+            named = _to_tensors({**tree["codes"], **tree["dense"]})
+            return self.native(named[self.features[0]] if len(self.features) == 1 else named)
 
     def embed(self, features: Features) -> NDArray[np.floating]:
         """See `Tower.embed`."""
         out = np.empty((features.size, self.output_dim), self._dtype)
         for start in range(0, features.size, CHUNK):
             chunk = features.take(np.arange(start, min(start + CHUNK, features.size)))
-            vectors = self._embed({"tower": self.inputs(chunk)})
+            tree = {"tower": self.inputs(chunk)}
+            with self._guard:
+                vectors = self._embed(tree)
             out[start : start + chunk.size] = ops.convert_to_numpy(vectors)[: chunk.size]
         return out
 
     def _vectors(self, values: Values, tree: Tree) -> Tensor:
-        return self.apply(values, tree["tower"], training=False)[0]
+        return self.forward(values, tree["tower"], training=False)[0]
 
 
 def adopted_output_dim(module: Any, output_dim: int | None) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -15,7 +16,9 @@ from recs_core.errors import DataError
 from recs_core.keras_backend import optimizers, task
 from recs_core.keras_backend.engines import Engine, Groups, Tensor, Tree, Values
 from recs_core.keras_backend.model import KerasModel
-from recs_core.specs import Adam, Optimizer
+from recs_core.keras_backend.towers import KerasTower
+from recs_core.protocols import DType
+from recs_core.specs import Adam, Optimizer, RetrievalSpec
 from recs_core.task import plan_task
 
 
@@ -25,6 +28,7 @@ class KerasTrainer:
     def __init__(self, engine: Engine, model: KerasModel, optimizer: Optimizer) -> None:
         self._engine, self._model, self._optimizer = engine, model, optimizer
         self._step = 0
+        model.guard.check()
         self._buffers = {**model.query.buffers, **model.candidate.buffers}
         self._slots: dict[str, dict[str, keras.Variable]] = {
             name: {
@@ -35,23 +39,25 @@ class KerasTrainer:
             if name not in self._buffers
         }
         groups = {name: {"value": v, **self._slots.get(name, {})} for name, v in model.variables.items()}
-        self._run = engine.stepper(self._moved, groups)
+        self._run = engine.stepper(self._moves(), groups)
 
     def step(self, batch: Batch, learning_rate: float) -> Tensor:
         """See `Trainer.step`. The loss is the engine's own scalar; reading it waits for the step."""
         inputs, most = self._inputs(batch)
         inputs["now"] = optimizers.scalars(self._optimizer, learning_rate, self._step + 1, self._model.dtype)
-        loss = self._run(inputs, most)
-        self._step += 1
+        with self._model.guard:
+            loss = self._run(inputs, most)
+            self._step += 1
         return loss
 
     def state(self) -> dict[str, NDArray[Any]]:
         """See `Trainer.state`."""
-        out: dict[str, NDArray[Any]] = {
-            f"{name}/{slot}": np.array(ops.convert_to_numpy(variable))
-            for name, slots in self._slots.items()
-            for slot, variable in slots.items()
-        }
+        with self._model.guard:
+            out: dict[str, NDArray[Any]] = {
+                f"{name}/{slot}": np.array(ops.convert_to_numpy(variable))
+                for name, slots in self._slots.items()
+                for slot, variable in slots.items()
+            }
         return {**out, "step": np.asarray(self._step, np.int64)}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -63,8 +69,9 @@ class KerasTrainer:
         for name, shape in shapes.items():
             if np.shape(state[name]) != shape:
                 raise DataError(f"optimizer state {name!r} has shape {np.shape(state[name])}, the trainer's is {shape}")
-        for name, variable in variables.items():
-            variable.assign(np.array(state[name], variable.dtype))
+        with self._model.guard:
+            for name, variable in variables.items():
+                variable.assign(np.array(state[name], variable.dtype))
         self._step = int(state["step"])
 
     def _inputs(self, batch: Batch) -> tuple[dict[str, Any], dict[str, int]]:
@@ -95,36 +102,57 @@ class KerasTrainer:
                 most[name] = most.get(name, 0) + count
         return inputs, most
 
-    def _moved(self, groups: Groups, inputs: Tree) -> tuple[Tensor, Groups]:
-        """The loss, and every weight and slot after the step; all of the rows in `inputs["rows"]` only."""
+    def _moves(self) -> Callable[[Groups, Tree], tuple[Tensor, Groups]]:
+        """The step as a function of arrays; that of declared towers is equal for equal models."""
         model = self._model
+        trained = tuple(name for name in self._slots if name != "task/log_temperature")
+        towers = model.query.forward, model.candidate.forward
+        optimizer = replace(self._optimizer, learning_rate=1.0)  # each step brings its own
+        move = Move(self._engine, *towers, model.task.spec, optimizer, trained, model.dtype)
+        declared = isinstance(model.query, KerasTower) and isinstance(model.candidate, KerasTower)
+        return move if declared else move.__call__
+
+
+@dataclass(frozen=True)
+class Move:
+    """What a step computes. `query`, `candidate`: towers' `forward`; `trained`: the weights that these read."""
+
+    engine: Engine
+    query: Callable[[Values, Tree], tuple[Tensor, Values]]
+    candidate: Callable[[Values, Tree], tuple[Tensor, Values]]
+    retrieval: RetrievalSpec
+    optimizer: Optimizer
+    trained: tuple[str, ...]
+    dtype: DType
+
+    def __call__(self, groups: Groups, inputs: Tree) -> tuple[Tensor, Groups]:
+        """The loss, and every weight and slot after the step; all of the rows in `inputs["rows"]` only."""
         values = {name: group["value"] for name, group in groups.items()}
-        leaves = {name: values[name] for name in self._slots if name != "task/log_temperature"}
 
         def towers(leaves: Values) -> tuple[Values, Values]:
             at = {**values, **leaves}
-            query, query_buffers = model.query.apply(at, inputs["query"])
-            candidate, candidate_buffers = model.candidate.apply(at, inputs["candidate"])
+            query, query_buffers = self.query(at, inputs["query"])
+            candidate, candidate_buffers = self.candidate(at, inputs["candidate"])
             out = {"query": query, "candidate": candidate}
             if "bias_codes" in inputs:
                 out["bias"] = ops.take(at["task/bias"], inputs["bias_codes"], axis=0)
             return out, {**query_buffers, **candidate_buffers}
 
-        out, pull, buffers = self._engine.vjp(towers, leaves)
+        out, pull, buffers = self.engine.vjp(towers, {name: values[name] for name in self.trained})
         loss = task.kernel(
-            self._engine,
-            model.task.spec,
+            self.engine,
+            self.retrieval,
             out["query"],
             out["candidate"],
             out.get("bias"),
-            model.task.inverse_temperature(values),
+            task.inverse_temperature(self.retrieval, values, self.dtype),
             inputs["task"],
         )
         gradients = dict(pull({"query": loss.query, "candidate": loss.candidate, "bias": loss.bias}))
         if "task/log_temperature" in values:
             gradients["task/log_temperature"] = loss.log_temperature
         moved = {
-            name: optimizers.update(self._optimizer, name, groups[name], gradient, inputs["now"])
-            for name, gradient in optimizers.clipped(gradients, self._optimizer.clip_norm).items()
+            name: optimizers.update(self.optimizer, name, groups[name], gradient, inputs["now"])
+            for name, gradient in optimizers.clipped(gradients, self.optimizer.clip_norm).items()
         }
         return loss.value, {**moved, **{name: {"value": value} for name, value in buffers.items()}}

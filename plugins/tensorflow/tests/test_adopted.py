@@ -37,3 +37,37 @@ def test_an_adopted_model_is_saved_and_trains_on(tmp_path: Path) -> None:
         np.testing.assert_allclose(each.recommend(ids[:5]).scores, model.recommend(ids[:5]).scores, rtol=1e-6)
     with pytest.raises(BundleError, match=r"does not fit the module given .*'query/native/0/embeddings' has shape"):
         recs.load(path, backend="tensorflow", native={"query": module(ids, 0, dim=4)})
+
+
+def adapted(kind: str, ids: list[str], seed: int) -> object:
+    tf.keras.utils.set_random_seed(seed)
+    if kind == "lookup":
+        look = tf.keras.layers.StringLookup(mask_token=None)
+        look.adapt(ids)
+        layers = [look, tf.keras.layers.Embedding(look.vocabulary_size(), 8)]
+    else:
+        look = tf.keras.layers.TextVectorization(split="character", output_sequence_length=6)
+        look.adapt(ids)
+        rows = tf.keras.layers.Embedding(look.vocabulary_size(), 8)
+        layers = [look, rows, tf.keras.layers.GlobalAveragePooling1D()]
+    return tf.keras.Sequential([tf.keras.Input((), dtype=tf.string), *layers])
+
+
+@pytest.mark.parametrize("kind", ["lookup", "text"])
+def test_a_layer_adapted_to_its_ids_trains_embeds_and_is_saved(kind: str, tmp_path: Path) -> None:
+    data = datasets.load("synthetic")
+    train = recs.Interactions.from_table(
+        {"user": [f"u{v}" for v in data.query_codes], "item": [f"i{v}" for v in data.candidate_codes]},
+        query="user",
+        candidate="item",
+    )
+    ids = train.query_ids.ids.to_pylist()
+    tower = recs.TowerSpec([recs.Categorical("item", dim=8)])
+    query = recs.Adopted(adapted(kind, ids, 0), raw_ids=True)
+    model = recs.TwoTower(query, tower, optimizer=recs.Adam(0.01), backend="tensorflow")
+    history = model.fit(train, epochs=2, batch_size=512)
+    assert history["loss"][1] < history["loss"][0]
+    assert [name for name in model.weights() if name.startswith("query/")] == ["query/native/0/embeddings"]
+    path = model.save(tmp_path / "bundle")
+    loaded = recs.load(path, backend="tensorflow", native={"query": adapted(kind, ids, 1)})
+    assert (loaded.recommend(ids[:5]).ids == model.recommend(ids[:5]).ids).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,3 +86,44 @@ def test_ties_keep_the_order_of_the_corpus(make: Any) -> None:
 def test_an_empty_layer_says_so() -> None:
     with pytest.raises(NotFitted, match="index_from_dataset"):
         BruteForce()(QUERY)
+
+
+def test_a_new_index_is_asked_about_exclusions_too() -> None:
+    """TFRS's Streaming keeps asking the first data set."""
+    layer = streaming()
+    layer.query_with_exclusions(QUERY, np.array([["a"]]), k=1)
+    layer.index_from_dataset(tf.data.Dataset.from_tensor_slices((IDS, -VECTORS)).batch(4))
+    _, ids = layer.query_with_exclusions(QUERY, np.array([["f"]]), k=1)
+    assert names(ids) == ["e"]
+
+
+@LAYERS
+def test_exclusions_survive_saving_for_any_size(make: Any, tmp_path: Path) -> None:
+    layer = make()
+    layer(QUERY)
+    layer.save(tmp_path / "layer")
+    loaded = tf.keras.models.load_model(tmp_path / "layer")
+    assert names(loaded(tf.constant(QUERY))[1]) == ["a", "b", "c"]
+    for exclusions, k, due in (
+        ([["a"]], None, ["b", "c", "d"]),
+        ([["a", "c", ""]], 2, ["b", "d"]),
+        ([["b", "c", "d", "e"]], 3, ["a", "f", ""]),
+    ):
+        scores, ids = loaded.query_with_exclusions(tf.constant(QUERY), tf.constant(exclusions), k)
+        assert names(ids) == due
+        np.testing.assert_array_equal(np.isneginf(scores)[0], [name == "" for name in due])
+    two = tf.constant(np.repeat(QUERY, 2, axis=0))
+    assert loaded.query_with_exclusions(two, tf.constant([["a"], ["b"]]), 1)[1].numpy().tolist() == [[b"b"], [b"a"]]
+
+
+@LAYERS
+def test_a_query_model_keeps_its_exclusions_when_saved(make: Any, tmp_path: Path) -> None:
+    kind = type(make())
+    layer = kind(tf.keras.Sequential([tf.keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")]), k=2)
+    layer.index_from_dataset(tf.data.Dataset.from_tensor_slices((IDS, VECTORS)).batch(4))
+    exclusions = tf.constant([["a"]])
+    due = names(layer.query_with_exclusions(QUERY, exclusions)[1])
+    layer(QUERY)
+    layer.save(tmp_path / "layer")
+    loaded = tf.keras.models.load_model(tmp_path / "layer")
+    assert names(loaded.query_with_exclusions(tf.constant(QUERY), exclusions)[1]) == due == ["b", "c"]

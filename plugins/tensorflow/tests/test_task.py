@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import weakref
 from typing import Any
 
 import numpy as np
@@ -216,3 +218,63 @@ def test_positives_are_columns() -> None:
     left = [[0], [0, 1, 2], [1, 2]]
     wanted = sum(np.log(np.exp(scores[i, left[i]]).sum()) - scores[i, i] for i in range(3))
     np.testing.assert_allclose(got, wanted, rtol=1e-6)
+
+
+def metrics_of(task: Any) -> dict[str, float]:
+    return {metric.name: float(metric.result()) for metric in task.metrics}
+
+
+def corpus_metric(vectors: np.ndarray, ids: np.ndarray) -> Any:
+    return tfrs.metrics.FactorizedTopK(tf.data.Dataset.from_tensor_slices((ids, vectors)).batch(4), ks=[1])
+
+
+def keras_metrics() -> dict[str, list[Any]]:
+    return {
+        "batch_metrics": [tf.keras.metrics.TopKCategoricalAccuracy(k=1, name="batch")],
+        "loss_metrics": [tf.keras.metrics.Mean(name="mean_loss")],
+    }
+
+
+@pytest.mark.parametrize("flags", [{}, {"compute_metrics": False}, {"compute_batch_metrics": False}], ids=str)
+@pytest.mark.parametrize("shape", [(7, 5), (7, 2, 5)], ids=["vectors", "heads"])
+def test_metrics_are_those_of_the_tfrs_task(flags: dict[str, bool], shape: tuple[int, ...]) -> None:
+    query = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    _, candidate, _ = embeddings()
+    ids = np.arange(len(candidate), dtype=np.int32)
+    tasks = [
+        make(metrics=corpus_metric(candidate, ids), **keras_metrics())
+        for make in (tfrs.tasks.Retrieval, lambda **given: ours.TFRSRetrieval(PLAIN, **given))
+    ]
+    losses = [task(query, candidate, candidate_ids=ids, **flags) for task in tasks]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
+    assert metrics_of(tasks[1]) == pytest.approx(metrics_of(tasks[0]), rel=1e-6)
+
+
+def test_corpus_metrics_rank_by_cosine_and_bias_and_know_extra_negatives() -> None:
+    """Query 0 is its own candidate's by the product, candidate 2's by cosine, candidate 1's with the bias."""
+    query = np.array([[1.0, 0.0]], np.float32)
+    corpus = np.array([[9.0, 9.0], [0.0, 1.0], [1.0, 0.1]], np.float32)
+    ids, bias = np.arange(3, dtype=np.int32), np.array([0.0, 5.0, 0.0], np.float32)
+    spec = RetrievalSpec(temperature=0.5, candidate_bias=True, logq=False, remove_accidental_hits=False)
+    unit = corpus / np.linalg.norm(corpus, axis=1, keepdims=True)
+    for own, with_bias, due in ((0, False, 0.0), (2, False, 1.0), (2, True, 0.0), (1, True, 1.0)):
+        b = bias if with_bias else np.zeros(3, np.float32)
+        metric = corpus_metric(np.hstack([unit, b[:, None]]).astype(np.float32), ids)
+        task = ours.TFRSRetrieval(spec, tf.Variable(b), metrics=metric)
+        order = np.array([own, *(i for i in range(3) if i != own)], np.int32)  # two extra columns
+        task(query, corpus[order], candidate_ids=order)
+        assert [float(value) for value in metric.result()] == [due], (own, with_bias)
+
+
+def test_a_loss_traced_in_a_users_function_goes_with_it() -> None:
+    """A tf.custom_gradient would keep the graph, and what it holds, in a registry of the process."""
+    query, candidate, _ = embeddings()
+    task = factory().task(PLAIN)
+
+    def graph() -> Any:
+        function = tf.function(lambda query: task(query, candidate))
+        return weakref.ref(function.get_concrete_function(tf.constant(query)).graph)
+
+    held = graph()
+    gc.collect()
+    assert held() is None

@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias, cast
 
+from recs_core.guard import Guard
 from recs_core.specs import Activation
 
 Tensor: TypeAlias = Any
@@ -60,7 +61,11 @@ class Engine(Protocol):
         ...
 
     def reader(self, function: Callable[[Values, Tree], Any], variables: Values) -> Callable[..., Any]:
-        """`function(values, inputs)` compiled; `values` are the variables' rows in `inputs["rows"]`, or all of them."""
+        """`function(values, inputs)` compiled; `values` are the variables' rows in `inputs["rows"]`, or all of them.
+
+        A frozen dataclass as `function`, here and in `stepper`, says that equal ones compute the same: an engine may
+        then compile once for many models.
+        """
         ...
 
     def stepper(
@@ -72,6 +77,11 @@ class Engine(Protocol):
         argument is, by weight, how many rows a batch like this one can touch: an engine with static shapes pads to it.
         """
         ...
+
+
+def guard(engine: Engine) -> Guard:
+    """A model's guard, held by whoever reads or writes its variables: a step of JAX gives their arrays away."""
+    return Guard(engine.name, f"keras[{engine.name}]")
 
 
 def load_engine(name: str) -> Engine:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import is_dataclass
+from functools import lru_cache
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,11 @@ from recs_core.environment import prepare_jax_x64
 from recs_core.keras_backend.engines import Body, Engine, Groups, Tensor, Tree, Values
 from recs_core.specs import Activation
 from recs_core.task import MASKED
+
+T = TypeVar("T")
+
+PROGRAMS = 32
+"""Compiled functions kept for models to come; each is compiled once for each bucket of sizes."""
 
 
 class JaxEngine:
@@ -59,11 +66,7 @@ class JaxEngine:
         return carry, of_rows, of_targets
 
     def reader(self, function: Callable[[Values, Tree], Any], variables: Values) -> Callable[..., Any]:
-        @jax.jit
-        def run(values: Values, inputs: Tree) -> Any:
-            rows = inputs.get("rows", {})
-            return function({name: _gather(value, rows.get(name)) for name, value in values.items()}, inputs)
-
+        run = _compiled(_reader, function)
         totals = {name: variable.shape[0] for name, variable in variables.items() if variable.shape}
 
         def call(inputs: Tree, most: Mapping[str, int] | None = None) -> Any:
@@ -74,19 +77,7 @@ class JaxEngine:
     def stepper(
         self, function: Callable[[Groups, Tree], tuple[Tensor, Groups]], groups: Groups
     ) -> Callable[..., Tensor]:
-        def run(state: Groups, inputs: Tree) -> tuple[Tensor, Groups]:
-            rows = inputs["rows"]
-            taken = {
-                name: {part: _gather(value, rows.get(name)) for part, value in group.items()}
-                for name, group in state.items()
-            }
-            loss, moved = function(taken, inputs)
-            return loss, {
-                name: {part: _scatter(state[name][part], rows.get(name), value) for part, value in group.items()}
-                for name, group in moved.items()
-            }
-
-        compiled = jax.jit(run, donate_argnums=0)
+        compiled = _compiled(_stepper, function)
         totals = {name: group["value"].shape[0] for name, group in groups.items() if group["value"].shape}
 
         def call(inputs: Tree, most: Mapping[str, int]) -> Tensor:
@@ -98,6 +89,43 @@ class JaxEngine:
             return loss
 
         return call
+
+
+def _compiled(make: Callable[[Any], T], function: Any) -> T:
+    """`make(function)`, the same for equal functions: a program takes a second to compile, and JAX keeps what it has
+    compiled. A function that is equal to itself alone, as of an adopted module, is not held beyond its model."""
+    if not is_dataclass(function):
+        return make(function)
+    return cast(T, _shared(make, cast(Hashable, function)))
+
+
+@lru_cache(maxsize=PROGRAMS)
+def _shared(make: Callable[[Any], T], function: Hashable) -> T:
+    return make(function)
+
+
+def _reader(function: Callable[[Values, Tree], Any]) -> Callable[[Values, Tree], Any]:
+    def run(values: Values, inputs: Tree) -> Any:
+        rows = inputs.get("rows", {})
+        return function({name: _gather(value, rows.get(name)) for name, value in values.items()}, inputs)
+
+    return cast(Callable[[Values, Tree], Any], jax.jit(run))
+
+
+def _stepper(function: Callable[[Groups, Tree], tuple[Tensor, Groups]]) -> Callable[..., tuple[Tensor, Groups]]:
+    def run(state: Groups, inputs: Tree) -> tuple[Tensor, Groups]:
+        rows = inputs["rows"]
+        taken = {
+            name: {part: _gather(value, rows.get(name)) for part, value in group.items()}
+            for name, group in state.items()
+        }
+        loss, moved = function(taken, inputs)
+        return loss, {
+            name: {part: _scatter(state[name][part], rows.get(name), value) for part, value in group.items()}
+            for name, group in moved.items()
+        }
+
+    return cast(Callable[..., tuple[Tensor, Groups]], jax.jit(run, donate_argnums=0))
 
 
 def _gather(value: Tensor, rows: Tensor | None) -> Tensor:

@@ -20,8 +20,20 @@ from typing import Any
 
 from recs_core.environment import prepare_tensorflow
 from recs_core.errors import BackendConflict, MissingExtra
+from recs_core.guard import Guard, use
 
 ASKED_BY = "recs-core-tensorflow"
+
+
+def guard() -> Guard:
+    """A model's guard: every reading and writing of its variables is within it."""
+    return Guard("tensorflow", "the tensorflow backend")
+
+
+def refuse_forked() -> None:
+    """Raise `UnsupportedFeature` in a process forked from one where TensorFlow had started."""
+    use("tensorflow", ASKED_BY)
+
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 

@@ -1,8 +1,8 @@
 """TFRS's exact retrieval layers, with the promises that they lack.
 
 `BruteForce` and `Streaming` are `tfrs.layers.factorized_top_k` layers to use in their place: ids are unique, exclusions
-never come back, and where fewer than k candidates remain the rest is padded. `BruteForceIndex` and `StreamingIndex`
-make indexes of the core's protocol of them.
+never come back, and where fewer than k candidates remain the rest is padded. `BruteForceIndex` and `StreamingIndex` are
+indexes of the core's protocol.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from recs_core.index.filters import check_allow, check_positions, contains
 from recs_core.plugin import IndexInfo
 from recs_core.protocols import TopK
 from recs_core_tensorflow import plugin
-from recs_core_tensorflow.environment import tf, tfrs
+from recs_core_tensorflow.environment import refuse_forked, tf, tfrs
 
 NO_STRING = ""
 NO_INTEGER = -1
@@ -36,22 +36,38 @@ class _Promises:
     """What both layers share. The order of a result is score, then place in the index."""
 
     _k: int
+    query_model: Any
 
-    def query_with_exclusions(self, queries: Any, exclusions: Any, k: int | None = None) -> tuple[Any, Any]:
+    def query_with_exclusions(self, queries: Any, exclusions: Any, k: Any = None) -> tuple[Any, Any]:
         """The best k of each query that are not among its exclusions: scores (Q, k), ids (Q, k).
 
         `exclusions` (Q, E): ids; pad a short row with ids that are not in the index, as "" or −1. TFRS takes 100,000
         off the score of an excluded candidate, which then still comes back where fewer than k others are left, or where
-        it scored higher than that.
+        it scored higher than that. A saved layer keeps this function for any number of queries, exclusions and any k;
+        with a `query_model`, for queries of the shapes it has seen.
         """
         k = self._k if k is None else k
         exclusions = tf.convert_to_tensor(exclusions)
-        scores, ids = self(queries, k=k + exclusions.shape[1])  # type: ignore[operator]
+        scores, ids = self.call(queries, k=k + tf.shape(exclusions)[1])  # type: ignore[attr-defined]
         excluded = tf.reduce_any(ids[:, :, None] == tf.cast(exclusions, ids.dtype)[:, None], axis=2)
         scores = tf.where(excluded, tf.constant(-np.inf, scores.dtype), scores)
         scores, places = tf.math.top_k(scores, k)
         ids = tf.gather(ids, places, batch_dims=1)
         return scores, tf.where(tf.math.is_inf(scores) & (scores < 0), _missing(ids.dtype), ids)
+
+    def _trace(self, dim: int | None, ids: Any) -> None:
+        """Forget graphs over what was indexed before, and make those that a SavedModel keeps."""
+        method = type(self).query_with_exclusions
+
+        def ask(queries: Any, exclusions: Any, k: Any = None) -> tuple[Any, Any]:
+            return method(self, queries, exclusions, k)  # a tf.function of the method itself would not hold the layer
+
+        function = tf.function(ask)
+        if self.query_model is None:
+            vectors, excluded = tf.TensorSpec([None, dim], tf.float32), tf.TensorSpec([None, None], ids)
+            for k in (None, tf.TensorSpec([], tf.int32)):
+                function.get_concrete_function(vectors, excluded, k)
+        self.query_with_exclusions = function  # type: ignore[method-assign]
 
 
 def _missing(dtype: Any) -> Any:
@@ -85,6 +101,7 @@ class BruteForce(_Promises, tfrs.layers.factorized_top_k.BruteForce):
         if identifiers is not None:
             refuse_duplicates(np.asarray(identifiers))
         super().index(candidates, identifiers)
+        self._trace(self._candidates.shape[1], self._identifiers.dtype)
         return self
 
     def call(self, queries: Any, k: Any = None) -> tuple[Any, Any]:
@@ -105,6 +122,8 @@ class Streaming(_Promises, tfrs.layers.factorized_top_k.Streaming):
         if isinstance(candidates.element_spec, tuple):
             ids = [batch for batch in candidates.map(lambda ids, _: ids).as_numpy_iterator()]
             refuse_duplicates(np.concatenate(ids))
+        *ids_spec, vectors_spec = tf.nest.flatten(candidates.element_spec)
+        self._trace(vectors_spec.shape[-1], ids_spec[0].dtype if ids_spec else tf.int32)
         return self
 
     def call(self, queries: Any, k: Any = None) -> tuple[Any, Any]:
@@ -115,7 +134,7 @@ class Streaming(_Promises, tfrs.layers.factorized_top_k.Streaming):
 
 
 class _LayerIndex:
-    """An index of the core's protocol over one of the layers above."""
+    """An index of the core's protocol over one of TFRS's layers, which is never asked for more than it holds."""
 
     info: IndexInfo
 
@@ -125,6 +144,7 @@ class _LayerIndex:
 
     def build(self, vectors: NDArray[np.float32]) -> None:
         """Index (n, d) vectors; position = row."""
+        refuse_forked()
         vectors = np.ascontiguousarray(vectors, np.float32)
         if vectors.ndim != 2 or not np.isfinite(vectors).all():
             raise DataError(f"an index is built of finite vectors (n, d), got shape {vectors.shape}")
@@ -140,6 +160,7 @@ class _LayerIndex:
         allow: NDArray[np.integer] | None = None,
     ) -> TopK:
         """Best k of n positions, (Q, min(k, n)): score descending, then position ascending; −1 and − inf fill up."""
+        refuse_forked()
         if self._vectors is None:
             raise NotFitted(f"the index {self.info.name} is empty; call build(vectors) first")
         queries = np.ascontiguousarray(queries, np.float32)
@@ -198,7 +219,7 @@ class BruteForceIndex(_LayerIndex):
     def _searcher(self, vectors: NDArray[np.float32]) -> Any:
         if not len(vectors):
             return None
-        return _traced(BruteForce().index(tf.constant(vectors)), vectors.shape[1])
+        return _traced(tfrs.layers.factorized_top_k.BruteForce().index(tf.constant(vectors)), vectors.shape[1])
 
     def _queries_at_a_time(self, num_candidates: int) -> int:
         return max(1, SCORES_HELD // max(num_candidates, 1))
@@ -212,7 +233,8 @@ class StreamingIndex(_LayerIndex):
     def _searcher(self, vectors: NDArray[np.float32]) -> Any:
         if not len(vectors):
             return None
-        return _traced(Streaming().index_from_dataset(_stream(vectors)), vectors.shape[1])
+        layer = tfrs.layers.factorized_top_k.Streaming().index_from_dataset(_stream(vectors))
+        return _traced(layer, vectors.shape[1])
 
     def _queries_at_a_time(self, num_candidates: int) -> int:
         return STREAM_QUERIES

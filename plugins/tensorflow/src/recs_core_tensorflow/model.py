@@ -13,7 +13,7 @@ from recs_core.errors import SpecError
 from recs_core.protocols import DType, Weights
 from recs_core.specs import RetrievalSpec, TowerSpec, check_pair
 from recs_core.weights import Side
-from recs_core_tensorflow.environment import tf, tfrs
+from recs_core_tensorflow.environment import guard, tf, tfrs
 from recs_core_tensorflow.task import RetrievalTask, TFRSRetrieval
 from recs_core_tensorflow.towers import AdoptedTower, TensorFlowTower
 
@@ -30,7 +30,7 @@ class TensorFlowModel:
         dtype: DType,
     ) -> None:
         _check(query, candidate, retrieval, weights)
-        self.dtype, self.retrieval = dtype, retrieval
+        self.dtype, self.retrieval, self.guard = dtype, retrieval, guard()
         self.variables: dict[str, Any] = {
             name: tf.Variable(np.asarray(value, dtype), name=name) for name, value in weights.items()
         }
@@ -63,18 +63,20 @@ class TensorFlowModel:
 
     def weights(self) -> dict[str, NDArray[np.floating]]:
         """Every weight by canonical name, as copies."""
-        return {name: np.array(variable.numpy()) for name, variable in self.variables.items()}
+        with self.guard:
+            return {name: np.array(variable.numpy()) for name, variable in self.variables.items()}
 
     def load_weights(self, weights: Weights) -> None:
         """Replace every weight. Raises `DataError` for a missing or unknown name, a wrong shape, or NaN."""
         canonical.check(weights, {name: tuple(variable.shape) for name, variable in self.variables.items()})
-        for name, variable in self.variables.items():
-            variable.assign(np.asarray(weights[name], variable.dtype.as_numpy_dtype))
+        with self.guard:
+            for name, variable in self.variables.items():
+                variable.assign(np.asarray(weights[name], variable.dtype.as_numpy_dtype))
 
     def _tower(self, tower: TowerSpec | AdoptedTower, side: Side) -> TensorFlowTower | AdoptedTower:
         if isinstance(tower, TowerSpec):
-            return TensorFlowTower(tower, side, self.variables, self.dtype)
-        tower.side = side
+            return TensorFlowTower(tower, side, self.variables, self.dtype, self.guard)
+        tower.side, tower.guard = side, self.guard
         self.variables.update({f"{side}/native/{name}": variable for name, variable in tower.variables.items()})
         return tower
 

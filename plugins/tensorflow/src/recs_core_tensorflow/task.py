@@ -17,7 +17,7 @@ from recs_core.errors import SpecError, UnsupportedFeature
 from recs_core.protocols import DType, Weights
 from recs_core.specs import RetrievalSpec
 from recs_core.task import COSINE_EPSILON, MASKED, SAFE, TaskPlan, plan_task
-from recs_core_tensorflow.environment import tf, tfrs
+from recs_core_tensorflow.environment import refuse_forked, tf, tfrs
 
 Tensors = Mapping[str, Any]
 
@@ -59,7 +59,25 @@ def pack(plan: TaskPlan, dtype: DType) -> dict[str, NDArray[Any]]:
 def retrieval_loss(
     spec: RetrievalSpec, plan: Tensors, query: Any, candidate: Any, bias: Any = None, log_temperature: Any = None
 ) -> Any:
-    """The loss, a scalar, differentiable in the four tensors.
+    """The loss, a scalar, differentiable in the four tensors, for a loop of the user's own; arguments as of `scored`.
+
+    A training step differentiates `scored` with the gradients of `loss_and_gradients`, and needs no more than these.
+    """
+    given = scored(spec, plan, query, candidate, bias, log_temperature)
+    loss, gradients = loss_and_gradients(spec, plan, *(tf.stop_gradient(x) for x in given))
+    # x − stop_gradient(x) is 0, and its gradient is that of x. A tf.custom_gradient would hold its graph for as long as
+    # the process lives: TensorFlow registers its name for good.
+    slopes = [
+        tf.reduce_sum((x - tf.stop_gradient(x)) * tf.stop_gradient(g)) for x, g in zip(given, gradients, strict=True)
+    ]
+    return tf.add_n([tf.stop_gradient(loss), *slopes])
+
+
+def scored(
+    spec: RetrievalSpec, plan: Tensors, query: Any, candidate: Any, bias: Any = None, log_temperature: Any = None
+) -> tuple[Any, ...]:
+    """What the loss is made of: rows (R, d), columns (N, d), what is added to each column's scores (N,), and, where
+    targets have no place among their row's scores, their own scores (T,).
 
     `query` (Q, d), `candidate` (C, d), `bias` (C,) or None, `log_temperature` () or None for the spec's own; `plan` as
     of `pack`, as arrays or tensors.
@@ -69,13 +87,27 @@ def retrieval_loss(
     query = query / spec.temperature if log_temperature is None else query * tf.exp(-log_temperature)
     start = plan["start"]
 
-    rows = tf.gather(query, plan["row_query"]) if "row_query" in plan else query
+    rows = tf.gather(query, plan["row_query"]) if "row_query" in plan else tf.convert_to_tensor(query)
     columns = candidate[start:]
     added = tf.zeros_like(columns[:, 0]) if bias is None else bias[start:]
     if "correction" in plan:
         added += plan["correction"]
-    own = None if "place" in plan else _own_scores(query, candidate, bias, plan)
-    return _blocked_cross_entropy(rows, columns, added, own, plan, spec.hard_negatives)
+    if "place" in plan:
+        return rows, columns, added
+    return rows, columns, added, _own_scores(query, candidate, bias, plan)
+
+
+def loss_and_gradients(
+    spec: RetrievalSpec, plan: Tensors, rows: Any, columns: Any, added: Any, own: Any = None
+) -> tuple[Any, list[Any]]:
+    """Σ_t w_t (log(exp z_t + Σ_j exp s_rj) − z_t), holding a block at a time of the scores s = rows · columnsᵀ + added,
+    and its gradients with respect to what `scored` gave. `own`: the scores z, or None where they are among the rows'.
+
+    Both come in one pass over the blocks: the softmax of a block is at hand when its loss is known, and would have to
+    be made again afterwards.
+    """
+    settings = {name: tf.convert_to_tensor(value) for name, value in plan.items()}
+    return _in_blocks(rows, columns, added, own, plan=settings, hard=spec.hard_negatives)
 
 
 def _own_scores(query: Any, candidate: Any, bias: Any, plan: Tensors) -> Any:
@@ -89,35 +121,14 @@ def _own_scores(query: Any, candidate: Any, bias: Any, plan: Tensors) -> Any:
 
 
 def normalised(x: Any) -> Any:
-    """x / √(Σ x² + 1e-12), each row."""
-    return x * tf.math.rsqrt(tf.reduce_sum(x * x, axis=1, keepdims=True) + COSINE_EPSILON)
-
-
-def _blocked_cross_entropy(rows: Any, columns: Any, added: Any, own: Any, plan: Tensors, hard: int | None) -> Any:
-    """Σ_t w_t (log(exp z_t + Σ_j exp s_rj) − z_t), holding a block at a time of the scores s = rows · columnsᵀ + added.
-
-    `rows` (R, d), `columns` (N, d), `added` (N,), `own` (T,) the scores z, or None where they are among the rows'.
-    Loss and gradients come in one pass over the blocks: the softmax of a block is at hand when its loss is known, and
-    would have to be made again afterwards.
-    """
-    settings = {name: tf.convert_to_tensor(value) for name, value in plan.items()}
-
-    @tf.custom_gradient
-    def cross_entropy(*given: Any) -> Any:
-        loss, gradients = _in_blocks(*given, plan=settings, hard=hard)
-
-        def gradient(upstream: Any) -> list[Any]:
-            return [upstream * g for g in gradients]
-
-        return loss, gradient
-
-    return cross_entropy(rows, columns, added) if own is None else cross_entropy(rows, columns, added, own)
+    """x / √(Σ x² + 1e-12), each vector along the last axis."""
+    return x * tf.math.rsqrt(tf.reduce_sum(x * x, axis=-1, keepdims=True) + COSINE_EPSILON)
 
 
 def _in_blocks(
-    rows: Any, columns: Any, added: Any, own: Any = None, *, plan: Tensors, hard: int | None
+    rows: Any, columns: Any, added: Any, own: Any, *, plan: Tensors, hard: int | None
 ) -> tuple[Any, list[Any]]:
-    """The loss, and its gradients with respect to rows, columns, added and, where it is given, own."""
+    """The loss, and its gradients with respect to rows, columns, added and, where it is given, own: as tensors."""
     dtype = rows.dtype
     num_rows, num_columns, dim = tf.shape(rows)[0], tf.shape(columns)[0], tf.shape(rows)[1]
     size = tf.maximum(MIN_BLOCK_ROWS, BLOCK_SCORES // tf.maximum(num_columns, 1))
@@ -223,6 +234,7 @@ class RetrievalTask:
     @classmethod
     def alone(cls, spec: RetrievalSpec, weights: Weights | None, dtype: DType) -> RetrievalTask:
         """A task without a model. Raises `SpecError` for a bias of which no weights are given."""
+        refuse_forked()
         given = weights or {}
         if spec.candidate_bias and "task/bias" not in given:
             raise SpecError(
@@ -251,6 +263,7 @@ class RetrievalTask:
         score_mask: ArrayLike | None = None,
     ) -> Any:
         """The loss, a scalar tensor. In a `tf.function` the embeddings may be symbolic; what plans the task may not."""
+        refuse_forked()
         query, candidate = tf.convert_to_tensor(query, self.dtype), tf.convert_to_tensor(candidate, self.dtype)
         inputs: dict[str, Any] = {
             "target_query": target_query,
@@ -295,10 +308,23 @@ class TFRSRetrieval(tfrs.tasks.Retrieval):
     Cosine, temperature, bias and correction are folded into the embeddings handed to TFRS, query [x/τ ; 1] and
     candidate [y ; b − log q], so that q has no floor at 1e-6; a mean is a sum with weights that add up to one.
 
+    `metrics`, `batch_metrics`, `loss_metrics` as in TFRS. The candidates that `metrics` rank are [y ; b], without a
+    bias y alone: the tower's output, normalised where scoring is "cosine".
+
     Raises `UnsupportedFeature` for what TFRS's task cannot say; `RetrievalTask` can.
     """
 
-    def __init__(self, spec: RetrievalSpec, bias: Any = None, log_temperature: Any = None) -> None:
+    def __init__(
+        self,
+        spec: RetrievalSpec,
+        bias: Any = None,
+        log_temperature: Any = None,
+        *,
+        metrics: Any = None,
+        batch_metrics: list[Any] | None = None,
+        loss_metrics: list[Any] | None = None,
+        name: str | None = None,
+    ) -> None:
         if spec.negatives != "in-batch":
             raise UnsupportedFeature(
                 f"TFRS's own loop trains with negatives='in-batch', not {spec.negatives!r}; use TwoTower.fit"
@@ -307,7 +333,14 @@ class TFRSRetrieval(tfrs.tasks.Retrieval):
             raise UnsupportedFeature(
                 "tfrs.tasks.Retrieval corrects the positive as well, so logq='refined' needs TwoTower.fit"
             )
-        super().__init__(num_hard_negatives=spec.hard_negatives, remove_accidental_hits=spec.masks_hits)
+        super().__init__(
+            metrics=metrics,
+            batch_metrics=batch_metrics,
+            loss_metrics=loss_metrics,
+            num_hard_negatives=spec.hard_negatives,
+            remove_accidental_hits=spec.masks_hits,
+            name=name,
+        )
         self.spec = spec
         self._bias, self._log_temperature = bias, log_temperature
 
@@ -318,30 +351,64 @@ class TFRSRetrieval(tfrs.tasks.Retrieval):
         sample_weight: Any = None,
         candidate_sampling_probability: Any = None,
         candidate_ids: Any = None,
+        compute_metrics: bool = True,
+        compute_batch_metrics: bool = True,
         score_mask: Any = None,
     ) -> Any:
-        """The loss, a scalar. `candidate_ids` are corpus codes; the rest is as in TFRS."""
+        """The loss, a scalar. `candidate_ids` are corpus codes where there is a bias; the rest is as in TFRS.
+
+        `query_embeddings` (Q, d), or (Q, heads, d), of which the best head counts; `metrics` are not updated for these.
+        """
         spec = self.spec
-        query, candidate = query_embeddings, candidate_embeddings
+        query, candidate = tf.convert_to_tensor(query_embeddings), tf.convert_to_tensor(candidate_embeddings)
         if spec.scoring == "cosine":
             query, candidate = normalised(query), normalised(candidate)
         temperature = self._log_temperature
         query = query / spec.temperature if temperature is None else query * tf.exp(-temperature)
-        added = tf.zeros_like(candidate[:, 0])
-        if self._bias is not None:
-            added += tf.gather(self._bias, candidate_ids)
+        bias = self._bias_of(candidate, candidate_ids)
+        updates = []
+        if compute_metrics and query.shape.rank == 2:
+            updates = self._update_metrics(query, candidate, bias, candidate_ids, sample_weight)
+        added = tf.zeros_like(candidate[:, 0]) if bias is None else bias
         if spec.corrects:
             if candidate_sampling_probability is None:
                 raise SpecError("logq=True needs candidate_sampling_probability (or logq=False)")
             added -= tf.math.log(tf.cast(candidate_sampling_probability, candidate.dtype))
-        weight = tf.ones_like(query[:, 0]) if sample_weight is None else tf.cast(sample_weight, query.dtype)
+        weight = sample_weight
         if spec.reduction == "mean":
+            weight = tf.ones(tf.shape(query)[:1]) if weight is None else tf.cast(weight, query.dtype)
             weight = tf.math.divide_no_nan(weight, tf.reduce_sum(weight))
-        return super().call(
-            tf.concat([query, tf.ones_like(query[:, :1])], axis=1),
-            tf.concat([candidate, added[:, None]], axis=1),
+        loss = super().call(
+            _lengthened(query, tf.ones_like(query[..., 0])),
+            _lengthened(candidate, added),
             sample_weight=weight,
             candidate_ids=candidate_ids,
             compute_metrics=False,
+            compute_batch_metrics=compute_batch_metrics,
             score_mask=score_mask,
         )
+        with tf.control_dependencies(updates):
+            return tf.identity(loss)
+
+    def _bias_of(self, candidate: Any, candidate_ids: Any) -> Any:
+        if self._bias is None:
+            return None
+        if candidate_ids is None:
+            raise SpecError("candidate_bias=True needs candidate_ids, the code of each candidate column")
+        return tf.cast(tf.gather(self._bias, candidate_ids), candidate.dtype)
+
+    def _update_metrics(self, query: Any, candidate: Any, bias: Any, candidate_ids: Any, weight: Any) -> list[Any]:
+        """Rank each query's own candidate, column i of row i; columns beyond the queries are negatives only."""
+        if bias is not None:
+            query, candidate = _lengthened(query, tf.ones_like(query[:, 0])), _lengthened(candidate, bias)
+        number = tf.shape(query)[0]
+        ids = None if candidate_ids is None else candidate_ids[:number]
+        return [
+            metric.update_state(query, candidate[:number], true_candidate_ids=ids, sample_weight=weight)
+            for metric in self.factorized_metrics
+        ]
+
+
+def _lengthened(vectors: Any, column: Any) -> Any:
+    """(…, d + 1) from (…, d) and (…)."""
+    return tf.concat([vectors, column[..., None]], axis=-1)

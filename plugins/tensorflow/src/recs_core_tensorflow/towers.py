@@ -14,10 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from recs_core.data.batch import Batch, Features, Ragged
 from recs_core.errors import DataError, SpecError
+from recs_core.guard import Guard
 from recs_core.protocols import DType
 from recs_core.specs import Categorical, Feature, Numeric, TowerSpec
 from recs_core.weights import Side, unpack
-from recs_core_tensorflow.environment import tf
+from recs_core_tensorflow.environment import guard, tf
 
 KEEP = "/keep"
 """Where a tower's inputs hold the dropout multipliers; no feature can have this name."""
@@ -92,9 +93,9 @@ def _column(feature: Feature, values: Any, tables: Mapping[str, Any]) -> Any:
 class TensorFlowTower:
     """The contract's tower over a `TowerNet`."""
 
-    def __init__(self, spec: TowerSpec, side: Side, variables: Mapping[str, Any], dtype: DType) -> None:
+    def __init__(self, spec: TowerSpec, side: Side, variables: Mapping[str, Any], dtype: DType, guard: Guard) -> None:
         self.spec: TowerSpec = spec
-        self.side, self.dtype = side, dtype
+        self.side, self.dtype, self.guard = side, dtype, guard
         self.output_dim = spec.output_dim
         self.native = TowerNet(spec, side, variables, dtype)
 
@@ -102,12 +103,14 @@ class TensorFlowTower:
         """(n, output_dim) tensor, differentiable."""
         if isinstance(features, Batch):
             features = unpack(features, self.side, self.spec)
-        return self.native(as_inputs(features, self.dtype))
+        with self.guard:
+            return self.native(as_inputs(features, self.dtype))
 
     def embed(self, features: Features) -> NDArray[np.floating]:
         """(n, output_dim), without dropout."""
         plain = Features(features.size, features.codes, features.dense)
-        return np.asarray(self.native(as_inputs(plain, self.dtype)))
+        with self.guard:
+            return np.asarray(self.native(as_inputs(plain, self.dtype)))
 
 
 class AdoptedTower:
@@ -123,6 +126,7 @@ class AdoptedTower:
     def __init__(
         self, module: Any, features: Sequence[str], output_dim: int | None, ids: Mapping[str, ArrayLike] | None = None
     ) -> None:
+        self.guard = guard()
         _check_module(module)
         if not features:
             raise SpecError("adopt needs the names of the features that the module takes")
@@ -141,19 +145,22 @@ class AdoptedTower:
     @property
     def variables(self) -> dict[str, Any]:
         """The module's floating-point variables by place and own name: Keras's whole names count the layers of the
-        process, and so differ from run to run."""
-        variables = [variable for variable in self.native.variables if variable.dtype.is_floating]
+        process, and so differ from run to run. The table of an adapted lookup is among Keras's, but no variable."""
+        own = [variable for variable in self.native.variables if isinstance(variable, tf.Variable)]
+        variables = [variable for variable in own if variable.dtype.is_floating]
         return {f"{i}/{v.name.split('/')[-1].split(':')[0]}": v for i, v in enumerate(variables)}
 
     def __call__(self, features: Features | Batch) -> Any:
         """(n, output_dim) tensor, differentiable; a training step calls it so."""
         if isinstance(features, Batch):
             features = self.unpack(features)
-        return self.forward(self.inputs(features), training=True)
+        with self.guard:
+            return self.forward(self.inputs(features), training=True)
 
     def embed(self, features: Features) -> NDArray[np.floating]:
         """(n, output_dim), in inference mode."""
-        return np.asarray(self.forward(self.inputs(features), training=False))
+        with self.guard:
+            return np.asarray(self.forward(self.inputs(features), training=False))
 
     def inputs(self, features: Features) -> dict[str, Any]:
         """The features this tower takes; whole-table codes."""

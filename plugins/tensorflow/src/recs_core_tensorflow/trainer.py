@@ -20,7 +20,7 @@ from recs_core.task import plan_task
 from recs_core_tensorflow import optimizers
 from recs_core_tensorflow.environment import tf
 from recs_core_tensorflow.model import TensorFlowModel
-from recs_core_tensorflow.task import pack, retrieval_loss
+from recs_core_tensorflow.task import loss_and_gradients, pack, scored
 from recs_core_tensorflow.towers import KEEP, AdoptedTower, TensorFlowTower
 
 Arrays = dict[str, NDArray[Any]]
@@ -31,6 +31,7 @@ class TensorFlowTrainer:
     """One optimizer on one model."""
 
     def __init__(self, model: TensorFlowModel, optimizer: Optimizer) -> None:
+        model.guard.check()
         self.model, self.optimizer = model, optimizer
         self.slots = {
             name: optimizers.new_slots(optimizer, name, variable) for name, variable in model.trainable.items()
@@ -50,17 +51,19 @@ class TensorFlowTrainer:
             arrays["bias_codes"] = batch.bias_codes
         now = optimizers.settings(self.optimizer, learning_rate, self._step + 1, model.dtype)
         arrays |= {f"now/{name}": np.asarray(value) for name, value in now.items()}
-        loss = self._function(arrays, batch.whole)(*arrays.values())
-        self._step += 1
+        with model.guard:
+            loss = self._function(arrays, batch.whole)(*arrays.values())
+            self._step += 1
         return loss
 
     def state(self) -> Arrays:
         """`<weight>/<slot>` for every weight and slot, and `step`, as copies."""
-        out: Arrays = {
-            f"{name}/{slot}": np.array(variable.numpy())
-            for name, slots in self.slots.items()
-            for slot, variable in slots.items()
-        }
+        with self.model.guard:
+            out: Arrays = {
+                f"{name}/{slot}": np.array(variable.numpy())
+                for name, slots in self.slots.items()
+                for slot, variable in slots.items()
+            }
         return out | {"step": np.asarray(self._step, np.int64)}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -74,8 +77,9 @@ class TensorFlowTrainer:
                 raise DataError(
                     f"optimizer state {name!r} has shape {np.shape(state[name])}, needed is {tuple(variable.shape)}"
                 )
-        for name, variable in variables.items():
-            variable.assign(np.asarray(state[name], variable.dtype.as_numpy_dtype))
+        with self.model.guard:
+            for name, variable in variables.items():
+                variable.assign(np.asarray(state[name], variable.dtype.as_numpy_dtype))
         self._step = int(state["step"])
 
     def _side(self, tower: TensorFlowTower | AdoptedTower, features: Features, batch: Batch, side: str) -> Arrays:
@@ -107,7 +111,7 @@ class TensorFlowTrainer:
     def _run(self, names: Sequence[str], whole: frozenset[str], *tensors: Any) -> Any:
         """The step, in TensorFlow."""
         model, given = self.model, dict(zip(names, tensors, strict=True))
-        rows = _below(given, "rows/")
+        plan, rows = _below(given, "plan/"), _below(given, "rows/")
         gathered = {
             name: tf.convert_to_tensor(model.variables[name])
             if name in whole
@@ -121,8 +125,11 @@ class TensorFlowTrainer:
             candidate = _embed(model.candidate, _inputs(given, "candidate"), gathered)
             bias = tf.gather(gathered["task/bias"], given["bias_codes"]) if "bias_codes" in given else None
             log_temperature = model.variables.get("task/log_temperature")
-            loss = retrieval_loss(model.retrieval, _below(given, "plan/"), query, candidate, bias, log_temperature)
-        slopes = tape.gradient(loss, list(sources.values()), unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            parts = scored(model.retrieval, plan, query, candidate, bias, log_temperature)
+        loss, pull = loss_and_gradients(model.retrieval, plan, *parts)
+        slopes = tape.gradient(
+            parts, list(sources.values()), output_gradients=pull, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
         gradients = {name: tf.convert_to_tensor(slope) for name, slope in zip(sources, slopes, strict=True)}
         for name, gradient in optimizers.clip(gradients, self.optimizer.clip_norm).items():
             index = None if name in whole else rows.get(name)

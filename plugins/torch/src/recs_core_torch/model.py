@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from recs_core import weights as canonical
 from recs_core.data.batch import Batch
 from recs_core.errors import DataError, SpecError
+from recs_core.guard import use
 from recs_core.protocols import Weights
 from recs_core.specs import RetrievalSpec, TowerSpec, check_pair
 from recs_core.weights import Side
@@ -50,6 +51,7 @@ class Model(nn.Module):
 
     def __init__(self, query: Tower | AdoptedTower, candidate: Tower | AdoptedTower, task: RetrievalTask) -> None:
         super().__init__()
+        use("torch", "the torch backend")  # a process forked from this one will keep to one thread
         self.query, self.candidate, self.task = query, candidate, task
 
     @property

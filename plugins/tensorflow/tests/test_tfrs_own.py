@@ -1,0 +1,52 @@
+"""TFRS's own test files, where the installed TFRS has them, run against the names that stand in for its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+RUN = """
+import sys, unittest
+from functools import partial
+from recs_core.specs import RetrievalSpec
+from recs_core_tensorflow import BruteForce, Streaming, TFRSRetrieval, tf, tfrs
+from tensorflow_recommenders.layers import factorized_top_k
+from tensorflow_recommenders.tasks import retrieval
+
+spec = RetrievalSpec(
+    scoring="dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False, reduction="sum"
+)
+factorized_top_k.BruteForce, factorized_top_k.Streaming = BruteForce, Streaming
+retrieval.Retrieval = partial(TFRSRetrieval, spec)
+found = unittest.defaultTestLoader.loadTestsFromName(sys.argv[1])
+skipped = ("scann", "Scann", "ScaNN", "test_session")  # not ours, and not a test
+
+def ours(suite):
+    for test in suite:
+        if isinstance(test, unittest.TestSuite):
+            yield from ours(test)
+        elif not any(word in str(test) for word in skipped):
+            yield test
+
+chosen = list(ours(found))
+assert chosen, "no tests were found"
+done = unittest.TextTestRunner(stream=sys.stdout).run(unittest.TestSuite(chosen))
+sys.exit(not done.wasSuccessful())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["tasks.retrieval_test", "metrics.factorized_top_k_test", "layers.factorized_top_k_test"],
+)
+def test_it_passes(name: str) -> None:
+    module = f"tensorflow_recommenders.{name}"
+    package = module.rpartition(".")[0]
+    if find_spec("tensorflow_recommenders") is None or find_spec(package) is None or find_spec(module) is None:
+        pytest.skip(f"{module} is not in the TensorFlow Recommenders installed here")
+    done = subprocess.run([sys.executable, "-c", RUN, module], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
