@@ -52,7 +52,8 @@ class KerasModel:
     @property
     def version(self) -> int:
         """See `Model.version`. Read off the weights themselves: a Keras variable does not count its writes."""
-        return fingerprint(ops.convert_to_numpy(variable) for variable in self.variables.values())
+        with self.guard:
+            return fingerprint(ops.convert_to_numpy(variable) for variable in self.variables.values())
 
     def weights(self) -> dict[str, NDArray[np.floating]]:
         """See `Model.weights`."""

@@ -59,7 +59,8 @@ class TensorFlowModel:
     @property
     def version(self) -> int:
         """See `Model.version`. Read off the weights themselves: a `tf.Variable` does not count its writes."""
-        return canonical.fingerprint(np.asarray(variable) for variable in self.variables.values())
+        with self.guard:
+            return canonical.fingerprint(np.asarray(variable) for variable in self.variables.values())
 
     def weights(self) -> dict[str, NDArray[np.floating]]:
         """Every weight by canonical name, as copies."""
