@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from recs_core_tensorflow import tf, tfrs
 
-from recs_core.data.batch import Ragged
+from recs_core.contract.batch import Ragged
 from recs_core.evaluation import metrics, ranks
 
 QUERIES, CANDIDATES, DIM, BATCH = 4096, 200_000, 64, 512

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ranks import report
 
 from recs_core.bundle import golden, loading
-from recs_core.errors import BundleError
+from recs_core.contract.errors import BundleError
 from recs_core.runtime import NumpyTower
 
 Weights = dict[str, NDArray[Any]]

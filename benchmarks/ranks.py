@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recs_core.data.batch import Ragged
+from recs_core.contract.batch import Ragged
 from recs_core.evaluation import metrics, ranks
 
 SEEN = 50

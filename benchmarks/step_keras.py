@@ -17,9 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from recs_core.data.batch import Batch, Features
+from recs_core.contract.batch import Batch, Features
+from recs_core.contract.features import Categorical
+from recs_core.contract.optimizers import Adam
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 from recs_core.keras_backend.backend import KerasBackend, factory
-from recs_core.specs import Adam, Categorical, RetrievalSpec, TowerSpec
 
 TASK = RetrievalSpec(logq=False)
 

@@ -26,8 +26,11 @@ from recs_core_tensorflow import tf, tfrs
 from recs_core_tensorflow.backend import factory
 
 from recs_core.conformance.worlds import World, batch_of
-from recs_core.data.batch import Batch, Features
-from recs_core.specs import Adagrad, Adam, Categorical, Optimizer, RetrievalSpec, TowerSpec
+from recs_core.contract.batch import Batch, Features
+from recs_core.contract.features import Categorical
+from recs_core.contract.optimizers import Adagrad, Adam, Optimizer
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 
 SPEC = RetrievalSpec(
     scoring="dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False, reduction="sum"

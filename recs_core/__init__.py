@@ -16,56 +16,48 @@ _HOMES = {
     "recs_core.config": ("backend", "use"),
     "recs_core.data.interactions": ("Interactions",),
     "recs_core.index": ("ExactIndex",),
-    "recs_core.protocols": ("TopK",),
+    "recs_core.contract.protocols": ("TopK",),
     "recs_core.recipes": ("recipe",),
     "recs_core.recommender": ("Recommender",),
     "recs_core.training": ("EarlyStopping",),
     "recs_core.two_tower": ("TwoTower",),
-    "recs_core.specs": (
-        "Adagrad",
-        "Adam",
-        "Bag",
-        "Categorical",
-        "History",
-        "Numeric",
-        "RetrievalSpec",
-        "RowWiseAdagrad",
-        "Schedule",
-        "Text",
-        "TowerSpec",
-        "TrainingSpec",
-    ),
+    "recs_core.contract.features": ("Bag", "Categorical", "History", "Numeric", "Text"),
+    "recs_core.contract.optimizers": ("Adagrad", "Adam", "RowWiseAdagrad"),
+    "recs_core.contract.retrieval": ("RetrievalSpec",),
+    "recs_core.contract.towers": ("TowerSpec",),
+    "recs_core.contract.training": ("Schedule", "TrainingSpec"),
 }
-_MODULES = {name: f"recs_core.{name}" for name in ("bundle", "datasets", "errors", "evaluation", "recipes")}
+_MODULES = {name: f"recs_core.{name}" for name in ("bundle", "datasets", "evaluation", "recipes")}
+_MODULES["errors"] = "recs_core.contract.errors"
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 if TYPE_CHECKING:
     from recs_core import bundle as bundle
     from recs_core import datasets as datasets
-    from recs_core import errors as errors
     from recs_core import evaluation as evaluation
     from recs_core import recipes as recipes
     from recs_core.adopted import Adopted as Adopted
     from recs_core.bundle import load as load
     from recs_core.config import backend as backend
     from recs_core.config import use as use
+    from recs_core.contract import errors as errors
+    from recs_core.contract.features import Bag as Bag
+    from recs_core.contract.features import Categorical as Categorical
+    from recs_core.contract.features import History as History
+    from recs_core.contract.features import Numeric as Numeric
+    from recs_core.contract.features import Text as Text
+    from recs_core.contract.optimizers import Adagrad as Adagrad
+    from recs_core.contract.optimizers import Adam as Adam
+    from recs_core.contract.optimizers import RowWiseAdagrad as RowWiseAdagrad
+    from recs_core.contract.protocols import TopK as TopK
+    from recs_core.contract.retrieval import RetrievalSpec as RetrievalSpec
+    from recs_core.contract.towers import TowerSpec as TowerSpec
+    from recs_core.contract.training import Schedule as Schedule
+    from recs_core.contract.training import TrainingSpec as TrainingSpec
     from recs_core.data.interactions import Interactions as Interactions
     from recs_core.index import ExactIndex as ExactIndex
-    from recs_core.protocols import TopK as TopK
     from recs_core.recipes import recipe as recipe
     from recs_core.recommender import Recommender as Recommender
-    from recs_core.specs import Adagrad as Adagrad
-    from recs_core.specs import Adam as Adam
-    from recs_core.specs import Bag as Bag
-    from recs_core.specs import Categorical as Categorical
-    from recs_core.specs import History as History
-    from recs_core.specs import Numeric as Numeric
-    from recs_core.specs import RetrievalSpec as RetrievalSpec
-    from recs_core.specs import RowWiseAdagrad as RowWiseAdagrad
-    from recs_core.specs import Schedule as Schedule
-    from recs_core.specs import Text as Text
-    from recs_core.specs import TowerSpec as TowerSpec
-    from recs_core.specs import TrainingSpec as TrainingSpec
     from recs_core.training import EarlyStopping as EarlyStopping
     from recs_core.two_tower import TwoTower as TwoTower
 

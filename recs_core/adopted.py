@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recs_core.contract.errors import SpecError, UnsupportedFeature
+from recs_core.contract.features import Categorical, Feature, History
+from recs_core.contract.protocols import Backend, Tower
+from recs_core.contract.towers import TowerSpec
 from recs_core.data.schema import Schema
-from recs_core.errors import SpecError, UnsupportedFeature
-from recs_core.protocols import Backend, Tower
-from recs_core.specs import Categorical, Feature, History, TowerSpec
 
 UNKNOWN_NAME, UNKNOWN_NUMBER = "[UNK]", -1
 """The raw id that stands for one training never saw: what a Keras `StringLookup` or `IntegerLookup` calls it."""

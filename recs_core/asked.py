@@ -14,15 +14,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Features, Ragged
+from recs_core.contract.batch import Features, Ragged
+from recs_core.contract.errors import DataError
+from recs_core.contract.features import History
+from recs_core.contract.towers import TowerSpec
 from recs_core.data.catalog import Catalog, candidates_of
 from recs_core.data.encoding import encode, history_rows
 from recs_core.data.ids import codes_per_row, id_list
 from recs_core.data.interactions import Interactions
-from recs_core.data.readers import read
-from recs_core.data.vocabulary import Vocabulary
-from recs_core.errors import DataError
-from recs_core.specs import History, TowerSpec
+from recs_core.tables.readers import read
+from recs_core.tables.vocabulary import Vocabulary
 
 Unknown: TypeAlias = Literal["oov", "popular", "error"]
 Exclude: TypeAlias = "Interactions | Sequence[Interactions] | Literal['seen'] | Sequence[Sequence[Any]] | None"

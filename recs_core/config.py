@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recs_core.contract.errors import BackendNotFound, ConfigError
 from recs_core.environment import ENGINES, imported_keras_engine, is_installed, refuse_engine
-from recs_core.errors import BackendNotFound, ConfigError
-from recs_core.paths import local
 from recs_core.plugin import manager
 from recs_core.spelling import meant_backend
+from recs_core.storage.paths import local
 
 if TYPE_CHECKING:
-    from recs_core.protocols import Backend
+    from recs_core.contract.protocols import Backend
 
 BACKEND_VARIABLE = "RECS_BACKEND"
 CONFIG_VARIABLE = "RECS_CONFIG"

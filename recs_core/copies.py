@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recs_core.errors import UnsupportedFeature
+from recs_core.contract.errors import UnsupportedFeature
 
 if TYPE_CHECKING:
-    from recs_core.protocols import Backend
+    from recs_core.contract.protocols import Backend
     from recs_core.two_tower import TwoTower
 
 Parts = dict[str, Any]

@@ -10,7 +10,7 @@ import os
 import sys
 from importlib.util import find_spec
 
-from recs_core.errors import BackendConflict, BackendNotFound, MissingExtra, UnsupportedFeature
+from recs_core.contract.errors import BackendConflict, BackendNotFound, MissingExtra, UnsupportedFeature
 from recs_core.spelling import meant_engine
 
 ENGINES = ("jax", "torch", "tensorflow")

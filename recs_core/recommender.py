@@ -23,15 +23,16 @@ from recs_core.asked import (
     codes_or_unknown,
     side_table,
 )
-from recs_core.data.batch import Features, Ragged
+from recs_core.contract.batch import Features, Ragged
+from recs_core.contract.errors import DataError, NotFitted, SpecError
+from recs_core.contract.protocols import Index, TopK, Tower
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 from recs_core.data.catalog import Catalog, candidates_of
 from recs_core.data.encoding import encode
 from recs_core.data.ids import id_list, known_codes
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
-from recs_core.errors import DataError, NotFitted, SpecError
-from recs_core.protocols import Index, TopK, Tower
-from recs_core.specs import RetrievalSpec, TowerSpec
 
 if TYPE_CHECKING:
     from recs_core.evaluation import Ranks

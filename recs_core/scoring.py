@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.specs import RetrievalSpec
-from recs_core.task import COSINE_EPSILON
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.task import COSINE_EPSILON
 
 Array = NDArray[np.floating]
 

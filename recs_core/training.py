@@ -17,12 +17,13 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Batch
+from recs_core.contract.batch import Batch
+from recs_core.contract.errors import RecsError, SpecError, TrainingError
+from recs_core.contract.messages import one_line
+from recs_core.contract.optimizers import Optimizer
+from recs_core.contract.protocols import BatchPlan, Dataset, Model, Trainer
+from recs_core.contract.training import Schedule, TrainingSpec
 from recs_core.data.negatives import accidental_hits
-from recs_core.errors import RecsError, SpecError, TrainingError
-from recs_core.messages import one_line
-from recs_core.protocols import BatchPlan, Dataset, Model, Trainer
-from recs_core.specs import Optimizer, Schedule, TrainingSpec
 
 log = logging.getLogger("recs_core")
 T = TypeVar("T")

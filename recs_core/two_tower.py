@@ -13,27 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core import copies
-from recs_core import weights as canonical
 from recs_core.adopted import Adopted
+from recs_core.contract import weights as canonical
+from recs_core.contract.errors import BundleError, DataError, NotFitted, SpecError
+from recs_core.contract.features import Feature
+from recs_core.contract.optimizers import Adam, Optimizer
+from recs_core.contract.protocols import Backend, BatchPlan, DType, Index, Model, Tower, Trainer, Weights
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec, check_pair
+from recs_core.contract.training import Schedule, Step, TrainingSpec
 from recs_core.data.catalog import Catalog
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema, Side
-from recs_core.errors import BundleError, DataError, NotFitted, SpecError
-from recs_core.paths import local
-from recs_core.protocols import Backend, BatchPlan, DType, Index, Model, Tower, Trainer, Weights
 from recs_core.recommender import Recommender
-from recs_core.specs import (
-    Adam,
-    Feature,
-    Optimizer,
-    RetrievalSpec,
-    Schedule,
-    Step,
-    TowerSpec,
-    TrainingSpec,
-    check_pair,
-)
+from recs_core.storage.paths import local
 from recs_core.training import (
     Best,
     Callback,

@@ -176,8 +176,8 @@ def torch_readme() -> dict[str, Any]:
 
 def torch_loop() -> dict[str, Any]:
     """What a native loop has at hand."""
+    from recs_core.contract.protocols import BatchPlan
     from recs_core.data.encoded import EncodedDataset
-    from recs_core.protocols import BatchPlan
 
     train = purchases()
     model = small_model(train, "torch")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import recs_core as recs
-from recs_core.errors import BundleError, SpecError, UnsupportedFeature
+from recs_core.contract.errors import BundleError, SpecError, UnsupportedFeature
 
 DIM = 8
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import recs_core as recs
-from recs_core.errors import DataError, SpecError, TrainingError
+from recs_core.contract.errors import DataError, SpecError, TrainingError
 from recs_core.training import EpochRecord
 
 
@@ -301,7 +301,7 @@ def test_a_frameworks_own_callback_is_refused_before_training(data: recs.Interac
         ({"candidate": recs.Categorical("item", dim=4)}, r"candidate must be .* got Categorical; write recs.TowerSpec"),
         ({"query": None}, "query must be a recs.TowerSpec, got NoneType"),
         ({"query": recs.TowerSpec}, "query must be a recs.TowerSpec, got the class TowerSpec"),
-        ({"optimizer": recs.Adam}, "optimizer must be .* got the class recs_core.specs.Adam"),
+        ({"optimizer": recs.Adam}, "optimizer must be .* got the class recs_core.contract.optimizers.Adam"),
         ({"training": {"epochs": 3}}, r"training must be recs\.TrainingSpec.*got dict"),
         ({"seed": "7"}, "seed must be a whole number"),
     ],
@@ -344,9 +344,9 @@ def test_numbers_out_of_range_or_of_another_type_are_refused(make) -> None:
 
 
 def test_drop_last_leaves_out_the_short_batch_alone() -> None:
+    from recs_core.contract.protocols import BatchPlan
     from recs_core.data.encoded import EncodedDataset
     from recs_core.data.schema import Schema
-    from recs_core.protocols import BatchPlan
 
     data, spec = shop(101), recs.RetrievalSpec(negatives="corpus")
     towers = recs.TowerSpec([recs.Categorical("user", dim=2)]), recs.TowerSpec([recs.Categorical("item", dim=2)])

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 import recs_core as recs
-from recs_core.data.batch import Batch, Ragged
+from recs_core.contract.batch import Batch, Ragged
+from recs_core.contract.features import Bag, Categorical, History, Numeric, Text
+from recs_core.contract.protocols import BatchPlan
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.negatives import accidental_hits, columns_holding, sampling_probability
 from recs_core.data.schema import Schema
-from recs_core.protocols import BatchPlan
-from recs_core.specs import Bag, Categorical, History, Numeric, RetrievalSpec, Text, TowerSpec
 
 QUERY = TowerSpec([Categorical("user", dim=4), History("item", dim=4)])
 CANDIDATE = TowerSpec(

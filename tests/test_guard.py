@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from recs_core import guard
-from recs_core.errors import UnsupportedFeature
-from recs_core.guard import Guard
+from recs_core.contract import guard
+from recs_core.contract.errors import UnsupportedFeature
+from recs_core.contract.guard import Guard
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork"),

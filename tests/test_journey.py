@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import recs_core as recs
-from recs_core.errors import DataError, NotFitted, SpecError, TrainingError
+from recs_core.contract.errors import DataError, NotFitted, SpecError, TrainingError
 from recs_core.training import EpochRecord, StopTraining
 
 K = (1, 3, 5)

@@ -12,7 +12,7 @@ import pytest
 import recs_core
 from recs_core.cli import new_plugin
 from recs_core.cli.main import USER_ERROR, main
-from recs_core.errors import ConfigError, SpecError
+from recs_core.contract.errors import ConfigError, SpecError
 from recs_core.plugin import BACKEND_CAPABILITIES
 
 

@@ -12,11 +12,11 @@ import recs_core as recs
 from recs_core import bundle, datasets
 from recs_core.cli.main import main
 from recs_core.config import CONFIG_VARIABLE
-from recs_core.errors import BundleError, ConfigError, DataError, RecsError
+from recs_core.contract.errors import BundleError, ConfigError, DataError, RecsError
+from recs_core.experiment import DataSpec, Run, execute
 from recs_core.index import CandidateIndex
-from recs_core.paths import local
-from recs_core.run import DataSpec, Run, execute
 from recs_core.runtime.batch import Job, recommend_file
+from recs_core.storage.paths import local
 from tests.bundle.small import fitted, ids_only, interactions
 
 URLS = ["s3://bucket/x", "gs://bucket/x", "hdfs://host/x", "az://box/x", "abfss://box@host/x", "https://host/x",

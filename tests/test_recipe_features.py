@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 
 import recs_core as recs
+from recs_core.contract.features import Bag, Categorical, History, Numeric, Text
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.schema import Schema
 from recs_core.recipes import choose
 from recs_core.recipes.features import side_features
-from recs_core.specs import Bag, Categorical, History, Numeric, Text
 
 
 def test_side_features_become_what_their_values_are() -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import recs_core as recs
-from recs_core.errors import SpecError
+from recs_core.contract.errors import SpecError
+from recs_core.contract.features import History
+from recs_core.contract.optimizers import Adam
 from recs_core.recipes import RECIPES, choice, choose, history
-from recs_core.specs import Adam, History
 
 
 def test_a_small_corpus_is_trained_against_whole() -> None:

@@ -20,11 +20,13 @@ from command import loaded, parser
 from problem import Problem, tail_recall
 from sets import SETS, QualitySet
 
+from recs_core.contract.optimizers import Adam
+from recs_core.contract.retrieval import Negatives
+from recs_core.contract.training import Schedule, TrainingSpec
 from recs_core.data.interactions import Interactions
 from recs_core.evaluation import metrics
 from recs_core.recipes import choose, history
 from recs_core.recipes.choice import Recipe
-from recs_core.specs import Adam, Negatives, Schedule, TrainingSpec
 from recs_core.two_tower import TwoTower
 
 Change = Callable[[Recipe, Interactions], Recipe]

@@ -17,7 +17,7 @@ from command import loaded, parser
 from numpy.typing import NDArray
 from problem import offsets_of
 
-from recs_core.data.batch import Ragged
+from recs_core.contract.batch import Ragged
 from recs_core.data.interactions import Interactions
 from recs_core.evaluation import metrics, ranks
 from recs_core.recipes import recipe

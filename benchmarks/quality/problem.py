@@ -11,7 +11,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Ragged
+from recs_core.contract.batch import Ragged
 from recs_core.data.interactions import Interactions
 from recs_core.evaluation import NEVER, Ranks, query_metrics
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from recs_core import datasets
 from recs_core.data.interactions import Interactions
-from recs_core.run import PROTOCOLS, cut, load_data
+from recs_core.experiment import PROTOCOLS, cut, load_data
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Codes, Features, Ragged
+from recs_core.contract.batch import Codes, Features, Ragged
+from recs_core.contract.errors import BundleError
+from recs_core.contract.features import Bag, Feature, History, Numeric, Text
+from recs_core.contract.optimizers import Optimizer, RowWiseAdagrad
+from recs_core.contract.towers import TowerSpec
 from recs_core.data.catalog import Catalog
 from recs_core.data.schema import Schema
-from recs_core.errors import BundleError
-from recs_core.specs import Bag, Feature, History, Numeric, Optimizer, RowWiseAdagrad, Text, TowerSpec
 
 Arrays = Mapping[str, NDArray[Any]]
 

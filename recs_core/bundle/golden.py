@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core import scoring
-from recs_core.data.batch import Features
+from recs_core.contract.batch import Features
+from recs_core.contract.errors import BundleError
+from recs_core.contract.features import History
+from recs_core.contract.protocols import Tower, Weights
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 from recs_core.data.catalog import Catalog
 from recs_core.data.encoding import history_rows
-from recs_core.errors import BundleError
-from recs_core.protocols import Tower, Weights
-from recs_core.specs import History, RetrievalSpec, TowerSpec
 
 QUERIES, CANDIDATES, BEST = 16, 256, 10
 

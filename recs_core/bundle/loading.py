@@ -13,17 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core import weights as canonical
-from recs_core.bundle import golden, ids, manifest, natives, tensors
+from recs_core.bundle import golden, manifest, natives
 from recs_core.bundle.contents import catalog_of, check_numeric, state_shapes
-from recs_core.bundle.files import CARD, MANIFEST, check_digest, is_as_written, mapped, others
-from recs_core.bundle.known import FAULTS
 from recs_core.bundle.natives import Native
 from recs_core.bundle.stated import Manifest, SchemaFiles, of_fields, spec
-from recs_core.data.catalog import Catalog
-from recs_core.data.schema import Schema, Side
-from recs_core.data.vocabulary import Vocabulary
-from recs_core.errors import (
+from recs_core.contract import weights as canonical
+from recs_core.contract.errors import (
     BackendBroken,
     BackendConflict,
     BackendNotFound,
@@ -32,11 +27,22 @@ from recs_core.errors import (
     MissingExtra,
     UnsupportedFeature,
 )
-from recs_core.paths import local
-from recs_core.specs import Optimizer, RetrievalSpec, Text, TowerSpec, TrainingSpec, check_pair
+from recs_core.contract.features import Text
+from recs_core.contract.optimizers import Optimizer
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec, check_pair
+from recs_core.contract.training import TrainingSpec
+from recs_core.data.catalog import Catalog
+from recs_core.data.schema import Schema, Side
+from recs_core.storage import id_files as ids
+from recs_core.storage import tensors
+from recs_core.storage.files import CARD, MANIFEST, check_digest, is_as_written, mapped, others
+from recs_core.storage.known import FAULTS
+from recs_core.storage.paths import local
+from recs_core.tables.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from recs_core.protocols import Backend, DType, Index
+    from recs_core.contract.protocols import Backend, DType, Index
     from recs_core.recommender import Recommender
     from recs_core.training import FitRun, Position, TrainingHistory
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recs_core.bundle.files import DATA_FILE, MANIFEST, read_whole
-from recs_core.bundle.strict import parse_object
-from recs_core.errors import BundleError
+from recs_core.contract.errors import BundleError
+from recs_core.storage.files import DATA_FILE, MANIFEST, read_whole
+from recs_core.storage.strict import parse_object
 
 FORMAT = "recs-core bundle"
 VERSION = 1

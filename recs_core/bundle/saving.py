@@ -16,18 +16,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recs_core import __version__
-from recs_core.bundle import ids, manifest, tensors
+from recs_core.bundle import manifest
 from recs_core.bundle.card import card
 from recs_core.bundle.contents import catalog_arrays
-from recs_core.bundle.files import Commit, committing
 from recs_core.bundle.golden import Asked, bound, record
 from recs_core.bundle.natives import Native
 from recs_core.bundle.stated import of_fields
+from recs_core.contract.as_json import to_json
+from recs_core.contract.errors import BundleError
 from recs_core.data.catalog import Catalog
 from recs_core.data.schema import Schema
-from recs_core.errors import BundleError
-from recs_core.paths import local
-from recs_core.specs import to_json
+from recs_core.storage import id_files as ids
+from recs_core.storage import tensors
+from recs_core.storage.files import Commit, committing
+from recs_core.storage.paths import local
 from recs_core.training import FitRun
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from recs_core import specs
-from recs_core.bundle.files import MANIFEST
-from recs_core.bundle.known import FAULTS, Count, known
 from recs_core.bundle.natives import Native
-from recs_core.errors import BundleError
+from recs_core.contract import as_json
+from recs_core.contract.errors import BundleError
+from recs_core.storage.files import MANIFEST
+from recs_core.storage.known import FAULTS, Count, known
 
 Spec = TypeVar("Spec")
 Json = Mapping[str, Any]
@@ -161,7 +161,7 @@ def of_fields(folder: Path, given: Json) -> Manifest:
 def spec(kind: type[Spec], data: Json, where: str) -> Spec:
     """A spec of this kind, fields of a later version left out. Raises `BundleError`."""
     try:
-        found = specs.from_json(_pruned(data))
+        found = as_json.from_json(_pruned(data))
     except FAULTS as error:
         raise BundleError(f"{where}: is no {kind.__name__}, {error}") from error
     if not isinstance(found, kind):
@@ -175,6 +175,6 @@ def _pruned(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     named = value.get("type")
-    cls = getattr(specs, named, None) if isinstance(named, str) else None
+    cls = as_json.TYPES.get(named) if isinstance(named, str) else None
     names = {"type", *(f.name for f in fields(cls))} if isinstance(cls, type) and is_dataclass(cls) else set(value)
     return {name: _pruned(item) for name, item in value.items() if name in names}

@@ -38,7 +38,7 @@ def backends(as_json: AsJson = False) -> None:
 def _selected() -> tuple[Selection | None, str | None]:
     """The selection, or why there is none: a wrong setting must not hide the list that helps to mend it."""
     from recs_core.config import select
-    from recs_core.errors import RecsError
+    from recs_core.contract.errors import RecsError
 
     try:
         return select(), None

@@ -24,7 +24,7 @@ def check(
     """Check that a plugin means what the core means. Exit code 1 if anything is red."""
     from recs_core.conformance.registry import TIERS
     from recs_core.conformance.runner import run
-    from recs_core.paths import local
+    from recs_core.storage.paths import local
 
     report_file = None if as_json in (None, "-") else local(as_json, "--json")
     report = run(
@@ -46,7 +46,7 @@ def check(
 
 
 def _write(path: Path, text: str) -> None:
-    from recs_core.errors import ConfigError
+    from recs_core.contract.errors import ConfigError
 
     try:
         path.write_text(text, encoding="utf-8")
@@ -60,8 +60,8 @@ def _tell(outcome: Outcome) -> None:
 
 
 def _listed(path: str | None) -> dict[str, str]:
-    from recs_core.errors import ConfigError
-    from recs_core.paths import local
+    from recs_core.contract.errors import ConfigError
+    from recs_core.storage.paths import local
 
     if path is None:
         return {}

@@ -14,7 +14,7 @@ from recs_core.cli import options
 from recs_core.cli.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
-    from recs_core.run import Run
+    from recs_core.experiment import Run
 
 Report = dict[str, Any]
 
@@ -64,7 +64,7 @@ def compare(
     from recs_core.compare.comparison import compare as run_all
     from recs_core.compare.figures import check_extra
     from recs_core.compare.writing import prepare, write
-    from recs_core.paths import local
+    from recs_core.storage.paths import local
 
     check_extra()
     out = local(out, "--out")
@@ -104,8 +104,8 @@ def compare(
 def _run(spec: Path | None, dataset: str | None, recipe: str | None, split: str | None, data: dict[str, Any]) -> Run:
     """The run to compare: a file's, a data set with the model that goes with it, or the model of one on the other."""
     from recs_core.compare.defaults import MODELS
-    from recs_core.errors import ConfigError
-    from recs_core.run import DataSpec, ModelSpec, Run
+    from recs_core.contract.errors import ConfigError
+    from recs_core.experiment import DataSpec, ModelSpec, Run
 
     if spec is not None and recipe is not None:
         raise ConfigError("give either --spec, which holds a model, or --recipe")

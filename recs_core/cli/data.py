@@ -44,7 +44,7 @@ def check(
 ) -> None:
     """Show duplicates, unseen ids, time leaks and the share of cold candidates."""
     from recs_core.data.audit import audit
-    from recs_core.run import cut, load_data
+    from recs_core.experiment import cut, load_data
 
     spec = options.data_spec(
         source,

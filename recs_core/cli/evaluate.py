@@ -10,8 +10,8 @@ import typer
 from recs_core.cli.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
+    from recs_core.experiment import Parts
     from recs_core.recommender import Recommender
-    from recs_core.run import Parts
 
 
 def evaluate(
@@ -24,9 +24,9 @@ def evaluate(
 ) -> None:
     """Evaluate a trained run on its test data, over the whole corpus, training candidates excluded."""
     from recs_core.bundle import load
-    from recs_core.errors import ConfigError
-    from recs_core.paths import local
-    from recs_core.run import Run, cut, load_data
+    from recs_core.contract.errors import ConfigError
+    from recs_core.experiment import Run, cut, load_data
+    from recs_core.storage.paths import local
 
     folder = local(folder, "recs evaluate")
     run = Run.read(folder / "run.json")

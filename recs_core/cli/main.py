@@ -16,7 +16,7 @@ import typer
 
 import recs_core
 from recs_core.cli import backends, bundle, check, compare, data, doctor, evaluate, new_plugin, recommend, train
-from recs_core.errors import ConfigError, RecsError
+from recs_core.contract.errors import ConfigError, RecsError
 
 USER_ERROR, INTERRUPTED = 2, 130
 

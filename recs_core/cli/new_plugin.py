@@ -30,7 +30,7 @@ def new_plugin(
     into: Annotated[Path, typer.Option(help="The folder to make it in.")] = Path(),
 ) -> None:
     """Start a backend of your own: a distribution that installs, and a suite that says what is left to write."""
-    from recs_core.paths import local
+    from recs_core.storage.paths import local
 
     folder = scaffold(name, local(into, "--into"))
     typer.echo(f'{folder}\nnext: pip install -e "{folder}[test]", then recs check {name}')
@@ -41,7 +41,7 @@ def scaffold(name: str, into: Path) -> Path:
 
     Raises `SpecError` for a name that is none or is taken, `ConfigError` where the folder cannot be made.
     """
-    from recs_core.errors import ConfigError
+    from recs_core.contract.errors import ConfigError
 
     words = _words(name)
     target = into / words["distribution"]
@@ -63,7 +63,7 @@ def scaffold(name: str, into: Path) -> Path:
 def _words(name: str) -> dict[str, str]:
     """What the templates ask for."""
     from recs_core import __version__
-    from recs_core.errors import SpecError
+    from recs_core.contract.errors import SpecError
     from recs_core.plugin.manager import list_backends
 
     if NAME.fullmatch(name) is None:
@@ -87,7 +87,7 @@ def _words(name: str) -> dict[str, str]:
 
 def _capabilities() -> str:
     """A line for each capability that there is, none of them claimed."""
-    from recs_core.plugin.manifest import BACKEND_CAPABILITIES
+    from recs_core.contract.manifest import BACKEND_CAPABILITIES
 
     return "\n".join(f'    "{name}": No(NOT_YET),  # {meaning}' for name, meaning in BACKEND_CAPABILITIES.items())
 

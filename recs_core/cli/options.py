@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from recs_core.run import DataSpec
+    from recs_core.experiment import DataSpec
 
 Source = Annotated[str, typer.Argument(help="A data set's name (recs data list) or a CSV or Parquet file.")]
 Query = Annotated[str | None, typer.Option(help="The file's column of query ids, such as customer_id.")]
@@ -39,8 +39,8 @@ def data_spec(source: str, split: str | None = None, **given: Any) -> DataSpec:
     """The cut that goes with a data set, changed by what was given. Raises `ConfigError`."""
     from dataclasses import replace
 
-    from recs_core.errors import ConfigError
-    from recs_core.run import PROTOCOLS, DataSpec
+    from recs_core.contract.errors import ConfigError
+    from recs_core.experiment import PROTOCOLS, DataSpec
 
     changes = {name: value for name, value in given.items() if value is not None}
     if "null_values" in changes:

@@ -15,11 +15,14 @@ from typing import Any
 import numpy as np
 
 from recs_core.config import Selection, parse
-from recs_core.data.batch import Batch, Features
-from recs_core.errors import MissingExtra, RecsError
+from recs_core.contract.batch import Batch, Features
+from recs_core.contract.errors import MissingExtra, RecsError
+from recs_core.contract.features import Categorical
+from recs_core.contract.optimizers import Adagrad
+from recs_core.contract.protocols import Backend
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 from recs_core.plugin.manager import load_backend
-from recs_core.protocols import Backend
-from recs_core.specs import Adagrad, Categorical, RetrievalSpec, TowerSpec
 
 TOLERANCE = 1e-5
 

@@ -30,8 +30,8 @@ def recommend(
     as_json: AsJson = False,
 ) -> None:
     """Recommend from a bundle. A job over --queries that was cut off goes on when it is started again."""
-    from recs_core.errors import ConfigError
-    from recs_core.paths import local
+    from recs_core.contract.errors import ConfigError
+    from recs_core.storage.paths import local
 
     if (query is None) == (queries is None):
         raise ConfigError("name the queries: --query ID, or --queries FILE.parquet with --out FILE.parquet")
@@ -97,7 +97,7 @@ def _typed(model: Recommender, query: list[str]) -> list[Any]:
     """Ids in the type of training."""
     import pyarrow as pa
 
-    from recs_core.errors import DataError
+    from recs_core.contract.errors import DataError
 
     if not pa.types.is_integer(model.schema.queries.ids.type):
         return query

@@ -11,7 +11,7 @@ from recs_core.cli import options
 from recs_core.cli.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
-    from recs_core.run import Outcome
+    from recs_core.experiment import Outcome
 
 SHOWN = ("recall@10", "recall@20", "ndcg@10", "ndcg@20", "mrr")
 
@@ -48,9 +48,9 @@ def train(
     """Train a model, evaluate it beside popularity, and save it as a bundle with its run.json."""
     from dataclasses import replace
 
-    from recs_core.errors import ConfigError
-    from recs_core.paths import local
-    from recs_core.run import ModelSpec, Run, execute
+    from recs_core.contract.errors import ConfigError
+    from recs_core.experiment import ModelSpec, Run, execute
+    from recs_core.storage.paths import local
 
     out = local(out, "--out")
     config = config and local(config, "--config")

@@ -23,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.compare.processes import Answer
+from recs_core.contract.optimizers import Adagrad, Adam, Optimizer
+from recs_core.contract.towers import TowerSpec
 from recs_core.evaluation import Interval, QueryMetrics, intervals
 from recs_core.evaluation import compare as paired
-from recs_core.run import ModelSpec, Run
-from recs_core.specs import Adagrad, Adam, Optimizer, TowerSpec
+from recs_core.experiment import ModelSpec, Run
 
 SAME_LISTS = 0.99
 FLOAT32 = 2.0**-23

@@ -22,13 +22,13 @@ from recs_core.compare.job import ORACLE, Job, Purpose
 from recs_core.compare.processes import Answer, Workers
 from recs_core.compare.progress import Board
 from recs_core.config import parse
+from recs_core.contract.errors import BackendBroken, BackendConflict, BackendNotFound, ConfigError, MissingExtra
+from recs_core.contract.randomness import generator
 from recs_core.data.interactions import Interactions
-from recs_core.data.vocabulary import Vocabulary
-from recs_core.errors import BackendBroken, BackendConflict, BackendNotFound, ConfigError, MissingExtra
 from recs_core.evaluation import intervals
+from recs_core.experiment import Parts, Run, build, cut, load_data
 from recs_core.plugin.manager import backend_info, list_backends
-from recs_core.random import generator
-from recs_core.run import Parts, Run, build, cut, load_data
+from recs_core.tables.vocabulary import Vocabulary
 from recs_core.two_tower import TwoTower
 
 FORMAT, VERSION = "recs-core-comparison", 1
@@ -164,9 +164,9 @@ def _codes_as_typed(show: Sequence[str], ids: Vocabulary) -> list[int]:
 
 
 def _steps_per_epoch(model: TwoTower, train: Interactions) -> int:
+    from recs_core.contract.protocols import BatchPlan
     from recs_core.data.encoded import EncodedDataset
     from recs_core.data.schema import Schema
-    from recs_core.protocols import BatchPlan
 
     settings = model.training
     encoded = EncodedDataset.encode(

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from recs_core.run import ModelSpec
-from recs_core.specs import Adam, Categorical, RetrievalSpec, TowerSpec, TrainingSpec
+from recs_core.contract.features import Categorical
+from recs_core.contract.optimizers import Adam
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
+from recs_core.contract.training import TrainingSpec
+from recs_core.experiment import ModelSpec
 
 REPORT = ModelSpec(
     recipe=None,

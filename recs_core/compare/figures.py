@@ -15,7 +15,7 @@ from typing import Any
 
 from recs_core.compare.job import ORACLE
 from recs_core.compare.tables import Report, finished, reproducible, seconds, size
-from recs_core.errors import MissingExtra
+from recs_core.contract.errors import MissingExtra
 
 INK, MUTED, GRID, PAPER, GOOD = "#010101", "#020202", "#030303", "#040404", "#050505"
 SERIES = tuple(f"#0a0a0{i}" for i in range(8))

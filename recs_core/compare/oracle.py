@@ -12,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.compare.job import ORACLE
-from recs_core.data.batch import Batch, Features
-from recs_core.errors import UnsupportedFeature
+from recs_core.contract.batch import Batch, Features
+from recs_core.contract.errors import UnsupportedFeature
+from recs_core.contract.optimizers import Optimizer
+from recs_core.contract.protocols import DType, Weights
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 from recs_core.plugin import BackendInfo
-from recs_core.protocols import DType, Weights
 from recs_core.reference import towers
 from recs_core.reference.optimizers import initial_state
 from recs_core.reference.training import Model as Specs
 from recs_core.reference.training import step
-from recs_core.specs import Optimizer, RetrievalSpec, TowerSpec
 
 Array = NDArray[np.float64]
 

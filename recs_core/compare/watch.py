@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Batch, Features, Ragged
-from recs_core.protocols import Backend, Model, Trainer
-from recs_core.specs import Optimizer
+from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.optimizers import Optimizer
+from recs_core.contract.protocols import Backend, Model, Trainer
 
 KEPT_BYTES = 256 * 2**20
 """Weights kept for comparison: beyond this only their digests are."""

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recs_core.compare.agreement import Pair
-from recs_core.specs import Categorical, Feature, History, Optimizer, RetrievalSpec, TowerSpec, TrainingSpec
+from recs_core.contract.features import Categorical, Feature, History
+from recs_core.contract.optimizers import Optimizer
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
+from recs_core.contract.training import TrainingSpec
 
 
 def tower(spec: TowerSpec) -> str:

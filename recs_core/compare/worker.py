@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from recs_core.compare.job import ARRAYS, RESULT, Job
-from recs_core.errors import RecsError
+from recs_core.contract.errors import RecsError
 
 if TYPE_CHECKING:
     from recs_core.compare.watch import Watched
-    from recs_core.protocols import Backend
-    from recs_core.run import Parts, Run
+    from recs_core.contract.protocols import Backend
+    from recs_core.experiment import Parts, Run
     from recs_core.two_tower import TwoTower
 
 CUTS = (1, 5, 10, 20, 50, 100)
@@ -76,7 +76,7 @@ def _work(job: Job, say: Say) -> dict[str, Any]:
 
     say("reading data")
     start = time.perf_counter()
-    from recs_core.run import Run, build, cut, load_data
+    from recs_core.experiment import Run, build, cut, load_data
 
     run = Run.from_json(job.run)
     parts = cut(load_data(run.data), run.data, run.seed)

@@ -9,7 +9,7 @@ from recs_core.compare.figures import figures, summary
 from recs_core.compare.html import html
 from recs_core.compare.markdown import markdown
 from recs_core.compare.tables import Report
-from recs_core.errors import ConfigError
+from recs_core.contract.errors import ConfigError
 
 
 def prepare(folder: Path, *, force: bool) -> None:

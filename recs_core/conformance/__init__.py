@@ -41,7 +41,7 @@ def __getattr__(name: str) -> object:
     except ImportError as error:
         if error.name != "pytest":
             raise
-        from recs_core.errors import MissingExtra
+        from recs_core.contract.errors import MissingExtra
 
         raise MissingExtra(f'{name} needs pytest; pip install "recs-core[conformance]"') from error
     return getattr(home, name)

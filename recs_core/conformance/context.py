@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from recs_core.conformance.shop import trained
 from recs_core.conformance.worlds import TaskWorld, World
-from recs_core.data.batch import Batch
-from recs_core.plugin.manifest import BackendInfo, IndexInfo
-from recs_core.protocols import Backend, DType, Index, Model, Trainer
-from recs_core.specs import Adagrad, Optimizer
+from recs_core.contract.batch import Batch
+from recs_core.contract.manifest import BackendInfo, IndexInfo
+from recs_core.contract.optimizers import Adagrad, Optimizer
+from recs_core.contract.protocols import Backend, DType, Index, Model, Trainer
 from recs_core.two_tower import TwoTower
 
 Arrays = dict[str, NDArray[Any]]

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core import weights as canonical
-from recs_core.data.batch import Batch, Features
-from recs_core.errors import UnsupportedFeature
-from recs_core.plugin.manifest import BackendInfo
-from recs_core.protocols import DType, Weights
+from recs_core.contract import weights as canonical
+from recs_core.contract.batch import Batch, Features
+from recs_core.contract.errors import UnsupportedFeature
+from recs_core.contract.manifest import BackendInfo
+from recs_core.contract.optimizers import Optimizer
+from recs_core.contract.protocols import DType, Weights
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 from recs_core.reference import optimizers, towers, training
-from recs_core.specs import Optimizer, RetrievalSpec, TowerSpec
 
 
 class OracleTower:

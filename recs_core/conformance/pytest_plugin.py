@@ -41,7 +41,7 @@ def header(config: pytest.Config) -> list[str]:
         return []
     from recs_core.config import parse
     from recs_core.conformance.runner import environment
-    from recs_core.errors import RecsError
+    from recs_core.contract.errors import RecsError
     from recs_core.plugin import manager
 
     lines = []
@@ -93,7 +93,7 @@ def tiers(config: pytest.Config) -> tuple[str, ...]:
 
 def expected_failures(config: pytest.Config) -> dict[str, str]:
     """The failures listed, none by default."""
-    from recs_core.paths import local
+    from recs_core.storage.paths import local
 
     path = config.option.recs_expected_failures
     if path is None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from recs_core.errors import SpecError
+from recs_core.contract.errors import SpecError
 
 Tier: TypeAlias = Literal["manifest", "required", "optional"]
 Subject: TypeAlias = Literal["backend", "index"]

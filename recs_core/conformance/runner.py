@@ -17,10 +17,10 @@ import recs_core.conformance.checks  # noqa: F401  (registers them)
 from recs_core import config
 from recs_core.conformance.context import BackendContext, IndexContext
 from recs_core.conformance.registry import CHECKS, TIERS, Check, CheckFailed, Subject, checks_of
-from recs_core.errors import SpecError, UnsupportedFeature
+from recs_core.contract.errors import SpecError, UnsupportedFeature
+from recs_core.contract.manifest import BackendInfo, IndexInfo, No
+from recs_core.contract.protocols import Backend, Index
 from recs_core.plugin import manager
-from recs_core.plugin.manifest import BackendInfo, IndexInfo, No
-from recs_core.protocols import Backend, Index
 
 Status: TypeAlias = Literal["passed", "refused", "expected failure", "skipped", "not judged", "failed"]
 

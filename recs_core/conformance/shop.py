@@ -9,22 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recs_core.contract.features import Bag, Categorical, History, Numeric
+from recs_core.contract.optimizers import Adam
+from recs_core.contract.protocols import Backend, DType, Weights
+from recs_core.contract.randomness import generator
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
+from recs_core.contract.training import TrainingSpec
 from recs_core.data.catalog import Catalog
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
-from recs_core.protocols import Backend, DType, Weights
-from recs_core.random import generator
-from recs_core.specs import (
-    Adam,
-    Bag,
-    Categorical,
-    History,
-    Numeric,
-    RetrievalSpec,
-    TowerSpec,
-    TrainingSpec,
-)
 from recs_core.two_tower import TwoTower
 
 CUSTOMERS = ("Ωμέγα", "naïve", "nai\u0308ve", "东京", "😀", " ", "a", "A", *(f"c{n}" for n in range(12)))

@@ -15,8 +15,8 @@ import pytest
 
 from recs_core.conformance.registry import TIERS, Subject, checks_of
 from recs_core.conformance.runner import Outcome, Session, session
-from recs_core.errors import SpecError
-from recs_core.protocols import Backend, Index
+from recs_core.contract.errors import SpecError
+from recs_core.contract.protocols import Backend, Index
 
 
 class _Conformance:

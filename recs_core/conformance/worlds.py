@@ -13,24 +13,15 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recs_core import weights as canonical
-from recs_core.data.batch import Batch, Codes, Features, Ragged, TaskInputs
-from recs_core.random import generator
+from recs_core.contract import weights as canonical
+from recs_core.contract.batch import Batch, Codes, Features, Ragged, TaskInputs
+from recs_core.contract.features import Bag, Categorical, History, Numeric, Text
+from recs_core.contract.optimizers import Adagrad, Adam, Optimizer, RowWiseAdagrad
+from recs_core.contract.randomness import generator
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
+from recs_core.contract.training import Step
 from recs_core.reference.training import Model
-from recs_core.specs import (
-    Adagrad,
-    Adam,
-    Bag,
-    Categorical,
-    History,
-    Numeric,
-    Optimizer,
-    RetrievalSpec,
-    RowWiseAdagrad,
-    Step,
-    Text,
-    TowerSpec,
-)
 
 PLAIN = RetrievalSpec(
     scoring="dot", temperature=0.5, candidate_bias=False, logq=False, remove_accidental_hits=False, reduction="mean"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recs_core.data.interactions import Interactions
 from recs_core.data.splits import Leakage, leakage
-from recs_core.data.times import day, suspicion
+from recs_core.tables.times import day, suspicion
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Batch, Features, Ragged
+from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.errors import DataError
+from recs_core.contract.protocols import BatchPlan
+from recs_core.contract.randomness import generator
+from recs_core.contract.towers import TowerSpec
 from recs_core.data.negatives import candidate_columns, task_inputs
-from recs_core.errors import DataError
-from recs_core.protocols import BatchPlan
-from recs_core.random import generator
-from recs_core.specs import TowerSpec
 
 if TYPE_CHECKING:
     from recs_core.data.encoded import EncodedDataset

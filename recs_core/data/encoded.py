@@ -10,14 +10,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Batch, Features, Ragged
+from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.errors import DataError
+from recs_core.contract.features import History
+from recs_core.contract.protocols import BatchPlan
+from recs_core.contract.towers import TowerSpec
 from recs_core.data.batching import Batching
 from recs_core.data.encoding import encode
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema, Side
-from recs_core.errors import DataError
-from recs_core.protocols import BatchPlan
-from recs_core.specs import History, TowerSpec
 
 if TYPE_CHECKING:
     from recs_core.data.catalog import Catalog

@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Codes, Features, Ragged
-from recs_core.data.columns import as_lists, as_values, describe_type
+from recs_core.contract.batch import Codes, Features, Ragged
+from recs_core.contract.errors import DataError
+from recs_core.contract.features import Bag, Categorical, Feature, History, Numeric, Text
+from recs_core.contract.towers import TowerSpec
 from recs_core.data.schema import Schema, Side, column, numbers
-from recs_core.errors import DataError
-from recs_core.specs import Bag, Categorical, Feature, History, Numeric, Text, TowerSpec
+from recs_core.tables.columns import as_lists, as_values, describe_type
 
 _WORDS = re.compile(r"\w+")
 

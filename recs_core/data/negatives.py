@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Ragged, TaskInputs
-from recs_core.specs import RetrievalSpec
+from recs_core.contract.batch import Ragged, TaskInputs
+from recs_core.contract.retrieval import RetrievalSpec
 
 
 def candidate_columns(

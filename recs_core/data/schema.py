@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.data.columns import as_lists, as_numbers, as_values
+from recs_core.contract.errors import DataError
+from recs_core.contract.features import Bag, Categorical, Feature, History, Numeric, Text
+from recs_core.contract.towers import TowerSpec
 from recs_core.data.interactions import Interactions
-from recs_core.data.vocabulary import Vocabulary
-from recs_core.errors import DataError
-from recs_core.specs import Bag, Categorical, Feature, History, Numeric, Text, TowerSpec
+from recs_core.tables.columns import as_lists, as_numbers, as_values
+from recs_core.tables.vocabulary import Vocabulary
 
 Side = Literal["query", "candidate"]
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.data.times import seconds
-from recs_core.errors import DataError
-from recs_core.random import generator
+from recs_core.contract.errors import DataError
+from recs_core.contract.randomness import generator
+from recs_core.tables.times import seconds
 
 if TYPE_CHECKING:
     from recs_core.data.interactions import Interactions
-    from recs_core.data.vocabulary import Vocabulary
+    from recs_core.tables.vocabulary import Vocabulary
 
 By: TypeAlias = Literal["time", "last", "random"]
 

@@ -7,7 +7,7 @@ from inspect import signature
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from recs_core.errors import DataError
+from recs_core.contract.errors import DataError
 
 if TYPE_CHECKING:
     from recs_core.data.interactions import Interactions

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from recs_core.contract.errors import DataError
+from recs_core.contract.messages import one_line
 from recs_core.data.interactions import Interactions
-from recs_core.errors import DataError
-from recs_core.messages import one_line
-from recs_core.paths import local
+from recs_core.storage.paths import local
 
 _WHERE = (
     "download ml-100k.zip from https://grouplens.org/datasets/movielens/100k/, unpack it, and pass its folder: "

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recs_core.contract.errors import DataError
+from recs_core.contract.randomness import generator
 from recs_core.data.interactions import Interactions
-from recs_core.errors import DataError
-from recs_core.random import generator
 
 PROPOSALS = 16
 CATEGORIES = 12

@@ -1,7 +1,7 @@
 """Exact evaluation: ranks over the whole corpus, metrics from ranks, intervals, baselines.
 
 >>> import numpy as np
->>> from recs_core.data.batch import Ragged
+>>> from recs_core.contract.batch import Ragged
 >>> from recs_core.evaluation import intervals, metrics, query_metrics, ranks
 >>> queries, candidates = np.eye(3, 4, dtype=np.float32), np.eye(4, dtype=np.float32)
 >>> targets = Ragged(values=np.int32([0, 1, 3]), offsets=np.int32([0, 1, 2, 3]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recs_core.data.batch import Ragged
-from recs_core.errors import DataError, SpecError
+from recs_core.contract.batch import Ragged
+from recs_core.contract.errors import DataError, SpecError
 from recs_core.evaluation.ranking import Ranks, ranks
 
 DAY = 86_400.0

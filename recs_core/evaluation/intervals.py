@@ -8,9 +8,9 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.errors import DataError, SpecError
+from recs_core.contract.errors import DataError, SpecError
+from recs_core.contract.randomness import generator
 from recs_core.evaluation.measures import QueryMetrics
-from recs_core.random import generator
 
 
 class Interval(TypedDict):

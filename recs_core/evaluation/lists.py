@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recs_core.errors import DataError
+from recs_core.contract.errors import DataError
 
 
 def list_metrics(lists: NDArray[np.integer], counts: ArrayLike) -> dict[str, float]:

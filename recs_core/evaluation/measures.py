@@ -29,7 +29,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.errors import DataError, SpecError
+from recs_core.contract.errors import DataError, SpecError
 from recs_core.evaluation.ranking import NEVER, Ranks
 
 Ties: TypeAlias = Literal["pessimistic", "expected", "optimistic"]

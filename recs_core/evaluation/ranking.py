@@ -13,8 +13,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Ragged
-from recs_core.errors import DataError
+from recs_core.contract.batch import Ragged
+from recs_core.contract.errors import DataError
 from recs_core.index import tiles
 from recs_core.index.filters import TilePatch, check_positions, contains
 

@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Ragged
-from recs_core.data.vocabulary import Vocabulary
-from recs_core.errors import BundleError, DataError
+from recs_core.contract.batch import Ragged
+from recs_core.contract.errors import BundleError, DataError
+from recs_core.contract.messages import some
+from recs_core.contract.protocols import Index, TopK
 from recs_core.index import tiles
 from recs_core.index.filtered import FilteredIndex, resolve
 from recs_core.index.filters import ragged
-from recs_core.messages import some
-from recs_core.paths import local
-from recs_core.protocols import Index, TopK
+from recs_core.storage.paths import local
+from recs_core.tables.vocabulary import Vocabulary
 
 
 class CandidateIndex:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Ragged
-from recs_core.errors import DataError, NotFitted
+from recs_core.contract.batch import Ragged
+from recs_core.contract.errors import DataError, NotFitted
+from recs_core.contract.protocols import TopK
 from recs_core.index import tiles
 from recs_core.index.filters import TilePatch, check_allow, check_positions, within
 from recs_core.index.plugin import INFO
-from recs_core.protocols import TopK
 
 
 class ExactIndex:

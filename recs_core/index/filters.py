@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recs_core.data.batch import Ragged
-from recs_core.errors import DataError
+from recs_core.contract.batch import Ragged
+from recs_core.contract.errors import DataError
 
 
 def ragged(rows: Iterable[ArrayLike]) -> Ragged:

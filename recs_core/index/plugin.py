@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from recs_core.contract.manifest import INDEX_CAPABILITIES
 from recs_core.plugin import IndexInfo, hookimpl
-from recs_core.plugin.manifest import INDEX_CAPABILITIES
 
 INFO = IndexInfo(
     name="exact",

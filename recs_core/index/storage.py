@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.bundle import files, ids, manifest, tensors
-from recs_core.bundle.known import known
-from recs_core.data.vocabulary import Vocabulary
-from recs_core.errors import BundleError
+from recs_core.bundle import manifest
+from recs_core.contract.errors import BundleError
+from recs_core.storage import files, tensors
+from recs_core.storage import id_files as ids
+from recs_core.storage.known import known
+from recs_core.tables.vocabulary import Vocabulary
 
 KIND = "index"
 CARD = """# Index: {name}

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from recs_core.errors import DataError
+from recs_core.contract.errors import DataError
 
 Job = TypeVar("Job")
 

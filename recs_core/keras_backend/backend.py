@@ -6,12 +6,14 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from recs_core.contract.errors import MissingExtra, SpecError
+from recs_core.contract.manifest import BackendInfo
+from recs_core.contract.optimizers import Optimizer
+from recs_core.contract.protocols import DType, Tower, Weights
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 from recs_core.environment import ENGINES, imported_keras_engine, is_installed, prepare_keras
-from recs_core.errors import MissingExtra, SpecError
 from recs_core.keras_backend.plugin import INFO
-from recs_core.plugin.manifest import BackendInfo
-from recs_core.protocols import DType, Tower, Weights
-from recs_core.specs import Optimizer, RetrievalSpec, TowerSpec
 
 if TYPE_CHECKING:
     from recs_core.keras_backend.engines import Engine

@@ -1,4 +1,4 @@
-"""What one step does to one weight: the formulas of `recs_core.specs`, on whatever rows it is given."""
+"""What one step does to one weight: the formulas of `recs_core.contract.optimizers`, on whatever rows it is given."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from recs_core.errors import UnsupportedFeature
+from recs_core.contract.errors import UnsupportedFeature
+from recs_core.contract.optimizers import Adagrad, Adam, Optimizer, RowWiseAdagrad
+from recs_core.contract.protocols import DType
 from recs_core.keras_backend.engines import Group, Tensor, Values
-from recs_core.protocols import DType
-from recs_core.specs import Adagrad, Adam, Optimizer, RowWiseAdagrad
 
 
 def initial_slots(optimizer: Optimizer, name: str, shape: tuple[int, ...], dtype: DType) -> dict[str, NDArray[Any]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from recs_core.contract.manifest import BACKEND_CAPABILITIES
 from recs_core.environment import ENGINES
 from recs_core.plugin import BackendInfo, hookimpl
-from recs_core.plugin.manifest import BACKEND_CAPABILITIES
 
 INFO = BackendInfo(
     name="keras",

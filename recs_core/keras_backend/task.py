@@ -14,14 +14,14 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
-from recs_core.data.batch import Ragged
-from recs_core.errors import DataError, SpecError
-from recs_core.guard import Guard
+from recs_core.contract.batch import Ragged
+from recs_core.contract.errors import DataError, SpecError
+from recs_core.contract.guard import Guard
+from recs_core.contract.protocols import DType, Weights
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.task import COSINE_EPSILON, MASKED, TaskPlan, plan_task
 from recs_core.keras_backend import engines
 from recs_core.keras_backend.engines import Engine, Tensor, Tree, Values
-from recs_core.protocols import DType, Weights
-from recs_core.specs import RetrievalSpec
-from recs_core.task import COSINE_EPSILON, MASKED, TaskPlan, plan_task
 
 BLOCK_SCORES = 2**19
 """Scores in a block, about: 2 MB of float32, which stay in a core's cache between the passes over them."""

@@ -15,15 +15,16 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from recs_core import specs
-from recs_core.data.batch import Batch, Codes, Features, Ragged
-from recs_core.errors import DataError, SpecError, UnsupportedFeature
-from recs_core.guard import Guard
+from recs_core.contract import as_json
+from recs_core.contract.batch import Batch, Codes, Features, Ragged
+from recs_core.contract.errors import DataError, SpecError, UnsupportedFeature
+from recs_core.contract.features import Feature
+from recs_core.contract.guard import Guard
+from recs_core.contract.protocols import DType
+from recs_core.contract.towers import TowerSpec
+from recs_core.contract.weights import Side, unpack
 from recs_core.keras_backend import engines
 from recs_core.keras_backend.engines import Engine, Tensor, Tree, Values, load_engine
-from recs_core.protocols import DType
-from recs_core.specs import TowerSpec
-from recs_core.weights import Side, unpack
 
 CHUNK = 8192
 """Rows embedded at a time: bounds memory, and is one shape for engines that compile by shape."""
@@ -69,7 +70,7 @@ def forward(engine: Engine, side: Side, spec: TowerSpec, values: Values, tree: T
     return x
 
 
-def _looked_up(engine: Engine, feature: specs.Feature, table: Tensor, codes: Any) -> Tensor:
+def _looked_up(engine: Engine, feature: Feature, table: Tensor, codes: Any) -> Tensor:
     """(n, dim): rows of the table; pooled for ragged codes, which are as of `inputs` or (n, length) filled with −1."""
     if isinstance(codes, Mapping):
         rows = ops.take(table, codes["values"], axis=0)
@@ -171,7 +172,7 @@ class TowerModel(keras.Model):
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
         return {
-            "spec": specs.to_json(self.spec),
+            "spec": as_json.to_json(self.spec),
             "table_rows": self.table_rows,
             "name": self.name,
             "dtype": self.dtype_policy.name,
@@ -180,7 +181,7 @@ class TowerModel(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         """The model of `get_config`."""
-        return cls(**{**config, "spec": specs.from_json(config["spec"])})
+        return cls(**{**config, "spec": as_json.from_json(config["spec"])})
 
 
 class KerasTower:

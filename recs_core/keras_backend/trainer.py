@@ -11,15 +11,16 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Batch
-from recs_core.errors import DataError
+from recs_core.contract.batch import Batch
+from recs_core.contract.errors import DataError
+from recs_core.contract.optimizers import Adam, Optimizer
+from recs_core.contract.protocols import DType
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.task import plan_task
 from recs_core.keras_backend import optimizers, task
 from recs_core.keras_backend.engines import Engine, Groups, Tensor, Tree, Values
 from recs_core.keras_backend.model import KerasModel
 from recs_core.keras_backend.towers import KerasTower
-from recs_core.protocols import DType
-from recs_core.specs import Adam, Optimizer, RetrievalSpec
-from recs_core.task import plan_task
 
 
 class KerasTrainer:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from recs_core.plugin.manifest import BackendInfo, IndexInfo
+from recs_core.contract.manifest import BackendInfo, IndexInfo
 
 PROJECT = "recs_core"
 

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 import pluggy
 
-from recs_core.environment import is_installed
-from recs_core.errors import (
+from recs_core.contract.errors import (
     BackendBroken,
     BackendConflict,
     BackendNotFound,
@@ -26,12 +25,13 @@ from recs_core.errors import (
     RecsError,
     UnsupportedFeature,
 )
+from recs_core.contract.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES, BackendInfo, IndexInfo, No
+from recs_core.environment import is_installed
 from recs_core.plugin import hookspecs
-from recs_core.plugin.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES, BackendInfo, IndexInfo, No
 from recs_core.spelling import meant_backend
 
 if TYPE_CHECKING:
-    from recs_core.protocols import Backend, Index
+    from recs_core.contract.protocols import Backend, Index
 
 Info = TypeVar("Info", BackendInfo, IndexInfo)
 
@@ -280,7 +280,7 @@ class _Plugin(Generic[Info]):
         unknown = [name for name in info.capabilities if name not in known]
         if unknown:
             close = difflib.get_close_matches(unknown[0], known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "see recs_core.plugin.manifest"
+            hint = f"did you mean {close[0]!r}?" if close else "see recs_core.contract.manifest"
             self._broken(f"{where} declares an unknown capability {unknown[0]!r}; {hint}")
         undeclared = [name for name in known if name not in info.capabilities]
         if undeclared:

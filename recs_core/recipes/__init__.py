@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from recs_core.contract.errors import SpecError
 from recs_core.data.interactions import Interactions
-from recs_core.errors import SpecError
 from recs_core.recipes import features, history, ids
 from recs_core.recipes.choice import Recipe
 from recs_core.two_tower import TwoTower

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from recs_core.contract.features import History
+from recs_core.contract.optimizers import Adam, Optimizer
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
+from recs_core.contract.training import TrainingSpec
 from recs_core.data.interactions import Interactions
-from recs_core.specs import Adam, History, Optimizer, RetrievalSpec, TowerSpec, TrainingSpec
 
 FULL_SOFTMAX_UP_TO = 10_000
 """Corpora up to this size train against every candidate: better an epoch, and no slower on 2 cores."""

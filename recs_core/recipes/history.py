@@ -9,9 +9,13 @@ times are known, say what it is after now: the latest few candidates predict the
 
 from __future__ import annotations
 
+from recs_core.contract.features import Categorical, History
+from recs_core.contract.optimizers import Adam
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
+from recs_core.contract.training import Schedule, TrainingSpec
 from recs_core.data.interactions import Interactions
 from recs_core.recipes.choice import Recipe, negatives, rows_a_query
-from recs_core.specs import Adam, Categorical, History, RetrievalSpec, Schedule, TowerSpec, TrainingSpec
 
 DIM = 64
 HALF_LIFE_DAYS = 21.0

@@ -6,9 +6,12 @@ in memory, and answers new queries by candidate bias alone.
 
 from __future__ import annotations
 
+from recs_core.contract.features import Categorical
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
+from recs_core.contract.training import Schedule, TrainingSpec
 from recs_core.data.interactions import Interactions
 from recs_core.recipes.choice import FULL_SOFTMAX_UP_TO, Recipe, adam, negatives, rows_a_query
-from recs_core.specs import Categorical, RetrievalSpec, Schedule, TowerSpec, TrainingSpec
 
 DIM = 64
 

@@ -1,7 +1,7 @@
 """The oracle: every meaning of docs/meanings.md in float64 NumPy, written from its formula, slow and plain.
 
-It shares no code with what it judges: of the core it uses the declarations (`recs_core.specs`) and the containers
-(`recs_core.data.batch`) alone. In reading order:
+It shares no code with what it judges: of the core it uses the declarations (`recs_core.contract`) and the containers
+(`recs_core.contract.batch`) alone. In reading order:
 
     towers      features → vectors, and the gradient of every weight
     task        vectors → loss, and its gradients, one target at a time

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.specs import Adagrad, Adam, Optimizer, RowWiseAdagrad
+from recs_core.contract.optimizers import Adagrad, Adam, Optimizer, RowWiseAdagrad
 
 Array = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recs_core.specs import RetrievalSpec
+from recs_core.contract.retrieval import RetrievalSpec
 
 Array = NDArray[np.float64]
 

@@ -29,8 +29,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recs_core.data.batch import Ragged
-from recs_core.specs import RetrievalSpec
+from recs_core.contract.batch import Ragged
+from recs_core.contract.retrieval import RetrievalSpec
 
 Array = NDArray[np.float64]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recs_core.data.batch import Ragged
-from recs_core.protocols import TopK
+from recs_core.contract.batch import Ragged
+from recs_core.contract.protocols import TopK
 
 
 def top_k(

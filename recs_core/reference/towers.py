@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Features, Ragged
-from recs_core.specs import Activation, TowerSpec
+from recs_core.contract.batch import Features, Ragged
+from recs_core.contract.towers import Activation, TowerSpec
 
 Array = NDArray[np.float64]
 Weights = Mapping[str, NDArray[Any]]

@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Batch, Features, Ragged
+from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.optimizers import Optimizer
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 from recs_core.reference import optimizers, task, towers
-from recs_core.specs import Optimizer, RetrievalSpec, TowerSpec
 
 Array = NDArray[np.float64]
 

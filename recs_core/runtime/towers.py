@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Batch, Codes, Features, Ragged
-from recs_core.errors import DataError, UnsupportedFeature
-from recs_core.protocols import Weights
-from recs_core.specs import Activation, TowerSpec
-from recs_core.weights import Side
+from recs_core.contract.batch import Batch, Codes, Features, Ragged
+from recs_core.contract.errors import DataError, UnsupportedFeature
+from recs_core.contract.protocols import Weights
+from recs_core.contract.towers import Activation, TowerSpec
+from recs_core.contract.weights import Side
 
 Array = NDArray[np.floating]
 

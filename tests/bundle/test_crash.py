@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 
 from recs_core import bundle
-from recs_core.bundle import files
 from recs_core.conformance.oracle_backend import OracleBackend
-from recs_core.errors import BundleError
+from recs_core.contract.errors import BundleError
+from recs_core.storage import files
 from tests.bundle.small import fitted, ids_only, interactions
 
 WRITING = ("makedirs", "mkdir", "open", "write", "fsync", "replace", "rmdir", "unlink")
 
 
 class Disk:
-    """The `os` module as `recs_core.bundle.files` sees it, failing at the n-th call that writes."""
+    """The `os` module as `recs_core.storage.files` sees it, failing at the n-th call that writes."""
 
     def __init__(self, fails_at: int, failure: BaseException, *, dead: bool = False) -> None:
         self.fails_at, self.failure, self.dead = fails_at, failure, dead

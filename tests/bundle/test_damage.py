@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from recs_core import bundle
-from recs_core.errors import BundleError
+from recs_core.contract.errors import BundleError
 from tests.bundle.small import fitted, ids_only, interactions
 
 STRIDE = 97

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pytest
 
 from recs_core import bundle
-from recs_core.bundle import ids
 from recs_core.cli.main import main
 from recs_core.conformance.oracle_backend import OracleBackend
-from recs_core.data.vocabulary import Vocabulary
-from recs_core.errors import BundleError
+from recs_core.contract.errors import BundleError
+from recs_core.storage import id_files as ids
+from recs_core.tables.vocabulary import Vocabulary
 from recs_core.training import EarlyStopping
 from tests.bundle.forge import resign
 from tests.bundle.small import every_feature, interactions

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pytest
 
 from recs_core import bundle
-from recs_core.bundle import manifest, tensors
-from recs_core.errors import BundleError
+from recs_core.bundle import manifest
+from recs_core.contract.errors import BundleError
+from recs_core.storage import tensors
 from tests.bundle.forge import replace, resign
 from tests.bundle.small import every_feature, fitted
 

@@ -15,7 +15,7 @@ import pytest
 import recs_core as recs
 from recs_core import bundle
 from recs_core.conformance.oracle_backend import OracleBackend
-from recs_core.errors import BundleError, DataError, SpecError
+from recs_core.contract.errors import BundleError, DataError, SpecError
 from recs_core.training import EarlyStopping
 from tests.bundle.small import every_feature, fitted, interactions
 
@@ -137,7 +137,7 @@ def test_the_last_checkpoint_of_a_finished_run_gives_the_finished_model(whole, t
 
 
 def test_a_write_that_was_cut_off_leaves_the_checkpoint_before(whole, tmp_path, monkeypatch):
-    from recs_core.bundle import files
+    from recs_core.storage import files
     from tests.bundle.test_crash import Disk
 
     started = model()

@@ -12,13 +12,14 @@ import safetensors.numpy
 
 import recs_core as recs
 from recs_core import bundle
-from recs_core.bundle import ids, tensors
 from recs_core.conformance.oracle_backend import OracleBackend
+from recs_core.contract.errors import BackendNotFound, BundleError, NotFitted
+from recs_core.contract.manifest import IndexInfo
+from recs_core.contract.protocols import TopK
 from recs_core.data.interactions import Interactions
-from recs_core.data.vocabulary import Vocabulary
-from recs_core.errors import BackendNotFound, BundleError, NotFitted
-from recs_core.plugin.manifest import IndexInfo
-from recs_core.protocols import TopK
+from recs_core.storage import id_files as ids
+from recs_core.storage import tensors
+from recs_core.tables.vocabulary import Vocabulary
 from tests.bundle import forge
 from tests.bundle.small import every_feature, fitted, ids_only, interactions
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from recs_core import bundle
-from recs_core.bundle import files
-from recs_core.errors import BundleError, NotFitted
+from recs_core.contract.errors import BundleError, NotFitted
+from recs_core.storage import files
 from tests.bundle.small import fitted, ids_only
 
 

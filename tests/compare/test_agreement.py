@@ -11,8 +11,8 @@ from recs_core.compare.agreement import Tier, _spearman, compare, tier, window
 from recs_core.compare.defaults import REPORT
 from recs_core.compare.job import Job
 from recs_core.compare.processes import Answer
-from recs_core.run import DataSpec, Run
-from recs_core.specs import Adagrad, Adam
+from recs_core.contract.optimizers import Adagrad, Adam
+from recs_core.experiment import DataSpec, Run
 
 P3 = Tier("P3", "for a test", 100, 1e-5, 1e-5, 1e-4)
 P5 = Tier("P5", "for a test", 100, None, 1e-5, None)

@@ -12,7 +12,7 @@ import pytest
 
 from recs_core.cli.main import main
 from recs_core.compare.writing import prepare
-from recs_core.errors import ConfigError
+from recs_core.contract.errors import ConfigError
 from tests.compare.conftest import RECS
 
 
@@ -162,7 +162,7 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
 
     from recs_core import environment
     from recs_core.compare.figures import check_extra
-    from recs_core.errors import MissingExtra
+    from recs_core.contract.errors import MissingExtra
 
     monkeypatch.delitem(sys.modules, "matplotlib", raising=False)
     monkeypatch.setattr(environment, "find_spec", lambda name: None)

@@ -9,8 +9,8 @@ import threading
 import numpy as np
 
 from recs_core.compare.oracle import Oracle, OracleModel, OracleTower, OracleTrainer, Specs
+from recs_core.contract.manifest import BACKEND_CAPABILITIES
 from recs_core.plugin import BackendInfo, hookimpl
-from recs_core.plugin.manifest import BACKEND_CAPABILITIES
 
 NAMES = ("right", "rounding", "wrong", "dying", "nan", "hanging", "broken", "random")
 

@@ -26,7 +26,7 @@ pytest --pyargs recs_core.conformance --recs-backend mine      # an index: --rec
 ```
 
 ```python
-from recs_core.conformance import RetrievalConformance         # an index: IndexConformance, index = …
+from recs_core.conformance import RetrievalConformance# an index: IndexConformance, index = …
 
 class TestMine(RetrievalConformance):
     backend = "mine"

@@ -4,13 +4,13 @@ import dataclasses
 
 import numpy as np
 
-from recs_core import weights as canonical
-from recs_core.data.batch import Batch
-from recs_core.errors import DataError, UnsupportedFeature
-from recs_core.plugin.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES, BackendInfo, IndexInfo, No
-from recs_core.protocols import TopK
+from recs_core.contract import weights as canonical
+from recs_core.contract.batch import Batch
+from recs_core.contract.errors import DataError, UnsupportedFeature
+from recs_core.contract.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES, BackendInfo, IndexInfo, No
+from recs_core.contract.protocols import TopK
+from recs_core.contract.task import plan_task
 from recs_core.reference import optimizers, task, topk, towers, training
-from recs_core.task import plan_task
 
 INFO = BackendInfo(
     name="numpy",

@@ -14,8 +14,8 @@ from numpy_backend import INFO, NumpyBackend, NumpyIndex
 from recs_core.conformance import IndexConformance, run
 from recs_core.conformance.registry import CHECKS, check
 from recs_core.conformance.runner import session
-from recs_core.errors import SpecError
-from recs_core.plugin.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES, No
+from recs_core.contract.errors import SpecError
+from recs_core.contract.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES, No
 
 LOGQ = "task/logq-correction"
 

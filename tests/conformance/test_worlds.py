@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from recs_core.conformance.checks.task import oracle
 from recs_core.conformance.worlds import WIDE, World, ragged, random_task
-from recs_core.data.batch import Ragged
-from recs_core.specs import RetrievalSpec
-from recs_core.task import plan_task
+from recs_core.contract.batch import Ragged
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.task import plan_task
 
 SEEDS = st.integers(0, 2**31)
 SOURCE = Path(__file__).parents[2] / "examples" / "numpy_backend_plugin" / "src"

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import recs_core as recs
+from recs_core.contract.errors import DataError
 from recs_core.data.catalog import Catalog
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.schema import Schema
-from recs_core.errors import DataError
 
 QUERY = recs.TowerSpec([recs.Categorical("user", dim=2)])
 CANDIDATE = recs.TowerSpec([recs.Categorical("item", dim=2)])

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from recs_core.data.csv_files import NULL_WORDS, SUFFIXES
+from recs_core.contract.errors import DataError
 from recs_core.data.interactions import Interactions
-from recs_core.errors import DataError
+from recs_core.tables.csv_files import NULL_WORDS, SUFFIXES
 
 ROWS = [("user", "item", "name"), ("7", "a", "Zoë, née Smith"), ("8", "b", "x"), ("7", "b", "x")]
 

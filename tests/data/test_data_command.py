@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from recs_core.cli.main import main
-from recs_core.errors import ConfigError
-from recs_core.run import DataSpec, Run, load_data
+from recs_core.contract.errors import ConfigError
+from recs_core.experiment import DataSpec, Run, load_data
 
 COLUMNS = ("--query", "user", "--candidate", "item", "--timestamp", "t")
 START = 1_600_000_000_000  # 2020-09-13, in milliseconds

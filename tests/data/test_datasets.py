@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recs_core.contract.errors import DataError
 from recs_core.data.interactions import Interactions
 from recs_core.datasets import load, names, online_retail, summary
 from recs_core.datasets.synthetic import generate
-from recs_core.errors import DataError
 
 
 def test_names_and_unknown_ones():

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recs_core.contract.errors import DataError
 from recs_core.data.audit import audit
 from recs_core.data.interactions import Interactions
-from recs_core.errors import DataError
 
 
 def made(rows, **options):

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from recs_core.contract.errors import DataError
 from recs_core.data.interactions import Interactions
-from recs_core.errors import DataError
 
 COLUMNS = {"user": ["u1", "u2", "u1"], "item": [5, 6, 6], "t": [10.0, 20.0, 30.5]}
 CSV = "user,item,t\nu1,5,10\nu2,6,20\nu1,6,30.5\n"

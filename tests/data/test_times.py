@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from recs_core.contract.errors import DataError
 from recs_core.data.audit import audit
 from recs_core.data.interactions import Interactions
-from recs_core.data.times import seconds
-from recs_core.errors import DataError
+from recs_core.tables.times import seconds
 
 # 2011-11-10 is day 15,288 since 1970-01-01: 15,288 × 86,400 = 1,320,883,200 seconds.
 MIDNIGHT = 1_320_883_200.0

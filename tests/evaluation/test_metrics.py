@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recs_core.errors import DataError, SpecError
+from recs_core.contract.errors import DataError, SpecError
 from recs_core.evaluation import (
     compare,
     intervals,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recs_core.errors import DataError
+from recs_core.contract.errors import DataError
 from recs_core.evaluation import NEVER, ranks
 from recs_core.index.filters import ragged
 

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recs_core.bundle import manifest
-from recs_core.errors import BundleError, DataError, UnsupportedFeature
+from recs_core.contract.errors import BundleError, DataError, UnsupportedFeature
+from recs_core.contract.manifest import IndexInfo
+from recs_core.contract.protocols import TopK
 from recs_core.index import CandidateIndex, ExactIndex
 from recs_core.index.filters import ragged
-from recs_core.plugin.manifest import IndexInfo
-from recs_core.protocols import TopK
 from recs_core.reference.topk import top_k
 
 WORDS = ["Zürich", "東京", "naïve ☕", "a/b", " "]

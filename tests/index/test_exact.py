@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recs_core.errors import DataError, NotFitted
+from recs_core.contract.errors import DataError, NotFitted
+from recs_core.contract.protocols import Index
 from recs_core.evaluation import ranks
 from recs_core.index import ExactIndex, FilteredIndex
 from recs_core.index.filters import ragged
 from recs_core.plugin.manager import load_index
-from recs_core.protocols import Index
 from recs_core.reference.topk import top_k, top_k_of_scores
 
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from recs_core.errors import DataError
+from recs_core.contract.errors import DataError
 from recs_core.index import ExactIndex, tiles
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from recs_core.conformance.worlds import World
+from recs_core.contract.optimizers import Adam
 from recs_core.environment import ENGINES, is_installed
 from recs_core.reference import training
-from recs_core.specs import Adam
 
 WORLD = World(queries=20, corpus=30, users=40).with_(scoring="cosine", learn_temperature=True, candidate_bias=True)
 STEPS = 100
@@ -23,7 +23,7 @@ RUN = """
 import json, sys
 from recs_core.keras_backend.backend import factory
 from tests.keras_backend.test_engines import STEPS, WORLD
-from recs_core.specs import Adam
+from recs_core.contract.optimizers import Adam
 backend = factory(sys.argv[1])
 model = backend.model(WORLD.query, WORLD.candidate, WORLD.retrieval, WORLD.weights(), dtype="float64")
 trainer = backend.trainer(model, Adam(0.01))
@@ -81,7 +81,7 @@ def test_a_process_with_many_models_hears_nothing_of_retracing() -> None:
 
 
 def test_a_second_engine_in_one_process_is_refused() -> None:
-    from recs_core.errors import BackendConflict
+    from recs_core.contract.errors import BackendConflict
     from recs_core.keras_backend.backend import factory
 
     mine = factory(asked_by="the tests").engine

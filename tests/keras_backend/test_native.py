@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from recs_core.conformance.worlds import World
-from recs_core.data.batch import Features, Ragged
-from recs_core.errors import DataError, SpecError, UnsupportedFeature
+from recs_core.contract.batch import Features, Ragged
+from recs_core.contract.errors import DataError, SpecError, UnsupportedFeature
+from recs_core.contract.features import Bag, Categorical, Numeric
+from recs_core.contract.optimizers import Adam
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 from recs_core.keras_backend.backend import KerasBackend
 from recs_core.reference import towers
-from recs_core.specs import Adam, Bag, Categorical, Numeric, RetrievalSpec, TowerSpec
 
 SPEC = TowerSpec((Categorical("user", dim=4, num_oov=2), Bag("tags", dim=3), Numeric("age")), layers=(3,))
 WORLD = World(query=SPEC)

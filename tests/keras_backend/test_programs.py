@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from recs_core.conformance.worlds import World
+from recs_core.contract.optimizers import Adam
+from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.keras_backend.backend import KerasBackend
-from recs_core.specs import Adam, RetrievalSpec
 
 WORLD = World(queries=11, users=37)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from recs_core.conformance.worlds import World
+from recs_core.contract.optimizers import Adam
 from recs_core.keras_backend.backend import KerasBackend
 from recs_core.keras_backend.trainer import KerasTrainer, Move
-from recs_core.specs import Adam
 
 LONG, OWN = 9973, 9967
 WORLD = World(users=LONG - 2, queries=8)

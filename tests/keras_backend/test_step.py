@@ -11,23 +11,15 @@ import pytest
 from recs_core.conformance.checks.task import judge
 from recs_core.conformance.context import BackendContext
 from recs_core.conformance.worlds import World, many_targets
-from recs_core.errors import DataError
+from recs_core.contract.errors import DataError
+from recs_core.contract.features import Bag, Categorical, History, Numeric
+from recs_core.contract.optimizers import Adagrad, Adam, Optimizer, RowWiseAdagrad
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 from recs_core.keras_backend import task
 from recs_core.keras_backend.backend import KerasBackend
 from recs_core.reference import training
 from recs_core.reference.optimizers import initial_state
-from recs_core.specs import (
-    Adagrad,
-    Adam,
-    Bag,
-    Categorical,
-    History,
-    Numeric,
-    Optimizer,
-    RetrievalSpec,
-    RowWiseAdagrad,
-    TowerSpec,
-)
 
 WIDE = World(
     query=TowerSpec(

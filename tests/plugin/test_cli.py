@@ -15,7 +15,7 @@ import pytest
 import recs_core
 from recs_core.cli.doctor import probe
 from recs_core.cli.probe import try_step
-from recs_core.data.batch import Batch, Features
+from recs_core.contract.batch import Batch, Features
 from recs_core.plugin import BACKEND_CAPABILITIES
 from tests.plugin.conftest import GOOD_PLUGIN
 

@@ -14,7 +14,7 @@ import pytest
 import recs_core
 from recs_core import config
 from recs_core.config import Selection, select, use
-from recs_core.errors import BackendBroken, BackendNotFound, ConfigError, UnsupportedFeature
+from recs_core.contract.errors import BackendBroken, BackendNotFound, ConfigError, UnsupportedFeature
 from recs_core.plugin.manager import BACKENDS, _hint
 from recs_core.spelling import meant_backend
 from tests.plugin.conftest import GOOD_PLUGIN

@@ -10,8 +10,8 @@ from importlib.util import find_spec
 
 import pytest
 
+from recs_core.contract.errors import BackendNotFound, UnsupportedFeature
 from recs_core.environment import prepare_keras
-from recs_core.errors import BackendNotFound, UnsupportedFeature
 
 VARIABLES = ("KERAS_BACKEND", "TF_USE_LEGACY_KERAS", "JAX_ENABLE_X64")
 
@@ -27,7 +27,7 @@ def run(code: str, environment: Mapping[str, str] | None = None) -> str:
         [
             "import os, sys",
             "from recs_core.environment import prepare_jax_x64, prepare_keras, prepare_tensorflow",
-            "from recs_core.errors import RecsError",
+            "from recs_core.contract.errors import RecsError",
             "try:",
             *(f"    {line}" for line in code.splitlines()),
             "except RecsError as error:",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from recs_core.errors import (
+from recs_core.contract.errors import (
     BackendBroken,
     BackendConflict,
     BackendNotFound,
@@ -192,7 +192,11 @@ def test_an_unknown_option_is_named(install: Install) -> None:
 
 
 def test_an_error_of_ours_from_a_factory_passes_as_it_is(install: Install) -> None:
-    install(GOOD_PLUGIN.replace("built += 1", "from recs_core.errors import DataError; raise DataError('as it is')"))
+    install(
+        GOOD_PLUGIN.replace(
+            "built += 1", "from recs_core.contract.errors import DataError; raise DataError('as it is')"
+        )
+    )
     with pytest.raises(DataError, match="^as it is$"):
         load()
 

@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.reference.task import loss_and_gradients
-from recs_core.specs import RetrievalSpec
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("tensorflow_recommenders") is None, reason="tensorflow-recommenders is not installed"

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from recs_core.data.batch import Ragged
+from recs_core.contract.batch import Ragged
+from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.reference import metrics, scoring, task, topk
-from recs_core.specs import RetrievalSpec
 
 
 def rows(*lists):

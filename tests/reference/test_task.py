@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from recs_core.data.batch import Ragged
+from recs_core.contract.batch import Ragged
+from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.reference.task import loss_and_gradients
-from recs_core.specs import RetrievalSpec
 
 PLAIN = {"scoring": "dot", "temperature": 1.0, "candidate_bias": False, "logq": False, "remove_accidental_hits": False}
 # ⟨x_0, y⟩ = (ln 1, ln 2, ln 3, ln 4), ⟨x_1, y⟩ = 0: softmax by mental arithmetic

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from recs_core.data.batch import Features, Ragged
+from recs_core.contract.batch import Features, Ragged
+from recs_core.contract.features import Bag, Categorical, History, Numeric, Text
+from recs_core.contract.towers import TowerSpec
 from recs_core.reference import towers
-from recs_core.specs import Bag, Categorical, History, Numeric, Text, TowerSpec
 
 
 def ragged(*rows):

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
-from recs_core.data.batch import Batch, Features, Ragged
+from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.features import Categorical, History
+from recs_core.contract.optimizers import Adagrad, Adam, RowWiseAdagrad
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 from recs_core.reference import training
 from recs_core.reference.optimizers import clipped, initial_state, update
-from recs_core.specs import Adagrad, Adam, Categorical, History, RetrievalSpec, RowWiseAdagrad, TowerSpec
 
 LR = 0.5
 

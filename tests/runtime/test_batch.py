@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recs_core import bundle
-from recs_core.errors import DataError
+from recs_core.contract.errors import DataError
 from recs_core.runtime import batch
 from recs_core.runtime.batch import Done, Job, recommend_file
 from tests.bundle.small import fitted, ids_only, interactions

@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recs_core import weights as canonical
-from recs_core.data.batch import Batch, Features, Ragged
-from recs_core.errors import DataError, UnsupportedFeature
+from recs_core.contract import weights as canonical
+from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.errors import DataError, UnsupportedFeature
+from recs_core.contract.features import Bag, Categorical, History, Numeric, Text
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 from recs_core.reference import towers as reference
 from recs_core.runtime import NumpyTower, towers
-from recs_core.specs import Bag, Categorical, History, Numeric, RetrievalSpec, Text, TowerSpec
 
 ROWS = 11
 

@@ -10,7 +10,7 @@ from recs_core_tensorflow.environment import tf
 
 import recs_core as recs
 from recs_core import datasets
-from recs_core.errors import BundleError
+from recs_core.contract.errors import BundleError
 
 
 def module(ids: list[str] | list[int], seed: int, dim: int = 8) -> object:

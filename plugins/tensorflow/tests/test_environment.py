@@ -9,7 +9,7 @@ import sys
 import pytest
 from recs_core_tensorflow import environment
 
-from recs_core.errors import BackendConflict
+from recs_core.contract.errors import BackendConflict
 
 
 def run(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -54,7 +54,7 @@ def test_what_is_no_noise_still_shows() -> None:
 def test_tensorflow_imported_too_early_names_both_sides() -> None:
     done = run(
         "import tensorflow\n"
-        "from recs_core.errors import BackendConflict\n"
+        "from recs_core.contract.errors import BackendConflict\n"
         "try:\n"
         "    from recs_core_tensorflow import tf\n"
         "except BackendConflict as error:\n"
@@ -68,7 +68,7 @@ def test_tensorflow_imported_too_early_names_both_sides() -> None:
 def test_the_variable_set_the_other_way_is_not_overwritten() -> None:
     done = run(
         "import os\n"
-        "from recs_core.errors import BackendConflict\n"
+        "from recs_core.contract.errors import BackendConflict\n"
         "from recs_core_tensorflow import environment\n"
         "try:\n"
         "    environment.settle('somebody')\n"

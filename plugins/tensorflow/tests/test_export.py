@@ -15,8 +15,8 @@ from recs_core_tensorflow import export_recommender, export_tower
 from recs_core_tensorflow.export import Lookup, ServedTower, save_recommender, save_tower
 
 import recs_core as recs
+from recs_core.contract.errors import DataError, UnsupportedFeature
 from recs_core.data.encoding import hash_words
-from recs_core.errors import DataError, UnsupportedFeature
 
 ASK = """
 import json, sys

@@ -10,7 +10,7 @@ import pytest
 from recs_core_tensorflow import BruteForce, Streaming
 from recs_core_tensorflow.environment import tf, tfrs
 
-from recs_core.errors import DataError, NotFitted
+from recs_core.contract.errors import DataError, NotFitted
 
 IDS = np.array(["a", "b", "c", "d", "e", "f"])
 VECTORS = np.array([[6.0], [5.0], [4.0], [3.0], [2.0], [1.0]], np.float32)

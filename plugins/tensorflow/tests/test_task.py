@@ -14,11 +14,11 @@ from recs_core_tensorflow.backend import factory
 from recs_core_tensorflow.environment import tf, tfrs
 
 from recs_core.conformance.worlds import many_targets, random_task
-from recs_core.data.batch import Ragged
-from recs_core.errors import SpecError, UnsupportedFeature
+from recs_core.contract.batch import Ragged
+from recs_core.contract.errors import SpecError, UnsupportedFeature
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.task import plan_task
 from recs_core.reference import task as oracle
-from recs_core.specs import RetrievalSpec
-from recs_core.task import plan_task
 
 PLAIN = RetrievalSpec(
     scoring="dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False, reduction="sum"

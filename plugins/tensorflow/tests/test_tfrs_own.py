@@ -11,7 +11,7 @@ import pytest
 RUN = """
 import sys, unittest
 from functools import partial
-from recs_core.specs import RetrievalSpec
+from recs_core.contract.retrieval import RetrievalSpec
 from recs_core_tensorflow import BruteForce, Streaming, TFRSRetrieval, tf, tfrs
 from tensorflow_recommenders.layers import factorized_top_k
 from tensorflow_recommenders.tasks import retrieval

@@ -10,9 +10,12 @@ from recs_core_tensorflow.environment import tf
 import recs_core as recs
 from recs_core import datasets
 from recs_core.adopted import Adopted
-from recs_core.data.batch import Batch, Features
-from recs_core.errors import DataError, SpecError
-from recs_core.specs import Adagrad, Categorical, RetrievalSpec, TowerSpec
+from recs_core.contract.batch import Batch, Features
+from recs_core.contract.errors import DataError, SpecError
+from recs_core.contract.features import Categorical
+from recs_core.contract.optimizers import Adagrad
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 
 TASK = RetrievalSpec(candidate_bias=False, logq=False, remove_accidental_hits=False)
 USERS = ["[UNK]", "ann", "bob", "cy"]  # row 0 stands for ids never seen

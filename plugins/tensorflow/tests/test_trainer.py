@@ -9,14 +9,17 @@ from recs_core_tensorflow.backend import factory
 from recs_core_tensorflow.environment import tf, tfrs
 
 from recs_core import datasets
-from recs_core import weights as canonical
 from recs_core.conformance.worlds import OPTIMIZERS, WIDE, World
+from recs_core.contract import weights as canonical
+from recs_core.contract.errors import DataError, SpecError
+from recs_core.contract.features import Categorical
+from recs_core.contract.optimizers import Adagrad
+from recs_core.contract.protocols import BatchPlan
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.schema import Schema
-from recs_core.errors import DataError, SpecError
-from recs_core.protocols import BatchPlan
 from recs_core.reference import training as oracle
-from recs_core.specs import Adagrad, Categorical, RetrievalSpec, TowerSpec
 
 QUERY = TowerSpec((Categorical("user_id", dim=8),), layers=(4,), activation="tanh")
 CANDIDATE = TowerSpec((Categorical("movie_id", dim=8),), layers=(4,), activation="tanh")

@@ -7,9 +7,9 @@ import pytest
 from recs_core_torch import Model, TorchBackend
 from torch_worlds import CANDIDATE, CORPUS, QUERY, ROWS, codes, ragged
 
-from recs_core import weights as canonical
-from recs_core.data.batch import Batch, Features
-from recs_core.specs import RetrievalSpec
+from recs_core.contract import weights as canonical
+from recs_core.contract.batch import Batch, Features
+from recs_core.contract.retrieval import RetrievalSpec
 
 
 @pytest.fixture

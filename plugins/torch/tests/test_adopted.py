@@ -11,7 +11,7 @@ from torch import nn
 
 import recs_core as recs
 from recs_core import datasets
-from recs_core.errors import BundleError
+from recs_core.contract.errors import BundleError
 
 
 def module(rows: int, seed: int) -> nn.Module:

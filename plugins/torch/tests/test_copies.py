@@ -12,7 +12,7 @@ from torch import nn
 
 import recs_core as recs
 from recs_core import datasets
-from recs_core.errors import UnsupportedFeature
+from recs_core.contract.errors import UnsupportedFeature
 
 
 def two_tower(**options: object) -> recs.TwoTower:

@@ -12,8 +12,8 @@ from recs_core_torch.export import onnx_inputs
 from torch import nn
 from torch_worlds import codes, ragged
 
-from recs_core.data.batch import Features
-from recs_core.errors import MissingExtra, SpecError
+from recs_core.contract.batch import Features
+from recs_core.contract.errors import MissingExtra, SpecError
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 

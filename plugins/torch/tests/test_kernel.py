@@ -12,10 +12,10 @@ from recs_core_torch import BlockedSoftmax, kernel
 from torch.nn import functional as F
 
 from recs_core.conformance.worlds import many_targets
-from recs_core.data.batch import Ragged
+from recs_core.contract.batch import Ragged
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.task import plan_task
 from recs_core.reference import task as reference
-from recs_core.specs import RetrievalSpec
-from recs_core.task import plan_task
 
 
 def case(seed: int) -> tuple[RetrievalSpec, int, int, dict[str, Any]]:

@@ -10,10 +10,11 @@ import torch
 from recs_core_torch import TorchBackend, loader
 from torch_worlds import codes, spec
 
-from recs_core.data.batch import Batch, Features
-from recs_core.protocols import BatchPlan
-from recs_core.random import generator
-from recs_core.specs import Categorical, TowerSpec
+from recs_core.contract.batch import Batch, Features
+from recs_core.contract.features import Categorical
+from recs_core.contract.protocols import BatchPlan
+from recs_core.contract.randomness import generator
+from recs_core.contract.towers import TowerSpec
 
 PLAN = BatchPlan(2, "interaction", spec())
 

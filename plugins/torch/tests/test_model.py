@@ -13,10 +13,13 @@ from recs_core_torch import Model, TorchBackend
 from torch import nn
 from torch_worlds import CANDIDATE, CORPUS, QUERY, ROWS, codes, ragged, spec
 
-from recs_core import weights as canonical
-from recs_core.data.batch import Batch, Features
-from recs_core.errors import ConfigError, DataError, SpecError
-from recs_core.specs import Adagrad, Adam, Categorical, RetrievalSpec, TowerSpec
+from recs_core.contract import weights as canonical
+from recs_core.contract.batch import Batch, Features
+from recs_core.contract.errors import ConfigError, DataError, SpecError
+from recs_core.contract.features import Categorical
+from recs_core.contract.optimizers import Adagrad, Adam
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 
 BACKEND = TorchBackend()
 ONE = TowerSpec([Categorical("item", dim=2)])

@@ -14,8 +14,8 @@ from recs_core_torch.torchrs import data, metrics, models, tasks
 from torch import nn
 from torch.nn import functional as F
 
-from recs_core.errors import DataError, NotFitted, SpecError
-from recs_core.specs import RetrievalSpec
+from recs_core.contract.errors import DataError, NotFitted, SpecError
+from recs_core.contract.retrieval import RetrievalSpec
 
 PROGRAM = Path(__file__).parents[3] / "examples" / "report_torchrs.py"
 

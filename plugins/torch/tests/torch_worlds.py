@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from recs_core.data.batch import Ragged
-from recs_core.specs import Bag, Categorical, History, Numeric, RetrievalSpec, Text, TowerSpec
+from recs_core.contract.batch import Ragged
+from recs_core.contract.features import Bag, Categorical, History, Numeric, Text
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 
 QUERY = TowerSpec(
     [Categorical("user.id", dim=3), Bag("tags", dim=2, pooling="sum"), History("item", dim=3), Numeric("age")],

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.conformance import compare
+from recs_core.conformance import expect
 from recs_core.conformance.context import IndexContext
 from recs_core.conformance.registry import check
 from recs_core.conformance.shop import CUSTOMERS, FIRST_ITEM, ITEMS
 from recs_core.conformance.worlds import ragged
+from recs_core.contract.protocols import TopK
 from recs_core.index import CandidateIndex
-from recs_core.protocols import TopK
 from recs_core.reference.topk import top_k
 
 BASE = ("index/top-k",)
@@ -44,8 +44,8 @@ ONE = np.array([[1, 0]], np.float32)
 def agree(got: TopK, expected: TopK) -> None:
     """The same positions in the same order, with their scores."""
     for row in range(len(expected.ids)):
-        compare.same(f"the positions for query {row}", got.ids[row], expected.ids[row])
-    compare.same("the scores", got.scores, expected.scores.astype(np.float32))
+        expect.same(f"the positions for query {row}", got.ids[row], expected.ids[row])
+    expect.same("the scores", got.scores, expected.scores.astype(np.float32))
 
 
 def judge(context: IndexContext, vectors: Any, queries: Any, k: int, **filters: Any) -> None:
@@ -65,11 +65,11 @@ def exact_top_k(context: IndexContext) -> None:
     if context.info.is_exact:
         agree(got, expected)
         return
-    compare.same("the shape", got.ids.shape, (1, 7))
+    expect.same("the shape", got.ids.shape, (1, 7))
     found = got.ids[0][got.ids[0] >= 0]
-    compare.same("the scores", got.scores[0][: len(found)], vectors[found, 0])
+    expect.same("the scores", got.scores[0][: len(found)], vectors[found, 0])
     share = len(np.intersect1d(found, expected.ids[0])) / 7
-    compare.true(share >= 0.5, "the share of the true top 7", "at least 0.5", share)
+    expect.true(share >= 0.5, "the share of the true top 7", "at least 0.5", share)
 
 
 @check("index/types", subject="index", rests_on=BASE)
@@ -81,10 +81,10 @@ def types(context: IndexContext) -> None:
     index = context.built(distinct(9))
     for queries in (ONE, ONE[:0]):
         got = index.search(queries, 3)
-        compare.same("the dtype of ids", str(got.ids.dtype), "int64")
-        compare.same("the dtype of scores", str(got.scores.dtype), "float32")
-        compare.same("the shape of ids", got.ids.shape, (len(queries), 3))
-        compare.same("the shape of scores", got.scores.shape, (len(queries), 3))
+        expect.same("the dtype of ids", str(got.ids.dtype), "int64")
+        expect.same("the dtype of scores", str(got.scores.dtype), "float32")
+        expect.same("the shape of ids", got.ids.shape, (len(queries), 3))
+        expect.same("the shape of scores", got.scores.shape, (len(queries), 3))
 
 
 @check("index/many-queries", subject="index", rests_on=BASE, applies_to=EXACT)
@@ -238,9 +238,9 @@ def inputs_stay(context: IndexContext) -> None:
     excluded = ragged([best])
     index.search(queries, 4, exclude=excluded)
     agree(index.search(queries, 4), before)
-    compare.same("the vectors", vectors, distinct(12))
-    compare.same("the queries", queries, ONE)
-    compare.same("the exclusions", excluded.values, best)
+    expect.same("the vectors", vectors, distinct(12))
+    expect.same("the queries", queries, ONE)
+    expect.same("the exclusions", excluded.values, best)
 
 
 @check(
@@ -290,9 +290,9 @@ def ids(context: IndexContext) -> None:
         hidden = [names[order[0]], names[order[0]], "nobody" if nothing is None else FIRST_ITEM - 1]
         rest: list[Any] = [names[i] for i in order[1:]]
         expected = [*rest, nothing]
-        compare.same("the ids", corpus.search(ONE, len(names) + 1, exclude=[hidden]).ids[0].tolist(), expected)
+        expect.same("the ids", corpus.search(ONE, len(names) + 1, exclude=[hidden]).ids[0].tolist(), expected)
         corpus.upsert([names[order[-1]]], np.array([[1e6, 0]], np.float32))
         expected = [names[i] for i in (order[-1], *order[:-1])]
-        compare.same("the ids after an upsert", corpus.search(ONE, len(names)).ids[0].tolist(), expected)
+        expect.same("the ids after an upsert", corpus.search(ONE, len(names)).ids[0].tolist(), expected)
         corpus.delete([names[order[-1]]])
-        compare.same("the ids after a delete", corpus.search(ONE, len(names) - 1).ids[0].tolist(), expected[1:])
+        expect.same("the ids after a delete", corpus.search(ONE, len(names) - 1).ids[0].tolist(), expected[1:])

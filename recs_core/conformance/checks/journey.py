@@ -13,17 +13,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core import weights as canonical
 from recs_core.bundle import load
-from recs_core.conformance import compare
+from recs_core.conformance import expect
 from recs_core.conformance.context import BackendContext
 from recs_core.conformance.oracle_backend import OracleBackend
 from recs_core.conformance.registry import check
 from recs_core.conformance.shop import CUSTOMERS, FIRST_ITEM, ITEMS, angled, restored, shop, trained
+from recs_core.contract import weights as canonical
+from recs_core.contract.features import Categorical
+from recs_core.contract.towers import TowerSpec
 from recs_core.data.interactions import Interactions
 from recs_core.recommender import EMBED_ROWS, Recommender
 from recs_core.reference import metrics
-from recs_core.specs import Categorical, TowerSpec
 from recs_core.two_tower import TwoTower
 
 SHOP = ("bag", "history", "numeric", "cosine", "learn_temperature", "candidate_bias", "logq", "lazy_adam")
@@ -33,7 +34,7 @@ PARTS = (
     "training/deterministic", "training/everything", "weights/top-k",
 )  # fmt: skip
 K = 12
-ANSWER = 4 * compare.VECTOR["float32"]
+ANSWER = 4 * expect.VECTOR["float32"]
 """Absolute, on scores in float32: vectors are of length 1 over a temperature of about a half, and two of them meet."""
 QUESTIONS: dict[str, dict[str, Any]] = {
     "known customers": {"queries": CUSTOMERS},
@@ -55,7 +56,7 @@ def fit(context: BackendContext) -> None:
     Look at what is compiled or kept for the size of the first batch.
     """
     expected = trained(OracleBackend(), "float64").history.losses
-    compare.close("the losses in float32", context.fitted.history.losses, expected, 1e-5)
+    expect.close("the losses in float32", context.fitted.history.losses, expected, 1e-5)
 
 
 @check("journey/ids", rests_on=("towers/layers",))
@@ -74,9 +75,9 @@ def ids(context: BackendContext) -> None:
     weights = {"table/customer": np.vstack([pad, items[wanted]]), "table/item": np.vstack([pad, items])}
     model = restored(context.backend, data, table("customer", 8), table("item", 8), weights)
     got = model.recommend(CUSTOMERS, k=1)
-    compare.same("the dtype of ids", str(got.ids.dtype), "int64")
-    compare.same("each customer's best item", got.ids[:, 0], item_ids[wanted])
-    compare.close("its score", got.scores[:, 0], np.ones(len(CUSTOMERS)), ANSWER)
+    expect.same("the dtype of ids", str(got.ids.dtype), "int64")
+    expect.same("each customer's best item", got.ids[:, 0], item_ids[wanted])
+    expect.close("its score", got.scores[:, 0], np.ones(len(CUSTOMERS)), ANSWER)
 
 
 @check("journey/extreme-scores", needs=("dot",), rests_on=("towers/batch-of-one",), formula="⟨10¹⁵ , ± 10¹⁵⟩ = ± 10³⁰")
@@ -91,11 +92,11 @@ def extreme_scores(context: BackendContext) -> None:
     model = restored(context.backend, data, table("customer", 1), table("item", 1), weights)
     for exclude, expected in ((None, [0, 2, 1, 3]), ([[0, 2]], [1, 3, -1, -1])):
         got = model.recommend([0], k=5, exclude=exclude)  # k is cut to the corpus of 4
-        compare.same(f"the list without {exclude}", got.ids[0], expected)
+        expect.same(f"the list without {exclude}", got.ids[0], expected)
         scores = [1e15 * items[1 + i, 0] if i >= 0 else -np.inf for i in expected]
-        compare.same("which scores are − inf", np.isneginf(got.scores[0]), np.isneginf(scores))
+        expect.same("which scores are − inf", np.isneginf(got.scores[0]), np.isneginf(scores))
         there = np.isfinite(scores)
-        compare.close("the scores / 1e30", got.scores[0][there] / 1e30, np.array(scores)[there] / 1e30, 1e-6)
+        expect.close("the scores / 1e30", got.scores[0][there] / 1e30, np.array(scores)[there] / 1e30, 1e-6)
 
 
 @check("saving/load-elsewhere", needs=SHOP, rests_on=("journey/fit", "towers/no-rows"))
@@ -108,7 +109,7 @@ def load_elsewhere(context: BackendContext) -> None:
     model = context.fitted
     schema = model.schema
     shapes = canonical.shapes(model.query, model.candidate, model.retrieval, schema.table_rows, len(schema.candidates))
-    compare.same("the names of weights", sorted(model.weights()), sorted(shapes))
+    expect.same("the names of weights", sorted(model.weights()), sorted(shapes))
     with TemporaryDirectory() as folder:
         path = model.save(Path(folder) / "bundle")
         # Unverified: the golden queries would find most of it, but say less.
@@ -136,12 +137,12 @@ def load_here(context: BackendContext) -> None:
         assert isinstance(here, TwoTower)
         assert isinstance(there, TwoTower)
         for name, value in there.weights().items():
-            compare.same(f"{name} as loaded", here.weights()[name], value)
+            expect.same(f"{name} as loaded", here.weights()[name], value)
         same_answers("this backend", there, here)
         for model in (here, there):
             model.fit(shop().train, epochs=1, batch_size=len(shop().train), progress=False)  # one shape to compile for
-    compare.close("the losses", here.history.losses, there.history.losses, compare.LOSS["float64"])
-    compare.all_close("the weights after one more epoch", here.weights(), there.weights(), compare.WEIGHT["float64"])
+    expect.close("the losses", here.history.losses, there.history.losses, expect.LOSS["float64"])
+    expect.all_close("the weights after one more epoch", here.weights(), there.weights(), expect.WEIGHT["float64"])
 
 
 def same_answers(by: str, expected: Recommender, got: Recommender) -> None:
@@ -149,7 +150,7 @@ def same_answers(by: str, expected: Recommender, got: Recommender) -> None:
     theirs = expected.encode_query(CUSTOMERS), expected.encode_candidate()
     ours = got.encode_query(CUSTOMERS), got.encode_candidate()
     for side, vectors, due in zip(("query", "candidate"), ours, theirs, strict=True):
-        compare.close(f"the {side} vectors by {by}", vectors, due, ANSWER)
+        expect.close(f"the {side} vectors by {by}", vectors, due, ANSWER)
     for question, arguments in QUESTIONS.items():
         lists = got.recommend_codes(**arguments, k=K, unknown="quiet")
         whole = expected.recommend_codes(**arguments, k=len(ITEMS), unknown="quiet")
@@ -158,12 +159,12 @@ def same_answers(by: str, expected: Recommender, got: Recommender) -> None:
         scores = np.full((len(best), len(ITEMS) + 1), -np.inf)
         np.put_along_axis(scores, whole.ids, whole.scores.astype(np.float64), axis=1)
         worth = np.take_along_axis(scores, lists.ids, axis=1)
-        compare.same(f"{question}, by {by}: places that are filled", lists.ids >= 0, np.isfinite(best))
-        compare.same(f"{question}, by {by}: scores of − inf", np.isneginf(lists.scores), np.isneginf(best))
-        compare.same(f"{question}, by {by}: items that may not come back", np.isneginf(worth), np.isneginf(best))
+        expect.same(f"{question}, by {by}: places that are filled", lists.ids >= 0, np.isfinite(best))
+        expect.same(f"{question}, by {by}: scores of − inf", np.isneginf(lists.scores), np.isneginf(best))
+        expect.same(f"{question}, by {by}: items that may not come back", np.isneginf(worth), np.isneginf(best))
         there = np.isfinite(best)
-        compare.close(f"{question}, by {by}: the scores", lists.scores[there], best[there], ANSWER)
-        compare.close(f"{question}, by {by}: what the list is worth", worth[there], best[there], ANSWER)
+        expect.close(f"{question}, by {by}: the scores", lists.scores[there], best[there], ANSWER)
+        expect.close(f"{question}, by {by}: what the list is worth", worth[there], best[there], ANSWER)
 
 
 def table(name: str, dim: int) -> TowerSpec:
@@ -191,9 +192,9 @@ def judge_metrics(context: BackendContext, items: NDArray[np.floating]) -> None:
     for ties in METRIC_TIES:
         expected = metrics.evaluate(scores, [[i] for i in range(number)], (1, 5), ties=ties)
         got = model.evaluate(data, k=(1, 5), ties=ties)
-        compare.same("the names of metrics", sorted(got), sorted(expected))
+        expect.same("the names of metrics", sorted(got), sorted(expected))
         for name, value in expected.items():
-            compare.close(f"{name}, ties {ties}", got[name], value, 1e-9)
+            expect.close(f"{name}, ties {ties}", got[name], value, 1e-9)
 
 
 METRIC_TIES: tuple[Literal["pessimistic", "expected"], ...] = ("pessimistic", "expected")
@@ -252,4 +253,4 @@ def ragged_last_batch(context: BackendContext) -> None:
     )
     angles = np.arange(kinds) * 360 / kinds
     got = angled(context.backend, data, angles + 1, angles, name="kind").evaluate(data, k=(1,))
-    compare.same("metrics", got, dict.fromkeys(got, 1.0))
+    expect.same("metrics", got, dict.fromkeys(got, 1.0))

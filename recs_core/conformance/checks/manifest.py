@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from recs_core import protocols
-from recs_core.conformance import compare
+from recs_core.conformance import expect
 from recs_core.conformance.context import DESCENT, BackendContext, IndexContext
 from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import World
-from recs_core.plugin.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES, BackendInfo, IndexInfo, No
+from recs_core.contract import protocols
+from recs_core.contract.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES, BackendInfo, IndexInfo, No
 
 
 @check("manifest/backend", tier="manifest")
@@ -25,14 +25,14 @@ def backend_manifest(context: BackendContext) -> None:
 def backend_capabilities(context: BackendContext) -> None:
     """The manifest declares every capability, as True or `No(reason)`, and none that is unknown.
 
-    What is left out is neither had nor lacked. `recs_core.plugin.manifest.BACKEND_CAPABILITIES` lists them all.
+    What is left out is neither had nor lacked. `recs_core.contract.manifest.BACKEND_CAPABILITIES` lists them all.
     """
     _capabilities(context.info.capabilities, BACKEND_CAPABILITIES)
 
 
 @check("manifest/protocols", tier="manifest", rests_on=("manifest/backend",))
 def backend_protocols(context: BackendContext) -> None:
-    """The backend, its model, towers, task and trainer have every member of `recs_core.protocols`.
+    """The backend, its model, towers, task and trainer have every member of `recs_core.contract.protocols`.
 
     The failure names the class that lacks one.
     """
@@ -46,10 +46,10 @@ def backend_protocols(context: BackendContext) -> None:
         (model.task, protocols.RetrievalTask),
         (context.trainer(model, DESCENT), protocols.Trainer),
     ):
-        compare.true(isinstance(built, protocol), type(built).__name__, f"a {protocol.__name__}", built)
+        expect.true(isinstance(built, protocol), type(built).__name__, f"a {protocol.__name__}", built)
     for tower, spec in ((model.query, world.query), (model.candidate, world.candidate)):
-        compare.same("output_dim of a tower", tower.output_dim, spec.output_dim)
-        compare.true(tower.spec == spec, "spec of a tower", spec, tower.spec)
+        expect.same("output_dim of a tower", tower.output_dim, spec.output_dim)
+        expect.true(tower.spec == spec, "spec of a tower", spec, tower.spec)
 
 
 @check("manifest/index", subject="index", tier="manifest")
@@ -59,18 +59,18 @@ def index_manifest(context: IndexContext) -> None:
     Look at the manifest in plugin.py. The core composes vectors so that the score is their inner product.
     """
     _manifest(context.info, IndexInfo)
-    compare.same("the metric", context.info.metric, "inner_product")
+    expect.same("the metric", context.info.metric, "inner_product")
     _capabilities(context.info.capabilities, INDEX_CAPABILITIES)
 
 
 def _manifest(info: Any, kind: type) -> None:
-    compare.true(isinstance(info, kind), "info", kind.__name__, type(info).__name__)
-    compare.true(bool(info.name and info.summary), "name and summary", "both", (info.name, info.summary))
+    expect.true(isinstance(info, kind), "info", kind.__name__, type(info).__name__)
+    expect.true(bool(info.name and info.summary), "name and summary", "both", (info.name, info.summary))
     parts = info.factory.split(":")
-    compare.true(len(parts) == 2 and all(parts), "factory", "'module:attribute'", info.factory)
+    expect.true(len(parts) == 2 and all(parts), "factory", "'module:attribute'", info.factory)
 
 
 def _capabilities(declared: Any, known: Any) -> None:
-    compare.same("the names declared", sorted(declared), sorted(known))
+    expect.same("the names declared", sorted(declared), sorted(known))
     for name, value in declared.items():
-        compare.true(value is True or isinstance(value, No), f"capability {name!r}", "True or No(reason)", value)
+        expect.true(value is True or isinstance(value, No), f"capability {name!r}", "True or No(reason)", value)

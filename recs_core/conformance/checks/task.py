@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from recs_core.conformance import compare, worlds
+from recs_core.conformance import expect, worlds
 from recs_core.conformance.context import BackendContext, number
 from recs_core.conformance.registry import CheckFailed, check
 from recs_core.conformance.worlds import PLAIN, TaskWorld, ragged, random_task, task_world
-from recs_core.errors import SpecError
-from recs_core.protocols import DType
+from recs_core.contract.errors import SpecError
+from recs_core.contract.protocols import DType
+from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.reference.task import TaskResult, loss_and_gradients
-from recs_core.specs import RetrievalSpec
 
 BASE = ("task/in-batch",)
 IDS = (4, 7, 4, 2, 7, 0, 4, 2, 9)  # columns 0, 2, 6 hold one candidate, as do 1, 4 and 3, 7
@@ -49,12 +49,12 @@ def judge(context: BackendContext, world: TaskWorld, *, step: bool = True) -> No
     """The loss of the task alone in float32; the loss and the gradients of a step in float64, where there is that."""
     expected = oracle(world)
     got = value(context, world, "float32")
-    compare.close("the loss in float32", got, expected.loss, compare.LOSS["float32"])
+    expect.close("the loss in float32", got, expected.loss, expect.LOSS["float32"])
     if not step:
         return
     dtype = context.finest
     step_loss, gradients = context.loss_and_gradients(world, world.batch(), dtype)
-    compare.close(f"the loss of a step in {dtype}", step_loss, expected.loss, compare.LOSS[dtype])
+    expect.close(f"the loss of a step in {dtype}", step_loss, expected.loss, expect.LOSS[dtype])
     pairs = [
         ("each query embedding", gradients["table/q"][1:], expected.query),
         ("each candidate embedding", gradients["table/c"][1:], expected.candidate),
@@ -68,7 +68,7 @@ def judge(context: BackendContext, world: TaskWorld, *, step: bool = True) -> No
         pairs.append(("task/log_temperature", slope, np.array([expected.log_temperature])))
     for name, got_gradient, expected_gradient in pairs:
         what = f"the gradient of {name} in {dtype}"
-        compare.rows_close(what, got_gradient, expected_gradient, compare.GRADIENT[dtype])
+        expect.rows_close(what, got_gradient, expected_gradient, expect.GRADIENT[dtype])
 
 
 @check(
@@ -102,9 +102,9 @@ def zero_vectors(context: BackendContext) -> None:
     """
     world = task_world(spec_of(scoring="cosine"))
     world.query[0], world.candidate[3] = 0, 0
-    compare.close("the loss in float32", value(context, world, "float32"), oracle(world).loss, compare.LOSS["float32"])
+    expect.close("the loss in float32", value(context, world, "float32"), oracle(world).loss, expect.LOSS["float32"])
     gradients = context.loss_and_gradients(world, world.batch(), context.finest)[1]
-    compare.true(all(np.isfinite(g).all() for g in gradients.values()), "gradients", "finite", gradients)
+    expect.true(all(np.isfinite(g).all() for g in gradients.values()), "gradients", "finite", gradients)
 
 
 @check("task/temperature", rests_on=BASE, formula="s = ⟨x, y⟩ / τ")
@@ -401,7 +401,7 @@ def extreme_scores(context: BackendContext) -> None:
     world.query[:] *= 60
     world.candidate[:] *= 60
     got = value(context, world, "float32")
-    compare.close("the loss in float32", got, oracle(world).loss, 5 * compare.LOSS["float32"])
+    expect.close("the loss in float32", got, oracle(world).loss, 5 * expect.LOSS["float32"])
 
 
 @check("task/defaults", rests_on=BASE, formula="target_query = target_candidate = 0 … Q − 1; sample_weight = 1")
@@ -413,14 +413,14 @@ def defaults(context: BackendContext) -> None:
     world = task_world(PLAIN)
     query, candidate = world.query, world.candidate
     got = number(context.backend.task(PLAIN)(query, candidate))
-    compare.close("the loss", got, loss_and_gradients(PLAIN, query, candidate).loss, compare.LOSS["float32"])
+    expect.close("the loss", got, loss_and_gradients(PLAIN, query, candidate).loss, expect.LOSS["float32"])
 
 
 @check("task/missing-input", needs=("logq",), rests_on=BASE)
 def missing_input(context: BackendContext) -> None:
     """An input that the spec needs and does not get is a `SpecError` that names it; it is not quietly left out.
 
-    Hand the arguments to `recs_core.task.plan_task`, which raises.
+    Hand the arguments to `recs_core.contract.task.plan_task`, which raises.
     """
     world = task_world(PLAIN)
     for option, named in (
@@ -429,7 +429,7 @@ def missing_input(context: BackendContext) -> None:
         ("mask_positives", "positives"),
     ):
         call = partial(context.backend.task(spec_of(**{option: True})), world.query, world.candidate)
-        compare.raises(f"{option}=True without {named}", SpecError, call, says=named)
+        expect.raises(f"{option}=True without {named}", SpecError, call, says=named)
 
 
 COMBINED = (

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from recs_core.conformance import compare
+from recs_core.conformance import expect
 from recs_core.conformance.context import BackendContext
 from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import ITEM, ITEM_TOWER, PLAIN, USER, USER_TOWER, WIDE, World, ragged
-from recs_core.data.batch import Features
-from recs_core.protocols import DType
+from recs_core.contract.batch import Features
+from recs_core.contract.features import Bag, Categorical, Feature, History, Numeric, Text
+from recs_core.contract.protocols import DType
+from recs_core.contract.towers import Activation, TowerSpec
 from recs_core.reference import towers, training
-from recs_core.specs import Activation, Bag, Categorical, Feature, History, Numeric, Text, TowerSpec
 
 ROWS = 7
 BASE = ("towers/categorical",)
@@ -37,8 +38,8 @@ def embed(
     for dtype in dtypes:
         model = context.model(world, dtype)
         got = (model.query if side == "query" else model.candidate).embed(features)
-        compare.same(f"the dtype of embed() in {dtype}", str(got.dtype), dtype)
-        compare.close(f"the {side} vectors in {dtype}", got, expected, compare.VECTOR[dtype])
+        expect.same(f"the dtype of embed() in {dtype}", str(got.dtype), dtype)
+        expect.close(f"the {side} vectors in {dtype}", got, expected, expect.VECTOR[dtype])
 
 
 def gradients(context: BackendContext, world: World) -> None:
@@ -47,9 +48,9 @@ def gradients(context: BackendContext, world: World) -> None:
     batch = world.batch()
     expected_loss, expected = training.gradients(world.model, world.weights(), batch)
     loss, got = context.loss_and_gradients(world, batch, dtype)
-    compare.close("the loss of a step", loss, expected_loss, compare.LOSS[dtype])
+    expect.close("the loss of a step", loss, expected_loss, expect.LOSS[dtype])
     for name, gradient in expected.items():
-        compare.rows_close(f"the gradient of {name}", got[name], gradient, compare.GRADIENT[dtype])
+        expect.rows_close(f"the gradient of {name}", got[name], gradient, expect.GRADIENT[dtype])
 
 
 @check("towers/categorical", needs=("categorical",), formula="f(x) = table[code of x]")
@@ -257,7 +258,7 @@ def no_rows(context: BackendContext) -> None:
     """
     model = context.model(World())
     nobody = Features(0, {"user": np.zeros(0, np.int32)})
-    compare.same("the shape", model.query.embed(nobody).shape, (0, USER_TOWER.output_dim))
+    expect.same("the shape", model.query.embed(nobody).shape, (0, USER_TOWER.output_dim))
 
 
 @check(

@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.conformance import compare
+from recs_core.conformance import expect
 from recs_core.conformance.checks.towers import gradients
 from recs_core.conformance.context import Arrays, BackendContext, number
 from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import OPTIMIZERS, USER, World
-from recs_core.data.batch import Batch, Features
-from recs_core.protocols import DType
+from recs_core.contract.batch import Batch, Features
+from recs_core.contract.features import History
+from recs_core.contract.optimizers import Adagrad, Adam, Optimizer
+from recs_core.contract.protocols import DType
+from recs_core.contract.towers import TowerSpec
 from recs_core.reference import training
 from recs_core.reference.optimizers import initial_state
-from recs_core.specs import Adagrad, Adam, History, Optimizer, TowerSpec
 
 BASE = ("towers/layers", "task/in-batch")
 WARM = 3  # steps of the oracle before the one that is judged
@@ -52,9 +54,9 @@ def one_step(context: BackendContext, optimizer: Optimizer, world: World = WORLD
     weights, state = warm_start(world, optimizer, dtype)
     expected = training.step(world.model, optimizer, weights, state, batch)
     model, losses, trainer = run(context, optimizer, [batch], world=world, dtype=dtype, weights=weights, state=state)
-    compare.close(f"the loss in {dtype}", losses[0], expected.loss, compare.LOSS[dtype])
-    compare.all_close(f"the new weights in {dtype}", model.weights(), expected.weights, compare.WEIGHT[dtype])
-    compare.all_close(f"the new state in {dtype}", trainer.state(), expected.state, compare.WEIGHT[dtype])
+    expect.close(f"the loss in {dtype}", losses[0], expected.loss, expect.LOSS[dtype])
+    expect.all_close(f"the new weights in {dtype}", model.weights(), expected.weights, expect.WEIGHT[dtype])
+    expect.all_close(f"the new state in {dtype}", trainer.state(), expected.state, expect.WEIGHT[dtype])
 
 
 @cache
@@ -67,9 +69,9 @@ def trajectory(context: BackendContext, optimizer: Optimizer) -> None:
     """The losses of a hundred steps in float64, and the weights after them."""
     losses, weights, state = expected_trajectory(optimizer)
     model, got_losses, trainer = run(context, optimizer, WORLD.batches(STEPS), dtype="float64")
-    compare.close("the losses in float64", got_losses, losses, compare.LOSS["float64"])
-    compare.all_close("the weights after 100 steps in float64", model.weights(), weights, compare.WEIGHT["float64"])
-    compare.all_close("the state after 100 steps in float64", trainer.state(), state, compare.WEIGHT["float64"])
+    expect.close("the losses in float64", got_losses, losses, expect.LOSS["float64"])
+    expect.all_close("the weights after 100 steps in float64", model.weights(), weights, expect.WEIGHT["float64"])
+    expect.all_close("the state after 100 steps in float64", trainer.state(), state, expect.WEIGHT["float64"])
 
 
 def run(
@@ -193,9 +195,7 @@ def learning_rate(context: BackendContext) -> None:
         expected = training.step(WORLD.model, OPTIMIZERS["adagrad"], weights, state, WORLD.batch(i), learning_rate=rate)
         trainer.step(WORLD.batch(i), rate)
         weights, state = expected.weights, expected.state  # type: ignore[assignment]
-        compare.all_close(
-            f"the weights after a step at {rate}", model.weights(), weights, 2 * compare.WEIGHT["float32"]
-        )
+        expect.all_close(f"the weights after a step at {rate}", model.weights(), weights, 2 * expect.WEIGHT["float32"])
 
 
 @check("training/untouched-rows", needs=("adagrad", "lazy_adam"), rests_on=("training/lazy-adam-one-step",))
@@ -212,7 +212,7 @@ def untouched_rows(context: BackendContext) -> None:
         for weight, rows in batch.rows.items():
             others = np.setdiff1d(np.arange(len(weights[weight])), rows)
             for key in (weight, *(f"{weight}/{slot}" for slot in OPTIMIZERS[name].slots)):
-                compare.same(
+                expect.same(
                     f"{name}: rows of {key} that the batch does not name", after[key][others], before[key][others]
                 )
 
@@ -284,9 +284,9 @@ def padding(context: BackendContext) -> None:
     batch = WORLD.batch(WARM)
     expected = training.step(WORLD.model, optimizer, weights, state, batch)
     model, losses, trainer = run(context, optimizer, [padded(batch, weights)], weights=weights, state=state)
-    compare.close("the loss of the padded batch", losses[0], expected.loss, compare.LOSS["float32"])
-    compare.all_close("the new weights", model.weights(), expected.weights, compare.WEIGHT["float32"])
-    compare.all_close("the new state", trainer.state(), expected.state, compare.WEIGHT["float32"])
+    expect.close("the loss of the padded batch", losses[0], expected.loss, expect.LOSS["float32"])
+    expect.all_close("the new weights", model.weights(), expected.weights, expect.WEIGHT["float32"])
+    expect.all_close("the new state", trainer.state(), expected.state, expect.WEIGHT["float32"])
 
 
 @check("training/deterministic", needs=("lazy_adam",), rests_on=("training/lazy-adam-one-step",))
@@ -296,9 +296,9 @@ def deterministic(context: BackendContext) -> None:
     Look for a generator of the framework's, for sums in an order that threads decide, for state kept between trainers.
     """
     first, again = (run(context, OPTIMIZERS["lazy-adam"], WORLD.batches(5)) for _ in range(2))
-    compare.same("the losses", again[1], first[1])
+    expect.same("the losses", again[1], first[1])
     for name, weight in first[0].weights().items():
-        compare.same(f"{name}", again[0].weights()[name], weight)
+        expect.same(f"{name}", again[0].weights()[name], weight)
 
 
 @check("training/resume", needs=("lazy_adam", "state"), rests_on=("training/deterministic",))
@@ -311,9 +311,9 @@ def resume(context: BackendContext) -> None:
     whole, losses, _ = run(context, optimizer, batches)
     half, first, trainer = run(context, optimizer, batches[:3])
     rest, second, _ = run(context, optimizer, batches[3:], weights=half.weights(), state=trainer.state())
-    compare.same("the losses", first + second, losses)
+    expect.same("the losses", first + second, losses)
     for name, weight in whole.weights().items():
-        compare.same(f"{name}", rest.weights()[name], weight)
+        expect.same(f"{name}", rest.weights()[name], weight)
 
 
 @check(
@@ -384,7 +384,7 @@ def float32_trajectory(context: BackendContext) -> None:
     for name in ("adagrad", "lazy-adam"):
         losses = expected_trajectory(OPTIMIZERS[name])[0]
         _, got, _ = run(context, OPTIMIZERS[name], WORLD.batches(STEPS))
-        compare.close(f"the losses of {name}", got, losses, 1e-5)
+        expect.close(f"the losses of {name}", got, losses, 1e-5)
 
 
 @check(
@@ -408,7 +408,7 @@ def cost_of_rows(context: BackendContext) -> None:
     del table
     few, many = (step_time(context, WORLD.with_(users=number)) for number in (50, users))
     what = "milliseconds that a step of Adagrad takes longer with 2,097,152 users than with 50"
-    compare.true(many - few < one_copy, what, f"less than {one_copy * 1e3:.2f}", (many - few) * 1e3)
+    expect.true(many - few < one_copy, what, f"less than {one_copy * 1e3:.2f}", (many - few) * 1e3)
 
 
 def step_time(context: BackendContext, world: World) -> float:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from recs_core import weights as canonical
-from recs_core.conformance import compare
+from recs_core.conformance import expect
 from recs_core.conformance.checks.training import WORLD, run
 from recs_core.conformance.context import BackendContext, number
 from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import OPTIMIZERS, WIDE, World
-from recs_core.errors import DataError
+from recs_core.contract import weights as canonical
+from recs_core.contract.errors import DataError
 from recs_core.reference import scoring, topk, towers
 from recs_core.reference import training as reference
 from recs_core.reference.optimizers import initial_state
@@ -35,10 +35,10 @@ def round_trip(context: BackendContext) -> None:
         model = context.model(world, dtype)
         for _ in range(2):
             got = model.weights()
-            compare.same("the names", sorted(got), sorted(given))
+            expect.same("the names", sorted(got), sorted(given))
             for name, value in given.items():
-                compare.same(f"the dtype of {name}", str(got[name].dtype), dtype)
-                compare.same(name, got[name], value)
+                expect.same(f"the dtype of {name}", str(got[name].dtype), dtype)
+                expect.same(name, got[name], value)
             model.load_weights(got)
 
 
@@ -54,13 +54,13 @@ def copies(context: BackendContext) -> None:
     kept = {name: value.copy() for name, value in taken.items()}
     context.trainer(model, OPTIMIZERS["adagrad"]).step(WORLD.batch(), 0.1)
     for name, value in WORLD.weights().items():
-        compare.same(f"{name} as given, after a step", given[name], value)
-        compare.same(f"{name} as taken out, after a step", taken[name], kept[name])
+        expect.same(f"{name} as given, after a step", given[name], value)
+        expect.same(f"{name} as taken out, after a step", taken[name], kept[name])
     after = model.weights()
     for array in model.weights().values():
         array[...] = 7
     for name, value in model.weights().items():
-        compare.same(f"{name} after its copy was written to", value, after[name])
+        expect.same(f"{name} after its copy was written to", value, after[name])
 
 
 @check("weights/load", rests_on=("weights/round-trip", "training/adagrad-one-step"))
@@ -76,12 +76,12 @@ def load(context: BackendContext) -> None:
     model.query.embed(features)
     model.load_weights(other.weights())
     expected = towers.embed(world.query, "query", features, other.weights())
-    compare.close("the vectors", model.query.embed(features), expected, compare.VECTOR["float32"])
+    expect.close("the vectors", model.query.embed(features), expected, expect.VECTOR["float32"])
     state = initial_state(OPTIMIZERS["adagrad"], world.weights())
     batch = world.batch()
     result = reference.step(world.model, OPTIMIZERS["adagrad"], other.weights(), state, batch)
     trainer.step(batch, OPTIMIZERS["adagrad"].learning_rate)
-    compare.all_close("the weights after a step", model.weights(), result.weights, compare.WEIGHT["float32"])
+    expect.all_close("the weights after a step", model.weights(), result.weights, expect.WEIGHT["float32"])
 
 
 @check("weights/version", rests_on=("weights/load",))
@@ -89,26 +89,26 @@ def version(context: BackendContext) -> None:
     """`Model.version` is equal as long as no weight has moved, and another one after a step and after a load.
 
     Answers are made anew when it has moved. Where a framework does not count its writes, a digest of the weights such
-    as `recs_core.weights.fingerprint` tells whether there was one, also by a loop of the framework's own.
+    as `recs_core.contract.weights.fingerprint` tells whether there was one, also by a loop of the framework's own.
     """
     model = context.model(WORLD)
     trainer = context.trainer(model, OPTIMIZERS["adagrad"])
     first = model.version
     model.query.embed(WORLD.features("query", 5))
     model.weights()
-    compare.same("the version after vectors and weights were read", model.version, first)
+    expect.same("the version after vectors and weights were read", model.version, first)
     trainer.step(WORLD.batch(), 0.1)
     stepped = model.version
-    compare.true(stepped != first, "the version after a step", "another one", stepped)
+    expect.true(stepped != first, "the version after a step", "another one", stepped)
     model.load_weights(WORLD.with_(seed=1).weights())
-    compare.true(model.version != stepped, "the version after a load", "another one", stepped)
+    expect.true(model.version != stepped, "the version after a load", "another one", stepped)
 
 
 @check("weights/refusals", rests_on=("weights/round-trip",))
 def refusals(context: BackendContext) -> None:
     """A weight that is missing, unknown, of another shape or NaN is a `DataError` that names it, and loads nothing.
 
-    `recs_core.weights.check` does it.
+    `recs_core.contract.weights.check` does it.
     """
     world = World().with_(**TASK)
     model, good = context.model(world), world.weights()
@@ -121,10 +121,10 @@ def refusals(context: BackendContext) -> None:
         ("NaN", {**good, name: nan}),
     ):
         changed: dict[str, Any] = {key: value + 1 if key != name else value for key, value in bad.items()}
-        compare.raises(what, DataError, partial(model.load_weights, changed), says=name)
-    compare.raises("an unknown weight", DataError, partial(model.load_weights, {**good, "x": nan}), says="x")
+        expect.raises(what, DataError, partial(model.load_weights, changed), says=name)
+    expect.raises("an unknown weight", DataError, partial(model.load_weights, {**good, "x": nan}), says="x")
     for key, value in good.items():
-        compare.same(f"{key} after loads that were refused", model.weights()[key], value)
+        expect.same(f"{key} after loads that were refused", model.weights()[key], value)
 
 
 @check("weights/state", needs=("state", "adagrad", "lazy_adam"), rests_on=("training/lazy-adam-one-step",))
@@ -137,14 +137,14 @@ def state_names(context: BackendContext) -> None:
         optimizer = OPTIMIZERS[name]
         trainer = context.trainer(context.model(WORLD), optimizer)
         got = trainer.state()
-        compare.all_close("the state before the first step", got, initial_state(optimizer, WORLD.weights()), 1e-7)
-        compare.same("the dtype of step", str(np.asarray(got["step"]).dtype), "int64")
+        expect.all_close("the state before the first step", got, initial_state(optimizer, WORLD.weights()), 1e-7)
+        expect.same("the dtype of step", str(np.asarray(got["step"]).dtype), "int64")
         slot = f"table/user/{optimizer.slots[0]}"
         missing = {key: value for key, value in got.items() if key != slot}
-        compare.raises("a missing slot", DataError, partial(trainer.load_state, missing), says=slot)
+        expect.raises("a missing slot", DataError, partial(trainer.load_state, missing), says=slot)
         short = {**got, slot: got[slot][1:]}
-        compare.raises("another shape", DataError, partial(trainer.load_state, short), says=slot)
-        compare.raises("an unknown slot", DataError, partial(trainer.load_state, {**got, "x": got["step"]}), says="x")
+        expect.raises("another shape", DataError, partial(trainer.load_state, short), says=slot)
+        expect.raises("an unknown slot", DataError, partial(trainer.load_state, {**got, "x": got["step"]}), says="x")
 
 
 @check("weights/top-k", rests_on=("training/adagrad-one-step", "weights/round-trip"), needs=("adagrad",))
@@ -170,7 +170,7 @@ def top_k(context: BackendContext) -> None:
     scores = sides["expected"][0]
     for row in range(len(scores)):
         mine = scores[row, sides["got"][1].ids[row]]  # what the oracle scores the backend's list
-        compare.close(f"the scores of the top 5 of query {row}", mine, sides["expected"][1].scores[row], 4e-6)
+        expect.close(f"the scores of the top 5 of query {row}", mine, sides["expected"][1].scores[row], 4e-6)
 
 
 @check("weights/native-loop", tier="optional", needs=("native_loop",), rests_on=LOOP)
@@ -184,7 +184,7 @@ def native_loop(context: BackendContext) -> None:
     model = context.model(WORLD)
     got = number(model.task(model.query(batch), model.candidate(batch), **batch.task))
     expected, _ = reference.gradients(WORLD.model, WORLD.weights(), batch)
-    compare.close("the loss", got, expected, compare.LOSS["float32"])
+    expect.close("the loss", got, expected, expect.LOSS["float32"])
 
 
 @check("weights/adopt", tier="optional", needs=("adopt",), rests_on=LOOP)
@@ -196,8 +196,8 @@ def adopt(context: BackendContext) -> None:
     model = context.model(WORLD)
     features = WORLD.features("query", 5)
     tower = context.backend.adopt(model.query.native, ["user"], output_dim=WORLD.query.output_dim)
-    compare.same("output_dim", tower.output_dim, WORLD.query.output_dim)
-    compare.close("the vectors", tower.embed(features), model.query.embed(features), compare.VECTOR["float32"])
+    expect.same("output_dim", tower.output_dim, WORLD.query.output_dim)
+    expect.close("the vectors", tower.embed(features), model.query.embed(features), expect.VECTOR["float32"])
 
 
 @check(
@@ -207,12 +207,12 @@ def adopt(context: BackendContext) -> None:
     rests_on=("weights/round-trip",),
 )
 def canonical_names(context: BackendContext) -> None:
-    """A model with every kind of feature has the weights that `recs_core.weights.shapes` lists, and no others.
+    """A model with every kind of feature has the weights that `recs_core.contract.weights.shapes` lists, and no others.
 
     Look at tables with several uses: each has one name.
     """
     got = context.model(WIDE).weights()
     expected = canonical.shapes(WIDE.query, WIDE.candidate, WIDE.retrieval, WIDE.table_rows, WIDE.corpus)
-    compare.same("the names", sorted(got), sorted(expected))
+    expect.same("the names", sorted(got), sorted(expected))
     for name, shape in expected.items():
-        compare.same(f"the shape of {name}", got[name].shape, shape)
+        expect.same(f"the shape of {name}", got[name].shape, shape)

@@ -10,8 +10,8 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias, cast
 
-from recs_core.guard import Guard
-from recs_core.specs import Activation
+from recs_core.contract.guard import Guard
+from recs_core.contract.towers import Activation
 
 Tensor: TypeAlias = Any
 Tree: TypeAlias = Mapping[str, Any]

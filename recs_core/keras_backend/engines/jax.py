@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from recs_core.contract.task import MASKED
+from recs_core.contract.towers import Activation
 from recs_core.environment import prepare_jax_x64
 from recs_core.keras_backend.engines import Body, Engine, Groups, Tensor, Tree, Values
-from recs_core.specs import Activation
-from recs_core.task import MASKED
 
 T = TypeVar("T")
 

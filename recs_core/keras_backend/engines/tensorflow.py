@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from recs_core.contract.towers import Activation
 from recs_core.keras_backend.engines import Body, Engine, Groups, Tensor, Tree, Values
-from recs_core.specs import Activation
 
 
 class TensorFlowEngine:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from keras import ops
 
+from recs_core.contract.towers import Activation
 from recs_core.keras_backend.engines import Body, Engine, Groups, Tensor, Tree, Values
-from recs_core.specs import Activation
 
 
 class TorchEngine:

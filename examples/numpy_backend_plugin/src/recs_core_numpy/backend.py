@@ -1,4 +1,4 @@
-"""The backend, behind the contract of `recs_core.protocols`, where every member is described."""
+"""The backend, behind the contract of `recs_core.contract.protocols`, where every member is described."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from recs_core import weights as canonical
-from recs_core.data.batch import Batch, Features
-from recs_core.errors import DataError, SpecError, UnsupportedFeature
-from recs_core.specs import Optimizer, RetrievalSpec, RowWiseAdagrad, TowerSpec
-from recs_core.task import plan_task
+from recs_core.contract import weights as canonical
+from recs_core.contract.batch import Batch, Features
+from recs_core.contract.errors import DataError, SpecError, UnsupportedFeature
+from recs_core.contract.optimizers import Optimizer, RowWiseAdagrad
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.task import plan_task
+from recs_core.contract.towers import TowerSpec
 from recs_core_numpy import optimizers, task, towers
 from recs_core_numpy.plugin import INFO, LACKS
 

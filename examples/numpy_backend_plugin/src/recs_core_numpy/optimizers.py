@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from recs_core.specs import Adam, Optimizer
+from recs_core.contract.optimizers import Adam, Optimizer
 
 
 def initial_slots(optimizer: Optimizer, weight: Any) -> dict[str, Any]:

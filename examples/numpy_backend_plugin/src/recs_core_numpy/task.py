@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from recs_core.specs import RetrievalSpec
-from recs_core.task import COSINE_EPSILON, MASKED, TaskPlan
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.task import COSINE_EPSILON, MASKED, TaskPlan
 
 
 def loss_and_gradients(spec: RetrievalSpec, plan: TaskPlan, query: Any, candidate: Any, bias: Any, tau: Any) -> tuple:

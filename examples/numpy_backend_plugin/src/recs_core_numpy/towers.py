@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from recs_core.data.batch import Features, Ragged
-from recs_core.specs import TowerSpec
+from recs_core.contract.batch import Features, Ragged
+from recs_core.contract.towers import TowerSpec
 
 Arrays = dict[str, Any]
 ACTIVATE = {

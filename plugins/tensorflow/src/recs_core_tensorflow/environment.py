@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
+from recs_core.contract.errors import BackendConflict, MissingExtra
+from recs_core.contract.guard import Guard, use
 from recs_core.environment import prepare_tensorflow
-from recs_core.errors import BackendConflict, MissingExtra
-from recs_core.guard import Guard, use
 
 ASKED_BY = "recs-core-tensorflow"
 

@@ -21,14 +21,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core import weights as canonical
-from recs_core.data.vocabulary import Vocabulary
-from recs_core.errors import ConfigError, DataError, UnsupportedFeature
-from recs_core.paths import local
-from recs_core.protocols import Weights
+from recs_core.contract import weights as canonical
+from recs_core.contract.errors import ConfigError, DataError, UnsupportedFeature
+from recs_core.contract.features import Bag, Categorical, Feature, History, Numeric, Text
+from recs_core.contract.protocols import Weights
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
+from recs_core.contract.weights import Side
 from recs_core.recommender import Recommender
-from recs_core.specs import Bag, Categorical, Feature, History, Numeric, RetrievalSpec, Text, TowerSpec
-from recs_core.weights import Side
+from recs_core.storage.paths import local
+from recs_core.tables.vocabulary import Vocabulary
 from recs_core_tensorflow.environment import tf
 from recs_core_tensorflow.indexes import NO_INTEGER, NO_STRING, refuse_duplicates
 from recs_core_tensorflow.task import normalised

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Ragged
-from recs_core.errors import DataError, NotFitted
+from recs_core.contract.batch import Ragged
+from recs_core.contract.errors import DataError, NotFitted
+from recs_core.contract.protocols import TopK
 from recs_core.index.filters import check_allow, check_positions, contains
 from recs_core.plugin import IndexInfo
-from recs_core.protocols import TopK
 from recs_core_tensorflow import plugin
 from recs_core_tensorflow.environment import refuse_forked, tf, tfrs
 

@@ -8,11 +8,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core import weights as canonical
-from recs_core.errors import SpecError
-from recs_core.protocols import DType, Weights
-from recs_core.specs import RetrievalSpec, TowerSpec, check_pair
-from recs_core.weights import Side
+from recs_core.contract import weights as canonical
+from recs_core.contract.errors import SpecError
+from recs_core.contract.protocols import DType, Weights
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec, check_pair
+from recs_core.contract.weights import Side
 from recs_core_tensorflow.environment import guard, tf, tfrs
 from recs_core_tensorflow.task import RetrievalTask, TFRSRetrieval
 from recs_core_tensorflow.towers import AdoptedTower, TensorFlowTower

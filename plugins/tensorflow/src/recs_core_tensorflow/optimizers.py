@@ -1,4 +1,4 @@
-"""What an optimizer does to a weight: formulas as in `recs_core.specs`, on tensors.
+"""What an optimizer does to a weight: formulas as in `recs_core.contract.optimizers`, on tensors.
 
 `update` moves whatever rows it is given; which rows these are, gathered or whole, is the trainer's business.
 """
@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from recs_core.errors import UnsupportedFeature
-from recs_core.protocols import DType
-from recs_core.specs import Adagrad, Adam, Optimizer, RowWiseAdagrad
+from recs_core.contract.errors import UnsupportedFeature
+from recs_core.contract.optimizers import Adagrad, Adam, Optimizer, RowWiseAdagrad
+from recs_core.contract.protocols import DType
 from recs_core_tensorflow.environment import tf
 
 Tensors = Mapping[str, Any]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from recs_core.contract.manifest import BACKEND_CAPABILITIES
 from recs_core.plugin import BackendInfo, IndexInfo, No, hookimpl
-from recs_core.plugin.manifest import BACKEND_CAPABILITIES
 
 REQUIRES = ("tensorflow", "tf_keras", "tensorflow_recommenders")
 

@@ -12,11 +12,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recs_core.data.batch import Ragged
-from recs_core.errors import SpecError, UnsupportedFeature
-from recs_core.protocols import DType, Weights
-from recs_core.specs import RetrievalSpec
-from recs_core.task import COSINE_EPSILON, MASKED, SAFE, TaskPlan, plan_task
+from recs_core.contract.batch import Ragged
+from recs_core.contract.errors import SpecError, UnsupportedFeature
+from recs_core.contract.protocols import DType, Weights
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.task import COSINE_EPSILON, MASKED, SAFE, TaskPlan, plan_task
 from recs_core_tensorflow.environment import refuse_forked, tf, tfrs
 
 Tensors = Mapping[str, Any]
@@ -225,7 +225,7 @@ def _log_add_exp(a: Any, b: Any) -> Any:
 
 
 class RetrievalTask:
-    """The contract's task, `recs_core.protocols.RetrievalTask`. `bias`, `log_temperature`: `tf.Variable` or None."""
+    """The contract's `RetrievalTask`. `bias`, `log_temperature`: `tf.Variable` or None."""
 
     def __init__(self, spec: RetrievalSpec, dtype: DType, bias: Any = None, log_temperature: Any = None) -> None:
         self.spec, self.dtype = spec, dtype

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Batch, Features, Ragged
-from recs_core.errors import DataError
-from recs_core.specs import Adam, Optimizer
-from recs_core.task import plan_task
+from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.errors import DataError
+from recs_core.contract.optimizers import Adam, Optimizer
+from recs_core.contract.task import plan_task
 from recs_core_tensorflow import optimizers
 from recs_core_tensorflow.environment import tf
 from recs_core_tensorflow.model import TensorFlowModel

@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 
-from recs_core.errors import ConfigError, SpecError
-from recs_core.protocols import DType, Weights
-from recs_core.specs import Optimizer, RetrievalSpec, TowerSpec
+from recs_core.contract.errors import ConfigError, SpecError
+from recs_core.contract.optimizers import Optimizer
+from recs_core.contract.protocols import DType, Weights
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 from recs_core_torch import towers
 from recs_core_torch.model import Model, build
 from recs_core_torch.plugin import INFO

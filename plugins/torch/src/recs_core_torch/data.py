@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from recs_core.data.batch import Batch
-from recs_core.protocols import BatchPlan, Dataset
+from recs_core.contract.batch import Batch
+from recs_core.contract.protocols import BatchPlan, Dataset
 
 
 def as_tensor(array: NDArray[Any], device: torch.device | None = None) -> Tensor:

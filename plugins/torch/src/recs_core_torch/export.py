@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recs_core.data.batch import Features, Ragged
-from recs_core.errors import MissingExtra, SpecError
-from recs_core.paths import local
+from recs_core.contract.batch import Features, Ragged
+from recs_core.contract.errors import MissingExtra, SpecError
+from recs_core.storage.paths import local
 from recs_core_torch.towers import AdoptedTower, Tower
 
 OPSET = 18

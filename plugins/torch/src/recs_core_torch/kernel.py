@@ -2,7 +2,7 @@
 
 The matrix of scores is never stored: each block of rows is scored, masked and exponentiated in one buffer that is used
 again for the next, and both gradients are taken from it before it goes. Memory is O(block x columns), not O(rows x
-columns); the order of operations is that of `recs_core.task`.
+columns); the order of operations is that of `recs_core.contract.task`.
 
 Scores are held in base 2 (multiplied by log2 e, which costs nothing as part of the temperature), because `exp2` of a
 block takes about half the time of `exp` on a CPU.
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from recs_core.task import MASKED, SAFE, TaskPlan
+from recs_core.contract.task import MASKED, SAFE, TaskPlan
 from recs_core_torch.data import as_tensor
 
 CORE_ROWS = 256
@@ -223,7 +223,7 @@ def _bound(x: Tensor, negatives: Tensor, added: Tensor | None) -> float:
 def _exponentials(scores: Tensor, *, safe: bool) -> tuple[Tensor, Tensor, Tensor]:
     """(rows, N) exp(score - a constant of the row), in place; (rows,) log Σ exp score; (rows,) Σ of the first.
 
-    The constant is the row's highest score, or 0 where it is `safe` to do without (`recs_core.task.SAFE`).
+    The constant is the row's highest score, or 0 where it is `safe` to do without (`recs_core.contract.task.SAFE`).
     """
     if safe:
         row_sum = scores.exp2_().sum(1)

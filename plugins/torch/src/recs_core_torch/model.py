@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recs_core import weights as canonical
-from recs_core.data.batch import Batch
-from recs_core.errors import DataError, SpecError
-from recs_core.guard import use
-from recs_core.protocols import Weights
-from recs_core.specs import RetrievalSpec, TowerSpec, check_pair
-from recs_core.weights import Side
+from recs_core.contract import weights as canonical
+from recs_core.contract.batch import Batch
+from recs_core.contract.errors import DataError, SpecError
+from recs_core.contract.guard import use
+from recs_core.contract.protocols import Weights
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec, check_pair
+from recs_core.contract.weights import Side
 from recs_core_torch.task import RetrievalTask
 from recs_core_torch.towers import AdoptedTower, Tower
 

@@ -1,4 +1,4 @@
-"""The optimizers' formulas (docstrings of `recs_core.specs`), in place on a weight, or on the rows a batch touched."""
+"""The formulas of `recs_core.contract.optimizers`, in place on a weight, or on the rows that a batch touched."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from recs_core.errors import UnsupportedFeature
-from recs_core.specs import Adagrad, Adam, Optimizer, RowWiseAdagrad
+from recs_core.contract.errors import UnsupportedFeature
+from recs_core.contract.optimizers import Adagrad, Adam, Optimizer, RowWiseAdagrad
 
 CHUNK = 1 << 16
 """Rows of a whole table that dense Adam updates at a time, so that its temporaries stay small."""

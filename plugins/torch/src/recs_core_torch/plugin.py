@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from recs_core.contract.manifest import BACKEND_CAPABILITIES
 from recs_core.plugin import BackendInfo, hookimpl
-from recs_core.plugin.manifest import BACKEND_CAPABILITIES
 
 INFO = BackendInfo(
     name="torch",

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from recs_core.errors import DataError, SpecError
-from recs_core.specs import RetrievalSpec
-from recs_core.task import COSINE_EPSILON, plan_task
+from recs_core.contract.errors import DataError, SpecError
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.task import COSINE_EPSILON, plan_task
 from recs_core_torch.data import as_tensor
 from recs_core_torch.kernel import BlockedSoftmax
 
@@ -61,7 +61,7 @@ class RetrievalTask(nn.Module):
         candidate_ids: ArrayLike | None = None,
         **inputs: Any,
     ) -> Tensor:
-        """The loss of (Q, d) queries against (C, d) candidates; see `recs_core.protocols.RetrievalTask`."""
+        """The loss of (Q, d) queries against (C, d) candidates; see `recs_core.contract.protocols.RetrievalTask`."""
         if self.bias is None:
             return self.loss(query, candidate, None, candidate_ids=candidate_ids, **inputs)
         if candidate_ids is None:

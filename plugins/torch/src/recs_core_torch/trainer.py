@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recs_core.data.batch import Batch
-from recs_core.errors import DataError
-from recs_core.specs import Adam, Optimizer
+from recs_core.contract.batch import Batch
+from recs_core.contract.errors import DataError
+from recs_core.contract.optimizers import Adam, Optimizer
 from recs_core_torch import optimizers
 from recs_core_torch.data import as_tensor
 from recs_core_torch.model import Model

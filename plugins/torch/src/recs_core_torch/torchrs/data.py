@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from recs_core.errors import DataError
-from recs_core.random import generator
+from recs_core.contract.errors import DataError
+from recs_core.contract.randomness import generator
 
 Ids = NDArray[np.int64]
 

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from recs_core.data.batch import Ragged
-from recs_core.errors import DataError, NotFitted, SpecError
+from recs_core.contract.batch import Ragged
+from recs_core.contract.errors import DataError, NotFitted, SpecError
 from recs_core.evaluation.ranking import ranks
 
 

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from recs_core.data.batch import Ragged
-from recs_core.errors import DataError
+from recs_core.contract.batch import Ragged
+from recs_core.contract.errors import DataError
 from recs_core.index import ExactIndex
 from recs_core_torch.task import normalise
 from recs_core_torch.torchrs.tasks import Retrieval

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from recs_core.errors import DataError
-from recs_core.specs import RetrievalSpec
+from recs_core.contract.errors import DataError
+from recs_core.contract.retrieval import RetrievalSpec
 from recs_core_torch.task import RetrievalTask
 from recs_core_torch.torchrs.metrics import FactorizedTopK
 

@@ -20,9 +20,12 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recs_core.data.batch import Batch, Features, Ragged
-from recs_core.plugin.manifest import BackendInfo, IndexInfo
-from recs_core.specs import Optimizer, RetrievalSpec, Step, TowerSpec
+from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.manifest import BackendInfo, IndexInfo
+from recs_core.contract.optimizers import Optimizer
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
+from recs_core.contract.training import Step
 
 DType: TypeAlias = Literal["float32", "float64"]
 Weights: TypeAlias = Mapping[str, NDArray[np.floating]]
@@ -121,7 +124,7 @@ class RetrievalTask(Protocol):
         """The loss, a native differentiable scalar that `float()` accepts.
 
         `query` (Q, d) and `candidate` (C, d) are native tensors or arrays; the rest is as in `TaskInputs`. Targets
-        default to row i ↔ row i. Every backend hands the arguments to `recs_core.task.plan_task`, which raises
+        default to row i ↔ row i. Every backend hands the arguments to `recs_core.contract.task.plan_task`, which raises
         `SpecError` and `DataError`.
         """
         ...

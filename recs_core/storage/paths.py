@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from recs_core.errors import ConfigError, RecsError
+from recs_core.contract.errors import ConfigError, RecsError
 
 # Two letters or more, as one is a drive of Windows; one slash is enough, as `Path` takes the other away.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)

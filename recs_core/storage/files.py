@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recs_core.errors import BundleError
+from recs_core.contract.errors import BundleError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer

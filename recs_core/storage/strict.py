@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from recs_core.errors import BundleError
+from recs_core.contract.errors import BundleError
 
 
 def parse_object(text: bytes, where: str) -> dict[str, Any]:

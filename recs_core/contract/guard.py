@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 
-from recs_core.errors import UnsupportedFeature
+from recs_core.contract.errors import UnsupportedFeature
 
 
 def _jax_has_started(bridge: Any) -> bool:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from recs_core.data.vocabulary import Vocabulary
-from recs_core.errors import BundleError, DataError
+from recs_core.contract.errors import BundleError, DataError
+from recs_core.tables.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from recs_core.errors import BundleError, RecsError
+from recs_core.contract.errors import BundleError, RecsError
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recs_core.errors import DataError
-from recs_core.messages import one_line
+from recs_core.contract.errors import DataError
+from recs_core.contract.messages import one_line
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".dat", ".dat.gz")
 

@@ -11,16 +11,20 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from recs_core.errors import BundleError, ConfigError, DataError
-from recs_core.paths import local
-from recs_core.protocols import DType
-from recs_core.specs import Optimizer, RetrievalSpec, TowerSpec, TrainingSpec, from_json, to_json
+from recs_core.contract.as_json import from_json, to_json
+from recs_core.contract.errors import BundleError, ConfigError, DataError
+from recs_core.contract.optimizers import Optimizer
+from recs_core.contract.protocols import DType
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
+from recs_core.contract.training import TrainingSpec
+from recs_core.storage.paths import local
 
 if TYPE_CHECKING:
     from recs_core.data.interactions import Interactions
-    from recs_core.data.times import Unit
     from recs_core.evaluation import Interval, Ranks
     from recs_core.recommender import Recommender
+    from recs_core.tables.times import Unit
     from recs_core.two_tower import TwoTower
 
 FORMAT = 1

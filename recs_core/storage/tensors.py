@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.bundle.strict import parse_object
-from recs_core.errors import BundleError
+from recs_core.contract.errors import BundleError
+from recs_core.storage.strict import parse_object
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer

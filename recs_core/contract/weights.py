@@ -9,10 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.data.batch import Batch, Features, Ragged
-from recs_core.errors import DataError
-from recs_core.random import generator
-from recs_core.specs import Bag, Categorical, RetrievalSpec, TowerSpec
+from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.errors import DataError
+from recs_core.contract.features import Bag, Categorical
+from recs_core.contract.randomness import generator
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
 
 TABLE_SCALE = 0.1
 """Standard deviation of a new table's rows. OOV rows start at zero, so that they say nothing until trained."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from recs_core.errors import SpecError
+from recs_core.contract.errors import SpecError
 
 BACKEND_CAPABILITIES: Mapping[str, str] = {
     "categorical": "towers: one id a row",

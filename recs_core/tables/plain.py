@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recs_core.errors import DataError
-from recs_core.messages import one_line
+from recs_core.contract.errors import DataError
+from recs_core.contract.messages import one_line
 
 
 def as_array(values: Any, where: str) -> pa.Array:

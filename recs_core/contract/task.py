@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recs_core.data.batch import Ragged
-from recs_core.errors import DataError, SpecError
-from recs_core.specs import RetrievalSpec
+from recs_core.contract.batch import Ragged
+from recs_core.contract.errors import DataError, SpecError
+from recs_core.contract.retrieval import RetrievalSpec
 
 COSINE_EPSILON = 1e-12
 """Cosine scoring normalises x to x / √(Σ x² + 1e-12): smooth at zero, the same in every backend."""

@@ -1,0 +1,92 @@
+"""Optimizers, declared: their formulas, and what state they keep per weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from recs_core.contract.validation import is_finite, require
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """What every optimizer has. `weight_decay` is decoupled (w ← w − lr·decay·w, before the update, on touched rows
+    and dense weights, not on `task/…`); `clip_norm`: g ← g · clip_norm / max(‖g‖, clip_norm), one norm over all
+    weights, rows merged."""
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            is_finite(self.learning_rate) and self.learning_rate > 0,
+            self,
+            f"needs learning_rate > 0, got {self.learning_rate!r}",
+        )
+        require(
+            is_finite(self.weight_decay) and self.weight_decay >= 0,
+            self,
+            f"needs weight_decay ≥ 0, got {self.weight_decay!r}",
+        )
+        require(
+            self.clip_norm is None or (is_finite(self.clip_norm) and self.clip_norm > 0),
+            self,
+            f"needs clip_norm > 0 or None, got {self.clip_norm!r}",
+        )
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the state kept for each weight."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Adagrad(Optimizer):
+    """a ← a + g²; w ← w − lr·g / (√a + epsilon). Touched rows only. Slot `accumulator`, shaped as the weight."""
+
+    learning_rate: float = 0.1
+    initial_accumulator: float = 0.1
+    epsilon: float = 1e-7
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            is_finite(self.initial_accumulator) and self.initial_accumulator >= 0,
+            self,
+            f"needs initial_accumulator ≥ 0, got {self.initial_accumulator!r}",
+        )
+        require(is_finite(self.epsilon) and self.epsilon > 0, self, f"needs epsilon > 0, got {self.epsilon!r}")
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("accumulator",)
+
+
+@dataclass(frozen=True)
+class RowWiseAdagrad(Adagrad):
+    """Adagrad with one accumulator a row: a ← a + mean of the row's g². Dense weights use plain Adagrad."""
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """m ← β₁m + (1−β₁)g; v ← β₂v + (1−β₂)g²; w ← w − lr·m̂ / (√v̂ + epsilon), m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ).
+
+    By default lazy for tables: only rows that a batch touches move, with one global step counter t. `dense=True` is
+    the textbook one: every row's slots decay at every step. Slots `m` and `v`, shaped as the weight.
+    """
+
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-5
+    dense: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("beta_1", "beta_2"):
+            value = getattr(self, name)
+            require(is_finite(value) and 0 <= value < 1, self, f"needs 0 ≤ {name} < 1, got {value!r}")
+        require(is_finite(self.epsilon) and self.epsilon > 0, self, f"needs epsilon > 0, got {self.epsilon!r}")
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("m", "v")

@@ -1,0 +1,124 @@
+"""A tower, declared: features side by side, then dense layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from recs_core.contract.errors import SpecError
+from recs_core.contract.features import Categorical, Feature, History, TableFeature, Text
+from recs_core.contract.validation import is_finite, is_whole, require
+
+Activation: TypeAlias = Literal["relu", "tanh", "sigmoid"]
+Side: TypeAlias = Literal["query", "candidate"]
+
+ACTIVATIONS = ("relu", "tanh", "sigmoid")
+SIDES: tuple[Side, Side] = ("query", "candidate")
+
+
+@dataclass(frozen=True)
+class TowerSpec:
+    """Features, concatenated in the order given, then dense layers.
+
+    `activation` follows every layer but the last, `final_activation` the last; None is linear. `dropout` is the
+    share of the concatenated input that a training step zeroes (the rest is scaled by 1/(1 − dropout)).
+    Without layers the tower's output is the concatenation itself.
+    """
+
+    features: Sequence[Feature]
+    layers: Sequence[int] = ()
+    activation: Activation | None = "relu"
+    final_activation: Activation | None = None
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("features", "layers"):
+            value = getattr(self, name)
+            require(
+                isinstance(value, Sequence) and not isinstance(value, str),
+                self,
+                f"{name} must be a list, got {value!r}",
+            )
+            object.__setattr__(self, name, tuple(value))
+        require(bool(self.features), self, "needs at least one feature")
+        for feature in self.features:
+            require(isinstance(feature, Feature), self, f"features must be Categorical, Bag, …, got {feature!r}")
+        names = [feature.name for feature in self.features]
+        require(len(set(names)) == len(names), self, f"feature names must differ, got {names}")
+        require(
+            all(is_whole(units, 1) for units in self.layers),
+            self,
+            f"layers must be widths ≥ 1, got {list(self.layers)}",
+        )
+        for name in ("activation", "final_activation"):
+            value = getattr(self, name)
+            require(
+                value is None or value in ACTIVATIONS,
+                self,
+                f"{name} is one of {', '.join(ACTIVATIONS)} or None, got {value!r}",
+            )
+        require(is_finite(self.dropout) and 0 <= self.dropout < 1, self, f"needs 0 ≤ dropout < 1, got {self.dropout!r}")
+
+    @property
+    def input_dim(self) -> int:
+        """Width of the concatenated features."""
+        return sum(feature.width for feature in self.features)
+
+    @property
+    def output_dim(self) -> int:
+        """Width of the tower's raw output."""
+        return self.layers[-1] if self.layers else self.input_dim
+
+
+def check_pair(query: TowerSpec, candidate: TowerSpec) -> None:
+    """Raise `SpecError` unless the two towers fit together: output dims, shared tables, history's place."""
+    if query.output_dim != candidate.output_dim:
+        raise SpecError(
+            f"the query tower's output has {query.output_dim} dims, the candidate tower's {candidate.output_dim}; "
+            "give both the same last layer"
+        )
+    for feature in candidate.features:
+        if isinstance(feature, History):
+            raise SpecError(f"History({feature.name!r}) stands in the candidate tower; it is a query feature")
+    owners: dict[str, tuple[str, Feature]] = {}
+    for side, tower in (("query", query), ("candidate", candidate)):
+        for feature in tower.features:
+            if not isinstance(feature, TableFeature):
+                continue
+            if feature.table_name in owners:
+                _check_shared(owners[feature.table_name], (side, feature))
+            owners[feature.table_name] = (side, feature)
+    for feature in query.features:
+        shares = isinstance(feature, History) and feature.share == "candidate" and feature.table is None
+        if shares and not any(isinstance(f, Categorical) and f.name == feature.name for f in candidate.features):
+            raise SpecError(
+                f"History({feature.name!r}, share='candidate') shares {feature.table_name}, but the candidate tower "
+                f"has no Categorical({feature.name!r}); add it, or say share=None"
+            )
+
+
+def _check_shared(first: tuple[str, Feature], second: tuple[str, Feature]) -> None:
+    """Two features of one table must mean it (a stated `table`, or a shared history) and agree on its shape."""
+    (side_a, a), (side_b, b) = first, second
+    assert isinstance(a, TableFeature) and isinstance(b, TableFeature)
+    meant = (a.table is not None and b.table is not None) or any(isinstance(f, History) for f in (a, b))
+    if not meant:
+        raise SpecError(
+            f"both {side_a} {a.name!r} and {side_b} {b.name!r} would use {a.table_name}; give each its own table=, "
+            "or the same one to share it"
+        )
+    if a.dim != b.dim:
+        raise SpecError(
+            f"{side_a} {a.name!r} and {side_b} {b.name!r} share {a.table_name} but have dim {a.dim} and {b.dim}"
+        )
+    if isinstance(a, Text) != isinstance(b, Text):
+        raise SpecError(
+            f"{side_a} {a.name!r} and {side_b} {b.name!r} share {a.table_name}, but only one of them is Text"
+        )
+    for attribute in ("num_oov", "buckets"):
+        x, y = getattr(a, attribute, None), getattr(b, attribute, None)
+        if x is not None and y is not None and x != y:
+            raise SpecError(
+                f"{side_a} {a.name!r} and {side_b} {b.name!r} share {a.table_name} but have {attribute} {x} and {y}"
+            )

@@ -1,0 +1,67 @@
+"""Training, declared: epochs, batches, weights of rows, the learning rate's schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from recs_core.contract.validation import is_finite, is_whole, require
+
+Step: TypeAlias = Literal["interaction", "query"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning-rate factor: linear warm-up over the first `warmup` share of all steps, then linear decay to `final`."""
+
+    warmup: float = 0.05
+    final: float = 0.05
+
+    def __post_init__(self) -> None:
+        require(is_finite(self.warmup) and 0 <= self.warmup < 1, self, f"needs 0 ≤ warmup < 1, got {self.warmup!r}")
+        require(is_finite(self.final) and 0 <= self.final <= 1, self, f"needs 0 ≤ final ≤ 1, got {self.final!r}")
+
+    def factor(self, step: int, total: int) -> float:
+        """Factor at `step` (from 0) of `total`."""
+        warm = round(self.warmup * total)
+        if step < warm:
+            return (step + 1) / warm
+        progress = (step - warm) / max(1, total - warm - 1)
+        return 1 + (self.final - 1) * min(1.0, progress)
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """How `fit` trains, unless its own arguments say otherwise.
+
+    `batch_size` counts what `step` names: interactions, or queries with all their targets. A target's weight is
+    n^(row_weight − 1) over its query's n targets, × (½^(age / recency_days) + 0.02) where `recency_days` is a
+    half-life in days before the newest training row (None: no recency). `drop_last` leaves out an epoch's last batch
+    where it is smaller than `batch_size`, as a batch normalisation of one's own may need; who is in it differs from
+    epoch to epoch.
+    """
+
+    epochs: int = 10
+    batch_size: int = 4096
+    step: Step = "interaction"
+    recency_days: float | None = None
+    row_weight: float = 1.0
+    schedule: Schedule | None = None
+    drop_last: bool = False
+
+    def __post_init__(self) -> None:
+        require(is_whole(self.epochs, 1), self, f"needs epochs ≥ 1, got {self.epochs!r}")
+        require(is_whole(self.batch_size, 1), self, f"needs batch_size ≥ 1, got {self.batch_size!r}")
+        require(self.step in ("interaction", "query"), self, f"step is 'interaction' or 'query', got {self.step!r}")
+        require(
+            self.recency_days is None or (is_finite(self.recency_days) and self.recency_days > 0),
+            self,
+            f"needs recency_days > 0 or None, got {self.recency_days!r}",
+        )
+        require(is_finite(self.row_weight), self, f"row_weight must be a number, got {self.row_weight!r}")
+        require(
+            self.schedule is None or isinstance(self.schedule, Schedule),
+            self,
+            f"schedule is recs.Schedule(warmup=…, final=…) or None, got {self.schedule!r}",
+        )
+        require(isinstance(self.drop_last, bool), self, f"drop_last is True or False, got {self.drop_last!r}")

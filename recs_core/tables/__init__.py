@@ -1,0 +1,1 @@
+"""Tables from anywhere: files, data frames, Arrow columns and what they can be, ids and their codes."""
