@@ -12,7 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core.contract.errors import SpecError, UnsupportedFeature
-from recs_core.contract.features import Categorical, Feature, History
+from recs_core.contract.features import Categorical, Column, Feature
+from recs_core.contract.plans import TowerPlan
 from recs_core.contract.protocols import Backend, Tower
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.schema import Schema
@@ -44,8 +45,8 @@ class Adopted:
 
     def __post_init__(self) -> None:
         for feature in self.features:
-            if not isinstance(feature, Feature) or isinstance(feature, History):
-                raise SpecError(f"Adopted: features must be Categorical, Bag, Text or Numeric, got {feature!r}")
+            if not isinstance(feature, Feature):
+                raise SpecError(f"Adopted: features must be Categorical, Bag, …, got {feature!r}")
         if self.rebuild is not None and not _FUNCTION.fullmatch(self.rebuild):
             raise SpecError(f"Adopted: rebuild is 'package.module:function', got {self.rebuild!r}")
 
@@ -53,30 +54,26 @@ class Adopted:
         """The features that the core encodes for it."""
         return TowerSpec(tuple(self.features) or (Categorical(id_name, dim=1),))
 
-    def tower(self, backend: Backend, reads: TowerSpec, schema: Schema) -> Tower:
+    def tower(self, backend: Backend, reads: TowerPlan, schema: Schema) -> Tower:
         """The module as the backend's tower. Raises `UnsupportedFeature` where the backend knows no raw ids."""
-        names = [feature.name for feature in reads.features]
         if not self.raw_ids:
-            return backend.adopt(self.module, names, output_dim=self.output_dim)
-        ids = {feature.name: _raw_ids(feature, schema) for feature in reads.features if feature.table_name is not None}
-        try:
-            return backend.adopt(self.module, names, output_dim=self.output_dim, ids=ids)  # type: ignore[call-arg]
-        except TypeError as error:
-            if "'ids'" not in str(error):
-                raise
+            return backend.adopt(self.module, reads.columns, output_dim=self.output_dim)
+        lack = backend.info.capabilities.get("adopt_raw_ids", False)
+        if lack is not True:
+            reason = getattr(lack, "reason", "it hands an adopted module codes")
             raise UnsupportedFeature(
-                f"the {backend.info.name} backend hands an adopted module codes, not raw ids; take codes in the "
+                f"the {backend.info.name} backend hands an adopted module no raw ids: {reason}; take codes in the "
                 "module, or leave raw_ids out"
-            ) from error
+            )
+        ids = {column.name: _raw_ids(column, schema) for column in reads.columns if column.table is not None}
+        return backend.adopt(self.module, reads.columns, output_dim=self.output_dim, ids=ids)  # type: ignore[call-arg]
 
 
-def _raw_ids(feature: Feature, schema: Schema) -> NDArray[Any]:
-    """(rows,): the raw id of each row of the feature's table, the unknown one first."""
-    assert feature.table_name is not None
-    if feature.table_name not in schema.vocabularies:
-        raise SpecError(f"Adopted: {type(feature).__name__}({feature.name!r}) is hashed and has no raw ids")
-    ids = schema.vocabularies[feature.table_name].ids
-    oov = schema.oov_rows(feature.table_name)
+def _raw_ids(column: Column, schema: Schema) -> NDArray[Any]:
+    """(rows,): the raw id of each row of the column's table, the unknown one first."""
+    if column.table not in schema.vocabularies:
+        raise SpecError(f"Adopted: {column.name!r} is hashed and has no raw ids")
+    ids, first_row = schema.vocabularies[column.table].ids, schema.first_row(column.table)
     if pa.types.is_integer(ids.type):
-        return np.concatenate([np.full(oov, UNKNOWN_NUMBER, np.int64), ids.to_numpy()])
-    return np.array([UNKNOWN_NAME] * oov + ids.to_pylist(), object)
+        return np.concatenate([np.full(first_row, UNKNOWN_NUMBER, np.int64), ids.to_numpy()])
+    return np.array([UNKNOWN_NAME] * first_row + ids.to_pylist(), object)

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from recs_core.contract.batch import Features, Ragged
 from recs_core.contract.errors import DataError
-from recs_core.contract.features import History
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.catalog import Catalog, candidates_of
-from recs_core.data.encoding import encode, history_rows
+from recs_core.data.encoding import blank, encode, past
 from recs_core.data.ids import codes_per_row, id_list
 from recs_core.data.interactions import Interactions
 from recs_core.tables.readers import read
@@ -56,13 +55,11 @@ class Asked:
         """What the query tower reads. A stranger's features say nothing: OOV rows, empty bags, mean numbers."""
         if self.table is not None:
             return encode(tower, "query", catalog.schema, self.table, self.history)
-        known = catalog.query.take_or_blank(self.codes)
-        past = {
-            feature.name: history_rows(feature, catalog.schema, self.history)
-            for feature in tower.features
-            if isinstance(feature, History)
-        }
-        return Features(known.size, {**known.codes, **past}, known.dense)
+        known = catalog.query.take(np.maximum(self.codes, 0))
+        missing = np.flatnonzero(self.codes < 0)
+        if len(missing):
+            known = known.replaced(missing, blank(tower, len(missing)))
+        return Features(known.size, {**known.codes, **past(tower, catalog.schema, self.history)}, known.dense)
 
     def check_unknown(self, unknown: Unknown, *, stacklevel: int) -> None:
         """Say who is a stranger: a warning for "oov", a `DataError` for "error", nothing for "popular"."""
@@ -107,17 +104,17 @@ def asked(catalog: Catalog, tower: TowerSpec, queries: Any, history: Any, featur
         raise DataError("name the queries: ids, history=, or features=")
     schema = catalog.schema
     ids = None if queries is None else id_list(queries, "queries", schema.queries)
-    past = None if history is None else codes_per_row(history, "history", schema.candidates)
+    given_past = None if history is None else codes_per_row(history, "history", schema.candidates)
     table = None
     if features is not None:
         table, ids = side_table(features, tower, schema.query_name, ids, schema.queries)
-    given: dict[str, Any] = {"queries": ids, "history": past and past.lengths, "features": table}
+    given: dict[str, Any] = {"queries": ids, "history": given_past and given_past.lengths, "features": table}
     sizes = {name: len(value) for name, value in given.items() if value is not None}
     if len(set(sizes.values())) > 1:
         raise DataError(f"rows do not match: {', '.join(f'{name} has {size}' for name, size in sizes.items())}")
     codes = codes_or_unknown(ids, schema.queries, next(iter(sizes.values())))
-    stored = past if past is not None else catalog.seen.take_or_empty(codes)
-    return Asked(codes, stored, ids, table, given_history=past is not None)
+    stored = given_past if given_past is not None else catalog.seen.take_or_empty(codes)
+    return Asked(codes, stored, ids, table, given_history=given_past is not None)
 
 
 def asked_in_test(
@@ -125,13 +122,13 @@ def asked_in_test(
     tower: TowerSpec,
     test: Interactions,
     queries: pa.Array,
-    past: Interactions | Sequence[Interactions] | None,
+    history: Interactions | Sequence[Interactions] | None,
 ) -> Asked:
-    """`queries` of test data, with the test's side features where it has all that the tower reads. `past`: what
-    histories may look at; None: the training rows."""
+    """`queries` of test data, with the test's side features where it has all that the tower reads. `history`: what
+    may be looked at as the past; None: the training rows."""
     codes = catalog.schema.queries.encode(queries)
-    stored = catalog.seen.take_or_empty(codes) if past is None else candidates_of(past, queries, catalog.schema)
-    reads = {feature.name for feature in tower.features if not isinstance(feature, History)}
+    stored = catalog.seen.take_or_empty(codes) if history is None else candidates_of(history, queries, catalog.schema)
+    reads = {feature.name for feature in tower.features if not feature.reads_past}
     table = test.queries.take(pa.array(test.query_ids.encode(queries)))
     return Asked(codes, stored, queries, table if reads <= set(table.column_names) else None)
 

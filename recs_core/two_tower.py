@@ -15,17 +15,20 @@ from numpy.typing import NDArray
 from recs_core import copies
 from recs_core.adopted import Adopted
 from recs_core.contract import weights as canonical
+from recs_core.contract.batch import Side
 from recs_core.contract.errors import BundleError, DataError, NotFitted, SpecError
 from recs_core.contract.features import Feature
 from recs_core.contract.optimizers import Adam, Optimizer
-from recs_core.contract.protocols import Backend, BatchPlan, DType, Index, Model, Tower, Trainer, Weights
+from recs_core.contract.plans import TowerPlan, UpdatePlan
+from recs_core.contract.protocols import Backend, BatchPlan, DType, Index, Model, Tower, Trainer
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec, check_pair
 from recs_core.contract.training import Schedule, Step, TrainingSpec
+from recs_core.contract.weights import Weights
 from recs_core.data.catalog import Catalog
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions
-from recs_core.data.schema import Schema, Side
+from recs_core.data.schema import Schema
 from recs_core.recommender import Recommender
 from recs_core.storage.paths import local
 from recs_core.training import (
@@ -321,18 +324,18 @@ class TwoTower(Recommender):
     def _prepared(self, data: EncodedDataset, optimizer: Optimizer | None = None) -> tuple[Model, Trainer]:
         if self._model is None:
             rows, corpus = data.schema.table_rows, len(data.schema.candidates)
-            query, candidate = (None if side in self._adopted else getattr(self, side) for side in SIDES)
+            query, candidate = (None if side in self._adopted else self._plan(side) for side in SIDES)
             start = canonical.initial(query, candidate, self.retrieval, rows, corpus, seed=self.seed)
             self._model = self._built(start, data.schema)
         if optimizer not in (None, self.optimizer):
             self._go_on_with(optimizer)
         if self._trainer is None:
-            self._trainer = self.backend.trainer(self._model, self.optimizer)
+            self._trainer = self.backend.trainer(self._model, UpdatePlan(self.optimizer))
         return self._model, self._trainer
 
     def _go_on_with(self, optimizer: Optimizer) -> None:
         """Another optimizer; it takes over the state of one of its class."""
-        trainer = self.backend.trainer(self.model, optimizer)
+        trainer = self.backend.trainer(self.model, UpdatePlan(optimizer))
         if self._trainer is not None and type(optimizer) is type(self.optimizer):
             trainer.load_state(self._trainer.state())
             log.info("optimizer: %s, with the state of %s", optimizer, self.optimizer)
@@ -345,9 +348,12 @@ class TwoTower(Recommender):
         query, candidate = (self._tower(side, schema) for side in SIDES)
         return self.backend.model(query, candidate, self.retrieval, start, dtype=self.dtype)
 
-    def _tower(self, side: Side, schema: Schema) -> TowerSpec | Tower:
-        spec: TowerSpec = getattr(self, side)
-        return self._adopted[side].tower(self.backend, spec, schema) if side in self._adopted else spec
+    def _tower(self, side: Side, schema: Schema) -> TowerPlan | Tower:
+        plan = self._plan(side)
+        return self._adopted[side].tower(self.backend, plan, schema) if side in self._adopted else plan
+
+    def _plan(self, side: Side) -> TowerPlan:
+        return TowerPlan.of(side, getattr(self, side))
 
     @classmethod
     def restored(
@@ -377,7 +383,7 @@ class TwoTower(Recommender):
         if out._adopted:
             out._model.load_weights(weights)
         if state is not None:
-            out._trainer = out.backend.trainer(out._model, optimizer)
+            out._trainer = out.backend.trainer(out._model, UpdatePlan(optimizer))
             out._trainer.load_state(state)
         out.position = position or Position()
         out.history = history or TrainingHistory()

@@ -9,11 +9,11 @@ from typing import Any
 
 from recs_core.bundle.natives import Native
 from recs_core.bundle.stated import Declared, HistoryStated, Manifest, spec
+from recs_core.contract.batch import Side
 from recs_core.contract.optimizers import Optimizer
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 from recs_core.contract.training import TrainingSpec
-from recs_core.data.schema import Side
 
 SIDES: tuple[Side, Side] = ("query", "candidate")
 

@@ -1,8 +1,7 @@
-"""What the arrays of a bundle are called: features, catalog, optimizer state."""
+"""What the arrays of a bundle's catalog are called, and whether they fit."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,11 @@ from numpy.typing import NDArray
 
 from recs_core.contract.batch import Codes, Features, Ragged
 from recs_core.contract.errors import BundleError
-from recs_core.contract.features import Bag, Feature, History, Numeric, Text
-from recs_core.contract.optimizers import Optimizer, RowWiseAdagrad
+from recs_core.contract.messages import one_line
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.catalog import Catalog
 from recs_core.data.schema import Schema
+from recs_core.storage.known import FAULTS
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -56,25 +55,14 @@ def catalog_of(arrays: Arrays, schema: Schema, query: TowerSpec, candidate: Towe
     return out
 
 
-def check_numeric(path: Path, schema: Schema, **towers: TowerSpec) -> None:
-    """Raise `BundleError` unless every numeric feature has a mean and a deviation to standardise with."""
+def check_learnt(path: Path, schema: Schema, **towers: TowerSpec) -> None:
+    """Raise `BundleError` unless every feature can encode by what it is said to have learned."""
     for side, tower in towers.items():
         for feature in tower.features:
-            name = f"{side}/{feature.name}"
-            if isinstance(feature, Numeric):
-                mean, deviation = schema.numeric.get(name, (0.0, 0.0))
-                if not (math.isfinite(mean) and math.isfinite(deviation) and deviation > 0):
-                    raise BundleError(f"{path}: has no mean and deviation of {name!r}")
-
-
-def state_shapes(optimizer: Optimizer, weights: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """`<weight>/<slot>` → shape; `step` is ()."""
-    out: dict[str, tuple[int, ...]] = {"step": ()}
-    for name, shape in weights.items():
-        row_wise = isinstance(optimizer, RowWiseAdagrad) and name.startswith("table/")
-        for slot in optimizer.slots:
-            out[f"{name}/{slot}"] = shape[:1] if row_wise else shape
-    return out
+            try:
+                feature.check_learnt(schema.learnt.get(f"{side}/{feature.name}", {}))
+            except FAULTS as error:
+                raise BundleError(f"{path}: {side}/{feature.name}: {one_line(error)}") from error
 
 
 def _add(out: dict[str, NDArray[Any]], name: str, codes: Codes) -> None:
@@ -93,27 +81,27 @@ def _features(
     for feature in tower.features:
         name = f"{side}/{feature.name}"
         if feature.table_name is None:
-            dense[feature.name] = _vector(left, name, np.float64, size, path)
+            dense[feature.name] = _array(left, name, np.float64, (size, feature.width), path)
             continue
         rows = schema.table_rows[feature.table_name]
-        if _is_ragged(feature):
+        if feature.kind == "many":
             codes[feature.name] = _ragged(left, name, size, rows, path)
         else:
             codes[feature.name] = _within(_vector(left, name, np.int32, size, path), rows, name, path)
     return Features(size, codes, dense)
 
 
-def _is_ragged(feature: Feature) -> bool:
-    return isinstance(feature, (Bag, Text, History))
-
-
 def _vector(left: dict[str, NDArray[Any]], name: str, dtype: Any, size: int, path: Path) -> NDArray[Any]:
+    return _array(left, name, dtype, (size,), path)
+
+
+def _array(left: dict[str, NDArray[Any]], name: str, dtype: Any, shape: tuple[int, ...], path: Path) -> NDArray[Any]:
     if name not in left:
         raise BundleError(f"{path}: {name!r} is missing")
     array = left.pop(name)
-    if array.dtype != dtype or array.shape != (size,):
+    if array.dtype != dtype or array.shape != shape:
         raise BundleError(
-            f"{path}: {name!r} is {array.dtype} {list(array.shape)}, the model's is {np.dtype(dtype)} [{size}]"
+            f"{path}: {name!r} is {array.dtype} {list(array.shape)}, the model's is {np.dtype(dtype)} {list(shape)}"
         )
     return array
 

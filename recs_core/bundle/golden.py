@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from recs_core import scoring
 from recs_core.contract.batch import Features
 from recs_core.contract.errors import BundleError
-from recs_core.contract.features import History
-from recs_core.contract.protocols import Tower, Weights
+from recs_core.contract.protocols import Tower
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
+from recs_core.contract.weights import Weights
 from recs_core.data.catalog import Catalog
-from recs_core.data.encoding import history_rows
+from recs_core.data.encoding import past
 
 QUERIES, CANDIDATES, BEST = 16, 256, 10
 
@@ -161,6 +161,5 @@ def _spread(size: int, number: int) -> NDArray[np.int32]:
 def _query_features(catalog: Catalog, tower: TowerSpec, queries: NDArray[np.int32]) -> Features:
     """Features of known queries, with the history of their training rows."""
     features = catalog.query.take(queries)
-    seen = catalog.seen.take(queries)
-    histories = {f.name: history_rows(f, catalog.schema, seen) for f in tower.features if isinstance(f, History)}
+    histories = past(tower, catalog.schema, catalog.seen.take(queries))
     return Features(features.size, {**features.codes, **histories}, features.dense)

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.bundle import golden, manifest, natives
-from recs_core.bundle.contents import catalog_of, check_numeric, state_shapes
+from recs_core.bundle.contents import catalog_of, check_learnt
 from recs_core.bundle.natives import Native
 from recs_core.bundle.stated import Manifest, SchemaFiles, of_fields, spec
 from recs_core.contract import weights as canonical
+from recs_core.contract.batch import Side
 from recs_core.contract.errors import (
     BackendBroken,
     BackendConflict,
@@ -27,13 +28,13 @@ from recs_core.contract.errors import (
     MissingExtra,
     UnsupportedFeature,
 )
-from recs_core.contract.features import Text
 from recs_core.contract.optimizers import Optimizer
+from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec, check_pair
 from recs_core.contract.training import TrainingSpec
 from recs_core.data.catalog import Catalog
-from recs_core.data.schema import Schema, Side
+from recs_core.data.schema import Schema
 from recs_core.storage import id_files as ids
 from recs_core.storage import tensors
 from recs_core.storage.files import CARD, MANIFEST, check_digest, is_as_written, mapped, others
@@ -214,16 +215,16 @@ class _Stored:
         if not self.natives:
             check_pair(self.specs["query"], self.specs["candidate"])
         rows, corpus = self.schema.table_rows, len(self.schema.candidates)
-        query, candidate = (None if side in self.natives else self.specs[side] for side in ("query", "candidate"))
+        query, candidate = (None if side in self.natives else TowerPlan.of(side, self.specs[side]) for side in SIDES)
         shapes = canonical.shapes(query, candidate, self.specs["retrieval"], rows, corpus)
         weights = {name: (dtype, shape) for name, shape in shapes.items()}
         self._check("weights", weights)
         if "state" in self.parts:
-            state = state_shapes(self.specs["optimizer"], shapes)
+            state = UpdatePlan(self.specs["optimizer"]).state_shapes(shapes)
             self._check("state", {name: ("I64" if name == "step" else dtype, shape) for name, shape in state.items()})
         if "best" in self.parts:
             self._check("best", weights)
-        check_numeric(self.folder / MANIFEST, self.schema, query=self.specs["query"], candidate=self.specs["candidate"])
+        check_learnt(self.folder / MANIFEST, self.schema, query=self.specs["query"], candidate=self.specs["candidate"])
         self.catalog: Catalog = catalog_of(
             self.arrays("catalog"), self.schema, self.specs["query"], self.specs["candidate"], self._path("catalog")
         )
@@ -257,25 +258,25 @@ class _Stored:
             queries=vocabulary("queries", files.queries, files.query_name),
             candidates=vocabulary("candidates", files.candidates, files.candidate_name),
             vocabularies={name: vocabulary(name, file, name.removeprefix("table/")) for name, file in tables.items()},
-            numeric=dict(files.numeric),
+            learnt=dict(files.learnt),
             table_rows=dict(files.table_rows),
         )
         self._check_tables(schema)
         return schema
 
     def _check_tables(self, schema: Schema) -> None:
-        """Every table that a tower reads has its rows, and its ids unless it is hashed."""
+        """Every table that a tower reads has its rows, and its ids where the feature looks ids up."""
         for name in schema.vocabularies:
             if name not in schema.table_rows:
                 raise BundleError(f"{self.folder / MANIFEST}: {name!r} has ids, but no number of rows")
-            if schema.oov_rows(name) < 1:
+            if schema.first_row(name) < 1:
                 raise BundleError(f"{self.folder / MANIFEST}: {name!r} has fewer rows than ids")
         for side in SIDES:
             for feature in self.specs[side].features:
                 table = feature.table_name
                 if table is None:
                     continue
-                if table not in schema.table_rows or not (isinstance(feature, Text) or table in schema.vocabularies):
+                if table not in schema.table_rows or (feature.has_vocabulary and table not in schema.vocabularies):
                     raise BundleError(f"{self.folder / MANIFEST}: has no ids or rows of {table!r}, which {side} reads")
 
     def _vectors(self, corpus: int, dtype: str) -> NDArray[Any]:

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recs_core.contract.batch import Side
 from recs_core.contract.errors import BundleError
 from recs_core.contract.towers import TowerSpec
-from recs_core.data.schema import Side
 
 if TYPE_CHECKING:
     from recs_core.adopted import Adopted

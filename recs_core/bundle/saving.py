@@ -192,7 +192,7 @@ def _schema(commit: Commit, schema: Schema) -> dict[str, Any]:
         "queries": stored(schema.queries),
         "candidates": stored(schema.candidates),
         "vocabularies": {name: stored(vocabulary) for name, vocabulary in schema.vocabularies.items()},
-        "numeric": {name: list(statistics) for name, statistics in schema.numeric.items()},
+        "learnt": {name: dict(state) for name, state in schema.learnt.items()},
         "table_rows": dict(schema.table_rows),
     }
 

@@ -33,14 +33,14 @@ class Declared:
 
 @dataclass(frozen=True)
 class SchemaFiles:
-    """Names of columns, and of the files that hold ids; `numeric`: mean and standard deviation."""
+    """Names of columns, and of the files that hold ids; `learnt`: what each feature learned."""
 
     query_name: str
     candidate_name: str
     queries: str
     candidates: str
     vocabularies: Mapping[str, str]
-    numeric: Mapping[str, tuple[float, float]]
+    learnt: Mapping[str, Mapping[str, Any]]
     table_rows: Mapping[str, Count]
 
 

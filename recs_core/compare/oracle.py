@@ -15,9 +15,10 @@ from recs_core.compare.job import ORACLE
 from recs_core.contract.batch import Batch, Features
 from recs_core.contract.errors import UnsupportedFeature
 from recs_core.contract.optimizers import Optimizer
-from recs_core.contract.protocols import DType, Weights
+from recs_core.contract.protocols import DType
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
+from recs_core.contract.weights import Weights
 from recs_core.plugin import BackendInfo
 from recs_core.reference import towers
 from recs_core.reference.optimizers import initial_state

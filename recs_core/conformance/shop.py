@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from recs_core.contract.features import Bag, Categorical, History, Numeric
 from recs_core.contract.optimizers import Adam
-from recs_core.contract.protocols import Backend, DType, Weights
+from recs_core.contract.protocols import Backend, DType
 from recs_core.contract.randomness import generator
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 from recs_core.contract.training import TrainingSpec
+from recs_core.contract.weights import Weights
 from recs_core.data.catalog import Catalog
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions

@@ -7,14 +7,15 @@ depend on how large the tables are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+Side: TypeAlias = Literal["query", "candidate"]
 Codes: TypeAlias = "NDArray[np.int32] | Ragged"
 
 
@@ -24,6 +25,17 @@ class Ragged:
 
     values: NDArray[np.int32]  # (nnz,)
     offsets: NDArray[np.int32]  # (n + 1,), from 0 to nnz
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> Ragged:
+        """From one list of codes per row."""
+        flat = [code for row in rows for code in row]
+        return cls.from_lengths(np.array(flat, np.int32), np.array([len(row) for row in rows], np.int64))
+
+    @classmethod
+    def from_lengths(cls, values: NDArray[np.int32], lengths: NDArray[np.integer]) -> Ragged:
+        """From all values end to end, and how many each row holds."""
+        return cls(values, offsets_of(lengths))
 
     @cached_property
     def lengths(self) -> NDArray[np.int32]:
@@ -45,8 +57,7 @@ class Ragged:
         return self._taken(known, np.where(rows < 0, 0, self.lengths[known]))
 
     def _taken(self, rows: NDArray[np.integer], lengths: NDArray[np.integer]) -> Ragged:
-        offsets = np.zeros(len(rows) + 1, np.int32)
-        np.cumsum(lengths, out=offsets[1:])
+        offsets = offsets_of(lengths)
         starts = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
         return Ragged(self.values[starts + np.arange(offsets[-1], dtype=np.int32)], offsets)
 
@@ -54,9 +65,7 @@ class Ragged:
         """Without the values marked `out` (nnz,)."""
         if not out.any():
             return self
-        kept = np.zeros(len(out) + 1, np.int32)
-        np.cumsum(~out, out=kept[1:])
-        return Ragged(self.values[~out], kept[self.offsets])
+        return Ragged(self.values[~out], offsets_of(~out)[self.offsets])
 
     def latest(self, length: int | None) -> Ragged:
         """The last `length` values of each row; None: all."""
@@ -80,8 +89,8 @@ class Ragged:
 class Features:
     """A tower's input for `size` rows.
 
-    `codes`: feature name → int32 codes (n,) or `Ragged`, rows of the feature's table. `dense`: feature name →
-    float numbers (n,), standardised. `keep`: dropout multipliers (n, input_dim), 0 or 1/(1 − dropout), or None.
+    `codes`: feature name → int32 codes (n,) or `Ragged`, rows of the feature's table. `dense`: feature name → float
+    numbers (n, width). `keep`: dropout multipliers (n, input_dim), 0 or 1/(1 − dropout), or None.
     """
 
     size: int
@@ -106,15 +115,12 @@ class Features:
         dense = {name: np.concatenate([old, by.dense[name]]) for name, old in self.dense.items()}
         return Features(self.size + by.size, codes, dense).take(source)
 
-    def take_or_blank(self, rows: NDArray[np.integer]) -> Features:
-        """As `take`; a row of −1 says nothing: row 0 of each table, which stands for unknown ids, no codes of a ragged
-        feature, and the mean of every number."""
-        known, unknown = np.maximum(rows, 0), rows < 0
-        codes: dict[str, Codes] = {
-            name: c.take_or_empty(rows) if isinstance(c, Ragged) else np.where(unknown, np.int32(0), c[known])
-            for name, c in self.codes.items()
-        }
-        return Features(len(rows), codes, {name: np.where(unknown, 0.0, d[known]) for name, d in self.dense.items()})
+
+def offsets_of(lengths: NDArray[Any]) -> NDArray[np.int32]:
+    """(n + 1,): where each row begins, and where the last one ends."""
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
 
 
 class TaskInputs(TypedDict, total=False):
@@ -146,3 +152,7 @@ class Batch:
     task: TaskInputs
     bias_codes: NDArray[np.int32] | None = None
     whole: frozenset[str] = frozenset()
+
+    def side(self, side: Side) -> Features:
+        """The features of one side."""
+        return self.query if side == "query" else self.candidate

@@ -4,6 +4,8 @@ Each message is one line that names what is wrong, where, who asked, and what to
 line prints that line and exits with code 2; it never shows a traceback for a `RecsError`.
 """
 
+from typing import Any
+
 
 class RecsError(Exception):
     """Base of all errors of this project."""
@@ -15,6 +17,15 @@ class SpecError(RecsError, ValueError):
 
 class DataError(RecsError, ValueError):
     """Data that cannot be used: names the table, column and row, id or file."""
+
+
+class BadRows(DataError):
+    """Some of a feature's values cannot be used. Whoever knows the ids says which ones, from `mask` (n,)."""
+
+    def __init__(self, where: str, mask: Any, what: str, cure: str) -> None:
+        self.where, self.mask, self.what, self.cure = where, mask, what, cure
+        rows = [row for row, bad in enumerate(mask) if bad]
+        super().__init__(f"{where}: {len(rows)} of {len(mask)} rows {what}, the first is row {rows[0]}; {cure}")
 
 
 class ConfigError(RecsError, ValueError):

@@ -1,38 +1,167 @@
-"""Features: what a tower reads of a column."""
+"""Features: what a tower reads of a column. One class per kind owns all that is special about it.
+
+A kind says what a backend sees of it (`column`: one code, several codes, or numbers per row), what it learns of the
+training data, and how it turns values into codes or numbers. No backend knows any kind by name, so one of your own is a
+subclass in your program:
+
+    @dataclass(frozen=True)
+    class Rounded(TableFeature):
+        'A price, by its whole euros up to 99.'
+
+        def rows(self, state):
+            return 100
+
+        def encode(self, values, known):
+            return np.clip(np.nan_to_num(as_numbers(values, self.where)), 0, 99).astype(np.int32)
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeAlias
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recs_core.contract.batch import Codes, Ragged
+from recs_core.contract.errors import BadRows, DataError, SpecError
 from recs_core.contract.validation import is_finite, is_whole, require
+from recs_core.tables.columns import as_lists, as_numbers, as_values, describe_type
+from recs_core.tables.vocabulary import Vocabulary
+
+Kind: TypeAlias = Literal["one", "many", "dense"]
+State: TypeAlias = Mapping[str, Any]
+Encoded: TypeAlias = "Codes | NDArray[np.floating]"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One feature as a backend sees it.
+
+    `kind`: "one" code per row, "many" codes per row (`Ragged`), or "dense", `width` numbers per row. `table`: the
+    canonical name of the table that codes are rows of, None where dense. `mean`: many rows are averaged, else summed;
+    no rows are zeros.
+    """
+
+    name: str
+    kind: Kind
+    width: int
+    table: str | None = None
+    mean: bool = False
+    zero_rows: int = 0
+    """Rows at the table's head that start at zero: those for unknown ids, which say nothing until trained."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a feature encodes by: the `state` it learned, and, where it looks ids up, its table's `vocabulary` and the
+    number of rows that stand before the vocabulary's, `first_row`."""
+
+    state: State = field(default_factory=dict)
+    vocabulary: Vocabulary | None = None
+    first_row: int = 0
 
 
 @dataclass(frozen=True)
 class Feature:
-    """What every feature has: the name of the column it reads."""
+    """The base of all kinds. A frozen dataclass, so that it can be compared, hashed and written as JSON.
+
+    `name`: the column it reads. A subclass sets `kind` and gives `width` and `encode`; the rest has defaults.
+    """
 
     name: str
+
+    kind: ClassVar[Kind] = "dense"
+    reads_past: ClassVar[bool] = False
+    """Whether it reads the query's past candidates, and not a column."""
+    has_vocabulary: ClassVar[bool] = False
+    """Whether its table has a row for each id seen in training, which `ids` gives."""
 
     def __post_init__(self) -> None:
         require(isinstance(self.name, str) and bool(self.name), self, f"name must be a column name, got {self.name!r}")
         require("/" not in self.name, self, f"name {self.name!r} must not contain '/', which separates weight names")
 
     @property
+    def where(self) -> str:
+        """What a message calls it: `Numeric('price')`."""
+        return f"{type(self).__name__}({self.name!r})"
+
+    # What a backend sees
+
+    @property
     def table_name(self) -> str | None:
-        """Canonical name of the table this feature looks rows up in, `table/…`; None for a dense one."""
+        """Canonical name of the table its codes are rows of, `table/…`; None for a dense one."""
         return None
 
     @property
     def width(self) -> int:
-        """How many numbers the feature adds to its tower's input."""
+        """How many numbers it adds to its tower's input."""
         raise NotImplementedError
+
+    @property
+    def averages(self) -> bool:
+        """Whether many rows are averaged, and not summed."""
+        return False
+
+    @property
+    def zero_rows(self) -> int:
+        """Rows at the table's head that start at zero."""
+        return 0
+
+    @property
+    def column(self) -> Column:
+        """The feature as a backend sees it."""
+        return Column(self.name, self.kind, self.width, self.table_name, self.averages, self.zero_rows)
+
+    # What the data layer asks
+
+    def ids(self, values: pa.Array) -> pa.Array:
+        """Of a kind that `has_vocabulary`: the training values that get a row of their own, as strings or int64."""
+        raise NotImplementedError
+
+    def learn(self, values: pa.Array) -> State:
+        """What `encode` needs of the training values, as plain JSON data. `values`: those of every known id."""
+        return {}
+
+    def check_learnt(self, state: State) -> None:
+        """Raise `DataError` unless `encode` can use this state, which may come from a damaged file."""
+
+    def rows(self, state: State) -> int:
+        """Rows of the table that stand for no id of the vocabulary: for unknown ids, or for buckets."""
+        return 0
+
+    def encode(self, values: pa.Array, known: Known) -> Encoded:
+        """n values → what the tower reads: (n,) int32 rows of the table, a `Ragged` of n rows of them, or (n, width)
+        numbers, as `kind` says. Raises `DataError` for values it cannot use, `BadRows` to name rows."""
+        raise NotImplementedError
+
+    def encode_past(self, past: Ragged, rows: NDArray[np.int32]) -> Ragged:
+        """Of a kind that `reads_past`: candidate codes per row, oldest first → rows of the table. `rows`: (corpus,) the
+        row of each candidate, −1 where it has none."""
+        raise NotImplementedError
+
+    def blank(self, size: int) -> Encoded:
+        """What `size` rows read of which nothing is known: row 0, no rows, or zeros."""
+        if self.kind == "one":
+            return np.zeros(size, np.int32)
+        if self.kind == "many":
+            return Ragged(np.zeros(0, np.int32), np.zeros(size + 1, np.int32))
+        return np.zeros((size, self.width))
 
 
 @dataclass(frozen=True)
 class TableFeature(Feature):
+    """A feature whose codes are rows of a table of width `dim`. `table`: the table's name, by default the column's; two
+    features that state the same `table` share it, and its vocabulary."""
+
     dim: int = 64
     table: str | None = None
+
+    kind: ClassVar[Kind] = "one"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,26 +179,42 @@ class TableFeature(Feature):
 
 @dataclass(frozen=True)
 class Categorical(TableFeature):
-    """One id a row (string or int64), looked up in a table of shape (num_oov + vocabulary, dim).
+    """One id per row (string or int64), looked up in a table of shape (num_oov + vocabulary, dim).
 
     Rows 0 … num_oov − 1 are for ids never seen in training (a stable hash picks one); they start at zero.
-    `table`: name of the table, by default the column's; two features that state the same `table` share it
-    and its vocabulary.
     """
 
     num_oov: int = 1
+
+    has_vocabulary: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(is_whole(self.num_oov, 1), self, f"{self.name!r} needs num_oov ≥ 1, got {self.num_oov!r}")
 
+    def ids(self, values: pa.Array) -> pa.Array:
+        return as_values(values, self.where).drop_null()
+
+    @property
+    def zero_rows(self) -> int:
+        return self.num_oov
+
+    def rows(self, state: State) -> int:
+        return self.num_oov
+
+    def encode(self, values: pa.Array, known: Known) -> NDArray[np.int32]:
+        return table_rows(as_values(values, self.where), known, self.where)
+
 
 @dataclass(frozen=True)
 class Bag(TableFeature):
-    """Several ids a row (a list column), pooled: `mean` (÷ the number of ids) or `sum`. An empty bag is zeros."""
+    """Several ids per row (a list column), pooled: `mean` (÷ the number of ids) or `sum`. An empty bag is zeros."""
 
     num_oov: int = 1
     pooling: Literal["mean", "sum"] = "mean"
+
+    kind: ClassVar[Kind] = "many"
+    has_vocabulary: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,35 +223,86 @@ class Bag(TableFeature):
             self.pooling in ("mean", "sum"), self, f"{self.name!r}: pooling is 'mean' or 'sum', got {self.pooling!r}"
         )
 
+    @property
+    def averages(self) -> bool:
+        return self.pooling == "mean"
+
+    def ids(self, values: pa.Array) -> pa.Array:
+        return as_lists(values, self.where)[0].drop_null()
+
+    @property
+    def zero_rows(self) -> int:
+        return self.num_oov
+
+    def rows(self, state: State) -> int:
+        return self.num_oov
+
+    def encode(self, values: pa.Array, known: Known) -> Ragged:
+        ids, offsets = as_lists(values, self.where)
+        return Ragged(table_rows(ids, known, self.where), offsets)
+
 
 @dataclass(frozen=True)
 class Text(TableFeature):
-    """Words of a text and their n-grams up to `ngrams`, hashed into `buckets` rows, mean-pooled. No text is zeros."""
+    """Words of a text and their n-grams up to `ngrams`, hashed into `buckets` rows, averaged. No text is zeros.
+
+    A gram is lower-cased words joined by one space; its row is crc32(utf-8) mod `buckets`.
+    """
 
     buckets: int = 2**15
     ngrams: int = 2
-    pooling: ClassVar[str] = "mean"
+
+    kind: ClassVar[Kind] = "many"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(is_whole(self.buckets, 1), self, f"{self.name!r} needs buckets ≥ 1, got {self.buckets!r}")
         require(is_whole(self.ngrams, 1), self, f"{self.name!r} needs ngrams ≥ 1, got {self.ngrams!r}")
 
+    @property
+    def averages(self) -> bool:
+        return True
+
+    def learn(self, values: pa.Array) -> State:
+        as_values(values, self.where, "text")  # refuses what is no text before training
+        return {}
+
+    def rows(self, state: State) -> int:
+        return self.buckets
+
+    def encode(self, values: pa.Array, known: Known) -> Ragged:
+        rows_of: dict[str | None, list[int]] = {None: []}
+        texts = as_values(values, self.where, "text").to_pylist()
+        for text in texts:
+            if text not in rows_of:
+                rows_of[text] = [zlib.crc32(gram.encode()) % self.buckets for gram in self._grams(str(text))]
+        return Ragged.of([rows_of[text] for text in texts])
+
+    def _grams(self, text: str) -> list[str]:
+        words = _WORDS.findall(text.lower())
+        return [" ".join(words[i : i + n]) for n in range(1, self.ngrams + 1) for i in range(len(words) - n + 1)]
+
+
+_WORDS = re.compile(r"\w+")
+
 
 @dataclass(frozen=True)
 class History(TableFeature):
-    """The query's past candidates, mean-pooled; never the target itself. A query feature only.
+    """The query's past candidates, averaged; never the target itself. A query feature only.
 
-    `name` is the candidate id column. `share="candidate"` (default) uses the candidate tower's table of that
-    name; `share=None` gives the history its own table, `table/<name>_history`. In a step by interaction the
-    input is the strictly earlier candidates; in a step by query a random share `keep` of them is the input and
-    the rest are the targets. `max_length` keeps the latest ones only (None: all).
+    `name` is the candidate id column. `share="candidate"` (default) uses the candidate tower's table of that name;
+    `share=None` gives the history its own table, `table/<name>_history`. In batches by interaction the input is the
+    strictly earlier candidates; in batches by query a random share `input_share` of them is the input and the rest are
+    the targets. `max_length` keeps the latest ones only (None: all).
     """
 
     share: Literal["candidate"] | None = "candidate"
-    keep: float = 0.5
+    input_share: float = 0.5
     max_length: int | None = None
-    pooling: ClassVar[str] = "mean"
+
+    kind: ClassVar[Kind] = "many"
+    reads_past: ClassVar[bool] = True
+    has_vocabulary: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,7 +310,9 @@ class History(TableFeature):
             self.share in ("candidate", None), self, f"{self.name!r}: share is 'candidate' or None, got {self.share!r}"
         )
         require(
-            is_finite(self.keep) and 0 < self.keep < 1, self, f"{self.name!r} needs 0 < keep < 1, got {self.keep!r}"
+            is_finite(self.input_share) and 0 < self.input_share < 1,
+            self,
+            f"{self.name!r} needs 0 < input_share < 1, got {self.input_share!r}",
         )
         require(
             self.max_length is None or is_whole(self.max_length, 1),
@@ -128,11 +326,89 @@ class History(TableFeature):
             return f"table/{self.table or self.name}"
         return f"table/{self.name}_history"
 
+    @property
+    def averages(self) -> bool:
+        return True
+
+    def ids(self, values: pa.Array) -> pa.Array:
+        return values
+
+    def rows(self, state: State) -> int:
+        return 1
+
+    def encode_past(self, past: Ragged, rows: NDArray[np.int32]) -> Ragged:
+        codes = rows[past.values]
+        return Ragged(codes, past.offsets).without(codes < 0).latest(self.max_length)
+
 
 @dataclass(frozen=True)
 class Numeric(Feature):
-    """One number a row, standardised with the training mean and standard deviation (population; 1 if it is 0)."""
+    """One number per row, standardised with the training mean and standard deviation (population; 1 if it is 0)."""
 
     @property
     def width(self) -> int:
         return 1
+
+    def learn(self, values: pa.Array) -> State:
+        numbers = self._numbers(values)
+        deviation = float(numbers.std())
+        return {"mean": float(numbers.mean()), "deviation": deviation if deviation > 0 else 1.0}
+
+    def check_learnt(self, state: State) -> None:
+        mean, deviation = state.get("mean"), state.get("deviation")
+        if not (is_finite(mean) and is_finite(deviation) and deviation > 0):  # type: ignore[operator]
+            raise DataError(f"{self.where}: has no mean and deviation to standardise with")
+
+    def encode(self, values: pa.Array, known: Known) -> NDArray[np.float64]:
+        return ((self._numbers(values) - known.state["mean"]) / known.state["deviation"])[:, None]
+
+    def _numbers(self, values: pa.Array) -> NDArray[np.float64]:
+        numbers = as_numbers(values, self.where)
+        missing = ~np.isfinite(numbers)
+        if missing.any():
+            raise BadRows(self.where, missing, "have no finite value", "fill or drop them")
+        return numbers
+
+
+def table_rows(ids: pa.Array, known: Known, where: str) -> NDArray[np.int32]:
+    """The row of each id; a null or unseen one gets an OOV row. Raises `DataError` for ids of another type."""
+    vocabulary = known.vocabulary
+    assert vocabulary is not None
+    given = ids.drop_null()
+    if len(given) and len(vocabulary) and given.type != vocabulary.ids.type:
+        raise DataError(
+            f"{where} learnt {describe_type(vocabulary.ids.type)} (such as {vocabulary.ids[0].as_py()!r}), but got "
+            f"{describe_type(given.type)} (such as {given[0].as_py()!r}): convert them"
+        )
+    codes = np.full(len(ids), -1, np.int32)
+    codes[ids.is_valid().to_numpy(zero_copy_only=False)] = vocabulary.encode(given)
+    unseen = np.flatnonzero(codes < 0)
+    rows = codes + np.int32(known.first_row)
+    oov = known.first_row
+    rows[unseen] = [zlib.crc32(str(ids[int(i)].as_py()).encode()) % oov for i in unseen] if oov > 1 else 0
+    return rows
+
+
+def check_encoded(feature: Feature, encoded: Any, size: int) -> None:
+    """Raise `SpecError` naming class and method unless this is what `encode` must give for `size` rows."""
+    where = f"{type(feature).__qualname__}.encode"
+    if feature.kind == "many":
+        if not isinstance(encoded, Ragged) or len(encoded.offsets) != size + 1 or encoded.values.dtype != np.int32:
+            raise SpecError(f"{where} must return a Ragged of {size} rows of int32 codes, got {_described(encoded)}")
+        return
+    shape, kind = ((size,), "int32") if feature.kind == "one" else ((size, feature.width), "floating-point")
+    good = isinstance(encoded, np.ndarray) and encoded.shape == shape
+    if not good or (encoded.dtype != np.int32 if feature.kind == "one" else encoded.dtype.kind != "f"):
+        raise SpecError(f"{where} must return {kind} of shape {shape}, got {_described(encoded)}")
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} of shape {value.shape}"
+    if isinstance(value, Ragged):
+        return f"a Ragged of {len(value.offsets) - 1} rows of {value.values.dtype}"
+    return type(value).__name__
+
+
+FEATURES: Sequence[type[Feature]] = (Categorical, Bag, Text, History, Numeric)
+"""The kinds that recs-core brings."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeAlias
 
 from recs_core.contract.validation import is_finite, require
+
+Formula: TypeAlias = Literal["adagrad", "adam"]
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,25 @@ class Optimizer:
             f"needs clip_norm > 0 or None, got {self.clip_norm!r}",
         )
 
+    formula: ClassVar[Formula]
+    slots: ClassVar[tuple[str, ...]]
+    """Names of the state kept for each weight."""
+    by_row: ClassVar[bool] = False
+    """Whether the slots of a table hold one number per row."""
+
     @property
-    def slots(self) -> tuple[str, ...]:
-        """Names of the state kept for each weight."""
-        raise NotImplementedError
+    def start(self) -> float:
+        """What every slot holds before the first step."""
+        return 0.0
+
+    @property
+    def moves_all_rows(self) -> bool:
+        """Whether every row of a table moves at every step, touched or not."""
+        return False
+
+    def scalars(self, step: int) -> dict[str, float]:
+        """What the formula corrects by at step `step` (from 1)."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -57,14 +75,19 @@ class Adagrad(Optimizer):
         )
         require(is_finite(self.epsilon) and self.epsilon > 0, self, f"needs epsilon > 0, got {self.epsilon!r}")
 
+    formula: ClassVar[Formula] = "adagrad"
+    slots: ClassVar[tuple[str, ...]] = ("accumulator",)
+
     @property
-    def slots(self) -> tuple[str, ...]:
-        return ("accumulator",)
+    def start(self) -> float:
+        return self.initial_accumulator
 
 
 @dataclass(frozen=True)
 class RowWiseAdagrad(Adagrad):
-    """Adagrad with one accumulator a row: a ← a + mean of the row's g². Dense weights use plain Adagrad."""
+    """Adagrad with one accumulator per row: a ← a + mean of the row's g². Dense weights use plain Adagrad."""
+
+    by_row: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -87,6 +110,12 @@ class Adam(Optimizer):
             require(is_finite(value) and 0 <= value < 1, self, f"needs 0 ≤ {name} < 1, got {value!r}")
         require(is_finite(self.epsilon) and self.epsilon > 0, self, f"needs epsilon > 0, got {self.epsilon!r}")
 
+    formula: ClassVar[Formula] = "adam"
+    slots: ClassVar[tuple[str, ...]] = ("m", "v")
+
     @property
-    def slots(self) -> tuple[str, ...]:
-        return ("m", "v")
+    def moves_all_rows(self) -> bool:
+        return self.dense
+
+    def scalars(self, step: int) -> dict[str, float]:
+        return {"m_scale": 1 / (1 - self.beta_1**step), "v_scale": 1 / (1 - self.beta_2**step)}

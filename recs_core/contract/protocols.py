@@ -21,14 +21,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.features import Column
 from recs_core.contract.manifest import BackendInfo, IndexInfo
-from recs_core.contract.optimizers import Optimizer
+from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec
-from recs_core.contract.towers import TowerSpec
 from recs_core.contract.training import Step
+from recs_core.contract.weights import Weights
 
 DType: TypeAlias = Literal["float32", "float64"]
-Weights: TypeAlias = Mapping[str, NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class Tower(Protocol):
     """Features in, vectors out."""
 
     @property
-    def spec(self) -> TowerSpec | None:
-        """What was declared; None for an adopted module."""
+    def plan(self) -> TowerPlan | None:
+        """What it computes; None for an adopted module."""
         ...
 
     @property
@@ -191,8 +191,8 @@ class Backend(Protocol):
 
     def model(
         self,
-        query: TowerSpec | Tower,
-        candidate: TowerSpec | Tower,
+        query: TowerPlan | Tower,
+        candidate: TowerPlan | Tower,
         retrieval: RetrievalSpec,
         weights: Weights,
         *,
@@ -205,16 +205,17 @@ class Backend(Protocol):
         """The task alone. Without `weights` the temperature starts as the spec says, and a spec with a bias raises."""
         ...
 
-    def adopt(self, module: Any, features: Sequence[str], *, output_dim: int | None = None) -> Tower:
-        """A user's own native module as a tower; it takes one feature positionally, or several as a dict.
+    def adopt(self, module: Any, features: Sequence[Column | str], *, output_dim: int | None = None) -> Tower:
+        """A user's own native module as a tower; it takes one feature positionally, or several as a dict by name.
 
-        Codes reach it as rows of whole tables, in training too: a batch has no `rows` of its features. A backend whose
-        modules can look raw ids up also takes `ids=`: feature → the raw id of each code.
+        `features`: a column each, as its tower's plan would have it, or a name, which is one code per row. Codes reach
+        the module as rows of whole tables, in training too: a batch has no `rows` of its features. A backend that
+        declares `adopt_raw_ids` also takes `ids=`: feature → the raw id of each code.
         """
         ...
 
-    def trainer(self, model: Model, optimizer: Optimizer) -> Trainer:
-        """A trainer that moves `model`."""
+    def trainer(self, model: Model, plan: UpdatePlan) -> Trainer:
+        """A trainer that moves `model`. Raises `UnsupportedFeature` for a formula that it lacks."""
         ...
 
 

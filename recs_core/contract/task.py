@@ -41,7 +41,7 @@ class TaskPlan:
 
     expand: bool
     num_rows: int  # R
-    row: NDArray[np.int32]  # (T,) the row of scores of each target
+    row: NDArray[np.int32]  # (T,) the row of scores of each target, ascending
     query: NDArray[np.int32]  # (T,) the query of each target
     column: NDArray[np.int32]  # (T,) the candidate column of each target
     own_included: NDArray[np.bool_]  # (T,) z is among its row's scores, at its own column: do not add exp z again
@@ -117,6 +117,11 @@ def plan_task(
         elif spec.hard_negatives is not None or _own_scored_apart(spec):
             masked = _with_own(masked, column - negatives_from, num_candidates - negatives_from)
             own_included = np.zeros(len(query), bool)
+    weight = _weights(spec, sample_weight, len(query))
+    if len(row) and (np.diff(row) < 0).any():
+        order = np.argsort(row, kind="stable")
+        row, query, column, own_included, weight = (a[order] for a in (row, query, column, own_included, weight))
+        positive_correction = None if positive_correction is None else positive_correction[order]
     return TaskPlan(
         expand=expand,
         num_rows=len(query) if expand else num_queries,
@@ -124,7 +129,7 @@ def plan_task(
         query=query,
         column=column,
         own_included=own_included,
-        weight=_weights(spec, sample_weight, len(query)),
+        weight=weight,
         start=negatives_from,
         correction=correction,
         positive_correction=positive_correction,

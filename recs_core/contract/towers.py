@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from recs_core.contract.batch import Side
 from recs_core.contract.errors import SpecError
 from recs_core.contract.features import Categorical, Feature, History, TableFeature, Text
 from recs_core.contract.validation import is_finite, is_whole, require
 
 Activation: TypeAlias = Literal["relu", "tanh", "sigmoid"]
-Side: TypeAlias = Literal["query", "candidate"]
 
 ACTIVATIONS = ("relu", "tanh", "sigmoid")
 SIDES: tuple[Side, Side] = ("query", "candidate")

@@ -4,48 +4,51 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Batch, Features, Ragged
 from recs_core.contract.errors import DataError
-from recs_core.contract.features import Bag, Categorical
+from recs_core.contract.plans import TowerPlan
 from recs_core.contract.randomness import generator
 from recs_core.contract.retrieval import RetrievalSpec
-from recs_core.contract.towers import TowerSpec
+
+Weights: TypeAlias = Mapping[str, NDArray[np.floating]]
 
 TABLE_SCALE = 0.1
 """Standard deviation of a new table's rows. OOV rows start at zero, so that they say nothing until trained."""
 
-Side = Literal["query", "candidate"]
-
 
 def shapes(
-    query: TowerSpec | None,
-    candidate: TowerSpec | None,
+    query: TowerPlan | None,
+    candidate: TowerPlan | None,
     retrieval: RetrievalSpec,
     table_rows: Mapping[str, int],
     corpus: int,
 ) -> dict[str, tuple[int, ...]]:
     """Every canonical name and its shape, in a fixed order. `table_rows`: table name → rows; None: an adopted tower."""
-    out: dict[str, tuple[int, ...]] = {}
-    for tower in (query, candidate):
-        for feature in tower.features if tower else ():
-            if feature.table_name is not None:
-                out[feature.table_name] = (table_rows[feature.table_name], feature.width)
-    for side, tower in (("query", query), ("candidate", candidate)):
-        width = tower.input_dim if tower else 0
-        for i, units in enumerate(tower.layers if tower else ()):
-            out[f"{side}/dense_{i}/kernel"] = (width, units)
-            out[f"{side}/dense_{i}/bias"] = (units,)
-            width = units
+    plans = [plan for plan in (query, candidate) if plan is not None]
+    out: dict[str, tuple[int, ...]] = {
+        name: (table_rows[name], width) for plan in plans for name, width in plan.tables.items()
+    }
+    for layer in (layer for plan in plans for layer in plan.layers):
+        out |= {layer.kernel: layer.shape, layer.bias: layer.shape[1:]}
     if retrieval.candidate_bias:
         out["task/bias"] = (corpus,)
     if retrieval.learn_temperature:
         out["task/log_temperature"] = ()
     return out
+
+
+def expected(query: Any, candidate: Any, retrieval: RetrievalSpec, weights: Weights) -> dict[str, tuple[int, ...]]:
+    """The names and shapes that a model must start from; tables and corpus are as long as `weights` says.
+
+    `query`, `candidate`: a `TowerPlan`, or an adopted tower, which brings its own.
+    """
+    plans = [tower if isinstance(tower, TowerPlan) else None for tower in (query, candidate)]
+    rows = {name: len(weights.get(name, ())) for plan in plans if plan for name in plan.tables}
+    return shapes(plans[0], plans[1], retrieval, rows, len(weights.get("task/bias", ())))
 
 
 def is_native(name: str) -> bool:
@@ -54,8 +57,8 @@ def is_native(name: str) -> bool:
 
 
 def initial(
-    query: TowerSpec | None,
-    candidate: TowerSpec | None,
+    query: TowerPlan | None,
+    candidate: TowerPlan | None,
     retrieval: RetrievalSpec,
     table_rows: Mapping[str, int],
     corpus: int,
@@ -63,18 +66,16 @@ def initial(
     seed: int,
 ) -> dict[str, NDArray[np.float32]]:
     """Initial weights, float32: tables N(0, 0.1²), kernels Glorot-uniform, biases zero, the temperature declared."""
-    oov = {
-        f.table_name: f.num_oov
-        for tower in (query, candidate)
-        for f in (tower.features if tower else ())
-        if isinstance(f, (Categorical, Bag))
-    }
+    zero: dict[str, int] = {}
+    for column in (column for plan in (query, candidate) if plan for column in plan.columns):
+        if column.table is not None:
+            zero[column.table] = max(zero.get(column.table, 0), column.zero_rows)
     out = {}
     for name, shape in shapes(query, candidate, retrieval, table_rows, corpus).items():
         random = generator(seed, f"initial/{name}")
         if name.startswith("table/"):
             value = random.standard_normal(shape, np.float32) * np.float32(TABLE_SCALE)
-            value[: oov.get(name, 0)] = 0
+            value[: zero[name]] = 0
         elif name.endswith("/kernel"):
             limit = np.sqrt(6 / sum(shape))
             value = random.uniform(-limit, limit, shape).astype(np.float32)
@@ -97,6 +98,15 @@ def check(weights: Mapping[str, NDArray[np.floating]], expected: Mapping[str, tu
             raise DataError(f"weight {name!r} holds NaN or infinity")
 
 
+def check_state(state: Mapping[str, NDArray[Any]], due: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise `DataError` unless `state` has exactly the names and shapes `due`, those of `UpdatePlan.state_shapes`."""
+    for name in sorted(set(state) ^ set(due)):
+        raise DataError(f"optimizer state {name!r} is {'missing' if name in due else 'unknown to this trainer'}")
+    for name, shape in due.items():
+        if np.shape(state[name]) != tuple(shape):
+            raise DataError(f"optimizer state {name!r} has shape {np.shape(state[name])}, the trainer's is {shape}")
+
+
 def fingerprint(arrays: Iterable[NDArray[Any]]) -> int:
     """A number that another value anywhere almost surely changes, for a framework that does not count its writes.
 
@@ -110,14 +120,3 @@ def fingerprint(arrays: Iterable[NDArray[Any]]) -> int:
             found = zlib.crc32(np.add.reduceat(words, np.arange(0, len(words), 4096)).tobytes(), found)
         found = zlib.crc32(raw[len(raw) // 8 * 8 :].tobytes(), found)
     return found
-
-
-def unpack(batch: Batch, side: Side, tower: TowerSpec) -> Features:
-    """One side of a batch with codes that are rows of the whole tables, for a native loop."""
-    local = batch.query if side == "query" else batch.candidate
-    codes: dict[str, NDArray[np.int32] | Ragged] = {}
-    for feature in tower.features:
-        if feature.table_name is not None:
-            c, rows = local.codes[feature.name], batch.rows[feature.table_name]
-            codes[feature.name] = Ragged(rows[c.values], c.offsets) if isinstance(c, Ragged) else rows[c]
-    return Features(local.size, codes, local.dense, local.keep)

@@ -15,6 +15,7 @@ from recs_core.contract.errors import DataError
 from recs_core.contract.protocols import BatchPlan
 from recs_core.contract.randomness import generator
 from recs_core.contract.towers import TowerSpec
+from recs_core.data.encoding import past
 from recs_core.data.negatives import candidate_columns, task_inputs
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ class Batching:
         self.corpus = len(data.schema.candidates)
         if not self.steps:
             raise DataError(f"drop_last leaves no batch of {plan.size}, an epoch has {self.units}; lower batch_size")
-        self.history_tables = data.history_tables()
         self.recency = data.recency(plan.recency_days)
 
     def batches(self, *, seed: int, epoch: int) -> Iterator[Batch]:
@@ -94,13 +94,13 @@ class Batching:
         data = self.data
         queries, codes = data.query_codes[rows], data.candidate_codes[rows]
         history = None
-        if self.history_tables:
+        if self.data.input_share is not None:
             start = rows - self._place[rows]
             lengths = data.past[rows]
             offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
             index = np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])
-            past = Ragged(data.candidate_codes[index], offsets)
-            history = past.without(past.values == codes[past.segments])
+            before = Ragged(data.candidate_codes[index], offsets)
+            history = before.without(before.values == codes[before.segments])
         weight = self._weight(rows, self.row_counts[queries])
         return _Targets(queries, np.arange(len(rows), dtype=np.int32), codes, weight, history)
 
@@ -115,8 +115,8 @@ class Batching:
         queries, rows_of = self.rows_of_query
         rows = rows_of.take(chosen)
         history = None
-        if self.history_tables:
-            is_input = _random_share(rows, self.data.histories[0].keep, random)
+        if self.data.input_share is not None:
+            is_input = _random_share(rows, self.data.input_share, random)
             history = Ragged(self.data.candidate_codes[rows.values], rows.offsets).without(~is_input)
             rows = rows.without(is_input)
         weight = self._weight(rows.values, rows.lengths[rows.segments])
@@ -138,7 +138,8 @@ class Batching:
         )
         query = data.query.take(targets.queries)
         if targets.history is not None:
-            query = Features(query.size, {**query.codes, **self._history_codes(targets.history)}, query.dense)
+            codes = {**query.codes, **past(data.query_tower, data.schema, targets.history)}
+            query = Features(query.size, codes, query.dense)
         everything = spec.negatives == "corpus"
         candidate = data.candidate if everything else data.candidate.take(columns)
         rows, query, candidate, whole = _localise(data, query, candidate, everything)
@@ -149,13 +150,6 @@ class Batching:
         query = _with_dropout(query, data.query_tower, random)
         candidate = _with_dropout(candidate, data.candidate_tower, random)
         return Batch(rows, query, candidate, task, bias_codes, frozenset(whole))
-
-    def _history_codes(self, history: Ragged) -> dict[str, Ragged]:
-        out = {}
-        for feature in self.data.histories:
-            rows = self.history_tables[feature.name][history.values]
-            out[feature.name] = Ragged(rows, history.offsets).without(rows < 0).latest(feature.max_length)
-        return out
 
     def _never_negative(self, targets: _Targets) -> Ragged | None:
         """Candidate codes that are no negatives of each query: all its positives, or by query its input history."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,15 +10,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.batch import Batch, Features, Ragged, Side
 from recs_core.contract.errors import DataError
-from recs_core.contract.features import History
 from recs_core.contract.protocols import BatchPlan
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.batching import Batching
 from recs_core.data.encoding import encode
 from recs_core.data.interactions import Interactions
-from recs_core.data.schema import Schema, Side
+from recs_core.data.schema import Schema
 
 if TYPE_CHECKING:
     from recs_core.data.catalog import Catalog
@@ -90,13 +89,9 @@ class EncodedDataset:
         return len(self.query_codes)
 
     @property
-    def histories(self) -> list[History]:
-        """The query tower's history features."""
-        return [feature for feature in self.query_tower.features if isinstance(feature, History)]
-
-    def history_tables(self) -> Mapping[str, NDArray[np.int32]]:
-        """History feature → the table row of each candidate code, −1 for none."""
-        return {feature.name: self.schema.candidate_rows(feature.table_name) for feature in self.histories}
+    def input_share(self) -> float | None:
+        """The share of a query's candidates that is its input in batches by query; None: no feature reads the past."""
+        return next((getattr(f, "input_share", 0.5) for f in self.query_tower.features if f.reads_past), None)
 
     def rows_by_query(self) -> Ragged:
         """(queries,): candidate codes of each query in time order, repeats included."""

@@ -1,24 +1,24 @@
-"""What a model learned about its data's columns: vocabularies, numeric statistics, the size of every table."""
+"""What a model learned about its data's columns: vocabularies, what each feature learned, the size of every table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.contract.errors import DataError
-from recs_core.contract.features import Bag, Categorical, Feature, History, Numeric, Text
+from recs_core.contract.batch import Side
+from recs_core.contract.errors import BadRows, DataError
+from recs_core.contract.features import Feature, Known, State
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.interactions import Interactions
-from recs_core.tables.columns import as_lists, as_numbers, as_values
 from recs_core.tables.vocabulary import Vocabulary
 
-Side = Literal["query", "candidate"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Schema:
     """Learned from training data alone.
 
     `queries`: the known query ids; their order is the query code. `candidates`: the corpus; its order is the candidate
-    code. `vocabularies`: table name → ids of its rows after the OOV rows. `numeric`: `query/age` → (mean, standard
-    deviation). `table_rows`: table name → number of rows, OOV rows included.
+    code. `vocabularies`: table name → ids of its rows after those that stand for no id. `learnt`: `query/age` → what
+    the feature learned, as JSON. `table_rows`: table name → number of rows.
     """
 
     query_name: str
@@ -35,7 +35,7 @@ class Schema:
     queries: Vocabulary
     candidates: Vocabulary
     vocabularies: Mapping[str, Vocabulary]
-    numeric: Mapping[str, tuple[float, float]]
+    learnt: Mapping[str, State]
     table_rows: Mapping[str, int]
 
     @classmethod
@@ -45,49 +45,48 @@ class Schema:
         A candidate belongs to the corpus if it has a training row, or if the tower knows it by more than its id. The
         same holds for a query. Raises `DataError` for a feature whose column is missing or of an unusable type.
         """
-        queries = _known(train.query_ids, train.query_counts() > 0, _sees_more_than_id(query, train.query_name))
-        candidates = _known(
-            train.candidate_ids, train.candidate_counts() > 0, _sees_more_than_id(candidate, train.candidate_name)
-        )
-        trained = {
-            "query": train.query_ids.decode(np.flatnonzero(train.query_counts() > 0).astype(np.int32)),
-            "candidate": train.candidate_ids.decode(np.flatnonzero(train.candidate_counts() > 0).astype(np.int32)),
-        }
-        values: dict[str, list[pa.Array]] = {}
-        rows: dict[str, int] = {}
-        numeric: dict[str, tuple[float, float]] = {}
-        for side, tower in (("query", query), ("candidate", candidate)):
-            for feature in tower.features:
-                _refuse_columns_of_rows(side, feature, train)
-                if isinstance(feature, Numeric):
-                    numeric[f"{side}/{feature.name}"] = _statistics(
-                        side, feature, train, {"query": queries, "candidate": candidates}[side]
-                    )
-                elif isinstance(feature, Text):
-                    table = train.queries if side == "query" else train.candidates
-                    as_values(column(table, side, feature), f"Text({feature.name!r})", "text")
-                    rows[feature.table_name] = feature.buckets
-                else:
-                    assert feature.table_name is not None
-                    values.setdefault(feature.table_name, []).append(_ids_of(side, feature, train, trained))
-        vocabularies = {
-            name: Vocabulary.from_values(pa.concat_arrays(_one_type(name, arrays))) for name, arrays in values.items()
-        }
-        for name, feature in _table_features(query, candidate):
-            if name in vocabularies:
-                oov = getattr(feature, "num_oov", 1)
-                rows[name] = max(rows.get(name, 0), oov + len(vocabularies[name]))
-        return cls(train.query_name, train.candidate_name, queries, candidates, vocabularies, numeric, rows)
+        sides = {"query": _Training.of("query", query, train), "candidate": _Training.of("candidate", candidate, train)}
+        ids: dict[str, list[pa.Array]] = {}
+        own_rows: dict[str, int] = {}
+        learnt: dict[str, State] = {}
+        for side, data in sides.items():
+            for feature in data.tower.features:
+                values = sides["candidate"].trained if feature.reads_past else data.values(feature, train)
+                if feature.reads_past and feature.name != train.candidate_name:
+                    raise DataError(f"{feature.where}: name it after the candidate id column, {train.candidate_name!r}")
+                state = naming(feature, side, data.ids(feature), lambda f=feature, v=values: f.learn(v))
+                if state:
+                    learnt[f"{side}/{feature.name}"] = state
+                if feature.table_name is None:
+                    continue
+                if feature.has_vocabulary:
+                    ids.setdefault(feature.table_name, []).append(feature.ids(values))
+                own_rows[feature.table_name] = max(own_rows.get(feature.table_name, 0), feature.rows(state))
+        vocabularies = {name: Vocabulary.from_values(pa.concat_arrays(_one_type(name, a))) for name, a in ids.items()}
+        rows = {name: own + len(vocabularies.get(name, ())) for name, own in own_rows.items()}
+        known = sides["query"].known, sides["candidate"].known
+        return cls(train.query_name, train.candidate_name, *known, vocabularies, learnt, rows)
 
-    def oov_rows(self, table: str) -> int:
-        """How many rows of `table` are for ids that training never saw."""
+    def known(self, side: str, feature: Feature) -> Known:
+        """What a feature encodes by."""
+        state, name = self.learnt.get(f"{side}/{feature.name}", {}), feature.table_name
+        if name is None or name not in self.vocabularies:
+            return Known(state)
+        return Known(state, self.vocabularies[name], self.first_row(name))
+
+    def id_name(self, side: str) -> str:
+        """The id column of a side."""
+        return self.query_name if side == "query" else self.candidate_name
+
+    def first_row(self, table: str) -> int:
+        """The first row of `table` that stands for an id; those before it stand for ids that training never saw."""
         return self.table_rows[table] - len(self.vocabularies[table])
 
     def candidate_rows(self, table: str) -> NDArray[np.int32]:
         """(corpus,): the row of `table` for each candidate's id, −1 where it has none. Looked up once."""
         if table not in self._candidate_rows:
             rows = self.vocabularies[table].encode(self.candidates.ids)
-            self._candidate_rows[table] = np.where(rows < 0, np.int32(-1), rows + np.int32(self.oov_rows(table)))
+            self._candidate_rows[table] = np.where(rows < 0, np.int32(-1), rows + np.int32(self.first_row(table)))
         return self._candidate_rows[table]
 
     @cached_property
@@ -99,9 +98,7 @@ def column(table: pa.Table, side: str, feature: Feature) -> pa.Array:
     """The feature's column of a side table, in one chunk; `DataError` names the columns there are."""
     if feature.name not in table.column_names:
         have = ", ".join(table.column_names)
-        raise DataError(
-            f"{type(feature).__name__}({feature.name!r}): the {side} table has no such column; it has {have}"
-        )
+        raise DataError(f"{feature.where}: the {side} table has no such column; it has {have}")
     return table.column(feature.name).combine_chunks()
 
 
@@ -109,45 +106,62 @@ def _refuse_columns_of_rows(side: str, feature: Feature, train: Interactions) ->
     """What a row tells, such as its device or its hour, is no feature of its query: there is one vector per query."""
     table = train.queries if side == "query" else train.candidates
     of_rows = [*train.extra.column_names, train.query_name, train.candidate_name, train.timestamp_name]
-    if isinstance(feature, History) or feature.name in table.column_names or feature.name not in of_rows:
+    if feature.reads_past or feature.name in table.column_names or feature.name not in of_rows:
         return
     id_name, tables = (train.query_name, "queries") if side == "query" else (train.candidate_name, "candidates")
     raise DataError(
-        f"{type(feature).__name__}({feature.name!r}): the column stands in the rows of the interactions, but features "
+        f"{feature.where}: the column stands in the rows of the interactions, but features "
         f"of the {side} tower are read from the side table of {tables}, one row per {id_name}: pass it to from_table "
         f"as {tables}={{{id_name!r}: …, {feature.name!r}: …}}"
     )
 
 
-def _table_features(*towers: TowerSpec) -> Iterator[tuple[str, Feature]]:
-    for tower in towers:
-        for feature in tower.features:
-            if feature.table_name is not None:
-                yield feature.table_name, feature
+@dataclass(frozen=True)
+class _Training:
+    """One side of the training data: its side table, the ids that are known, and those that have a training row."""
 
+    side: Side
+    tower: TowerSpec
+    id_name: str
+    table: pa.Table
+    known: Vocabulary
+    trained: pa.Array
 
-def _sees_more_than_id(tower: TowerSpec, id_name: str) -> bool:
-    return any(feature.name != id_name for feature in tower.features)
-
-
-def _known(ids: Vocabulary, trained: np.ndarray, everyone: bool) -> Vocabulary:
-    return ids if everyone or trained.all() else Vocabulary(ids.ids.filter(pa.array(trained)))
-
-
-def _ids_of(side: str, feature: Feature, train: Interactions, trained: Mapping[str, pa.Array]) -> pa.Array:
-    """Values that get a row of their own in the feature's table."""
-    if isinstance(feature, History):
-        if feature.name != train.candidate_name:
-            raise DataError(
-                f"History({feature.name!r}): name it after the candidate id column, {train.candidate_name!r}"
+    @classmethod
+    def of(cls, side: Side, tower: TowerSpec, train: Interactions) -> _Training:
+        if side == "query":
+            ids, counts, name, table = train.query_ids, train.query_counts(), train.query_name, train.queries
+        else:
+            ids, counts, name, table = (
+                train.candidate_ids,
+                train.candidate_counts(),
+                train.candidate_name,
+                train.candidates,
             )
-        return trained["candidate"]
-    table, id_name = (train.queries, train.query_name) if side == "query" else (train.candidates, train.candidate_name)
-    if isinstance(feature, Categorical) and feature.name == id_name:
-        return trained[side]
-    values = column(table, side, feature)
-    where = f"{type(feature).__name__}({feature.name!r})"
-    return (as_lists(values, where)[0] if isinstance(feature, Bag) else as_values(values, where)).drop_null()
+        trained = ids.ids if (counts > 0).all() else ids.ids.filter(pa.array(counts > 0))
+        more_than_id = any(feature.name != name for feature in tower.features)
+        return cls(side, tower, name, table, ids if more_than_id else Vocabulary(trained, name), trained)
+
+    def values(self, feature: Feature, train: Interactions) -> pa.Array:
+        """What a feature learns from: the ids that have a row, or the column of every known id."""
+        _refuse_columns_of_rows(self.side, feature, train)
+        return self.trained if feature.name == self.id_name else column(self.table, self.side, feature)
+
+    def ids(self, feature: Feature) -> pa.Array:
+        """The id of each of those values."""
+        return self.trained if feature.name == self.id_name else self.table[self.id_name].combine_chunks()
+
+
+def naming(feature: Feature, side: str, ids: pa.Array, call: Callable[[], T]) -> T:
+    """What `call` gives; rows that it refuses are named by their ids."""
+    try:
+        return call()
+    except BadRows as error:
+        bad = np.flatnonzero(error.mask)
+        raise DataError(
+            f"{feature.where}: {len(bad)} of {len(error.mask)} {side} rows {error.what}, the first is "
+            f"{ids[int(bad[0])].as_py()!r}; {error.cure}"
+        ) from None
 
 
 def _one_type(name: str, arrays: list[pa.Array]) -> list[pa.Array]:
@@ -156,23 +170,3 @@ def _one_type(name: str, arrays: list[pa.Array]) -> list[pa.Array]:
             f"{name} is shared by columns of different types: {', '.join(sorted({str(a.type) for a in arrays}))}"
         )
     return arrays
-
-
-def _statistics(side: str, feature: Numeric, train: Interactions, known: Vocabulary) -> tuple[float, float]:
-    table, ids = (train.queries, train.query_ids) if side == "query" else (train.candidates, train.candidate_ids)
-    values = numbers(side, feature, table.take(pa.array(ids.encode(known.ids))), known)
-    deviation = float(values.std())
-    return float(values.mean()), deviation if deviation > 0 else 1.0
-
-
-def numbers(side: str, feature: Numeric, table: pa.Table, ids: Vocabulary | pa.Array) -> np.ndarray:
-    """The column as float64; `DataError` names the first id whose value is missing, NaN or infinite."""
-    out = as_numbers(column(table, side, feature), f"Numeric({feature.name!r})")
-    bad = np.flatnonzero(~np.isfinite(out))
-    if len(bad):
-        names = ids.ids if isinstance(ids, Vocabulary) else ids
-        raise DataError(
-            f"Numeric({feature.name!r}): {len(bad)} of {len(out)} {side} rows have no finite value, the first is "
-            f"{names[int(bad[0])].as_py()!r}; fill or drop them"
-        )
-    return out

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from recs_core.contract.errors import MissingExtra, SpecError
 from recs_core.contract.manifest import BackendInfo
 from recs_core.contract.optimizers import Optimizer
-from recs_core.contract.protocols import DType, Tower, Weights
+from recs_core.contract.protocols import DType, Tower
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
+from recs_core.contract.weights import Weights
 from recs_core.environment import ENGINES, imported_keras_engine, is_installed, prepare_keras
 from recs_core.keras_backend.plugin import INFO
 

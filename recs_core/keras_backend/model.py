@@ -9,12 +9,13 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from recs_core.contract.batch import Side
 from recs_core.contract.errors import SpecError
 from recs_core.contract.guard import Guard
-from recs_core.contract.protocols import DType, Tower, Weights
+from recs_core.contract.protocols import DType, Tower
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec, check_pair
-from recs_core.contract.weights import Side, check, fingerprint, shapes
+from recs_core.contract.weights import Weights, check, fingerprint, shapes
 from recs_core.keras_backend import engines
 from recs_core.keras_backend.engines import Engine
 from recs_core.keras_backend.task import KerasTask

@@ -17,9 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from recs_core.contract.batch import Ragged
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.guard import Guard
-from recs_core.contract.protocols import DType, Weights
+from recs_core.contract.protocols import DType
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.task import COSINE_EPSILON, MASKED, TaskPlan, plan_task
+from recs_core.contract.weights import Weights
 from recs_core.keras_backend import engines
 from recs_core.keras_backend.engines import Engine, Tensor, Tree, Values
 

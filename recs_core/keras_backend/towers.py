@@ -16,13 +16,13 @@ from keras import ops
 from numpy.typing import NDArray
 
 from recs_core.contract import as_json
-from recs_core.contract.batch import Batch, Codes, Features, Ragged
+from recs_core.contract.batch import Batch, Codes, Features, Ragged, Side
 from recs_core.contract.errors import DataError, SpecError, UnsupportedFeature
 from recs_core.contract.features import Feature
 from recs_core.contract.guard import Guard
 from recs_core.contract.protocols import DType
 from recs_core.contract.towers import TowerSpec
-from recs_core.contract.weights import Side, unpack
+from recs_core.contract.weights import unpack
 from recs_core.keras_backend import engines
 from recs_core.keras_backend.engines import Engine, Tensor, Tree, Values, load_engine
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.protocols import Tower, Weights
+from recs_core.contract.protocols import Tower
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
-from recs_core.contract.weights import is_native
+from recs_core.contract.weights import Weights, is_native
 from recs_core.copies import own_index
 from recs_core.data.catalog import Catalog
 from recs_core.recommender import Recommender

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Batch, Codes, Features, Ragged
+from recs_core.contract.batch import Batch, Codes, Features, Ragged, Side
 from recs_core.contract.errors import DataError, UnsupportedFeature
-from recs_core.contract.protocols import Weights
 from recs_core.contract.towers import Activation, TowerSpec
-from recs_core.contract.weights import Side
+from recs_core.contract.weights import Weights
 
 Array = NDArray[np.floating]
 

@@ -9,9 +9,10 @@ from numpy.typing import ArrayLike
 
 from recs_core.contract.errors import SpecError
 from recs_core.contract.optimizers import Optimizer
-from recs_core.contract.protocols import DType, Model, Tower, Weights
+from recs_core.contract.protocols import DType, Model, Tower
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
+from recs_core.contract.weights import Weights
 from recs_core.plugin import BackendInfo
 from recs_core_tensorflow import plugin
 from recs_core_tensorflow.model import TensorFlowModel

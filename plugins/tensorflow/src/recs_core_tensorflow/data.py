@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Batch
+from recs_core.contract.batch import Batch, Side
 from recs_core.contract.errors import SpecError
 from recs_core.contract.protocols import BatchPlan, Dataset
-from recs_core.contract.weights import Side, unpack
+from recs_core.contract.weights import unpack
 from recs_core_tensorflow.environment import tf
 from recs_core_tensorflow.model import TensorFlowModel
 from recs_core_tensorflow.towers import AdoptedTower, as_inputs

@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.contract import weights as canonical
+from recs_core.contract.batch import Side
 from recs_core.contract.errors import ConfigError, DataError, UnsupportedFeature
 from recs_core.contract.features import Bag, Categorical, Feature, History, Numeric, Text
-from recs_core.contract.protocols import Weights
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
-from recs_core.contract.weights import Side
+from recs_core.contract.weights import Weights
 from recs_core.recommender import Recommender
 from recs_core.storage.paths import local
 from recs_core.tables.vocabulary import Vocabulary

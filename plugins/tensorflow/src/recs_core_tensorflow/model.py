@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.contract import weights as canonical
+from recs_core.contract.batch import Side
 from recs_core.contract.errors import SpecError
-from recs_core.contract.protocols import DType, Weights
+from recs_core.contract.protocols import DType
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec, check_pair
-from recs_core.contract.weights import Side
+from recs_core.contract.weights import Weights
 from recs_core_tensorflow.environment import guard, tf, tfrs
 from recs_core_tensorflow.task import RetrievalTask, TFRSRetrieval
 from recs_core_tensorflow.towers import AdoptedTower, TensorFlowTower

@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from recs_core.contract.batch import Ragged
 from recs_core.contract.errors import SpecError, UnsupportedFeature
-from recs_core.contract.protocols import DType, Weights
+from recs_core.contract.protocols import DType
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.task import COSINE_EPSILON, MASKED, SAFE, TaskPlan, plan_task
+from recs_core.contract.weights import Weights
 from recs_core_tensorflow.environment import refuse_forked, tf, tfrs
 
 Tensors = Mapping[str, Any]

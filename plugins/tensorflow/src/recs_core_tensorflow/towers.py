@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.batch import Batch, Features, Ragged, Side
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.features import Categorical, Feature, Numeric
 from recs_core.contract.guard import Guard
 from recs_core.contract.protocols import DType
 from recs_core.contract.towers import TowerSpec
-from recs_core.contract.weights import Side, unpack
+from recs_core.contract.weights import unpack
 from recs_core_tensorflow.environment import guard, tf
 
 KEEP = "/keep"

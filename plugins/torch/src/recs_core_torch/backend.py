@@ -9,9 +9,10 @@ import torch
 
 from recs_core.contract.errors import ConfigError, SpecError
 from recs_core.contract.optimizers import Optimizer
-from recs_core.contract.protocols import DType, Weights
+from recs_core.contract.protocols import DType
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
+from recs_core.contract.weights import Weights
 from recs_core_torch import towers
 from recs_core_torch.model import Model, build
 from recs_core_torch.plugin import INFO

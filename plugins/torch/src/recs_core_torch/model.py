@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recs_core.contract import weights as canonical
-from recs_core.contract.batch import Batch
+from recs_core.contract.batch import Batch, Side
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.guard import use
-from recs_core.contract.protocols import Weights
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec, check_pair
-from recs_core.contract.weights import Side
+from recs_core.contract.weights import Weights
 from recs_core_torch.task import RetrievalTask
 from recs_core_torch.towers import AdoptedTower, Tower
 

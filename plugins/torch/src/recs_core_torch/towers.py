@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.batch import Batch, Features, Ragged, Side
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.towers import TowerSpec
-from recs_core.contract.weights import Side, unpack
+from recs_core.contract.weights import unpack
 from recs_core_torch.data import as_tensor
 
 Input: TypeAlias = Tensor | tuple[Tensor, Tensor]
