@@ -67,7 +67,7 @@ def test_the_activation_follows_every_layer_but_the_last(activation, final, expe
         "query/dense_1/kernel": np.array([[2.0]]),
         "query/dense_1/bias": np.array([1.0]),
     }
-    got = towers.embed(tower, "query", Features(1, dense={"x": np.array([1.0])}), weights)
+    got = towers.embed(tower, "query", Features(1, dense={"x": np.array([[1.0]])}), weights)
     want = max(0.0, 2 * -2 + 1) if activation is None else expected
     np.testing.assert_allclose(got, [[want]], rtol=1e-15)
 

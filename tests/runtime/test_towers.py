@@ -44,7 +44,7 @@ def case(tower, size, seed, dtype="float32"):
     codes, dense = {}, {}
     for feature in tower.features:
         if isinstance(feature, Numeric):
-            dense[feature.name] = random.standard_normal(size)
+            dense[feature.name] = random.standard_normal((size, 1))
         elif isinstance(feature, Categorical):
             codes[feature.name] = random.integers(0, ROWS, size).astype(np.int32)
         else:
