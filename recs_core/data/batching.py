@@ -149,7 +149,8 @@ class Batching:
             whole |= {"task/bias"} if everything else set()
         query = _with_dropout(query, data.query_tower, random)
         candidate = _with_dropout(candidate, data.candidate_tower, random)
-        return Batch(rows, query, candidate, task, bias_codes, frozenset(whole))
+        full = min(self.plan.size, self.units)
+        return Batch(rows, query, candidate, task, bias_codes, frozenset(whole), full)
 
     def _never_negative(self, targets: _Targets) -> Ragged | None:
         """Candidate codes that are no negatives of each query: all its positives, or by query its input history."""
