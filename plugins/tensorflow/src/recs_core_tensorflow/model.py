@@ -14,7 +14,8 @@ from recs_core.protocols import DType, Weights
 from recs_core.specs import RetrievalSpec, TowerSpec, check_pair
 from recs_core.weights import Side
 from recs_core_tensorflow.environment import guard, tf, tfrs
-from recs_core_tensorflow.task import RetrievalTask, TFRSRetrieval
+from recs_core_tensorflow.task import RetrievalTask
+from recs_core_tensorflow.tfrs_task import TFRSRetrieval
 from recs_core_tensorflow.towers import AdoptedTower, TensorFlowTower
 
 
