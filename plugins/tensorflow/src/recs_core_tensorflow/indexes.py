@@ -49,9 +49,7 @@ class _Promises:
         k = self._k if k is None else k
         exclusions = tf.convert_to_tensor(exclusions)
         scores, ids = self.call(queries, k=k + tf.shape(exclusions)[1])  # type: ignore[attr-defined]
-        same = tf.equal(
-            ids[:, :, None], tf.cast(exclusions, ids.dtype)[:, None]
-        )  # == compares identities in a v1 graph
+        same = tf.equal(ids[:, :, None], tf.cast(exclusions, ids.dtype)[:, None])  # in a v1 graph == is identity
         excluded = tf.reduce_any(same, axis=2)
         scores = tf.where(excluded, tf.constant(-np.inf, scores.dtype), scores)
         scores, places = tf.math.top_k(scores, k)
