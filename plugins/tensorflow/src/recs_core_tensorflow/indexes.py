@@ -36,6 +36,7 @@ class _Promises:
     """What both layers share. The order of a result is score, then place in the index."""
 
     _k: int
+    built: bool
     query_model: Any
 
     def query_with_exclusions(self, queries: Any, exclusions: Any, k: Any = None) -> tuple[Any, Any]:
@@ -61,6 +62,8 @@ class _Promises:
         method = type(self).query_with_exclusions
 
         def ask(queries: Any, exclusions: Any, k: Any = None) -> tuple[Any, Any]:
+            if not self.built:  # Keras saves no layer that was never called itself
+                tf.function(self.__call__).get_concrete_function(queries)  # type: ignore[attr-defined]
             return method(self, queries, exclusions, k)  # a tf.function of the method itself would not hold the layer
 
         function = tf.function(ask)
