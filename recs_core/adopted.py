@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,11 +59,9 @@ class Adopted:
         """The module as the backend's tower. Raises `UnsupportedFeature` where the backend knows no raw ids."""
         if not self.raw_ids:
             return backend.adopt(self.module, reads.columns, output_dim=self.output_dim)
-        lack = backend.info.capabilities.get("adopt_raw_ids", False)
-        if lack is not True:
-            reason = getattr(lack, "reason", "it hands an adopted module codes")
+        if "ids" not in inspect.signature(backend.adopt).parameters:
             raise UnsupportedFeature(
-                f"the {backend.info.name} backend hands an adopted module no raw ids: {reason}; take codes in the "
+                f"the {backend.info.name} backend hands an adopted module codes, not raw ids; take codes in the "
                 "module, or leave raw_ids out"
             )
         ids = {column.name: _raw_ids(column, schema) for column in reads.columns if column.table is not None}
