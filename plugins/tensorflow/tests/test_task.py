@@ -12,6 +12,7 @@ import pytest
 from recs_core_tensorflow import task as ours
 from recs_core_tensorflow.backend import factory
 from recs_core_tensorflow.environment import tf, tfrs
+from recs_core_tensorflow.tfrs_task import TFRSRetrieval
 
 from recs_core.conformance.worlds import many_targets, random_task
 from recs_core.contract.batch import Ragged
@@ -165,7 +166,7 @@ def test_the_tfrs_path_equals_the_fast_path(scoring: str, reduction: str, learn:
     temperature = start if learn else None
     sources = [bias, start] if learn else [bias]
     with tf.GradientTape() as tape:
-        native = ours.TFRSRetrieval(spec, bias, temperature)(query, candidate, **given)
+        native = TFRSRetrieval(spec, bias, temperature)(query, candidate, **given)
     native_slopes = tape.gradient(native, sources)
     with tf.GradientTape() as tape:
         fast = ours.RetrievalTask(spec, "float32", bias, temperature)(query, candidate, **given)
@@ -177,9 +178,9 @@ def test_the_tfrs_path_equals_the_fast_path(scoring: str, reduction: str, learn:
 
 def test_what_tfrs_cannot_say_is_refused() -> None:
     with pytest.raises(UnsupportedFeature, match="in-batch"):
-        ours.TFRSRetrieval(RetrievalSpec(negatives="corpus"))
+        TFRSRetrieval(RetrievalSpec(negatives="corpus"))
     with pytest.raises(UnsupportedFeature, match="refined"):
-        ours.TFRSRetrieval(RetrievalSpec(logq="refined"))
+        TFRSRetrieval(RetrievalSpec(logq="refined"))
 
 
 def test_a_symbolic_plan_is_refused_by_name() -> None:
@@ -243,7 +244,7 @@ def test_metrics_are_those_of_the_tfrs_task(flags: dict[str, bool], shape: tuple
     ids = np.arange(len(candidate), dtype=np.int32)
     tasks = [
         make(metrics=corpus_metric(candidate, ids), **keras_metrics())
-        for make in (tfrs.tasks.Retrieval, lambda **given: ours.TFRSRetrieval(PLAIN, **given))
+        for make in (tfrs.tasks.Retrieval, lambda **given: TFRSRetrieval(PLAIN, **given))
     ]
     losses = [task(query, candidate, candidate_ids=ids, **flags) for task in tasks]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
@@ -260,7 +261,7 @@ def test_corpus_metrics_rank_by_cosine_and_bias_and_know_extra_negatives() -> No
     for own, with_bias, due in ((0, False, 0.0), (2, False, 1.0), (2, True, 0.0), (1, True, 1.0)):
         b = bias if with_bias else np.zeros(3, np.float32)
         metric = corpus_metric(np.hstack([unit, b[:, None]]).astype(np.float32), ids)
-        task = ours.TFRSRetrieval(spec, tf.Variable(b), metrics=metric)
+        task = TFRSRetrieval(spec, tf.Variable(b), metrics=metric)
         order = np.array([own, *(i for i in range(3) if i != own)], np.int32)  # two extra columns
         task(query, corpus[order], candidate_ids=order)
         assert [float(value) for value in metric.result()] == [due], (own, with_bias)

@@ -15,7 +15,7 @@ _HOME_OF = {
     "tfrs": "environment",
     "TensorFlowBackend": "backend",
     "TFRSModel": "model",
-    "TFRSRetrieval": "task",
+    "TFRSRetrieval": "tfrs_task",
     "BruteForce": "indexes",
     "Streaming": "indexes",
     "tf_dataset": "data",

@@ -16,7 +16,8 @@ from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec, check_pair
 from recs_core.contract.weights import Weights
 from recs_core_tensorflow.environment import guard, tf, tfrs
-from recs_core_tensorflow.task import RetrievalTask, TFRSRetrieval
+from recs_core_tensorflow.task import RetrievalTask
+from recs_core_tensorflow.tfrs_task import TFRSRetrieval
 from recs_core_tensorflow.towers import AdoptedTower, TensorFlowTower
 
 

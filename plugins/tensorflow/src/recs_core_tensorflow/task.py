@@ -1,7 +1,6 @@
-"""The retrieval task in TensorFlow: one loss, followed block by block, and the TFRS task that means the same.
+"""The retrieval task in TensorFlow: one loss, followed block by block.
 
-`retrieval_loss` follows a `TaskPlan`. `RetrievalTask` is the contract's task. `TFRSRetrieval` is `tfrs.tasks.Retrieval`
-with our meanings, for `fit` in TFRS's own way.
+`scored` and `loss_and_gradients` follow a `TaskPlan`. `RetrievalTask` is the contract's task.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recs_core.contract.batch import Ragged
-from recs_core.contract.errors import SpecError, UnsupportedFeature
+from recs_core.contract.errors import SpecError
 from recs_core.contract.protocols import DType
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.task import COSINE_EPSILON, MASKED, SAFE, TaskPlan, plan_task
 from recs_core.contract.weights import Weights
-from recs_core_tensorflow.environment import refuse_forked, tf, tfrs
+from recs_core_tensorflow.environment import refuse_forked, tf
 
 Tensors = Mapping[str, Any]
 
@@ -301,115 +300,3 @@ def _known_rows(embeddings: Any) -> int:
     if rows is None:
         raise SpecError("the number of embeddings must be known when the task is planned; use the task of model.native")
     return cast(int, rows)
-
-
-class TFRSRetrieval(tfrs.tasks.Retrieval):
-    """`tfrs.tasks.Retrieval` with the meanings of a `RetrievalSpec`, for a TFRS loop by interaction, in float32.
-
-    Cosine, temperature, bias and correction are folded into the embeddings handed to TFRS, query [x/τ ; 1] and
-    candidate [y ; b − log q], so that q has no floor at 1e-6; a mean is a sum with weights that add up to one.
-
-    `metrics`, `batch_metrics`, `loss_metrics` as in TFRS. The candidates that `metrics` rank are [y ; b], without a
-    bias y alone: the tower's output, normalised where scoring is "cosine".
-
-    Raises `UnsupportedFeature` for what TFRS's task cannot say; `RetrievalTask` can.
-    """
-
-    def __init__(
-        self,
-        spec: RetrievalSpec,
-        bias: Any = None,
-        log_temperature: Any = None,
-        *,
-        metrics: Any = None,
-        batch_metrics: list[Any] | None = None,
-        loss_metrics: list[Any] | None = None,
-        name: str | None = None,
-    ) -> None:
-        if spec.negatives != "in-batch":
-            raise UnsupportedFeature(
-                f"TFRS's own loop trains with negatives='in-batch', not {spec.negatives!r}; use TwoTower.fit"
-            )
-        if spec.logq == "refined":
-            raise UnsupportedFeature(
-                "tfrs.tasks.Retrieval corrects the positive as well, so logq='refined' needs TwoTower.fit"
-            )
-        super().__init__(
-            metrics=metrics,
-            batch_metrics=batch_metrics,
-            loss_metrics=loss_metrics,
-            num_hard_negatives=spec.hard_negatives,
-            remove_accidental_hits=spec.masks_hits,
-            name=name,
-        )
-        self.spec = spec
-        self._bias, self._log_temperature = bias, log_temperature
-
-    def call(
-        self,
-        query_embeddings: Any,
-        candidate_embeddings: Any,
-        sample_weight: Any = None,
-        candidate_sampling_probability: Any = None,
-        candidate_ids: Any = None,
-        compute_metrics: bool = True,
-        compute_batch_metrics: bool = True,
-        score_mask: Any = None,
-    ) -> Any:
-        """The loss, a scalar. `candidate_ids` are corpus codes where there is a bias; the rest is as in TFRS.
-
-        `query_embeddings` (Q, d), or (Q, heads, d), of which the best head counts; `metrics` are not updated for these.
-        """
-        spec = self.spec
-        query, candidate = tf.convert_to_tensor(query_embeddings), tf.convert_to_tensor(candidate_embeddings)
-        if spec.scoring == "cosine":
-            query, candidate = normalised(query), normalised(candidate)
-        temperature = self._log_temperature
-        query = query / spec.temperature if temperature is None else query * tf.exp(-temperature)
-        bias = self._bias_of(candidate, candidate_ids)
-        updates = []
-        if compute_metrics and query.shape.rank == 2:
-            updates = self._update_metrics(query, candidate, bias, candidate_ids, sample_weight)
-        added = tf.zeros_like(candidate[:, 0]) if bias is None else bias
-        if spec.corrects:
-            if candidate_sampling_probability is None:
-                raise SpecError("logq=True needs candidate_sampling_probability (or logq=False)")
-            added -= tf.math.log(tf.cast(candidate_sampling_probability, candidate.dtype))
-        weight = sample_weight
-        if spec.reduction == "mean":
-            weight = tf.ones(tf.shape(query)[:1]) if weight is None else tf.cast(weight, query.dtype)
-            weight = tf.math.divide_no_nan(weight, tf.reduce_sum(weight))
-        loss = super().call(
-            _lengthened(query, tf.ones_like(query[..., 0])),
-            _lengthened(candidate, added),
-            sample_weight=weight,
-            candidate_ids=candidate_ids,
-            compute_metrics=False,
-            compute_batch_metrics=compute_batch_metrics,
-            score_mask=score_mask,
-        )
-        with tf.control_dependencies(updates):
-            return tf.identity(loss)
-
-    def _bias_of(self, candidate: Any, candidate_ids: Any) -> Any:
-        if self._bias is None:
-            return None
-        if candidate_ids is None:
-            raise SpecError("candidate_bias=True needs candidate_ids, the code of each candidate column")
-        return tf.cast(tf.gather(self._bias, candidate_ids), candidate.dtype)
-
-    def _update_metrics(self, query: Any, candidate: Any, bias: Any, candidate_ids: Any, weight: Any) -> list[Any]:
-        """Rank each query's own candidate, column i of row i; columns beyond the queries are negatives only."""
-        if bias is not None:
-            query, candidate = _lengthened(query, tf.ones_like(query[:, 0])), _lengthened(candidate, bias)
-        number = tf.shape(query)[0]
-        ids = None if candidate_ids is None else candidate_ids[:number]
-        return [
-            metric.update_state(query, candidate[:number], true_candidate_ids=ids, sample_weight=weight)
-            for metric in self.factorized_metrics
-        ]
-
-
-def _lengthened(vectors: Any, column: Any) -> Any:
-    """(…, d + 1) from (…, d) and (…)."""
-    return tf.concat([vectors, column[..., None]], axis=-1)
