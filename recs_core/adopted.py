@@ -71,7 +71,7 @@ class Adopted:
 
 def _raw_ids(column: Column, schema: Schema) -> NDArray[Any]:
     """(rows,): the raw id of each row of the column's table, the unknown one first."""
-    if column.table not in schema.vocabularies:
+    if column.table is None or column.table not in schema.vocabularies:
         raise SpecError(f"Adopted: {column.name!r} is hashed and has no raw ids")
     ids, first_row = schema.vocabularies[column.table].ids, schema.first_row(column.table)
     if pa.types.is_integer(ids.type):

@@ -80,7 +80,7 @@ def test_later_data_may_lack_ids(data: recs.Interactions) -> None:
         recs.Interactions.from_table(table, query="user", candidate="item", timestamp="t", candidates=prices), epochs=1
     )
     assert len(model.schema.queries) == 15
-    mean, deviation = model.schema.numeric["candidate/price"]
+    mean, deviation = model.schema.learnt["candidate/price"].values()
     np.testing.assert_allclose(model.catalog.candidate.dense["price"] * deviation + mean, 1.0)
 
 

@@ -19,6 +19,7 @@ from recs_core.contract.batch import Batch, Features
 from recs_core.contract.errors import MissingExtra, RecsError
 from recs_core.contract.features import Categorical
 from recs_core.contract.optimizers import Adagrad
+from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.protocols import Backend
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
@@ -49,7 +50,8 @@ def probe(name: str) -> dict[str, Any]:
 
 def try_step(backend: Backend) -> str | None:
     """What is wrong with one in-batch step over three rows a side; None if nothing is."""
-    query, candidate = TowerSpec((Categorical("user", dim=4),)), TowerSpec((Categorical("item", dim=4),))
+    query = TowerPlan.of("query", TowerSpec((Categorical("user", dim=4),)))
+    candidate = TowerPlan.of("candidate", TowerSpec((Categorical("item", dim=4),)))
     task = RetrievalSpec("dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False)
     rows, random = np.arange(3, dtype=np.int32), np.random.default_rng(0)
     weights = {name: random.standard_normal((3, 4)).astype(np.float32) for name in ("table/user", "table/item")}
@@ -60,7 +62,7 @@ def try_step(backend: Backend) -> str | None:
         task={"target_query": rows, "target_candidate": rows, "sample_weight": np.ones(3, np.float32)},
     )
     model = backend.model(query, candidate, task, weights)
-    loss = float(backend.trainer(model, Adagrad(0.1)).step(batch, 0.1))
+    loss = float(backend.trainer(model, UpdatePlan(Adagrad(0.1))).step(batch, 0.1))
 
     q, c = (table.astype(np.float64) for table in weights.values())
     scores = np.exp(q @ c.T)

@@ -18,7 +18,7 @@ import numpy as np
 
 from recs_core.compare import agreement, words
 from recs_core.compare.agreement import Pair, Tier
-from recs_core.compare.job import ORACLE, Job, Purpose
+from recs_core.compare.job import Job, Purpose
 from recs_core.compare.processes import Answer, Workers
 from recs_core.compare.progress import Board
 from recs_core.config import parse
@@ -28,6 +28,7 @@ from recs_core.data.interactions import Interactions
 from recs_core.evaluation import intervals
 from recs_core.experiment import Parts, Run, build, cut, load_data
 from recs_core.plugin.manager import backend_info, list_backends
+from recs_core.reference.backend import ORACLE
 from recs_core.tables.vocabulary import Vocabulary
 from recs_core.two_tower import TwoTower
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from recs_core.compare.job import ORACLE
 from recs_core.compare.tables import Report, finished, reproducible, seconds, size
 from recs_core.contract.errors import MissingExtra
+from recs_core.reference.backend import ORACLE
 
 INK, MUTED, GRID, PAPER, GOOD = "#010101", "#020202", "#030303", "#040404", "#050505"
 SERIES = tuple(f"#0a0a0{i}" for i in range(8))

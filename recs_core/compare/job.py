@@ -9,9 +9,6 @@ from typing import Any, Literal
 
 Purpose = Literal["measure", "repeat", "oracle"]
 
-ORACLE = "oracle"
-"""The name of the float64 NumPy reference among the backends."""
-
 RESULT, ARRAYS = "result.json", "arrays.npz"
 
 

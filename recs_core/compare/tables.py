@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recs_core.compare.job import ORACLE
+from recs_core.reference.backend import ORACLE
 
 Report = dict[str, Any]
 NOTHING = "–"

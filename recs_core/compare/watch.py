@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Batch, Features, Ragged
-from recs_core.contract.optimizers import Optimizer
+from recs_core.contract.plans import UpdatePlan
 from recs_core.contract.protocols import Backend, Model, Trainer
 
 KEPT_BYTES = 256 * 2**20
@@ -52,9 +52,9 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
-    def trainer(self, model: Model, optimizer: Optimizer) -> _WatchedTrainer:
+    def trainer(self, model: Model, plan: UpdatePlan) -> _WatchedTrainer:
         """See `Backend.trainer`."""
-        inner = self._backend.trainer(model, optimizer)
+        inner = self._backend.trainer(model, plan)
         self.trainer_class = f"{type(inner).__module__}.{type(inner).__qualname__}"
         self.look(model, None)
         return _WatchedTrainer(self, inner, model)

@@ -119,9 +119,9 @@ def _work(job: Job, say: Say) -> dict[str, Any]:
 def _load(job: Job) -> Backend:
     """The backend with its framework imported, or the oracle."""
     if job.purpose == "oracle":
-        from recs_core.compare.oracle import Oracle
+        from recs_core.reference.backend import OracleBackend
 
-        return cast("Backend", Oracle())
+        return cast("Backend", OracleBackend(dtype="float64"))
     from recs_core.config import parse
     from recs_core.plugin.manager import load_backend
 

@@ -16,6 +16,7 @@ from recs_core.conformance.worlds import TaskWorld, World
 from recs_core.contract.batch import Batch
 from recs_core.contract.manifest import BackendInfo, IndexInfo
 from recs_core.contract.optimizers import Adagrad, Optimizer
+from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.protocols import Backend, DType, Index, Model, Trainer
 from recs_core.two_tower import TwoTower
 
@@ -69,13 +70,14 @@ class BackendContext:
         if isinstance(world, TaskWorld):
             (query, candidate), retrieval, own = world.towers, world.spec, world.weights
         else:
-            query, candidate, retrieval, own = world.query, world.candidate, world.retrieval, world.weights()
+            (query, candidate), retrieval, own = (world.query, world.candidate), world.retrieval, world.weights()
         start = {name: np.asarray(value, dtype) for name, value in (own if weights is None else weights).items()}
-        return self.backend.model(query, candidate, retrieval, start, dtype=dtype)
+        plans = TowerPlan.of("query", query), TowerPlan.of("candidate", candidate)
+        return self.backend.model(*plans, retrieval, start, dtype=dtype)
 
     def trainer(self, model: Model, optimizer: Optimizer, state: Mapping[str, NDArray[Any]] | None = None) -> Trainer:
         """A trainer, from the start or from a state."""
-        trainer = self.backend.trainer(model, optimizer)
+        trainer = self.backend.trainer(model, UpdatePlan(optimizer))
         if state is not None:
             trainer.load_state(state)
         return trainer

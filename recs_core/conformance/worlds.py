@@ -17,6 +17,7 @@ from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Batch, Codes, Features, Ragged, TaskInputs
 from recs_core.contract.features import Bag, Categorical, History, Numeric, Text
 from recs_core.contract.optimizers import Adagrad, Adam, Optimizer, RowWiseAdagrad
+from recs_core.contract.plans import TowerPlan
 from recs_core.contract.randomness import generator
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
@@ -60,24 +61,24 @@ class World:
         return replace(self, **changes, retrieval=replace(retrieval, **task))
 
     @property
+    def plans(self) -> tuple[TowerPlan, TowerPlan]:
+        """Both towers as a backend builds them."""
+        return TowerPlan.of("query", self.query), TowerPlan.of("candidate", self.candidate)
+
+    @property
     def table_rows(self) -> dict[str, int]:
         """Rows of each table: the item table holds the corpus behind its OOV rows, a user table all users."""
-        out = {}
+        out: dict[str, int] = {}
         for tower in (self.query, self.candidate):
             for feature in tower.features:
-                if isinstance(feature, Text):
-                    out[feature.table_name] = feature.buckets
-                elif feature.table_name is not None:
-                    oov = getattr(feature, "num_oov", 1)
-                    is_item = feature.name == "item"
-                    out.setdefault(feature.table_name, oov + (self.corpus if is_item else self.users))
+                if feature.table_name is not None:
+                    ids = (self.corpus if feature.name == "item" else self.users) if feature.has_vocabulary else 0
+                    out.setdefault(feature.table_name, feature.rows({}) + ids)
         return out
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """Initial weights, then moved, so that no table row, bias or OOV row is zero by accident."""
-        out = canonical.initial(
-            self.query, self.candidate, self.retrieval, self.table_rows, self.corpus, seed=self.seed
-        )
+        out = canonical.initial(*self.plans, self.retrieval, self.table_rows, self.corpus, seed=self.seed)
         random = generator(self.seed, "conformance/weights")
         for name, value in out.items():
             if name != "task/log_temperature":
@@ -93,10 +94,10 @@ class World:
         dense: dict[str, NDArray[np.floating]] = {}
         for feature in tower.features:
             if feature.table_name is None:
-                dense[feature.name] = random.normal(size=rows).astype(np.float32)
+                dense[feature.name] = random.normal(size=(rows, feature.width)).astype(np.float32)
                 continue
             bound = self.table_rows[feature.table_name]
-            if isinstance(feature, Categorical):
+            if feature.kind == "one":
                 codes[feature.name] = random.integers(0, bound, rows).astype(np.int32)
             else:
                 lengths = random.integers(0, 5, rows)
@@ -109,8 +110,8 @@ class World:
         features = self.features("candidate", self.corpus, "corpus")
         codes = dict(features.codes)
         for feature in self.candidate.features:
-            if isinstance(feature, Categorical) and feature.name == "item":
-                codes["item"] = np.arange(self.corpus, dtype=np.int32) + np.int32(feature.num_oov)
+            if feature.kind == "one" and feature.name == "item":
+                codes["item"] = np.arange(self.corpus, dtype=np.int32) + np.int32(feature.rows({}))
         return Features(self.corpus, codes, features.dense)
 
     def batches(self, number: int) -> list[Batch]:

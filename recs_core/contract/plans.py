@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from recs_core.contract.batch import Batch, Codes, Features, Ragged
+from recs_core.contract.batch import Batch, Codes, Features, Ragged, Side
 from recs_core.contract.errors import SpecError, UnsupportedFeature
 from recs_core.contract.features import Column
 from recs_core.contract.optimizers import Formula, Optimizer
-from recs_core.contract.towers import Activation, Side, TowerSpec, check_pair
+from recs_core.contract.towers import Activation, TowerSpec, check_pair
 
 
 @dataclass(frozen=True)

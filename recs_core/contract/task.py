@@ -120,7 +120,13 @@ def plan_task(
     weight = _weights(spec, sample_weight, len(query))
     if len(row) and (np.diff(row) < 0).any():
         order = np.argsort(row, kind="stable")
-        row, query, column, own_included, weight = (a[order] for a in (row, query, column, own_included, weight))
+        row, query, column, weight, own_included = (
+            row[order],
+            query[order],
+            column[order],
+            weight[order],
+            own_included[order],
+        )
         positive_correction = None if positive_correction is None else positive_correction[order]
     return TaskPlan(
         expand=expand,

@@ -31,9 +31,8 @@ def encode(tower: TowerSpec, side: Side, schema: Schema, table: pa.Table, histor
             found |= past(tower, schema, history)
             continue
         values, known = column(table, side, feature), schema.known(side, feature)
-        encoded = naming(
-            feature, side, values if ids is None else ids, lambda f=feature, v=values, k=known: f.encode(v, k)
-        )
+        with naming(feature, side, values if ids is None else ids):
+            encoded = feature.encode(values, known)
         check_encoded(feature, encoded, table.num_rows)
         found[feature.name] = encoded
     return features_of(tower, table.num_rows, found)

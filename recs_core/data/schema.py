@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +17,6 @@ from recs_core.contract.features import Feature, Known, State
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.interactions import Interactions
 from recs_core.tables.vocabulary import Vocabulary
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,8 @@ class Schema:
                 values = sides["candidate"].trained if feature.reads_past else data.values(feature, train)
                 if feature.reads_past and feature.name != train.candidate_name:
                     raise DataError(f"{feature.where}: name it after the candidate id column, {train.candidate_name!r}")
-                state = naming(feature, side, data.ids(feature), lambda f=feature, v=values: f.learn(v))
+                with naming(feature, side, data.ids(feature)):
+                    state = feature.learn(values)
                 if state:
                     learnt[f"{side}/{feature.name}"] = state
                 if feature.table_name is None:
@@ -152,10 +151,11 @@ class _Training:
         return self.trained if feature.name == self.id_name else self.table[self.id_name].combine_chunks()
 
 
-def naming(feature: Feature, side: str, ids: pa.Array, call: Callable[[], T]) -> T:
-    """What `call` gives; rows that it refuses are named by their ids."""
+@contextlib.contextmanager
+def naming(feature: Feature, side: str, ids: pa.Array) -> Iterator[None]:
+    """Rows that the feature refuses within the block are named by their ids."""
     try:
-        return call()
+        yield
     except BadRows as error:
         bad = np.flatnonzero(error.mask)
         raise DataError(

@@ -3,7 +3,7 @@
     forward    x = [f₁ ; f₂ ; …] ⊙ keep,   h₀ = x,   hᵢ₊₁ = φᵢ(hᵢ Wᵢ + bᵢ),   output = the last h
     features   Categorical   the row of its code
                Bag, Text, History   the sum of the rows of its codes, ÷ their number when pooling is "mean"; no codes: 0
-               Numeric       the number itself
+               Numeric       the number itself; a dense feature of any width, its numbers
     φ          `activation` after every layer but the last, `final_activation` after the last; None is the identity
 
 n rows, tables (rows, dim), kernels (in, out). Codes are rows of whole tables. Everything is float64.
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Features, Ragged
+from recs_core.contract.features import Feature
 from recs_core.contract.towers import Activation, TowerSpec
 
 Array = NDArray[np.float64]
@@ -81,7 +82,7 @@ def concatenated(tower: TowerSpec, features: Features, weights: Weights) -> Arra
     columns = []
     for feature in tower.features:
         if feature.table_name is None:
-            columns.append(np.asarray(features.dense[feature.name], np.float64)[:, None])
+            columns.append(np.asarray(features.dense[feature.name], np.float64))
             continue
         table = np.asarray(weights[feature.table_name], np.float64)
         rows = codes_per_row(features.codes[feature.name])
@@ -128,6 +129,6 @@ def _activation(tower: TowerSpec, layer: int) -> Activation | None:
     return tower.final_activation if layer == len(tower.layers) - 1 else tower.activation
 
 
-def _divisor(feature: Any, number: int) -> int:
+def _divisor(feature: Feature, number: int) -> int:
     """What a feature's sum of rows is divided by; 1 where there is nothing to divide."""
-    return max(1, number) if getattr(feature, "pooling", "sum") == "mean" else 1
+    return max(1, number) if feature.averages else 1

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recs_core.contract.plans import TowerPlan
 from recs_core.contract.protocols import Tower
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
@@ -35,9 +36,11 @@ class NumpyRecommender(Recommender):
         super().__init__(query, candidate, retrieval)
         self._catalog = catalog
         self._weights = dict(weights)
-        self._query = NumpyTower(query, "query", weights)
+        self._query = NumpyTower(TowerPlan.of("query", query), weights)
         native = any(is_native(name) for name in weights if name.startswith("candidate/"))
-        self._candidate: Tower = NoTower("candidate") if native else NumpyTower(candidate, "candidate", weights)
+        self._candidate: Tower = (
+            NoTower("candidate") if native else NumpyTower(TowerPlan.of("candidate", candidate), weights)
+        )
         self.vectors = vectors
 
     def __reduce__(self) -> tuple[Any, ...]:

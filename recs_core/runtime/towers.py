@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from recs_core.contract.batch import Batch, Codes, Features, Ragged, Side
 from recs_core.contract.errors import DataError, UnsupportedFeature
-from recs_core.contract.towers import Activation, TowerSpec
+from recs_core.contract.plans import TowerPlan
+from recs_core.contract.towers import Activation
 from recs_core.contract.weights import Weights
 
 Array = NDArray[np.floating]
@@ -22,11 +23,10 @@ BLOCK = 1 << 14
 class NumpyTower:
     """One tower over weights by canonical name. Tables may be memory maps: only the rows asked for are read."""
 
-    def __init__(self, spec: TowerSpec, side: Side, weights: Weights) -> None:
-        self.spec: TowerSpec | None = spec
-        self._spec = spec
-        self.side = side
-        self.output_dim = spec.output_dim
+    def __init__(self, plan: TowerPlan, weights: Weights) -> None:
+        self._plan = plan
+        self.plan: TowerPlan | None = plan
+        self.output_dim = plan.output_dim
         self.native: Any = weights
         self.weights = weights
         self.dtype = np.result_type(np.float32, *(weight.dtype for weight in weights.values()))
@@ -40,37 +40,30 @@ class NumpyTower:
     def embed(self, features: Features) -> Array:
         """(n, output_dim): the raw output, before cosine, temperature and bias."""
         x = self._input(features)
-        last = len(self._spec.layers) - 1
-        for i in range(last + 1):
-            kernel, bias = (self.weights[f"{self.side}/dense_{i}/{part}"] for part in ("kernel", "bias"))
-            x = x @ kernel
-            x += bias
-            _activate(x, self._spec.activation if i < last else self._spec.final_activation)
+        for layer in self._plan.layers:
+            x = x @ self.weights[layer.kernel]
+            x += self.weights[layer.bias]
+            _activate(x, layer.activation)
         return x
 
     def _input(self, features: Features) -> Array:
-        """(n, input_dim): the features side by side."""
-        x = np.empty((features.size, self._spec.input_dim), self.dtype)
+        """(n, input_dim): the columns side by side."""
+        x = np.empty((features.size, self._plan.input_dim), self.dtype)
         start = 0
-        for feature in self._spec.features:
-            part = x[:, start : start + feature.width]
-            start += feature.width
-            if feature.table_name is None:
-                part[:, 0] = _given(features.dense, feature.name)
+        for column in self._plan.columns:
+            part = x[:, start : start + column.width]
+            start += column.width
+            if column.table is None:
+                part[:] = _given(features.dense, column.name)
             else:
-                _look_up(
-                    self.weights[feature.table_name],
-                    _given(features.codes, feature.name),
-                    getattr(feature, "pooling", None),
-                    part,
-                )
+                look_up(self.weights[column.table], _given(features.codes, column.name), column.mean, part)
         return x
 
 
 class NoTower:
     """Stands where a tower is a user's own module. Whatever asks it gets `UnsupportedFeature`."""
 
-    spec, native, output_dim = None, None, 0
+    plan, native, output_dim = None, None, 0
 
     def __init__(self, side: Side) -> None:
         self.side = side
@@ -91,7 +84,7 @@ def _given(values: Any, name: str) -> Any:
     return values[name]
 
 
-def _look_up(table: Array, codes: Codes, pooling: str | None, out: Array) -> None:
+def look_up(table: Array, codes: Codes, mean: bool, out: Array) -> None:
     """Rows of the table, pooled where there are several; no rows are zeros."""
     if not isinstance(codes, Ragged):
         out[:] = table[codes]
@@ -105,7 +98,7 @@ def _look_up(table: Array, codes: Codes, pooling: str | None, out: Array) -> Non
             continue
         starts = (codes.offsets[rows.start : rows.stop] - begin)[some]
         sums = np.add.reduceat(table[codes.values[begin:end]], starts, axis=0)
-        if pooling == "mean":
+        if mean:
             sums /= lengths[some, None].astype(sums.dtype)
         out[rows.start + some] = sums
 

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 import recs_core as recs
-from recs_core.conformance.oracle_backend import OracleBackend
 from recs_core.data.interactions import Interactions
+from recs_core.reference.backend import OracleBackend
 
 
 def interactions(rows: int = 60, *, queries: int = 7, candidates: int = 9, seed: int = 0) -> Interactions:

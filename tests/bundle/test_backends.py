@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from recs_core import bundle
-from recs_core.conformance.oracle_backend import OracleBackend
 from recs_core.environment import is_installed
 from recs_core.plugin.manager import list_backends
+from recs_core.reference.backend import OracleBackend
 from tests.bundle.small import every_feature, interactions
 
 pytestmark = pytest.mark.slow  # every framework that is installed is imported, and keras compiles

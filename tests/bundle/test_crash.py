@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from recs_core import bundle
-from recs_core.conformance.oracle_backend import OracleBackend
 from recs_core.contract.errors import BundleError
+from recs_core.reference.backend import OracleBackend
 from recs_core.storage import files
 from tests.bundle.small import fitted, ids_only, interactions
 

@@ -14,8 +14,8 @@ import pytest
 
 from recs_core import bundle
 from recs_core.cli.main import main
-from recs_core.conformance.oracle_backend import OracleBackend
 from recs_core.contract.errors import BundleError
+from recs_core.reference.backend import OracleBackend
 from recs_core.storage import id_files as ids
 from recs_core.tables.vocabulary import Vocabulary
 from recs_core.training import EarlyStopping

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from recs_core import bundle
-from recs_core.conformance.oracle_backend import OracleBackend
+from recs_core.reference.backend import OracleBackend
 from tests.bundle.small import interactions
 
 KEPT = Path(__file__).parent / "kept"

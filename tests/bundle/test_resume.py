@@ -14,8 +14,8 @@ import pytest
 
 import recs_core as recs
 from recs_core import bundle
-from recs_core.conformance.oracle_backend import OracleBackend
 from recs_core.contract.errors import BundleError, DataError, SpecError
+from recs_core.reference.backend import OracleBackend
 from recs_core.training import EarlyStopping
 from tests.bundle.small import every_feature, fitted, interactions
 

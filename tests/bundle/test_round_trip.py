@@ -12,11 +12,11 @@ import safetensors.numpy
 
 import recs_core as recs
 from recs_core import bundle
-from recs_core.conformance.oracle_backend import OracleBackend
 from recs_core.contract.errors import BackendNotFound, BundleError, NotFitted
 from recs_core.contract.manifest import IndexInfo
 from recs_core.contract.protocols import TopK
 from recs_core.data.interactions import Interactions
+from recs_core.reference.backend import OracleBackend
 from recs_core.storage import id_files as ids
 from recs_core.storage import tensors
 from recs_core.tables.vocabulary import Vocabulary

@@ -77,9 +77,8 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
         "the sum for the mean",
         [
             towers(
-                'return max(1, number) if getattr(feature, "pooling", "sum") == "mean" else 1',
-                'mean = getattr(feature, "pooling", "sum") == "mean" and type(feature).__name__ != "Bag"\n'
-                "    return max(1, number) if mean else 1",
+                "return max(1, number) if feature.averages else 1",
+                'mean = feature.averages and type(feature).__name__ != "Bag"\n    return max(1, number) if mean else 1',
             )
         ],
     ),
@@ -87,8 +86,8 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
         "the mean for the sum",
         [
             towers(
-                'return max(1, number) if getattr(feature, "pooling", "sum") == "mean" else 1',
-                'return max(1, number) if hasattr(feature, "pooling") else 1',
+                "return max(1, number) if feature.averages else 1",
+                'return max(1, number) if feature.kind == "many" else 1',
             )
         ],
     ),
@@ -106,8 +105,8 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
         "words summed, not averaged",
         [
             towers(
-                'return max(1, number) if getattr(feature, "pooling", "sum") == "mean" else 1',
-                'mean = getattr(feature, "pooling", "sum") == "mean" and type(feature).__name__ != "Text"\n'
+                "return max(1, number) if feature.averages else 1",
+                'mean = feature.averages and type(feature).__name__ != "Text"\n'
                 "    return max(1, number) if mean else 1",
             )
         ],
@@ -131,8 +130,8 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
         "numbers cast to integers",
         [
             towers(
-                "np.asarray(features.dense[feature.name], np.float64)[:, None]",
-                "np.asarray(features.dense[feature.name], np.float64)[:, None].round()",
+                "np.asarray(features.dense[feature.name], np.float64)",
+                "np.asarray(features.dense[feature.name], np.float64).round()",
             )
         ],
     ),

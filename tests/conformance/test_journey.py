@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from recs_core.conformance.oracle_backend import OracleBackend, OracleTower
 from recs_core.conformance.shop import CUSTOMERS, shop, trained
 from recs_core.contract.protocols import Backend, Model, Tower, Trainer
+from recs_core.reference.backend import OracleBackend, OracleTower
 
 
 def test_the_oracle_is_a_backend():

@@ -96,10 +96,10 @@ def test_the_latest_features_win_and_an_id_that_is_not_there_keeps_its_own() -> 
     before = Catalog.of(EncodedDataset.encode(QUERY, SIDE, schema, first))
     later = shop(["i2", "i0"], [9.0, 1.0], ["a", "a"], users=("u1",))
     after = Catalog.of(EncodedDataset.encode(QUERY, SIDE, schema, later, before=before), before)
-    mean, deviation = schema.numeric["candidate/price"]
+    mean, deviation = schema.learnt["candidate/price"].values()
     rows = schema.candidates.encode(["i0", "i1", "i2"])
-    np.testing.assert_allclose(after.candidate.dense["price"][rows] * deviation + mean, [1.0, 2.0, 9.0])
-    genre = schema.oov_rows("table/genre") + schema.vocabularies["table/genre"].encode(["a", "b", "a"])
+    np.testing.assert_allclose(after.candidate.dense["price"][rows, 0] * deviation + mean, [1.0, 2.0, 9.0])
+    genre = schema.first_row("table/genre") + schema.vocabularies["table/genre"].encode(["a", "b", "a"])
     np.testing.assert_array_equal(after.candidate.codes["genre"][rows], genre)
 
 

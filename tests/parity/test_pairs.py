@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recs_core.conformance.oracle_backend import OracleBackend
+from recs_core.reference.backend import OracleBackend
 from tests.parity.marks import EVERY_BACKEND
 from tests.parity.worker import WORLDS, answers
 

@@ -34,7 +34,7 @@ def test_a_feature_is_its_rows_pooled(feature, codes, expected):
 
 def test_features_stand_side_by_side_in_the_order_of_the_spec():
     tower = TowerSpec([Numeric("price"), Categorical("a", dim=2), Numeric("age")])
-    features = Features(1, {"a": np.array([1], np.int32)}, {"age": np.array([7.0]), "price": np.array([3.0])})
+    features = Features(1, {"a": np.array([1], np.int32)}, {"age": np.array([[7.0]]), "price": np.array([[3.0]])})
     got = towers.embed(tower, "query", features, {"table/a": TABLE})
     np.testing.assert_array_equal(got, [[3, 2, 20, 7]])
 
@@ -67,7 +67,7 @@ def test_the_activation_follows_every_layer_but_the_last(activation, final, expe
         "query/dense_1/kernel": np.array([[2.0]]),
         "query/dense_1/bias": np.array([1.0]),
     }
-    got = towers.embed(tower, "query", Features(1, dense={"x": np.array([1.0])}), weights)
+    got = towers.embed(tower, "query", Features(1, dense={"x": np.array([[1.0]])}), weights)
     want = max(0.0, 2 * -2 + 1) if activation is None else expected
     np.testing.assert_allclose(got, [[want]], rtol=1e-15)
 
@@ -89,7 +89,7 @@ def test_backward_is_the_derivative_of_forward(activation):
     features = Features(
         3,
         {"a": np.array([2, 0, 2], np.int32), "b": ragged([2, 2], [], [1]), "t": ragged([3], [0, 1, 0], [])},
-        {"n": random.normal(size=3)},
+        {"n": random.normal(size=(3, 1))},
         keep=random.integers(0, 2, (3, 8)) * 2.0,
     )
     weights = {

@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 from recs_core.bundle import load
 from recs_core.conformance import expect
 from recs_core.conformance.context import BackendContext
-from recs_core.conformance.oracle_backend import OracleBackend
 from recs_core.conformance.registry import check
 from recs_core.conformance.shop import CUSTOMERS, FIRST_ITEM, ITEMS, angled, restored, shop, trained
 from recs_core.contract import weights as canonical
 from recs_core.contract.features import Categorical
+from recs_core.contract.plans import TowerPlan
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.interactions import Interactions
 from recs_core.recommender import EMBED_ROWS, Recommender
 from recs_core.reference import metrics
+from recs_core.reference.backend import OracleBackend
 from recs_core.two_tower import TwoTower
 
 SHOP = ("bag", "history", "numeric", "cosine", "learn_temperature", "candidate_bias", "logq", "lazy_adam")
@@ -108,7 +109,8 @@ def load_elsewhere(context: BackendContext) -> None:
     """
     model = context.fitted
     schema = model.schema
-    shapes = canonical.shapes(model.query, model.candidate, model.retrieval, schema.table_rows, len(schema.candidates))
+    plans = TowerPlan.of("query", model.query), TowerPlan.of("candidate", model.candidate)
+    shapes = canonical.shapes(*plans, model.retrieval, schema.table_rows, len(schema.candidates))
     expect.same("the names of weights", sorted(model.weights()), sorted(shapes))
     with TemporaryDirectory() as folder:
         path = model.save(Path(folder) / "bundle")

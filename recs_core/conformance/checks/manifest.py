@@ -47,9 +47,9 @@ def backend_protocols(context: BackendContext) -> None:
         (context.trainer(model, DESCENT), protocols.Trainer),
     ):
         expect.true(isinstance(built, protocol), type(built).__name__, f"a {protocol.__name__}", built)
-    for tower, spec in ((model.query, world.query), (model.candidate, world.candidate)):
-        expect.same("output_dim of a tower", tower.output_dim, spec.output_dim)
-        expect.true(tower.spec == spec, "spec of a tower", spec, tower.spec)
+    for tower, plan in zip((model.query, model.candidate), world.plans, strict=True):
+        expect.same("output_dim of a tower", tower.output_dim, plan.output_dim)
+        expect.true(tower.plan == plan, "plan of a tower", plan, tower.plan)
 
 
 @check("manifest/index", subject="index", tier="manifest")

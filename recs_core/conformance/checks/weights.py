@@ -49,7 +49,7 @@ def copies(context: BackendContext) -> None:
     Look for arrays that share memory with native tensors.
     """
     given = WORLD.weights()
-    model = context.backend.model(WORLD.query, WORLD.candidate, WORLD.retrieval, given)
+    model = context.backend.model(*WORLD.plans, WORLD.retrieval, given)
     taken = model.weights()
     kept = {name: value.copy() for name, value in taken.items()}
     context.trainer(model, OPTIMIZERS["adagrad"]).step(WORLD.batch(), 0.1)
@@ -212,7 +212,7 @@ def canonical_names(context: BackendContext) -> None:
     Look at tables with several uses: each has one name.
     """
     got = context.model(WIDE).weights()
-    expected = canonical.shapes(WIDE.query, WIDE.candidate, WIDE.retrieval, WIDE.table_rows, WIDE.corpus)
+    expected = canonical.shapes(*WIDE.plans, WIDE.retrieval, WIDE.table_rows, WIDE.corpus)
     expect.same("the names", sorted(got), sorted(expected))
     for name, shape in expected.items():
         expect.same(f"the shape of {name}", got[name].shape, shape)
