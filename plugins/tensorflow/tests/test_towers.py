@@ -14,6 +14,7 @@ from recs_core.contract.batch import Batch, Features
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.features import Categorical
 from recs_core.contract.optimizers import Adagrad
+from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 
@@ -47,13 +48,13 @@ def test_a_string_lookup_gets_raw_ids() -> None:
 
 def test_an_adopted_tower_trains_beside_a_built_one() -> None:
     tower = create().adopt(by_raw_id(), ["user"], ids={"user": USERS})
-    item = TowerSpec((Categorical("item", dim=2),))
+    item = TowerPlan.of("candidate", TowerSpec((Categorical("item", dim=2),)))
     table = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
     model = create().model(tower, item, TASK, {"table/item": table})
     native = [name for name in model.weights() if name.startswith("query/native/")]
     assert len(native) == 3  # the embedding, a kernel and a bias
     assert set(model.weights()) == {*native, "table/item"}
-    trainer = create().trainer(model, Adagrad(0.5))
+    trainer = create().trainer(model, UpdatePlan(Adagrad(0.5)))
     losses = [float(trainer.step(batch(), 0.5)) for _ in range(20)]
     assert 2 / 3 * np.log(2) < losses[-1] < losses[0]  # two of three columns hold the same item
     saved = model.weights()
@@ -88,8 +89,9 @@ def test_a_signature_that_does_not_match_is_refused() -> None:
     with pytest.raises(SpecError, match="'item'"):
         create().adopt(by_raw_id(), ["user"], ids={"item": USERS})
     tower = create().adopt(by_raw_id(), ["user"], ids={"user": USERS})
+    wide = TowerPlan.of("candidate", TowerSpec((Categorical("item", dim=3),)))
     with pytest.raises(SpecError, match="2 dims, the candidate tower's 3"):
-        create().model(tower, TowerSpec((Categorical("item", dim=3),)), TASK, {"table/item": np.zeros((2, 3))})
+        create().model(tower, wide, TASK, {"table/item": np.zeros((2, 3))})
 
 
 def test_two_tower_takes_a_native_model_with_a_string_lookup() -> None:
