@@ -7,13 +7,13 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
-from recs_core.bundle.natives import Native
-from recs_core.bundle.stated import Declared, HistoryStated, Manifest, spec
+from recs_core.bundle.stated import HistoryStated, Manifest, ModelStated, spec
 from recs_core.contract.optimizers import Optimizer
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 from recs_core.contract.training import TrainingSpec
-from recs_core.data.schema import Side
+from recs_core.contract.weights import Side
+from recs_core.fitted import Native
 
 SIDES: tuple[Side, Side] = ("query", "candidate")
 
@@ -100,11 +100,11 @@ def _settings(manifest: Manifest) -> str:
     return _table(("setting", "value"), [(name, f"`{value}`") for name, value in rows])
 
 
-def _towers(model: Declared) -> str:
+def _towers(model: ModelStated) -> str:
     return "\n".join(f"* {side}: `{brief_tower(model, side)}`" for side in SIDES)
 
 
-def brief_tower(model: Declared, side: Side) -> str:
+def brief_tower(model: ModelStated, side: Side) -> str:
     """A tower in one line, defaults left out. Raises `BundleError` for one that cannot be meant."""
     tower = spec(TowerSpec, getattr(model, side), side)
     native = model.native.get(side)

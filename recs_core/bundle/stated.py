@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from recs_core.bundle.natives import Native
 from recs_core.contract import as_json
 from recs_core.contract.errors import BundleError
+from recs_core.fitted import Native
 from recs_core.storage.files import MANIFEST
 from recs_core.storage.known import FAULTS, Count, known
 
@@ -18,7 +18,7 @@ Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Declared:
+class ModelStated:
     """The model as its user declared it; specs as JSON, read by `spec`."""
 
     query: Json
@@ -42,6 +42,11 @@ class SchemaFiles:
     vocabularies: Mapping[str, str]
     numeric: Mapping[str, tuple[float, float]]
     table_rows: Mapping[str, Count]
+
+    @property
+    def id_files(self) -> dict[str, str]:
+        """Every vocabulary by its role, and the file of its ids."""
+        return {"queries": self.queries, "candidates": self.candidates, **self.vocabularies}
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ class Manifest:
     """All of it but `format`, `version`, `files` and `digest`, which `manifest.read` has checked."""
 
     created: str
-    model: Declared
+    model: ModelStated
     schema: SchemaFiles
     contents: Mapping[str, str]
     position: PositionStated
