@@ -87,7 +87,9 @@ def test_weights_that_were_given_make_an_untrained_model(tmp_path):
 def test_a_module_that_is_not_handed_over_is_named():
     native = Native("torch", "shop.Tower", "shop:tower", 2, raw_ids=False)
     value = dataclasses.replace(fitted(ids_only()).fitted(), natives={"query": native})
-    with pytest.raises(SpecError, match=r"query tower is a torch module, shop.Tower; .*natives=\{'query': recs.Adopted"):
+    with pytest.raises(
+        SpecError, match=r"query tower is a torch module, shop.Tower; .*natives=\{'query': recs.Adopted"
+    ):
         recs.TwoTower.of(value, backend=OracleBackend())
 
 
