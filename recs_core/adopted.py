@@ -18,6 +18,7 @@ from recs_core.contract.plans import TowerPlan
 from recs_core.contract.protocols import Backend, Tower
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.schema import Schema
+from recs_core.fitted import Native
 
 UNKNOWN_NAME, UNKNOWN_NUMBER = "[UNK]", -1
 """The raw id that stands for one training never saw: what a Keras `StringLookup` or `IntegerLookup` calls it."""
@@ -54,6 +55,11 @@ class Adopted:
     def reads(self, id_name: str) -> TowerSpec:
         """The features that the core encodes for it."""
         return TowerSpec(tuple(self.features) or (Categorical(id_name, dim=1),))
+
+    def said(self, backend: str, output_dim: int) -> Native:
+        """The module in words, as a bundle holds it; `output_dim` is its tower's."""
+        kind = type(self.module)
+        return Native(backend, f"{kind.__module__}.{kind.__qualname__}", self.rebuild, output_dim, self.raw_ids)
 
     def tower(self, backend: Backend, reads: TowerPlan, schema: Schema) -> Tower:
         """The module as the backend's tower. Raises `UnsupportedFeature` where the backend knows no raw ids."""
