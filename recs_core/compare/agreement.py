@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.compare.processes import Answer
-from recs_core.contract.optimizers import Adagrad, Adam, Optimizer
 from recs_core.contract.towers import TowerSpec
 from recs_core.evaluation import Interval, QueryMetrics, intervals
 from recs_core.evaluation import compare as paired
@@ -119,7 +118,7 @@ def tier(run: Run, model: ModelSpec, total: int, steps_per_epoch: int) -> Tier:
     if bent:
         why = f"float32 with ReLU in the {' and '.join(bent)} tower: rounding can switch a unit on or off"
         return Tier("P5", why, steps, None, 1e-5, None)
-    if not _is_well_conditioned(model.optimizer):
+    if not model.optimizer.is_well_conditioned:
         why = f"float32 with {model.optimizer}: dividing by a tiny root turns rounding into whole steps"
         return Tier("P5", why, steps, None, 1e-5, None)
     if total > steps:
@@ -131,12 +130,6 @@ def tier(run: Run, model: ModelSpec, total: int, steps_per_epoch: int) -> Tier:
 def _has_relu(tower: TowerSpec) -> bool:
     inner = tower.activation == "relu" and len(tower.layers) > 1
     return inner or (tower.final_activation == "relu" and len(tower.layers) > 0)
-
-
-def _is_well_conditioned(optimizer: Optimizer) -> bool:
-    if isinstance(optimizer, Adam):
-        return optimizer.epsilon >= 1e-5
-    return not isinstance(optimizer, Adagrad) or optimizer.initial_accumulator >= 0.1
 
 
 def compare(first: Answer, second: Answer, held_to: Tier, *, shown: int, k: int) -> Pair:

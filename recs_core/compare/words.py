@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recs_core.compare.agreement import Pair
-from recs_core.contract.features import Categorical, Feature, History
 from recs_core.contract.optimizers import Optimizer
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
@@ -14,19 +13,11 @@ from recs_core.contract.training import TrainingSpec
 
 def tower(spec: TowerSpec) -> str:
     """As in "embedding of user_id, 32 → dense 16"."""
-    parts = [" + ".join(_feature(feature) for feature in spec.features)]
+    parts = [" + ".join(feature.describe() for feature in spec.features)]
     for i, units in enumerate(spec.layers):
         activation = spec.final_activation if i == len(spec.layers) - 1 else spec.activation
         parts.append(f"dense {units}{f' {activation}' if activation else ''}")
     return " → ".join(parts)
-
-
-def _feature(feature: Feature) -> str:
-    if isinstance(feature, History):
-        return f"mean of past {feature.name}, {feature.dim}"
-    if isinstance(feature, Categorical):
-        return f"embedding of {feature.name}, {feature.dim}"
-    return f"{type(feature).__name__.lower()} {feature.name}, {feature.width}"
 
 
 def loss(retrieval: RetrievalSpec, training: TrainingSpec) -> str:
@@ -56,7 +47,7 @@ def loss(retrieval: RetrievalSpec, training: TrainingSpec) -> str:
 
 def optimizer(spec: Optimizer) -> str:
     """Its name and rate."""
-    dense = ", all rows" if getattr(spec, "dense", False) else ""
+    dense = ", all rows" if spec.moves_all_rows else ""
     return f"{type(spec).__name__}({spec.learning_rate:g}{dense})"
 
 

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from recs_core.contract.errors import SpecError
-from recs_core.contract.features import Bag, Categorical, Feature, History, Numeric, Text
-from recs_core.contract.optimizers import Adagrad, Adam, Optimizer, RowWiseAdagrad
+from recs_core.contract.features import FEATURES, Feature
+from recs_core.contract.optimizers import OPTIMIZERS, Optimizer
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 from recs_core.contract.training import Schedule, TrainingSpec
 
 Spec: TypeAlias = Feature | TowerSpec | RetrievalSpec | Optimizer | Schedule | TrainingSpec
 
-TYPES: dict[str, type] = {
-    cls.__name__: cls
-    for cls in (
-        Categorical, Bag, Text, History, Numeric, TowerSpec, RetrievalSpec,
-        Adagrad, RowWiseAdagrad, Adam, Schedule, TrainingSpec,
-    )
-}  # fmt: skip
+TYPES: Mapping[str, type] = {
+    cls.__name__: cls for cls in (*FEATURES, TowerSpec, RetrievalSpec, *OPTIMIZERS, Schedule, TrainingSpec)
+}
+"""The classes that recs-core brings, by name."""
 
 
 def to_json(spec: Spec) -> dict[str, Any]:
@@ -37,27 +34,49 @@ def to_json(spec: Spec) -> dict[str, Any]:
     return {"type": type(spec).__name__, **fields}
 
 
-def from_json(data: Mapping[str, Any] | str) -> Any:
-    """The spec that `to_json` wrote. Raises `SpecError` for an unknown type or field."""
+def from_json(data: Mapping[str, Any] | str, *, custom: Sequence[type[Feature]] = (), strict: bool = True) -> Any:
+    """The spec that `to_json` wrote.
+
+    `custom`: feature classes of the caller's own that it may name; nothing that the data names is imported. `strict`:
+    an unknown field is an error, and else ignored, as a later version may have added it. Raises `SpecError`.
+    """
     if isinstance(data, str):
         data = json.loads(data)
-    if not isinstance(data, Mapping) or data.get("type") not in TYPES:
-        known = ", ".join(TYPES)
-        raise SpecError(
-            f'a spec needs "type", one of {known}; got {data.get("type") if isinstance(data, Mapping) else data!r}'
-        )
-    cls = TYPES[data["type"]]
-    known_fields = {f.name for f in dataclasses.fields(cls)}
-    unknown = sorted(set(data) - known_fields - {"type"})
-    if unknown:
-        raise SpecError(f"{data['type']} has no field {unknown[0]!r}; it has {', '.join(sorted(known_fields))}")
+    types = _types(custom)
+    if not isinstance(data, Mapping):
+        raise SpecError(_unknown(data, types))
+    name = data.get("type")
+    if not isinstance(name, str) or name not in types:
+        raise SpecError(_unknown(name, types))
+    cls = types[name]
+    known = {f.name for f in dataclasses.fields(cls)}
+    unknown = sorted(set(data) - known - {"type"})
+    if unknown and strict:
+        raise SpecError(f"{name} has no field {unknown[0]!r}; it has {', '.join(sorted(known))}")
 
     def built(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return from_json(value)
+            return from_json(value, custom=custom, strict=strict)
         return [built(item) for item in value] if isinstance(value, list) else value
 
     try:
-        return cls(**{name: built(value) for name, value in data.items() if name != "type"})
+        return cls(**{field: built(value) for field, value in data.items() if field in known})
     except TypeError as error:
-        raise SpecError(f"{data['type']}: {error}") from error
+        raise SpecError(f"{name}: {error}") from error
+
+
+def _types(custom: Sequence[type[Feature]]) -> dict[str, type]:
+    types = dict(TYPES)
+    for cls in custom:
+        if not isinstance(cls, type) or not issubclass(cls, Feature) or not dataclasses.is_dataclass(cls):
+            raise SpecError(f"custom: {cls!r} is no feature class; write a frozen dataclass that extends recs.Feature")
+        if cls.__name__ in TYPES:
+            raise SpecError(f"custom: {cls.__qualname__} has the name of a class that recs-core brings; rename it")
+        types[cls.__name__] = cls
+    return types
+
+
+def _unknown(name: Any, types: Mapping[str, type]) -> str:
+    if isinstance(name, str) and name.isidentifier():
+        return f"{name} is no class of recs-core; if it is a feature of your own, hand it over: custom=[{name}]"
+    return f'a spec needs "type", one of {", ".join(types)}; got {name!r}'

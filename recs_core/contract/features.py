@@ -90,6 +90,10 @@ class Feature:
         """What a message calls it: `Numeric('price')`."""
         return f"{type(self).__name__}({self.name!r})"
 
+    def describe(self) -> str:
+        """In a few words, for reports: "text title, 64"."""
+        return f"{type(self).__name__.lower()} {self.name}, {self.width}"
+
     # What a backend sees
 
     @property
@@ -100,7 +104,7 @@ class Feature:
     @property
     def width(self) -> int:
         """How many numbers it adds to its tower's input."""
-        raise NotImplementedError
+        raise SpecError(f"{type(self).__qualname__}, a feature class, must define width")
 
     @property
     def averages(self) -> bool:
@@ -121,7 +125,7 @@ class Feature:
 
     def ids(self, values: pa.Array) -> pa.Array:
         """Of a kind that `has_vocabulary`: the training values that get a row of their own, as strings or int64."""
-        raise NotImplementedError
+        raise SpecError(f"{type(self).__qualname__} has_vocabulary, so it must define ids(values)")
 
     def learn(self, values: pa.Array) -> State:
         """What `encode` needs of the training values, as plain JSON data. `values`: those of every known id."""
@@ -137,12 +141,12 @@ class Feature:
     def encode(self, values: pa.Array, known: Known) -> Encoded:
         """n values → what the tower reads: (n,) int32 rows of the table, a `Ragged` of n rows of them, or (n, width)
         numbers, as `kind` says. Raises `DataError` for values it cannot use, `BadRows` to name rows."""
-        raise NotImplementedError
+        raise SpecError(f"{type(self).__qualname__}, a feature class, must define encode(values, known)")
 
     def encode_past(self, past: Ragged, rows: NDArray[np.int32]) -> Ragged:
         """Of a kind that `reads_past`: candidate codes per row, oldest first → rows of the table. `rows`: (corpus,) the
         row of each candidate, −1 where it has none."""
-        raise NotImplementedError
+        raise SpecError(f"{type(self).__qualname__} reads_past, so it must define encode_past(past, rows)")
 
     def blank(self, size: int) -> Encoded:
         """What `size` rows read of which nothing is known: row 0, no rows, or zeros."""
@@ -191,6 +195,9 @@ class Categorical(TableFeature):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(is_whole(self.num_oov, 1), self, f"{self.name!r} needs num_oov ≥ 1, got {self.num_oov!r}")
+
+    def describe(self) -> str:
+        return f"embedding of {self.name}, {self.dim}"
 
     def ids(self, values: pa.Array) -> pa.Array:
         return as_values(values, self.where).drop_null()
@@ -330,6 +337,9 @@ class History(TableFeature):
     def averages(self) -> bool:
         return True
 
+    def describe(self) -> str:
+        return f"mean of past {self.name}, {self.dim}"
+
     def ids(self, values: pa.Array) -> pa.Array:
         return values
 
@@ -389,17 +399,25 @@ def table_rows(ids: pa.Array, known: Known, where: str) -> NDArray[np.int32]:
     return rows
 
 
-def check_encoded(feature: Feature, encoded: Any, size: int) -> None:
-    """Raise `SpecError` naming class and method unless this is what `encode` must give for `size` rows."""
-    where = f"{type(feature).__qualname__}.encode"
+def check_encoded(feature: Feature, encoded: Any, size: int, rows: int | None) -> None:
+    """Raise `SpecError` naming class and method unless this is what `encode` must give for `size` rows. `rows`: those
+    of the feature's table, or None."""
+    where = f"{type(feature).__qualname__}.encode must return"
     if feature.kind == "many":
-        if not isinstance(encoded, Ragged) or len(encoded.offsets) != size + 1 or encoded.values.dtype != np.int32:
-            raise SpecError(f"{where} must return a Ragged of {size} rows of int32 codes, got {_described(encoded)}")
-        return
-    shape, kind = ((size,), "int32") if feature.kind == "one" else ((size, feature.width), "floating-point")
-    good = isinstance(encoded, np.ndarray) and encoded.shape == shape
-    if not good or (encoded.dtype != np.int32 if feature.kind == "one" else encoded.dtype.kind != "f"):
-        raise SpecError(f"{where} must return {kind} of shape {shape}, got {_described(encoded)}")
+        ok = isinstance(encoded, Ragged) and len(encoded.offsets) == size + 1 and encoded.values.dtype == np.int32
+        if not ok:
+            raise SpecError(f"{where} a Ragged of {size} rows of int32 codes, got {_described(encoded)}")
+    else:
+        one = feature.kind == "one"
+        shape = (size,) if one else (size, feature.width)
+        ok = isinstance(encoded, np.ndarray) and encoded.shape == shape
+        if not ok or (encoded.dtype != np.int32 if one else encoded.dtype.kind != "f"):
+            kind = "int32" if one else "floating-point numbers"
+            raise SpecError(f"{where} {kind} of shape {shape}, got {_described(encoded)}")
+    codes = encoded.values if isinstance(encoded, Ragged) else encoded
+    if rows is not None and len(codes) and not (codes.min() >= 0 and codes.max() < rows):
+        wrong = int(codes.min() if codes.min() < 0 else codes.max())
+        raise SpecError(f"{where} rows 0 … {rows - 1} of {feature.table_name}, got {wrong}")
 
 
 def _described(value: Any) -> str:

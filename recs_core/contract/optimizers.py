@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
@@ -53,6 +54,11 @@ class Optimizer:
         """Whether every row of a table moves at every step, touched or not."""
         return False
 
+    @property
+    def is_well_conditioned(self) -> bool:
+        """Whether rounding in float32 stays as small as it was, also where gradients are nearly 0."""
+        return True
+
     def scalars(self, step: int) -> dict[str, float]:
         """What the formula corrects by at step `step` (from 1)."""
         return {}
@@ -81,6 +87,10 @@ class Adagrad(Optimizer):
     @property
     def start(self) -> float:
         return self.initial_accumulator
+
+    @property
+    def is_well_conditioned(self) -> bool:
+        return self.initial_accumulator >= 0.1
 
 
 @dataclass(frozen=True)
@@ -117,5 +127,13 @@ class Adam(Optimizer):
     def moves_all_rows(self) -> bool:
         return self.dense
 
+    @property
+    def is_well_conditioned(self) -> bool:
+        return self.epsilon >= 1e-5
+
     def scalars(self, step: int) -> dict[str, float]:
         return {"m_scale": 1 / (1 - self.beta_1**step), "v_scale": 1 / (1 - self.beta_2**step)}
+
+
+OPTIMIZERS: Sequence[type[Optimizer]] = (Adagrad, RowWiseAdagrad, Adam)
+"""The optimizers that recs-core brings."""

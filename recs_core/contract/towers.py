@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import SpecError
-from recs_core.contract.features import Categorical, Feature, History, TableFeature, Text
+from recs_core.contract.features import Categorical, Feature, History, TableFeature
 from recs_core.contract.validation import is_finite, is_whole, require
 
 Activation: TypeAlias = Literal["relu", "tanh", "sigmoid"]
@@ -79,8 +79,8 @@ def check_pair(query: TowerSpec, candidate: TowerSpec) -> None:
             "give both the same last layer"
         )
     for feature in candidate.features:
-        if isinstance(feature, History):
-            raise SpecError(f"History({feature.name!r}) stands in the candidate tower; it is a query feature")
+        if feature.reads_past:
+            raise SpecError(f"{feature.where} stands in the candidate tower; it is a query feature")
     owners: dict[str, tuple[str, Feature]] = {}
     for side, tower in (("query", query), ("candidate", candidate)):
         for feature in tower.features:
@@ -112,9 +112,9 @@ def _check_shared(first: tuple[str, Feature], second: tuple[str, Feature]) -> No
         raise SpecError(
             f"{side_a} {a.name!r} and {side_b} {b.name!r} share {a.table_name} but have dim {a.dim} and {b.dim}"
         )
-    if isinstance(a, Text) != isinstance(b, Text):
+    if a.has_vocabulary != b.has_vocabulary:
         raise SpecError(
-            f"{side_a} {a.name!r} and {side_b} {b.name!r} share {a.table_name}, but only one of them is Text"
+            f"{side_a} {a.name!r} and {side_b} {b.name!r} share {a.table_name}, but only one of them looks ids up"
         )
     for attribute in ("num_oov", "buckets"):
         x, y = getattr(a, attribute, None), getattr(b, attribute, None)

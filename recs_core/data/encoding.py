@@ -33,7 +33,8 @@ def encode(tower: TowerSpec, side: Side, schema: Schema, table: pa.Table, histor
         values, known = column(table, side, feature), schema.known(side, feature)
         with naming(feature, side, values if ids is None else ids):
             encoded = feature.encode(values, known)
-        check_encoded(feature, encoded, table.num_rows)
+        rows = None if feature.table_name is None else schema.table_rows[feature.table_name]
+        check_encoded(feature, encoded, table.num_rows, rows)
         found[feature.name] = encoded
     return features_of(tower, table.num_rows, found)
 

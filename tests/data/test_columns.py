@@ -104,7 +104,7 @@ def learnt(feature, column):
     tower, data = TowerSpec([feature]), shop(candidates={"x": column})
     schema = Schema.learn(TowerSpec([History("item", share=None)]), tower, data)
     found = encode(tower, "candidate", schema, data.candidates)
-    return found.codes.get("x", found.dense.get("x"))
+    return found.codes["x"] if "x" in found.codes else found.dense["x"][:, 0]
 
 
 LISTS = pa.array([["p", "q"], ["q", None]])

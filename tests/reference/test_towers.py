@@ -34,7 +34,7 @@ def test_a_feature_is_its_rows_pooled(feature, codes, expected):
 
 def test_features_stand_side_by_side_in_the_order_of_the_spec():
     tower = TowerSpec([Numeric("price"), Categorical("a", dim=2), Numeric("age")])
-    features = Features(1, {"a": np.array([1], np.int32)}, {"age": np.array([7.0]), "price": np.array([3.0])})
+    features = Features(1, {"a": np.array([1], np.int32)}, {"age": np.array([[7.0]]), "price": np.array([[3.0]])})
     got = towers.embed(tower, "query", features, {"table/a": TABLE})
     np.testing.assert_array_equal(got, [[3, 2, 20, 7]])
 
@@ -89,7 +89,7 @@ def test_backward_is_the_derivative_of_forward(activation):
     features = Features(
         3,
         {"a": np.array([2, 0, 2], np.int32), "b": ragged([2, 2], [], [1]), "t": ragged([3], [0, 1, 0], [])},
-        {"n": random.normal(size=3)},
+        {"n": random.normal(size=(3, 1))},
         keep=random.integers(0, 2, (3, 8)) * 2.0,
     )
     weights = {

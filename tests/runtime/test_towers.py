@@ -11,6 +11,7 @@ from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Batch, Features, Ragged
 from recs_core.contract.errors import DataError, UnsupportedFeature
 from recs_core.contract.features import Bag, Categorical, History, Numeric, Text
+from recs_core.contract.plans import TowerPlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 from recs_core.reference import towers as reference
@@ -39,7 +40,7 @@ FEATURES = {
 def case(tower, size, seed, dtype="float32"):
     random = np.random.default_rng(seed)
     tables = {f.table_name: ROWS for f in tower.features if f.table_name}
-    initial = canonical.initial(tower, None, RetrievalSpec(), tables, 1, seed=seed)
+    initial = canonical.initial(TowerPlan.of("query", tower), None, RetrievalSpec(), tables, 1, seed=seed)
     weights = {name: (random.standard_normal(w.shape) * 0.7).astype(dtype) for name, w in initial.items()}
     codes, dense = {}, {}
     for feature in tower.features:
@@ -52,9 +53,13 @@ def case(tower, size, seed, dtype="float32"):
     return weights, Features(size, codes, dense)
 
 
+def numpy_tower(spec, weights):
+    return NumpyTower(TowerPlan.of("query", spec), weights)
+
+
 def check(tower, size, seed, dtype="float32"):
     weights, features = case(tower, size, seed, dtype)
-    found = NumpyTower(tower, "query", weights).embed(features)
+    found = NumpyTower(TowerPlan.of("query", tower), weights).embed(features)
     expected = reference.embed(tower, "query", features, weights) if size else np.zeros((0, tower.output_dim))
     assert found.dtype == dtype
     assert found.shape == (size, tower.output_dim)
@@ -91,7 +96,7 @@ def test_by_hand():
     table = np.array([[1, 2], [3, 4], [5, 6]], np.float32)
     weights = {"table/b": table, "query/dense_0/kernel": np.array([[1], [-1]], np.float32)}
     weights["query/dense_0/bias"] = np.array([0.5], np.float32)
-    tower = NumpyTower(TowerSpec([Bag("b", dim=2)], layers=[1], final_activation="relu"), "query", weights)
+    tower = numpy_tower(TowerSpec([Bag("b", dim=2)], layers=[1], final_activation="relu"), weights)
     bags = Ragged(np.array([0, 2, 2], np.int32), np.array([0, 2, 2, 3], np.int32))
     # means (3, 4), nothing, (5, 6): 3 − 4 + ½, 0 + ½, 5 − 6 + ½; negative ones cut to 0
     assert tower.embed(Features(3, {"b": bags})).tolist() == [[0], [0.5], [0]]
@@ -99,8 +104,8 @@ def test_by_hand():
 
 def test_a_sigmoid_far_out_neither_overflows_nor_warns():
     weights = {"query/dense_0/kernel": np.array([[1]], np.float32), "query/dense_0/bias": np.zeros(1, np.float32)}
-    tower = NumpyTower(TowerSpec([Numeric("f")], layers=[1], final_activation="sigmoid"), "query", weights)
-    assert tower.embed(Features(3, {}, {"f": np.array([-1e30, 0, 1e30])})).tolist() == [[0], [0.5], [1]]
+    tower = numpy_tower(TowerSpec([Numeric("f")], layers=[1], final_activation="sigmoid"), weights)
+    assert tower.embed(Features(3, {}, {"f": np.array([[-1e30], [0], [1e30]])})).tolist() == [[0], [0.5], [1]]
 
 
 def test_only_rows_asked_for_are_read(tmp_path):
@@ -110,13 +115,13 @@ def test_only_rows_asked_for_are_read(tmp_path):
     with path.open("wb") as file:
         file.truncate(rows * 64 * 4)
     table = np.memmap(path, np.float32, "r", shape=(rows, 64))
-    tower = NumpyTower(TowerSpec([Categorical("a", dim=64)]), "query", {"table/a": table})
+    tower = numpy_tower(TowerSpec([Categorical("a", dim=64)]), {"table/a": table})
     assert not tower.embed(Features(2, {"a": np.array([0, rows - 1], np.int32)})).any()
 
 
 def test_a_batch_and_a_missing_feature_are_refused():
     weights, features = case(TowerSpec([FEATURES["categorical"]]), 3, seed=0)
-    tower = NumpyTower(TowerSpec([FEATURES["categorical"]]), "query", weights)
+    tower = numpy_tower(TowerSpec([FEATURES["categorical"]]), weights)
     np.testing.assert_array_equal(tower(features), tower.embed(features))
     with pytest.raises(UnsupportedFeature, match="does not train"):
         tower(Batch({}, features, features, {}))

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from recs_core_tensorflow import export_recommender, export_tower
 from recs_core_tensorflow.export import Lookup, ServedTower, save_recommender, save_tower
 
 import recs_core as recs
 from recs_core.contract.errors import DataError, UnsupportedFeature
-from recs_core.data.encoding import hash_words
+from recs_core.contract.features import Known
 
 ASK = """
 import json, sys
@@ -97,8 +98,8 @@ def test_a_tower_with_every_kind_of_feature(tmp_path: Path) -> None:
         "table/country": Lookup(np.array(["at", "be", "ch"], object)),
         "table/tags": Lookup(np.array([7, 2**40])),
     }
-    save_tower(ServedTower(tower, "query", weights, lookups, {"age": (30.0, 10.0)}), tmp_path)
-    words = hash_words(["a b"], about).values
+    save_tower(ServedTower(tower, "query", weights, lookups, {"age": {"mean": 30.0, "deviation": 10.0}}), tmp_path)
+    words = about.encode(pa.array(["a b"]), Known()).values
     given = {
         "country": ["be", "never seen"],
         "tags": [[7, 2**40, -1], [-1, -1, -1]],
@@ -121,7 +122,7 @@ def test_a_fitted_tower(tmp_path: Path) -> None:
     model = fitted(str)
     export_tower(model, "candidate", tmp_path)
     got = ask(tmp_path, {"item": ["3", "1"]})["embedding"]
-    known = model.schema.candidates.encode(__import__("pyarrow").array(["3", "1"]))
+    known = model.schema.candidates.encode(pa.array(["3", "1"]))
     features = model.catalog.candidate.take(known)
     np.testing.assert_allclose(got, model.candidate_tower.embed(features), rtol=1e-5, atol=1e-7)
 

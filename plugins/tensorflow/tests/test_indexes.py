@@ -100,7 +100,6 @@ def test_a_new_index_is_asked_about_exclusions_too() -> None:
 @LAYERS
 def test_exclusions_survive_saving_for_any_size(make: Any, tmp_path: Path) -> None:
     layer = make()
-    layer(QUERY)
     layer.save(tmp_path / "layer")
     loaded = tf.keras.models.load_model(tmp_path / "layer")
     assert names(loaded(tf.constant(QUERY))[1]) == ["a", "b", "c"]
@@ -123,7 +122,6 @@ def test_a_query_model_keeps_its_exclusions_when_saved(make: Any, tmp_path: Path
     layer.index_from_dataset(tf.data.Dataset.from_tensor_slices((IDS, VECTORS)).batch(4))
     exclusions = tf.constant([["a"]])
     due = names(layer.query_with_exclusions(QUERY, exclusions)[1])
-    layer(QUERY)
     layer.save(tmp_path / "layer")
     loaded = tf.keras.models.load_model(tmp_path / "layer")
     assert names(loaded.query_with_exclusions(tf.constant(QUERY), exclusions)[1]) == due == ["b", "c"]

@@ -36,6 +36,7 @@ class _Promises:
     """What both layers share. The order of a result is score, then place in the index."""
 
     _k: int
+    built: bool
     query_model: Any
 
     def query_with_exclusions(self, queries: Any, exclusions: Any, k: Any = None) -> tuple[Any, Any]:
@@ -49,7 +50,8 @@ class _Promises:
         k = self._k if k is None else k
         exclusions = tf.convert_to_tensor(exclusions)
         scores, ids = self.call(queries, k=k + tf.shape(exclusions)[1])  # type: ignore[attr-defined]
-        excluded = tf.reduce_any(ids[:, :, None] == tf.cast(exclusions, ids.dtype)[:, None], axis=2)
+        same = tf.equal(ids[:, :, None], tf.cast(exclusions, ids.dtype)[:, None])  # in a v1 graph == is identity
+        excluded = tf.reduce_any(same, axis=2)
         scores = tf.where(excluded, tf.constant(-np.inf, scores.dtype), scores)
         scores, places = tf.math.top_k(scores, k)
         ids = tf.gather(ids, places, batch_dims=1)
@@ -60,6 +62,8 @@ class _Promises:
         method = type(self).query_with_exclusions
 
         def ask(queries: Any, exclusions: Any, k: Any = None) -> tuple[Any, Any]:
+            if not self.built:  # Keras saves no layer that was never called itself
+                tf.function(self.__call__).get_concrete_function(queries)  # type: ignore[attr-defined]
             return method(self, queries, exclusions, k)  # a tf.function of the method itself would not hold the layer
 
         function = tf.function(ask)

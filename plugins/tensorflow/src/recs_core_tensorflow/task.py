@@ -1,228 +1,20 @@
-"""The retrieval task in TensorFlow: one loss, followed block by block, and the TFRS task that means the same.
-
-`retrieval_loss` follows a `TaskPlan`. `RetrievalTask` is the contract's task. `TFRSRetrieval` is `tfrs.tasks.Retrieval`
-with our meanings, for `fit` in TFRS's own way.
-"""
+"""The contract's retrieval task in TensorFlow: checked and planned by the core, computed by `kernel.loss`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recs_core.contract.batch import Ragged
-from recs_core.contract.errors import SpecError, UnsupportedFeature
+from recs_core.contract.errors import SpecError
 from recs_core.contract.protocols import DType
 from recs_core.contract.retrieval import RetrievalSpec
-from recs_core.contract.task import COSINE_EPSILON, MASKED, SAFE, TaskPlan, plan_task
+from recs_core.contract.task import plan_task
 from recs_core.contract.weights import Weights
-from recs_core_tensorflow.environment import refuse_forked, tf, tfrs
-
-Tensors = Mapping[str, Any]
-
-BLOCK_SCORES = 2**20
-"""Scores held at a time: 4 MB in float32. Blocks of 128 to 512 rows of 4,096 run within 5 % of each other."""
-MIN_BLOCK_ROWS = 32
-"""Below this the candidates are packed for the matrix product more often than they are used."""
-
-
-def pack(plan: TaskPlan, dtype: DType) -> dict[str, NDArray[Any]]:
-    """The plan as arrays for `retrieval_loss`; what it does not have has no key. Targets are sorted by their row of
-    scores, so that a block of rows owns a slice of them."""
-    order = np.argsort(plan.row, kind="stable") if (np.diff(plan.row) < 0).any() else slice(None)
-    place = plan.place
-    packed: dict[str, NDArray[Any] | None] = {
-        "row": plan.row[order],
-        "place": None if place is None else place[order],
-        # What makes the scores of targets that have no place among their row's.
-        "query": plan.query[order] if place is None else None,
-        "column": plan.column[order] if place is None else None,
-        "own_included": plan.own_included[order],
-        "weight": plan.weight[order].astype(dtype),
-        "start": np.asarray(plan.start, np.int32),
-        # Where each target has its own row of scores, row t is the query of target t.
-        "row_query": plan.query if plan.expand else None,
-        "correction": None if plan.correction is None else plan.correction.astype(dtype),
-        "positive_correction": None
-        if plan.positive_correction is None
-        else plan.positive_correction[order].astype(dtype),
-        "score_mask": plan.score_mask,
-    }
-    if plan.hit_codes is not None:
-        packed["hit_row"], packed["hit_column"] = plan.hit_codes
-    if plan.masked is not None:
-        packed["masked_columns"], packed["masked_splits"] = plan.masked.values, plan.masked.offsets
-    return {name: array for name, array in packed.items() if array is not None}
-
-
-def retrieval_loss(
-    spec: RetrievalSpec, plan: Tensors, query: Any, candidate: Any, bias: Any = None, log_temperature: Any = None
-) -> Any:
-    """The loss, a scalar, differentiable in the four tensors, for a loop of the user's own; arguments as of `scored`.
-
-    A training step differentiates `scored` with the gradients of `loss_and_gradients`, and needs no more than these.
-    """
-    given = scored(spec, plan, query, candidate, bias, log_temperature)
-    loss, gradients = loss_and_gradients(spec, plan, *(tf.stop_gradient(x) for x in given))
-    # x − stop_gradient(x) is 0, and its gradient is that of x. A tf.custom_gradient would hold its graph for as long as
-    # the process lives: TensorFlow registers its name for good.
-    slopes = [
-        tf.reduce_sum((x - tf.stop_gradient(x)) * tf.stop_gradient(g)) for x, g in zip(given, gradients, strict=True)
-    ]
-    return tf.add_n([tf.stop_gradient(loss), *slopes])
-
-
-def scored(
-    spec: RetrievalSpec, plan: Tensors, query: Any, candidate: Any, bias: Any = None, log_temperature: Any = None
-) -> tuple[Any, ...]:
-    """What the loss is made of: rows (R, d), columns (N, d), what is added to each column's scores (N,), and, where
-    targets have no place among their row's scores, their own scores (T,).
-
-    `query` (Q, d), `candidate` (C, d), `bias` (C,) or None, `log_temperature` () or None for the spec's own; `plan` as
-    of `pack`, as arrays or tensors.
-    """
-    if spec.scoring == "cosine":
-        query, candidate = normalised(query), normalised(candidate)
-    query = query / spec.temperature if log_temperature is None else query * tf.exp(-log_temperature)
-    start = plan["start"]
-
-    rows = tf.gather(query, plan["row_query"]) if "row_query" in plan else tf.convert_to_tensor(query)
-    columns = candidate[start:]
-    added = tf.zeros_like(columns[:, 0]) if bias is None else bias[start:]
-    if "correction" in plan:
-        added += plan["correction"]
-    if "place" in plan:
-        return rows, columns, added
-    return rows, columns, added, _own_scores(query, candidate, bias, plan)
-
-
-def loss_and_gradients(
-    spec: RetrievalSpec, plan: Tensors, rows: Any, columns: Any, added: Any, own: Any = None
-) -> tuple[Any, list[Any]]:
-    """Σ_t w_t (log(exp z_t + Σ_j exp s_rj) − z_t), holding a block at a time of the scores s = rows · columnsᵀ + added,
-    and its gradients with respect to what `scored` gave. `own`: the scores z, or None where they are among the rows'.
-
-    Both come in one pass over the blocks: the softmax of a block is at hand when its loss is known, and would have to
-    be made again afterwards.
-    """
-    settings = {name: tf.convert_to_tensor(value) for name, value in plan.items()}
-    return _in_blocks(rows, columns, added, own, plan=settings, hard=spec.hard_negatives)
-
-
-def _own_scores(query: Any, candidate: Any, bias: Any, plan: Tensors) -> Any:
-    """(T,) the score z of each target. Two vectors are gathered for each, which is dear where a query has a hundred."""
-    own = tf.reduce_sum(tf.gather(query, plan["query"]) * tf.gather(candidate, plan["column"]), axis=1)
-    if bias is not None:
-        own += tf.gather(bias, plan["column"])
-    if "positive_correction" in plan:
-        own += plan["positive_correction"]
-    return own
-
-
-def normalised(x: Any) -> Any:
-    """x / √(Σ x² + 1e-12), each vector along the last axis."""
-    return x * tf.math.rsqrt(tf.reduce_sum(x * x, axis=-1, keepdims=True) + COSINE_EPSILON)
-
-
-def _in_blocks(
-    rows: Any, columns: Any, added: Any, own: Any, *, plan: Tensors, hard: int | None
-) -> tuple[Any, list[Any]]:
-    """The loss, and its gradients with respect to rows, columns, added and, where it is given, own: as tensors."""
-    dtype = rows.dtype
-    num_rows, num_columns, dim = tf.shape(rows)[0], tf.shape(columns)[0], tf.shape(rows)[1]
-    size = tf.maximum(MIN_BLOCK_ROWS, BLOCK_SCORES // tf.maximum(num_columns, 1))
-    blocks = (num_rows + size - 1) // size
-    # [x ; 1] · [y ; added]: the product adds what would be one more pass over the scores.
-    ones = tf.ones((num_rows, 1), dtype)
-    lengthened = tf.concat([rows, ones], axis=1)
-    keys = tf.transpose(tf.concat([columns, added[:, None]], axis=1))
-    safe = _bound(rows, columns, added) <= SAFE
-    first_target = tf.searchsorted(plan["row"], tf.range(blocks + 1) * size)
-
-    def pieces() -> Any:
-        return tf.TensorArray(dtype, blocks, element_shape=None, infer_shape=False)
-
-    def block(i: Any, loss: Any, d_keys: Any, d_rows: Any, d_own: Any) -> tuple[Any, ...]:
-        low, high = i * size, tf.minimum(num_rows, (i + 1) * size)
-        targets = slice(first_target[i], first_target[i + 1])
-        x = lengthened[low:high]
-        scores = _masked(tf.matmul(x, keys), low, high, plan, hard)
-        exp, taken_off = tf.cond(safe, lambda: _exponentials(scores), lambda: _exponentials_below_highest(scores))
-        total = tf.reduce_sum(exp, axis=1)
-        log_total = taken_off + tf.math.log(total)
-        total = tf.maximum(total, dtype.as_numpy_dtype(1e-30))  # 0 where nothing is left
-
-        row = plan["row"][targets] - low
-        weight, included = plan["weight"][targets], plan["own_included"][targets]
-        place = tf.stack([row, plan["place"][targets]], 1) if own is None else None
-        z = tf.gather_nd(scores, place) if own is None else own[targets]
-        negatives = tf.gather(log_total, row)
-        log_sum = tf.where(included, negatives, _log_add_exp(negatives, z))
-        share = tf.where(included, tf.ones_like(z), tf.exp(negatives - log_sum))
-        slope = tf.where(included, -tf.ones_like(z), tf.math.expm1(z - log_sum))
-        loss += tf.reduce_sum(weight * (log_sum - z))
-
-        scale = tf.math.unsorted_segment_sum(share * weight, row, high - low) / total
-        if own is None:
-            # Times the row's scale this is −w; a row without weight has neither.
-            exp = tf.tensor_scatter_nd_sub(exp, place, tf.math.divide_no_nan(weight, tf.gather(scale, row)))
-        d_rows = d_rows.write(i, tf.matmul(exp, columns) * scale[:, None])
-        d_own = d_own.write(i, weight * slope)
-        # Transposing the few, not the many: x'exp takes a third of the time of exp'x.
-        d_keys += tf.matmul(x * scale[:, None], exp, transpose_a=True)
-        return i + 1, loss, d_keys, d_rows, d_own
-
-    start = (tf.constant(0), tf.zeros((), dtype), tf.zeros((dim + 1, num_columns), dtype), pieces(), pieces())
-    _, loss, d_keys, d_rows, d_own = tf.while_loop(lambda i, *_: i < blocks, block, start)
-    gradients = [tf.reshape(d_rows.concat(), tf.shape(rows)), tf.transpose(d_keys[:-1]), d_keys[-1]]
-    if own is not None:
-        gradients.append(tf.reshape(d_own.concat(), tf.shape(own)))
-    return loss, gradients
-
-
-def _bound(rows: Any, columns: Any, added: Any) -> Any:
-    """What no score is further from 0 than: the longest row times the longest column (Cauchy-Schwarz), and what is
-    added."""
-    longest = tf.reduce_max(tf.norm(rows, axis=1)) * tf.reduce_max(tf.norm(columns, axis=1))
-    return longest + tf.reduce_max(tf.abs(added))
-
-
-def _exponentials(scores: Any) -> tuple[Any, Any]:
-    """(rows, N) exp(score), and (rows,) what was subtracted from a row's scores: nothing."""
-    return tf.exp(scores), tf.zeros(tf.shape(scores)[0], scores.dtype)
-
-
-def _exponentials_below_highest(scores: Any) -> tuple[Any, Any]:
-    """(rows, N) exp(score − the row's highest), and (rows,) the highest."""
-    # A row with nothing left has −1e30 everywhere; without columns it has no maximum, hence the floor.
-    highest = tf.maximum(tf.reduce_max(scores, axis=1), MASKED)
-    return tf.exp(scores - highest[:, None]), highest
-
-
-def _masked(scores: Any, low: Any, high: Any, plan: Tensors, hard: int | None) -> Any:
-    """The scores of rows low … high, with −1e30 for what is no negative of the row."""
-    out = tf.constant(MASKED, scores.dtype)
-    if "hit_row" in plan:
-        scores = tf.where(plan["hit_row"][low:high, None] == plan["hit_column"][None], out, scores)
-    if "score_mask" in plan:
-        scores = tf.where(plan["score_mask"][low:high], scores, out)
-    if "masked_splits" in plan:
-        splits = plan["masked_splits"][low : high + 1]
-        columns = plan["masked_columns"][splits[0] : splits[-1]]
-        row = tf.repeat(tf.range(high - low), splits[1:] - splits[:-1])
-        scores = tf.tensor_scatter_nd_update(scores, tf.stack([row, columns], 1), tf.fill(tf.shape(row), out))
-    if hard is not None:
-        kept = tf.minimum(hard, tf.shape(scores)[1])
-        values, columns = tf.math.top_k(scores, kept)
-        row = tf.broadcast_to(tf.range(high - low)[:, None], tf.shape(columns))
-        scores = tf.tensor_scatter_nd_update(tf.fill(tf.shape(scores), out), tf.stack([row, columns], -1), values)
-    return scores
-
-
-def _log_add_exp(a: Any, b: Any) -> Any:
-    return tf.maximum(a, b) + tf.math.log1p(tf.exp(-tf.abs(a - b)))
+from recs_core_tensorflow import kernel
+from recs_core_tensorflow.environment import refuse_forked, tf
 
 
 class RetrievalTask:
@@ -239,7 +31,7 @@ class RetrievalTask:
         given = weights or {}
         if spec.candidate_bias and "task/bias" not in given:
             raise SpecError(
-                "candidate_bias=True needs weights={'task/bias': …}, one number a candidate; or candidate_bias=False"
+                "candidate_bias=True needs weights={'task/bias': …}, one number per candidate; or candidate_bias=False"
             )
         bias = tf.Variable(given["task/bias"], dtype=dtype, name="task/bias") if spec.candidate_bias else None
         log_temperature = None
@@ -280,7 +72,7 @@ class RetrievalTask:
             self.spec, num_queries, num_candidates, positives=positives, negatives_from=negatives_from, **arrays
         )
         bias = None if self.bias is None else self._bias_of(candidate_ids, num_candidates)
-        return retrieval_loss(self.spec, pack(plan, self.dtype), query, candidate, bias, self.log_temperature)
+        return kernel.loss(self.spec, kernel.pack(plan, self.dtype), query, candidate, bias, self.log_temperature)
 
     def _bias_of(self, candidate_ids: ArrayLike | None, num_candidates: int) -> Any:
         if candidate_ids is not None:
@@ -301,115 +93,3 @@ def _known_rows(embeddings: Any) -> int:
     if rows is None:
         raise SpecError("the number of embeddings must be known when the task is planned; use the task of model.native")
     return cast(int, rows)
-
-
-class TFRSRetrieval(tfrs.tasks.Retrieval):
-    """`tfrs.tasks.Retrieval` with the meanings of a `RetrievalSpec`, for a TFRS loop by interaction, in float32.
-
-    Cosine, temperature, bias and correction are folded into the embeddings handed to TFRS, query [x/τ ; 1] and
-    candidate [y ; b − log q], so that q has no floor at 1e-6; a mean is a sum with weights that add up to one.
-
-    `metrics`, `batch_metrics`, `loss_metrics` as in TFRS. The candidates that `metrics` rank are [y ; b], without a
-    bias y alone: the tower's output, normalised where scoring is "cosine".
-
-    Raises `UnsupportedFeature` for what TFRS's task cannot say; `RetrievalTask` can.
-    """
-
-    def __init__(
-        self,
-        spec: RetrievalSpec,
-        bias: Any = None,
-        log_temperature: Any = None,
-        *,
-        metrics: Any = None,
-        batch_metrics: list[Any] | None = None,
-        loss_metrics: list[Any] | None = None,
-        name: str | None = None,
-    ) -> None:
-        if spec.negatives != "in-batch":
-            raise UnsupportedFeature(
-                f"TFRS's own loop trains with negatives='in-batch', not {spec.negatives!r}; use TwoTower.fit"
-            )
-        if spec.logq == "refined":
-            raise UnsupportedFeature(
-                "tfrs.tasks.Retrieval corrects the positive as well, so logq='refined' needs TwoTower.fit"
-            )
-        super().__init__(
-            metrics=metrics,
-            batch_metrics=batch_metrics,
-            loss_metrics=loss_metrics,
-            num_hard_negatives=spec.hard_negatives,
-            remove_accidental_hits=spec.masks_hits,
-            name=name,
-        )
-        self.spec = spec
-        self._bias, self._log_temperature = bias, log_temperature
-
-    def call(
-        self,
-        query_embeddings: Any,
-        candidate_embeddings: Any,
-        sample_weight: Any = None,
-        candidate_sampling_probability: Any = None,
-        candidate_ids: Any = None,
-        compute_metrics: bool = True,
-        compute_batch_metrics: bool = True,
-        score_mask: Any = None,
-    ) -> Any:
-        """The loss, a scalar. `candidate_ids` are corpus codes where there is a bias; the rest is as in TFRS.
-
-        `query_embeddings` (Q, d), or (Q, heads, d), of which the best head counts; `metrics` are not updated for these.
-        """
-        spec = self.spec
-        query, candidate = tf.convert_to_tensor(query_embeddings), tf.convert_to_tensor(candidate_embeddings)
-        if spec.scoring == "cosine":
-            query, candidate = normalised(query), normalised(candidate)
-        temperature = self._log_temperature
-        query = query / spec.temperature if temperature is None else query * tf.exp(-temperature)
-        bias = self._bias_of(candidate, candidate_ids)
-        updates = []
-        if compute_metrics and query.shape.rank == 2:
-            updates = self._update_metrics(query, candidate, bias, candidate_ids, sample_weight)
-        added = tf.zeros_like(candidate[:, 0]) if bias is None else bias
-        if spec.corrects:
-            if candidate_sampling_probability is None:
-                raise SpecError("logq=True needs candidate_sampling_probability (or logq=False)")
-            added -= tf.math.log(tf.cast(candidate_sampling_probability, candidate.dtype))
-        weight = sample_weight
-        if spec.reduction == "mean":
-            weight = tf.ones(tf.shape(query)[:1]) if weight is None else tf.cast(weight, query.dtype)
-            weight = tf.math.divide_no_nan(weight, tf.reduce_sum(weight))
-        loss = super().call(
-            _lengthened(query, tf.ones_like(query[..., 0])),
-            _lengthened(candidate, added),
-            sample_weight=weight,
-            candidate_ids=candidate_ids,
-            compute_metrics=False,
-            compute_batch_metrics=compute_batch_metrics,
-            score_mask=score_mask,
-        )
-        with tf.control_dependencies(updates):
-            return tf.identity(loss)
-
-    def _bias_of(self, candidate: Any, candidate_ids: Any) -> Any:
-        if self._bias is None:
-            return None
-        if candidate_ids is None:
-            raise SpecError("candidate_bias=True needs candidate_ids, the code of each candidate column")
-        return tf.cast(tf.gather(self._bias, candidate_ids), candidate.dtype)
-
-    def _update_metrics(self, query: Any, candidate: Any, bias: Any, candidate_ids: Any, weight: Any) -> list[Any]:
-        """Rank each query's own candidate, column i of row i; columns beyond the queries are negatives only."""
-        if bias is not None:
-            query, candidate = _lengthened(query, tf.ones_like(query[:, 0])), _lengthened(candidate, bias)
-        number = tf.shape(query)[0]
-        ids = None if candidate_ids is None else candidate_ids[:number]
-        return [
-            metric.update_state(query, candidate[:number], true_candidate_ids=ids, sample_weight=weight)
-            for metric in self.factorized_metrics
-        ]
-
-
-def _lengthened(vectors: Any, column: Any) -> Any:
-    """(…, d + 1) from (…, d) and (…)."""
-    return tf.concat([vectors, column[..., None]], axis=-1)
