@@ -12,7 +12,7 @@ memory     Peak memory of a step at batch 65,536, d = 64, beyond the tables and 
 BxD        10,000 × 10,000 ids, Adagrad: the whole step at batch B, d = D. `plain` is F.cross_entropy(q @ c.T, arange)
            on nn.Embedding, `compiled` the same loss under torch.compile, `defaults` ours as users get it: cosine, a
            bias for each candidate, accidental hits masked. `products alone`, here and in the next case, are those
-           of the loss and its gradients, Q Cᵀ, P C and Pᵀ Q, 256 rows a core at a time: a yardstick for all the rest.
+           of the loss and its gradients, Q Cᵀ, P C and Pᵀ Q, 256 rows per core at a time: a yardstick for all the rest.
 adagrad    1M × 1M ids, d = 64, batch 1024, beside nn.Embedding(sparse=True) with torch.optim, and ours at 10k × 10k.
 adam       The same with lazy Adam and torch's SparseAdam.
 dense-adam Lazy Adam beside torch's Adam: apart, as going through all rows empties the cache for whoever comes next.
@@ -39,13 +39,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from recs_core_torch import TorchBackend
+from recs_core_torch import Backend
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recs_core.contract.batch import Batch, Features
 from recs_core.contract.features import Categorical
 from recs_core.contract.optimizers import Adagrad, Adam, Optimizer
+from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 
@@ -83,8 +84,9 @@ def ours(rows: int, size: int, dim: int, spec: RetrievalSpec, optimizer: Optimiz
     weights = {f"table/{side}": random.standard_normal((rows, dim), np.float32) * 0.1 for side in ("user", "item")}
     if spec.candidate_bias:
         weights["task/bias"] = np.zeros(rows, np.float32)
-    towers = [TowerSpec((Categorical(name, dim=dim),)) for name in ("user", "item")]
-    trainer = TorchBackend().trainer(TorchBackend().model(*towers, spec, weights), optimizer)
+    features = {"query": Categorical("user", dim=dim), "candidate": Categorical("item", dim=dim)}
+    towers = (TowerPlan.of(side, TowerSpec([feature])) for side, feature in features.items())
+    trainer = Backend().trainer(Backend().model(*towers, spec, weights), UpdatePlan(optimizer))
 
     def batch(user: np.ndarray, item: np.ndarray) -> Batch:
         (users, user_codes), (items, item_codes) = (np.unique(codes, return_inverse=True) for codes in (user, item))
@@ -176,7 +178,7 @@ def tfrs(rows: int, size: int, dim: int) -> Pass:
 
 
 def interleaved(contenders: dict[str, Pass], size: int, *, rounds: int, clock: Clock) -> Times:
-    """Milliseconds a step of each contender at this batch size, passes taking turns; the first two are not counted."""
+    """Milliseconds per step of each contender at this batch size, in turns; the first two passes are not counted."""
     times: Times = {name: [] for name in contenders}
     for turn in range(-2, rounds):
         for name, whole_pass in contenders.items():
@@ -286,7 +288,7 @@ def main() -> None:
         print(f"batch 65,536, d = 64: {result['memory, MB']:.0f} MB beyond the tables\n")
     asked = [name for name in CASES if name in arguments.only]
     if asked:
-        print("| case | contender | ms a step | ours is faster by |\n|---|---|---:|---:|")
+        print("| case | contender | ms per step | ours is faster by |\n|---|---|---:|---:|")
     for name in asked:
         title, case = CASES[name]
         result[name] = case(arguments.rounds, with_tfrs, clock)

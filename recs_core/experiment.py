@@ -279,7 +279,7 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """What `run.json` holds."""
-        from recs_core import __version__
+        from recs_core.version import __version__
 
         return {
             "recs_core": __version__,
@@ -327,10 +327,10 @@ def execute(
     With a folder `out` the run is written there before it trains and its bundle after every epoch, so that `resume`
     can finish one that was cut off, as it would have ended.
     """
-    from recs_core import __version__
     from recs_core.evaluation import intervals, query_metrics
     from recs_core.recipes import choose
     from recs_core.two_tower import TwoTower
+    from recs_core.version import __version__
 
     say = say or (lambda line: None)
     out = None if out is None else local(out, "execute(out=…)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -33,6 +33,7 @@ from recs_core.data.encoding import encode
 from recs_core.data.ids import id_list, known_codes
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
+from recs_core.fitted import Declared
 
 if TYPE_CHECKING:
     from recs_core.evaluation import Ranks
@@ -45,7 +46,7 @@ EMBED_ROWS = 65_536
 
 DEFAULT_K: Final = (1, 5, 10, 20, 50, 100)
 
-DECLARED = ("query", "candidate", "retrieval", "optimizer", "training", "seed", "dtype")
+DECLARED: Final = tuple(declared.name for declared in fields(Declared))
 """What was trained: fixed once a model is fitted."""
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,8 @@ from recs_core.data.catalog import Catalog
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
-from recs_core.recommender import Recommender
+from recs_core.fitted import Declared, Fitted, Progress
+from recs_core.recommender import DECLARED, Recommender
 from recs_core.storage.paths import local
 from recs_core.training import (
     Best,
@@ -41,6 +42,7 @@ from recs_core.training import (
     TrainingHistory,
     check_callbacks,
 )
+from recs_core.version import installed
 
 log = logging.getLogger("recs_core")
 
@@ -355,40 +357,57 @@ class TwoTower(Recommender):
     def _plan(self, side: Side) -> TowerPlan:
         return TowerPlan.of(side, getattr(self, side))
 
+    @property
+    def declared(self) -> Declared:
+        """What was declared, as a value."""
+        return Declared(**{name: getattr(self, name) for name in DECLARED})
+
+    def fitted(self, *, state: bool = True) -> Fitted:
+        """This model as a value, in which nothing moves when the model trains on; `TwoTower.of` makes a model of it.
+
+        `state`: hold the optimizer's too. Raises `NotFitted` before `fit` or `load`.
+        """
+        catalog, info = self.catalog, self.backend.info
+        towers = {"query": self.query_tower, "candidate": self.candidate_tower}
+        held = self._trainer.state() if state and self._trainer is not None else None
+        return Fitted(
+            declared=self.declared,
+            catalog=catalog,
+            weights=self.weights(),
+            natives={side: own.said(info.name, towers[side].output_dim) for side, own in self._adopted.items()},
+            progress=Progress(self.position, self.history, self.run, held).copied(),
+            facts=dict(self.data),
+            versions={"backend": self.backend_name, **installed(info.requires)},
+        )
+
     @classmethod
-    def restored(
-        cls,
-        *,
-        query: TowerSpec | Adopted,
-        candidate: TowerSpec | Adopted,
-        retrieval: RetrievalSpec,
-        optimizer: Optimizer,
-        training: TrainingSpec,
-        seed: int,
-        catalog: Catalog,
-        weights: Weights,
-        backend: str | Backend | None = None,
-        dtype: DType = "float32",
-        state: Mapping[str, NDArray[Any]] | None = None,
-        position: Position | None = None,
-        history: TrainingHistory | None = None,
-        data: Mapping[str, Any] | None = None,
-        run: FitRun | None = None,
-    ) -> TwoTower:
-        """A fitted model from its parts, as `recs.load` puts it together. Adopted modules take over `weights` too."""
-        out = cls(query, candidate, retrieval, optimizer, training=training, seed=seed, backend=backend, dtype=dtype)
-        out._catalog = catalog
-        declared = {name: value for name, value in weights.items() if not canonical.is_native(name)}
-        out._model = out._built(declared, catalog.schema)
+    def of(
+        cls, fitted: Fitted, *, backend: str | Backend | None = None, natives: Mapping[Side, Adopted] | None = None
+    ) -> Self:
+        """A model of this value, on any backend, which trains on from where its progress stands.
+
+        `backend` as in `TwoTower`. `natives`: side → the module, built again, of a tower that is a user's own; it takes
+        over the weights. Raises `SpecError` for one that is missing, and `DataError` if the weights do not fit it.
+        """
+        natives = {} if natives is None else natives
+        for side, native in fitted.natives.items():
+            if side not in natives:
+                hint = f"pass natives={{{side!r}: recs.Adopted({native.built(side)}, …)}}"
+                raise SpecError(f"TwoTower.of: the {side} tower is {native}; build it and {hint}")
+        given: dict[str, Any] = {**vars(fitted.declared), **{str(side): own for side, own in natives.items()}}
+        out = cls(**given, backend=backend)
+        out._catalog = fitted.catalog
+        declared = {name: value for name, value in fitted.weights.items() if not canonical.is_native(name)}
+        out._model = out._built(declared, fitted.catalog.schema)
         if out._adopted:
-            out._model.load_weights(weights)
-        if state is not None:
-            out._trainer = out.backend.trainer(out._model, UpdatePlan(optimizer))
-            out._trainer.load_state(state)
-        out.position = position or Position()
-        out.history = history or TrainingHistory()
-        out.data = dict(data or {})
-        out.run = run
+            out._model.load_weights(fitted.weights)
+        out.data = dict(fitted.facts)
+        if fitted.progress is not None:
+            progress = fitted.progress.copied()
+            out.position, out.history, out.run = progress.position, progress.history, progress.run
+            if progress.state is not None:
+                out._trainer = out.backend.trainer(out._model, UpdatePlan(out.optimizer))
+                out._trainer.load_state(progress.state)
         return out
 
     @classmethod
@@ -398,26 +417,51 @@ class TwoTower(Recommender):
         *,
         backend: str | Backend | None = None,
         native: Mapping[Side, Any] | None = None,
-    ) -> TwoTower:
+        custom: Sequence[type[Feature]] = (),
+    ) -> Self:
         """The model of a run that was cut off; `fit(train)` with the same data finishes it as planned.
 
-        Of a run that had ended nothing is left to do. `native` as in `recs.load`. Raises `BundleError` if the folder
-        holds no checkpoint.
+        A finished run has nothing left to train. `native` and `custom` as in `recs.load`. Raises `BundleError` if the
+        folder holds no checkpoint.
         """
-        from recs_core.bundle import load
+        from recs_core import restoring  # what `recs.load` rests on too: loading itself is above this class
 
-        model = load(checkpoint, backend=backend, native=native)
-        if not isinstance(model, TwoTower) or model.run is None or model._trainer is None:
+        stored = restoring.opened(checkpoint, custom=custom)
+        progress = stored.fitted.progress
+        if progress is None or progress.run is None or progress.state is None:
             raise BundleError(f"{checkpoint}: holds no run to finish; recs.load it and fit with epochs= to train on")
-        if not model.run.open:
+        model = restoring.on_backend(cls, stored, backend, native or {})
+        restoring.replay(stored, model, model.backend.info.name)
+        if model.run is not None and not model.run.open:
             model.run.open, model.run.until = True, model.position.epoch
         return model
 
-    def save(self, path: str | Path, **options: Any) -> Path:
-        """Write a bundle that any backend, or none, can load; options as in `recs_core.bundle.save`."""
-        from recs_core.bundle import save
+    def save(
+        self,
+        path: str | Path,
+        *,
+        include_state: bool = True,
+        include_vectors: bool = False,
+        metrics: Mapping[str, Any] | None = None,
+        licence: str | None = None,
+    ) -> Path:
+        """Write a bundle, a folder that any backend, or none, can load; the folder.
 
-        return save(self, path, **options)
+        A folder that holds a bundle is replaced: a reader, or a crash, sees the old one or the new one.
+        `include_state`: optimizer state and training position, so that training can go on (Adam triples the size).
+        `include_vectors`: the corpus as the exact index holds it, so that the NumPy runtime need not run the candidate
+        tower to serve. `metrics` and `licence` (text) are for the model card: name → finite number, or
+        (value, low, high) of an interval.
+
+        Raises `NotFitted` before `fit`, and `BundleError` if the folder is a URL, is no bundle and not empty, cannot be
+        written, or the model, `metrics` or `licence` cannot be saved. A card that cannot be written is a warning.
+        """
+        from recs_core import bundle
+
+        fitted = self.fitted(state=include_state)
+        corpus = self.encode_candidate().astype(self.dtype, copy=False) if include_vectors else None
+        towers = bundle.Towers(self.query_tower, self.candidate_tower, corpus)
+        return bundle.save(fitted, path, towers=towers, metrics=metrics, licence=licence)
 
 
 def _as_adopted(side: Side, tower: Any) -> Adopted:

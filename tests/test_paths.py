@@ -86,7 +86,7 @@ CALLS = {
     "load": lambda path: recs.load(path, runtime="numpy"),
     "resume": recs.TwoTower.resume,
     "info": bundle.info,
-    "verify": bundle.verify,
+    "verify": recs.verify,
     "describe": lambda path: bundle.describe(path, licence="CC0"),
     "from_table": lambda path: recs.Interactions.from_table(path, query="user", candidate="item"),
     "side table": lambda path: recs.Interactions.from_table(TABLE, query="user", candidate="item", queries=path),

@@ -23,9 +23,9 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a trained run on its test data, over the whole corpus, training candidates excluded."""
-    from recs_core.bundle import load
     from recs_core.contract.errors import ConfigError
     from recs_core.experiment import Run, cut, load_data
+    from recs_core.loading import load
     from recs_core.storage.paths import local
 
     folder = local(folder, "recs evaluate")

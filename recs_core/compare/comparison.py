@@ -244,7 +244,7 @@ def _report(
     command: str,
     skipped: dict[str, str],
 ) -> dict[str, Any]:
-    from recs_core import __version__
+    from recs_core.version import __version__
 
     done = [answer for answer in measured if answer.problem is None]
     judges = [oracle] if oracle.problem is None else []

@@ -198,7 +198,8 @@ def _save(model: TwoTower, parts: Parts, job: Job, arrays: dict[str, Any]) -> di
     """Sizes of the bundle, with and without what training on needs, and what NumPy alone recommends from it."""
     import numpy as np
 
-    from recs_core.bundle import info, load
+    from recs_core.bundle import info
+    from recs_core.loading import load
 
     folder = Path(job.folder)
     whole = info(model.save(folder / "bundle-whole")).size

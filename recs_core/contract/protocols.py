@@ -209,8 +209,8 @@ class Backend(Protocol):
         """A user's own native module as a tower; it takes one feature positionally, or several as a dict by name.
 
         `features`: a column each, as its tower's plan would have it, or a name, which is one code per row. Codes reach
-        the module as rows of whole tables, in training too: a batch has no `rows` of its features. A backend that
-        declares `adopt_raw_ids` also takes `ids=`: feature → the raw id of each code.
+        the module as rows of whole tables, in training too: a batch has no `rows` of its features. A backend whose
+        modules can look raw ids up also takes `ids=`: feature → the raw id of each code.
         """
         ...
 

@@ -41,7 +41,7 @@ def _first_installed() -> str:
         if is_installed(name):
             return name
     raise MissingExtra(
-        f"keras needs an engine, and none is installed; `pip install {ENGINES[0]}` (or {', '.join(ENGINES[1:])})"
+        f"keras needs an engine, and none is installed; `pip install keras {ENGINES[0]}` (or {', '.join(ENGINES[1:])})"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from recs_core_torch import Model, TorchBackend
+from recs_core_torch import Backend, Model
 from torch_worlds import CANDIDATE, CORPUS, QUERY, ROWS, codes, ragged
 
 from recs_core.contract import weights as canonical
@@ -17,7 +17,7 @@ def model() -> Model:
     """A model with every kind of feature, a shared table, a bias and a learned temperature."""
     retrieval = RetrievalSpec(logq=False, learn_temperature=True, temperature=0.5)
     weights = canonical.initial(QUERY, CANDIDATE, retrieval, ROWS, CORPUS, seed=1)
-    return TorchBackend().model(QUERY, CANDIDATE, retrieval, weights)
+    return Backend().model(QUERY, CANDIDATE, retrieval, weights)
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def query_features() -> Features:
     return Features(
         3,
         {"user.id": codes(0, 5, 2), "tags": ragged([1, 4], [], [3]), "item": ragged([], [8, 1, 1], [])},
-        {"age": np.array([1.0, -0.5, 2.0], np.float32)},
+        {"age": np.array([[1.0], [-0.5], [2.0]], np.float32)},
     )
 
 
@@ -44,7 +44,7 @@ def batch() -> Batch:
         query=Features(
             3,
             {"user.id": codes(0, 2, 1), "tags": ragged([0, 2], [], [1]), "item": ragged([], [2, 0, 0], [])},
-            {"age": np.array([1.0, -0.5, 2.0], np.float32)},
+            {"age": np.array([[1.0], [-0.5], [2.0]], np.float32)},
         ),
         candidate=Features(3, {"item": codes(1, 2, 1), "title": ragged([0, 1], [2], [0, 1])}),
         task={"candidate_ids": codes(3, 7, 3)},

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from recs_core_torch import Model, TorchBackend, export, export_onnx
-from recs_core_torch.export import onnx_inputs
+from recs_core_torch import Backend, Model, export, export_onnx
+from recs_core_torch.data import as_inputs
 from torch import nn
 from torch_worlds import codes, ragged
 
@@ -22,14 +22,20 @@ def run(path: Path, features: Features) -> np.ndarray:
     """The exported tower's vectors."""
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (vectors,) = session.run(None, onnx_inputs(features))
+    given: dict[str, np.ndarray] = {}
+    for name, value in as_inputs(features, torch.empty(0)).items():
+        if isinstance(value, tuple):
+            given[f"{name}.values"], given[f"{name}.offsets"] = (part.long().numpy() for part in value)
+        else:
+            given[name] = value.numpy() if value.is_floating_point() else value.long().numpy()
+    (vectors,) = session.run(None, given)
     return vectors
 
 
 def test_golden_queries(tmp_path: Path, model: Model, query_features: Features) -> None:
     path = export_onnx(model.query, tmp_path / "query.onnx")
     assert [file.name for file in tmp_path.iterdir()] == ["query.onnx"]
-    single = Features(1, {"user.id": codes(1), "tags": ragged([]), "item": ragged([2])}, {"age": np.zeros(1)})
+    single = Features(1, {"user.id": codes(1), "tags": ragged([]), "item": ragged([2])}, {"age": np.zeros((1, 1))})
     random = np.random.default_rng(0)
     many = Features(
         50,
@@ -38,14 +44,14 @@ def test_golden_queries(tmp_path: Path, model: Model, query_features: Features) 
             "tags": ragged(*(random.integers(0, 5, n).tolist() for n in random.integers(0, 4, 50))),
             "item": ragged(*(random.integers(0, 9, n).tolist() for n in random.integers(0, 6, 50))),
         },
-        {"age": random.normal(size=50)},
+        {"age": random.normal(size=(50, 1))},
     )
     for features in (query_features, single, many):
         np.testing.assert_allclose(run(path, features), model.query.embed(features), rtol=1e-5, atol=1e-6)
 
 
 def test_an_adopted_module(tmp_path: Path) -> None:
-    tower = TorchBackend().adopt(nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2), nn.Tanh()), ["item"])
+    tower = Backend().adopt(nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2), nn.Tanh()), ["item"])
     features = Features(4, {"item": codes(0, 4, 4, 2)})
     path = export_onnx(tower, tmp_path / "item.onnx")
     np.testing.assert_allclose(run(path, features), tower.embed(features), rtol=1e-5, atol=1e-6)
@@ -66,7 +72,7 @@ class Branching(nn.Embedding):
 
 
 def test_what_cannot_be_exported(tmp_path: Path, model: Model) -> None:
-    tower = TorchBackend().adopt(Branching(5, 3), ["item"])
+    tower = Backend().adopt(Branching(5, 3), ["item"])
     with pytest.raises(SpecError, match="cannot be exported"):
         export_onnx(tower, tmp_path / "item.onnx")
     assert not list(tmp_path.iterdir())

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recs_core_torch import BlockedSoftmax, kernel
+from recs_core_torch import kernel
 from torch.nn import functional as F
 
 from recs_core.conformance.worlds import many_targets
 from recs_core.contract.batch import Ragged
 from recs_core.contract.retrieval import RetrievalSpec
-from recs_core.contract.task import plan_task
+from recs_core.contract.task import TaskPlan, plan_task
 from recs_core.reference import task as reference
 
 
@@ -77,6 +77,18 @@ def leaves(queries: int, columns: int, seed: int) -> list[torch.Tensor]:
     return [torch.tensor(array, dtype=torch.float64, requires_grad=True) for array in arrays]
 
 
+def loss_of(
+    plan: TaskPlan,
+    query: torch.Tensor,
+    candidate: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    log_temperature: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The kernel's loss; a log-temperature of 0 unless given."""
+    log_temperature = torch.zeros(()) if log_temperature is None else log_temperature
+    return kernel.loss(query, candidate, bias, log_temperature, kernel.pack(plan, query))
+
+
 def blocks_of(rows: int, monkeypatch: pytest.MonkeyPatch, *, cores: int = 1) -> None:
     """Let the kernel work on so many rows a core."""
     monkeypatch.setattr(kernel, "CORE_ROWS", rows)
@@ -94,7 +106,7 @@ def test_loss_and_gradients_are_the_oracles(
     spec, queries, columns, inputs = case(seed)
     given = leaves(queries, columns, seed)
     plan = plan_task(spec, queries, columns, **inputs)
-    loss = BlockedSoftmax.apply(*given, plan)
+    loss = loss_of(plan, *given)
     gradients = torch.autograd.grad(loss, given)
     arrays = [tensor.detach().numpy() for tensor in given]
     expected = reference.loss_and_gradients(spec, *arrays[:3], float(arrays[3]), **inputs)
@@ -110,7 +122,7 @@ def test_gradcheck(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     spec, queries, columns, inputs = case(seed)
     plan = plan_task(spec, queries, columns, **inputs)
     given = leaves(queries, columns, seed)
-    assert torch.autograd.gradcheck(lambda *tensors: BlockedSoftmax.apply(*tensors, plan), given)
+    assert torch.autograd.gradcheck(lambda *tensors: loss_of(plan, *tensors), given)
 
 
 def test_gradcheck_where_each_target_is_among_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,9 +132,9 @@ def test_gradcheck_where_each_target_is_among_the_scores(monkeypatch: pytest.Mon
     assert plan.place is not None
     arrays = (world.query, world.candidate, world.bias, np.array(world.log_temperature))
     given = [torch.tensor(array, dtype=torch.float64, requires_grad=True) for array in arrays]
-    assert torch.autograd.gradcheck(lambda *tensors: BlockedSoftmax.apply(*tensors, plan), given)
+    assert torch.autograd.gradcheck(lambda *tensors: loss_of(plan, *tensors), given)
     expected = reference.loss_and_gradients(world.spec, *arrays[:3], world.log_temperature, **world.inputs)
-    assert BlockedSoftmax.apply(*given, plan).item() == pytest.approx(expected.loss, rel=1e-12)
+    assert loss_of(plan, *given).item() == pytest.approx(expected.loss, rel=1e-12)
 
 
 def test_plain_batch_is_cross_entropy() -> None:
@@ -131,7 +143,7 @@ def test_plain_batch_is_cross_entropy() -> None:
     spec = RetrievalSpec(scoring="dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False)
     query, candidate = (torch.randn(300, 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
     expected = F.cross_entropy(query @ candidate.T, torch.arange(300))
-    got = BlockedSoftmax.apply(query, candidate, None, torch.zeros(()), plan_task(spec, 300, 300))
+    got = loss_of(plan_task(spec, 300, 300), query, candidate)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=0.0)
     for a, b in zip(*(torch.autograd.grad(loss, (query, candidate)) for loss in (got, expected)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-14)
@@ -141,7 +153,7 @@ def test_all_items_equal_leaves_no_negative() -> None:
     spec = RetrievalSpec(scoring="dot", temperature=1.0, candidate_bias=False, logq=False)
     query, candidate = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3, requires_grad=True)
     plan = plan_task(spec, 5, 5, candidate_ids=np.full(5, 7))
-    loss = BlockedSoftmax.apply(query, candidate, None, torch.zeros(()), plan)
+    loss = loss_of(plan, query, candidate)
     assert loss.item() == 0
     assert all(g.abs().max() == 0 for g in torch.autograd.grad(loss, (query, candidate)))
 
@@ -150,7 +162,7 @@ def test_scores_of_any_size_stay_finite() -> None:
     spec = RetrievalSpec(scoring="dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False)
     query = torch.tensor([[1e4], [-1e4]], requires_grad=True)
     candidate = torch.tensor([[1e4], [-1e4]], requires_grad=True)
-    loss = BlockedSoftmax.apply(query, candidate, None, torch.zeros(()), plan_task(spec, 2, 2))
+    loss = loss_of(plan_task(spec, 2, 2), query, candidate)
     assert loss.item() == 0
     assert all(torch.isfinite(g).all() for g in torch.autograd.grad(loss, (query, candidate)))
 
@@ -163,7 +175,7 @@ def test_scores_of_either_sign_and_any_length_are_the_oracles(length: float) -> 
     query, candidate = (random.normal(size=(64, 3)) for _ in range(2))
     query, candidate = (length * x / np.linalg.norm(x, axis=1, keepdims=True) for x in (query, candidate))
     given = [torch.tensor(x, dtype=torch.float32, requires_grad=True) for x in (query, candidate)]
-    loss = BlockedSoftmax.apply(*given, None, torch.zeros(()), plan_task(spec, 64, 64))
+    loss = loss_of(plan_task(spec, 64, 64), *given)
     expected = reference.loss_and_gradients(spec, *(x.detach().numpy() for x in given), np.zeros(64), 0.0)
     assert loss.item() == pytest.approx(expected.loss, rel=1e-5)
     for got, want in zip(torch.autograd.grad(loss, given), (expected.query, expected.candidate), strict=True):
@@ -175,7 +187,7 @@ def test_a_score_of_36_overflows_no_dtype(dtype: torch.dtype) -> None:
     """Its exp is beyond float16."""
     spec = RetrievalSpec(scoring="dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False)
     query, candidate = (torch.tensor([[6.0], [-6.0]], dtype=dtype, requires_grad=True) for _ in range(2))
-    loss = BlockedSoftmax.apply(query, candidate, None, torch.zeros(()), plan_task(spec, 2, 2))
+    loss = loss_of(plan_task(spec, 2, 2), query, candidate)
     assert loss.item() == 0
     assert all(torch.isfinite(g).all() for g in torch.autograd.grad(loss, (query, candidate)))
 
@@ -186,7 +198,7 @@ def test_a_row_without_negatives_keeps_a_score_far_below_the_others() -> None:
     query = torch.tensor([[1.0]], requires_grad=True)
     candidate = torch.tensor([[-400.0], [1.0]], requires_grad=True)
     plan = plan_task(spec, 1, 2, target_candidate=[0], negatives_from=1, score_mask=np.zeros((1, 2), bool))
-    loss = BlockedSoftmax.apply(query, candidate, None, torch.zeros(()), plan)
+    loss = loss_of(plan, query, candidate)
     assert loss.item() == 0
     assert all(g.abs().max() == 0 for g in torch.autograd.grad(loss, (query, candidate)))
 
@@ -201,7 +213,7 @@ def test_no_tensor_is_as_large_as_the_scores(monkeypatch: pytest.MonkeyPatch) ->
     plan = plan_task(spec, size, size, candidate_ids=np.arange(size) % 50)
     largest = _Largest()
     with largest:
-        BlockedSoftmax.apply(query, candidate, bias, torch.zeros(()), plan).backward()
+        loss_of(plan, query, candidate, bias).backward()
     assert 16 * size <= largest.elements <= 16 * size + size
 
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from recs_core_torch import TorchBackend, loader
+from recs_core_torch import Backend, loader
 from torch_worlds import codes, spec
 
 from recs_core.contract.batch import Batch, Features
 from recs_core.contract.features import Categorical
+from recs_core.contract.plans import TowerPlan
 from recs_core.contract.protocols import BatchPlan
 from recs_core.contract.randomness import generator
 from recs_core.contract.towers import TowerSpec
@@ -42,10 +43,13 @@ def test_workers_keep_batches_and_their_order(workers: int) -> None:
 
 
 def test_a_native_loop_learns_the_pairs() -> None:
-    towers = (TowerSpec([Categorical("user", dim=4)]), TowerSpec([Categorical("item", dim=4)]))
+    towers = (
+        TowerPlan.of("query", TowerSpec([Categorical("user", dim=4)])),
+        TowerPlan.of("candidate", TowerSpec([Categorical("item", dim=4)])),
+    )
     random = np.random.default_rng(0)
     weights = {name: random.normal(size=(7, 4)).astype(np.float32) for name in ("table/user", "table/item")}
-    model = TorchBackend().model(*towers, spec(), weights)
+    model = Backend().model(*towers, spec(), weights)
     query, candidate, task = model.query, model.candidate, model.task
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     plan = BatchPlan(7, "interaction", spec())

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from recs_core_torch import Model, TorchBackend
+from recs_core_torch import Backend, Model
 from torch import nn
 from torch_worlds import CANDIDATE, CORPUS, QUERY, ROWS, codes, ragged, spec
 
@@ -18,11 +18,12 @@ from recs_core.contract.batch import Batch, Features
 from recs_core.contract.errors import ConfigError, DataError, SpecError
 from recs_core.contract.features import Categorical
 from recs_core.contract.optimizers import Adagrad, Adam
+from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 
-BACKEND = TorchBackend()
-ONE = TowerSpec([Categorical("item", dim=2)])
+BACKEND = Backend()
+ONE = TowerPlan.of("candidate", TowerSpec([Categorical("item", dim=2)]))
 
 
 def test_listing_the_backend_loads_no_torch() -> None:
@@ -59,12 +60,12 @@ def test_printing_names_what_it_holds(model: Model) -> None:
 def test_kernels_are_canonical_at_the_border(model: Model) -> None:
     kernel = model.weights()["query/dense_0/kernel"]
     assert kernel.shape == (9, 5)
-    np.testing.assert_array_equal(kernel, model.query.dense_0.weight.detach().numpy().T)
+    np.testing.assert_array_equal(kernel, model.query.layers[0].weight.detach().numpy().T)
 
 
 def test_vectors_by_hand() -> None:
     """Two features and a layer, worked out on paper."""
-    tower = TowerSpec([Categorical("a", dim=1)], layers=[2], final_activation="relu")
+    tower = TowerPlan.of("query", TowerSpec([Categorical("a", dim=1)], layers=[2], final_activation="relu"))
     weights = {
         "table/a": np.array([[1.0], [2.0]], np.float32),
         "table/item": np.zeros((1, 2), np.float32),
@@ -83,7 +84,7 @@ def test_tensors_by_name_are_features_too(model: Model, query_features: Features
         "user.id": torch.tensor([0, 5, 2]),
         "tags": (torch.from_numpy(tags.values), torch.from_numpy(tags.offsets)),
         "item": (torch.from_numpy(history.values), torch.from_numpy(history.offsets)),
-        "age": torch.tensor([1.0, -0.5, 2.0]),
+        "age": torch.tensor([[1.0], [-0.5], [2.0]]),
     }
     np.testing.assert_array_equal(model.query(inputs).detach(), model.query.embed(query_features))
 
@@ -94,7 +95,7 @@ def test_native_loop_gives_the_gradients_of_the_step(model: Model, batch: Batch)
     loss = model.task(model.query(batch), model.candidate(batch), **batch.task)
     loss.backward()
     before = model.weights()
-    trainer = BACKEND.trainer(model, Adagrad(0.1, initial_accumulator=1.0, epsilon=1e-30))
+    trainer = BACKEND.trainer(model, UpdatePlan(Adagrad(0.1, initial_accumulator=1.0, epsilon=1e-30)))
     gradients = {name: weight.outward(weight.parameter.grad) for name, weight in model.canonical().items()}
     assert float(trainer.step(batch, 0.1)) == pytest.approx(loss.item(), rel=1e-12)
     for name, after in model.weights().items():
@@ -123,7 +124,7 @@ def test_batches_go_in_without_a_copy(batch: Batch) -> None:
 @pytest.mark.parametrize("name", ["tpu9", "cuda:99", "meta-cpu"])
 def test_a_device_that_is_not_there(name: str) -> None:
     with pytest.raises(ConfigError, match=f"no device '{name}'.*device='cpu'"):
-        TorchBackend(device=name)
+        Backend(device=name)
 
 
 def test_weights_that_do_not_fit(model: Model) -> None:
@@ -181,7 +182,7 @@ def test_adopted_module_trains_saves_and_serves() -> None:
     np.testing.assert_array_equal(first, tower.embed(features))  # no dropout when serving
     assert tower.native.training
     batch = Batch({"table/item": codes(0, 1)}, features, Features(2, {"item": codes(0, 1)}), {})
-    trainer = BACKEND.trainer(model, Adam(0.1))
+    trainer = BACKEND.trainer(model, UpdatePlan(Adam(0.1)))
     before = model.weights()
     trainer.step(batch, 0.1)
     saved = model.weights()
@@ -204,7 +205,7 @@ def test_what_cannot_be_adopted() -> None:
         BACKEND.adopt(nn.Sequential(nn.Embedding(3, 4), nn.Unflatten(1, (1, 4))), ["item"])
     with pytest.raises(SpecError, match="failed on code 0 of item"):
         BACKEND.adopt(nn.Linear(3, 4), ["item"])
-    with pytest.raises(SpecError, match="list of feature names"):
+    with pytest.raises(SpecError, match="list of the features"):
         BACKEND.adopt(nn.Embedding(3, 4), "item")
     spoiled = nn.Embedding(3, 4)
     nn.init.constant_(spoiled.weight, float("nan"))
@@ -218,12 +219,13 @@ def test_what_cannot_be_adopted() -> None:
     with pytest.raises(SpecError, match="backend.adopt"):
         BACKEND.model(nn.Embedding(3, 2), ONE, spec(), {"table/item": np.ones((3, 2))})
     with pytest.raises(SpecError, match="its own models, got Embedding"):
-        BACKEND.trainer(nn.Embedding(3, 2), Adam())
+        BACKEND.trainer(nn.Embedding(3, 2), UpdatePlan(Adam()))
 
 
 def test_a_table_may_be_called_native() -> None:
-    tower = TowerSpec([Categorical("item", dim=2, table="native/item")])
+    spec = TowerSpec([Categorical("item", dim=2, table="native/item")])
     weights = {"table/native/item": np.ones((3, 2), np.float32)}
     retrieval = RetrievalSpec(candidate_bias=False)
-    model = BACKEND.model(tower, TowerSpec([Categorical("item", dim=2, table="native/item")]), retrieval, weights)
+    towers = TowerPlan.of("query", spec), TowerPlan.of("candidate", spec)
+    model = BACKEND.model(*towers, retrieval, weights)
     np.testing.assert_array_equal(model.weights()["table/native/item"], weights["table/native/item"])

@@ -242,7 +242,7 @@ def test_strings_become_codes_with_a_vocabulary() -> None:
 
 
 def test_columns_of_different_length() -> None:
-    with pytest.raises(DataError, match="item_ids must hold one value a row, 2"):
+    with pytest.raises(DataError, match="item_ids must hold one value per row, 2"):
         data.RecommendationDataset([0, 1], [0, 1, 2])
     with pytest.raises(DataError, match="≥ 0"):
         data.RecommendationDataset([0, -1], [0, 1])

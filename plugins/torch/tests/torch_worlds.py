@@ -8,15 +8,21 @@ import numpy as np
 
 from recs_core.contract.batch import Ragged
 from recs_core.contract.features import Bag, Categorical, History, Numeric, Text
+from recs_core.contract.plans import TowerPlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 
-QUERY = TowerSpec(
-    [Categorical("user.id", dim=3), Bag("tags", dim=2, pooling="sum"), History("item", dim=3), Numeric("age")],
-    layers=[5, 4],
-    activation="tanh",
+QUERY = TowerPlan.of(
+    "query",
+    TowerSpec(
+        [Categorical("user.id", dim=3), Bag("tags", dim=2, pooling="sum"), History("item", dim=3), Numeric("age")],
+        layers=[5, 4],
+        activation="tanh",
+    ),
 )
-CANDIDATE = TowerSpec([Categorical("item", dim=3), Text("title", dim=2, buckets=7)], layers=[4])
+CANDIDATE = TowerPlan.of(
+    "candidate", TowerSpec([Categorical("item", dim=3), Text("title", dim=2, buckets=7)], layers=[4])
+)
 ROWS = {"table/user.id": 6, "table/tags": 5, "table/item": 9, "table/title": 7}
 CORPUS = 8
 
@@ -29,8 +35,7 @@ def spec(**options: Any) -> RetrievalSpec:
 
 def ragged(*rows: list[int]) -> Ragged:
     """Rows of codes."""
-    offsets = np.cumsum([0, *(len(row) for row in rows)])
-    return Ragged(np.array([code for row in rows for code in row], np.int32), offsets.astype(np.int32))
+    return Ragged.of(rows)
 
 
 def codes(*values: int) -> np.ndarray:

@@ -45,7 +45,6 @@ INFO = BackendInfo(
         "float64": True,
         "state": True,
         "adopt": True,
-        "adopt_raw_ids": True,
         "native_loop": True,
     },
 )

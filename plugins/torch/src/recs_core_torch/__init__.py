@@ -9,38 +9,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recs_core_torch.backend import TorchBackend
+    from recs_core_torch.adopted import AdoptedTower
+    from recs_core_torch.backend import Backend
     from recs_core_torch.data import loader
     from recs_core_torch.export import export_onnx
-    from recs_core_torch.kernel import BlockedSoftmax
     from recs_core_torch.model import Model
     from recs_core_torch.task import RetrievalTask
-    from recs_core_torch.towers import AdoptedTower, Tower
+    from recs_core_torch.towers import Tower
     from recs_core_torch.trainer import Trainer
 
 _HOMES = {
-    "AdoptedTower": "towers",
-    "BlockedSoftmax": "kernel",
+    "AdoptedTower": "adopted",
+    "Backend": "backend",
     "Model": "model",
     "RetrievalTask": "task",
-    "TorchBackend": "backend",
     "Tower": "towers",
     "Trainer": "trainer",
     "export_onnx": "export",
     "loader": "data",
 }
 
-__all__ = [
-    "AdoptedTower",
-    "BlockedSoftmax",
-    "Model",
-    "RetrievalTask",
-    "TorchBackend",
-    "Tower",
-    "Trainer",
-    "export_onnx",
-    "loader",
-]
+__all__ = ["AdoptedTower", "Backend", "Model", "RetrievalTask", "Tower", "Trainer", "export_onnx", "loader"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,22 +8,21 @@ from typing import Any
 import torch
 
 from recs_core.contract.errors import ConfigError, SpecError
-from recs_core.contract.optimizers import Optimizer
+from recs_core.contract.features import Column
+from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.protocols import DType
 from recs_core.contract.retrieval import RetrievalSpec
-from recs_core.contract.towers import TowerSpec
 from recs_core.contract.weights import Weights
-from recs_core_torch import towers
+from recs_core_torch.adopted import AdoptedTower, adopt
 from recs_core_torch.model import Model, build
 from recs_core_torch.plugin import INFO
 from recs_core_torch.task import RetrievalTask
-from recs_core_torch.towers import AdoptedTower
 from recs_core_torch.trainer import Trainer
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-class TorchBackend:
+class Backend:
     """`device`: where weights live and steps run, "cpu" by default. Other devices are written for, but not tested."""
 
     info = INFO
@@ -33,8 +32,8 @@ class TorchBackend:
 
     def model(
         self,
-        query: TowerSpec | AdoptedTower,
-        candidate: TowerSpec | AdoptedTower,
+        query: TowerPlan | AdoptedTower,
+        candidate: TowerPlan | AdoptedTower,
         retrieval: RetrievalSpec,
         weights: Weights,
         *,
@@ -45,30 +44,28 @@ class TorchBackend:
 
     def task(self, spec: RetrievalSpec, *, weights: Weights | None = None, dtype: DType = "float32") -> RetrievalTask:
         """The task alone, from `task/bias` and `task/log_temperature` of `weights`. Raises `SpecError`."""
-        given = {} if weights is None else weights
+        return RetrievalTask(spec, weights, dtype=_dtype(dtype), device=self.device)
 
-        def own(name: str) -> torch.Tensor | None:
-            return torch.tensor(given[name], dtype=_dtype(dtype)) if name in given else None
+    def adopt(self, module: Any, features: Sequence[Column | str], *, output_dim: int | None = None) -> AdoptedTower:
+        """A user's own `nn.Module` as a tower; see `AdoptedTower`. Without `output_dim` it is tried once, on code 0.
 
-        learned = own("task/log_temperature") if spec.learn_temperature else None
-        return RetrievalTask(spec, own("task/bias"), learned, _dtype(dtype)).to(self.device)
+        Raises `SpecError` for what is no module, has no parameters or the wrong output, and `DataError` for weights
+        that are not finite.
+        """
+        return adopt(module, features, output_dim)
 
-    def adopt(self, module: Any, features: Sequence[str], *, output_dim: int | None = None) -> AdoptedTower:
-        """A user's own `nn.Module` as a tower. Without `output_dim` it is tried once, on code 0. Raises `SpecError`."""
-        return towers.adopt(module, features, output_dim)
-
-    def trainer(self, model: Model, optimizer: Optimizer) -> Trainer:
-        """A trainer that moves `model`."""
+    def trainer(self, model: Model, plan: UpdatePlan) -> Trainer:
+        """A trainer that moves `model`. Raises `UnsupportedFeature` for a formula that PyTorch's half lacks."""
         if not isinstance(model, Model):
             raise SpecError(f"the torch backend trains its own models, got {type(model).__name__}")
-        return Trainer(model, optimizer)
+        return Trainer(model, plan)
 
 
-def create(engine: str | None = None, device: str = "cpu") -> TorchBackend:
+def create(engine: str | None = None, device: str = "cpu") -> Backend:
     """The factory that the manifest names. Raises `ConfigError` for an engine or a device that does not exist."""
     if engine is not None:
         raise ConfigError(f"the torch backend has no engines, got torch[{engine}]; for a device say device={engine!r}")
-    return TorchBackend(device)
+    return Backend(device)
 
 
 def _device(name: str) -> torch.device:

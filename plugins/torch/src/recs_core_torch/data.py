@@ -4,21 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from recs_core.contract.batch import Batch
+from recs_core.contract.batch import Batch, Features, Ragged
 from recs_core.contract.protocols import BatchPlan, Dataset
+
+Input: TypeAlias = Tensor | tuple[Tensor, Tensor]
+"""One column: codes (n,), many codes per row as (values (nnz,), offsets (n + 1,)), or numbers (n, width)."""
 
 
 def as_tensor(array: NDArray[Any], device: torch.device | None = None) -> Tensor:
     """The array as a tensor that shares its memory on a CPU; a read-only array is copied, as PyTorch has none."""
     tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
     return tensor if device is None else tensor.to(device)
+
+
+def as_inputs(features: Features, like: Tensor) -> dict[str, Input]:
+    """The features as tensors by name, on the device of `like`, numbers in its dtype. CPU memory is shared."""
+    inputs: dict[str, Input] = {name: as_tensor(x, like.device).to(like.dtype) for name, x in features.dense.items()}
+    for name, codes in features.codes.items():
+        if isinstance(codes, Ragged):
+            inputs[name] = as_tensor(codes.values, like.device), as_tensor(codes.offsets, like.device)
+        else:
+            inputs[name] = as_tensor(codes, like.device)
+    return inputs
 
 
 class BatchStream(IterableDataset[Batch]):

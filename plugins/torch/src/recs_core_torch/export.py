@@ -5,17 +5,16 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recs_core.contract.batch import Features, Ragged
 from recs_core.contract.errors import MissingExtra, SpecError
+from recs_core.contract.features import Column
 from recs_core.storage.paths import local
-from recs_core_torch.towers import AdoptedTower, Tower
+from recs_core_torch.adopted import AdoptedTower, evaluating
+from recs_core_torch.data import Input
+from recs_core_torch.towers import Tower, look_up
 
 OPSET = 18
 ROWS, CODES = 2, 3
@@ -25,9 +24,9 @@ ROWS, CODES = 2, 3
 def export_onnx(tower: Tower | AdoptedTower, path: str | Path) -> Path:
     """Write the tower to `path` as ONNX; returns the path.
 
-    Inputs, n rows each: `<feature>` int64 codes (n,), rows of the whole table, or float numbers (n,), standardised; of
-    a feature with several codes a row, `<feature>.values` (nnz,) and `<feature>.offsets` (n + 1,), both int64. Output:
-    `vector` (n, output_dim), as `tower.embed` gives it.
+    Inputs, n rows each, by column: `<name>` int64 codes (n,), rows of the whole table, or numbers (n, width) in the
+    tower's dtype; of a column with many codes per row, `<name>.values` (nnz,) and `<name>.offsets` (n + 1,), both
+    int64. Output: `vector` (n, output_dim), as `tower.embed` gives it.
 
     Raises `MissingExtra` without the exporter and `SpecError` for a module that cannot be exported; neither leaves a
     file behind.
@@ -38,18 +37,20 @@ def export_onnx(tower: Tower | AdoptedTower, path: str | Path) -> Path:
     path = local(path, "export_onnx", SpecError)
     if not path.parent.is_dir():
         raise SpecError(f"cannot write {path}: there is no folder {path.parent}")
-    example = _example(tower)
+    graph = _Graph(tower)
+    example = graph.example()
     try:
-        program = torch.onnx.export(
-            _Graph(tower, list(example)).eval(),
-            tuple(example.values()),
-            input_names=list(example),
-            output_names=["vector"],
-            opset_version=OPSET,
-            dynamic_shapes=(tuple({0: torch.export.Dim.DYNAMIC} for _ in example),),
-            dynamo=True,
-            verbose=False,
-        )
+        with evaluating(graph):
+            program = torch.onnx.export(
+                graph,
+                tuple(example.values()),
+                input_names=list(example),
+                output_names=["vector"],
+                opset_version=OPSET,
+                dynamic_shapes=(tuple({0: torch.export.Dim.DYNAMIC} for _ in example),),
+                dynamo=True,
+                verbose=False,
+            )
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise SpecError(f"the {tower.side} tower cannot be exported to ONNX: {reason}") from error
@@ -61,41 +62,42 @@ def export_onnx(tower: Tower | AdoptedTower, path: str | Path) -> Path:
     return path
 
 
-def onnx_inputs(features: Features) -> dict[str, NDArray[Any]]:
-    """The features as an exported tower takes them."""
-    out: dict[str, NDArray[Any]] = {name: np.asarray(value, np.float32) for name, value in features.dense.items()}
-    for name, codes in features.codes.items():
-        if isinstance(codes, Ragged):
-            out[f"{name}.values"] = codes.values.astype(np.int64)
-            out[f"{name}.offsets"] = codes.offsets.astype(np.int64)
-        else:
-            out[name] = codes.astype(np.int64)
-    return out
-
-
 class _Graph(nn.Module):
     """The tower as a function of tensors alone, in operations that ONNX has."""
 
-    def __init__(self, tower: Tower | AdoptedTower, names: list[str]) -> None:
+    def __init__(self, tower: Tower | AdoptedTower) -> None:
         super().__init__()
-        self.tower, self.names = tower, names
+        self.tower = tower
+        self.columns = tower.columns if isinstance(tower, AdoptedTower) else tower.plan.columns
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        given = dict(zip(self.names, tensors, strict=True))
+        left, inputs = iter(tensors), dict[str, Input]()
+        for column in self.columns:
+            inputs[column.name] = (next(left), next(left)) if column.kind == "many" else next(left)
         if isinstance(self.tower, AdoptedTower):
-            return self.tower.native(*tensors) if len(tensors) == 1 else self.tower.native(given)
-        columns = []
-        for feature in self.tower.spec.features:
-            if feature.table_name is None:
-                columns.append(given[feature.name][:, None])
-                continue
-            table = self.tower.table(feature.table_name).weight
-            if feature.name in given:
-                columns.append(table[given[feature.name]])
+            return self.tower.call(inputs)
+        return self.tower.dense(torch.cat([_part(self.tower, c, inputs[c.name]) for c in self.columns], 1))
+
+    def example(self) -> dict[str, Tensor]:
+        """Inputs to trace with, by name, in the order of the columns."""
+        dtype = next(self.parameters(), torch.empty(0)).dtype
+        out: dict[str, Tensor] = {}
+        for column in self.columns:
+            if column.kind == "dense":
+                out[column.name] = torch.zeros(ROWS, column.width, dtype=dtype)
+            elif column.kind == "many":
+                out[f"{column.name}.values"] = torch.zeros(CODES, dtype=torch.long)
+                out[f"{column.name}.offsets"] = torch.tensor([0, 1, CODES])
             else:
-                values, offsets = given[f"{feature.name}.values"], given[f"{feature.name}.offsets"]
-                columns.append(_pooled(table[values], offsets, mean=feature.pooling == "mean"))  # type: ignore[attr-defined]
-        return self.tower.layers(torch.cat(columns, 1))
+                out[column.name] = torch.zeros(ROWS, dtype=torch.long)
+        return out
+
+
+def _part(tower: Tower, column: Column, value: Input) -> Tensor:
+    """What the tower looks up for one column. Many rows are pooled in plain operations: ONNX has no bags."""
+    if isinstance(value, tuple) and column.table is not None:
+        return _pooled(tower.table(column.table).weight[value[0]], value[1], mean=column.mean)
+    return look_up({name: tower.table(name) for name in tower.plan.tables}, column, value)
 
 
 def _pooled(rows: Tensor, offsets: Tensor, *, mean: bool) -> Tensor:
@@ -106,19 +108,3 @@ def _pooled(rows: Tensor, offsets: Tensor, *, mean: bool) -> Tensor:
     pooled = pooled.index_add(0, segment, rows)
     lengths = (offsets[1:] - offsets[:-1]).clamp(min=1)
     return pooled / lengths[:, None] if mean else pooled
-
-
-def _example(tower: Tower | AdoptedTower) -> dict[str, Tensor]:
-    """Inputs to trace with, by name."""
-    if isinstance(tower, AdoptedTower):
-        return {name: torch.zeros(ROWS, dtype=torch.long) for name in tower.features}
-    out: dict[str, Tensor] = {}
-    for feature in tower.spec.features:
-        if feature.table_name is None:
-            out[feature.name] = torch.zeros(ROWS, dtype=next(tower.parameters(), torch.empty(0)).dtype)
-        elif hasattr(feature, "pooling"):
-            out[f"{feature.name}.values"] = torch.zeros(CODES, dtype=torch.long)
-            out[f"{feature.name}.offsets"] = torch.tensor([0, 1, CODES])
-        else:
-            out[feature.name] = torch.zeros(ROWS, dtype=torch.long)
-    return out

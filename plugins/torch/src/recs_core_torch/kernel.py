@@ -1,9 +1,18 @@
 """Softmax cross-entropy over in-batch, sampled or whole-corpus negatives, a block of rows at a time.
 
-The matrix of scores is never stored: each block of rows is scored, masked and exponentiated in one buffer that is used
-again for the next, and both gradients are taken from it before it goes. Memory is O(block x columns), not O(rows x
-columns); the order of operations is that of `recs_core.contract.task`.
+                    N negatives (columns)
+              ┌───────────────────────────┐
+              │ done: gone but for the    │   kept throughout, R or T or N long:
+              │ losses and the gradients  │     the targets' losses, dx (R, d), dkeys (d, N) per core
+        low → ├───────────────────────────┤
+              │ ▒ scores of this block ▒▒ │   one buffer (block_rows, N), written again by every block:
+              │ ▒ ▒ × masked ▒ ▒ ○ own ▒▒ │     scores → masked → exponentials → both gradients
+       high → ├───────────────────────────┤
+              │ to come                   │
+              └───────────────────────────┘
+               R rows: queries, or targets where each needs a row of its own
 
+So memory is O(block x columns), not O(rows x columns); the order of operations is that of `recs_core.contract.task`.
 Scores are held in base 2 (multiplied by log2 e, which costs nothing as part of the temperature), because `exp2` of a
 block takes about half the time of `exp` on a CPU.
 """
@@ -11,14 +20,14 @@ block takes about half the time of `exp` on a CPU.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
-from torch.nn import functional as F
+from torch.autograd.function import once_differentiable
 
 from recs_core.contract.task import MASKED, SAFE, TaskPlan
 from recs_core_torch.data import as_tensor
@@ -37,139 +46,129 @@ LOG2_E = math.log2(math.e)
 LN_2 = math.log(2)
 
 
-class BlockedSoftmax(torch.autograd.Function):
-    """`apply(query (Q, d), candidate (C, d), bias (C,) or None, log_temperature (), plan)` → the loss, a scalar."""
+@dataclass(frozen=True)
+class Packed:
+    """A `TaskPlan` and its arrays as tensors; T targets, ordered by their row of scores."""
+
+    plan: TaskPlan
+    row: Tensor  # (T,)
+    query: Tensor  # (T,)
+    column: Tensor  # (T,)
+    weight: Tensor  # (T,)
+    own_included: Tensor  # (T,)
+    place: Tensor | None  # (T,)
+    correction: Tensor | None  # (N,)
+    positive_correction: Tensor | None  # (T,)
+
+
+def pack(plan: TaskPlan, like: Tensor) -> Packed:
+    """The plan on the device of `like`, numbers in its dtype."""
+    dtypes = {"i": torch.long, "f": like.dtype, "b": torch.bool}
+    arrays = {field.name: getattr(plan, field.name) for field in fields(Packed) if field.name != "plan"}
+    tensors: dict[str, Any] = {
+        name: None if array is None else as_tensor(array, like.device).to(dtypes[array.dtype.kind])
+        for name, array in arrays.items()
+    }
+    return Packed(plan, **tensors)
+
+
+def loss(query: Tensor, candidate: Tensor, bias: Tensor | None, log_temperature: Tensor, packed: Packed) -> Tensor:
+    """The loss, a scalar, of (Q, d) queries against (C, d) candidates with a bias (C,) each; differentiable once."""
+    start = packed.plan.start
+    rows = query * torch.exp(-log_temperature).to(query.dtype)
+    negatives, added = (candidate[start:], bias if bias is None else bias[start:]) if start else (candidate, bias)
+    if packed.correction is not None:
+        added = packed.correction if added is None else added + packed.correction
+    z = None
+    if packed.place is None:  # index_select takes a fifth of the time of indexing
+        own = rows.index_select(0, packed.query)
+        z = (own * candidate.index_select(0, packed.column)).sum(1)
+        z = z if bias is None else z + bias.index_select(0, packed.column)
+        z = z if packed.positive_correction is None else z + packed.positive_correction
+        rows = own if packed.plan.expand else rows
+    return _BlockedSoftmax.apply(rows, negatives, added, z, packed)  # type: ignore[no-untyped-call]
+
+
+class _BlockedSoftmax(torch.autograd.Function):
+    """The loss of rows (R, d), ÷ temperature already, against negatives (N, d) with what is `added` to each score (N,).
+
+    `z` (T,): the score of each target's own candidate, made of two vectors gathered for it: dear where a query has a
+    hundred targets. None where every one stands among its row's scores, at `packed.place`: it is read there and its
+    gradient put there. The gradients are made along with the loss, and kept for `backward`.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, candidate: Tensor, bias: Tensor | None, log_temperature: Tensor, plan: TaskPlan
+        ctx: Any, rows: Tensor, negatives: Tensor, added: Tensor | None, z: Tensor | None, packed: Packed
     ) -> Tensor:
-        targets = _Targets(plan, query, candidate, bias, log_temperature)
-        loss, *gradients = _run(targets, plan, query, candidate, bias, with_gradients=any(ctx.needs_input_grad))
+        total, *gradients = _run(packed, rows, negatives, added, z, with_gradients=any(ctx.needs_input_grad))
         ctx.save_for_backward(*gradients)
-        return loss
+        return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = ctx.saved_tensors  # type: ignore[attr-defined]
-        needed = ctx.needs_input_grad  # type: ignore[attr-defined]
-        return *(grad * g if need else None for g, need in zip(gradients, needed, strict=False)), None
-
-
-class _Targets:
-    """The targets, ordered by their row of scores.
-
-    With a `place` (`TaskPlan.place`), the score z of a target's own candidate is read from its row's scores, and its
-    gradient put there. Without, z is the product of two vectors gathered for it, and its gradient two vectors more:
-    dear where a query has a hundred targets.
-    """
-
-    def __init__(
-        self, plan: TaskPlan, query: Tensor, candidate: Tensor, bias: Tensor | None, log_temperature: Tensor
-    ) -> None:
-        order = np.argsort(plan.row, kind="stable")
-
-        def ordered(array: NDArray[Any]) -> Tensor:
-            return as_tensor(array[order], query.device)
-
-        self.sorted_row = plan.row[order]
-        self.row, self.query, self.column = (ordered(a).long() for a in (plan.row, plan.query, plan.column))
-        self.weight = ordered(plan.weight).to(query.dtype)
-        self.inverse_temperature = torch.exp(-log_temperature).to(query.dtype)
-        place = plan.place
-        self.place = None if place is None else ordered(place).long()
-        if self.place is not None:
-            self.lacking = torch.full_like(self.weight, -math.inf)
-            return
-        # index_select takes a fifth of the time of indexing.
-        self.own_query = query.index_select(0, self.query)
-        self.own_candidate = candidate.index_select(0, self.column)
-        self.scaled = (self.own_query * self.own_candidate).sum(1) * self.inverse_temperature
-        self.z = self.scaled.clone()
-        if bias is not None:
-            self.z += bias.index_select(0, self.column)
-        if plan.positive_correction is not None:
-            self.z += ordered(plan.positive_correction).to(query.dtype)
-        # What the row's sum still lacks: exp z, or nothing where the own column is already among the row's scores.
-        self.lacking = self.z.masked_fill(ordered(plan.own_included), -math.inf)
-
-    def of_rows(self, low: int, high: int) -> slice:
-        """Which targets have their row in low … high - 1."""
-        return slice(*np.searchsorted(self.sorted_row, (low, high)))
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
+        return *(grad * g if needed else None for g, needed in wanted), None
 
 
 def _run(
-    targets: _Targets, plan: TaskPlan, query: Tensor, candidate: Tensor, bias: Tensor | None, *, with_gradients: bool
+    packed: Packed, rows: Tensor, negatives: Tensor, added: Tensor | None, z: Tensor | None, *, with_gradients: bool
 ) -> tuple[Tensor, ...]:
-    """The loss, and its gradients by query, candidate, bias and log-temperature."""
-    rows = targets.own_query if plan.expand else query
-    negatives = candidate[plan.start :]
-    scores = _Scores(plan, rows * targets.inverse_temperature, negatives, bias)
-    loss, dz = torch.zeros_like(targets.weight), torch.zeros_like(targets.weight)
+    """The loss, and its gradients by rows, negatives, what is added, and z."""
+    scores = _Scores(packed.plan, rows, negatives, added)
+    # What a row's sum lacks: exp z, or nothing where the own column is already among the row's scores.
+    lacking = torch.full_like(packed.weight, -math.inf) if z is None else z.masked_fill(packed.own_included, -math.inf)
+    losses, dz = torch.zeros_like(packed.weight), torch.zeros_like(packed.weight)
     dx = torch.zeros_like(rows)
     # Accumulated as (d, N), the orientation in which a block's product is fastest.
-    dkeys = query.new_zeros(scores.cores, scores.keys.shape[1], len(negatives))
-    for low in range(0, plan.num_rows if len(negatives) else 0, scores.block_rows):
-        high = min(low + scores.block_rows, plan.num_rows)
-        here = targets.of_rows(low, high)
-        block, local = scores.block_of(low, high), targets.row[here] - low
-        if targets.place is None:
-            z = targets.z[here]
-        else:
-            flat = local * len(negatives) + targets.place[here]
-            z = block.view(-1).index_select(0, flat) * LN_2
+    dkeys = rows.new_zeros(scores.cores, scores.keys.shape[1], len(negatives))
+    for low in range(0, len(rows) if len(negatives) else 0, scores.block_rows):
+        # This block's scores, and the z of the targets in its rows
+        high = min(low + scores.block_rows, len(rows))
+        here = slice(*np.searchsorted(packed.plan.row, (low, high)))
+        block, local, weight = scores.block_of(low, high), packed.row[here] - low, packed.weight[here]
+        if packed.place is not None:
+            flat = local * len(negatives) + packed.place[here]
+        own = block.view(-1).index_select(0, flat) * LN_2 if z is None else z[here]
+
+        # Losses: log(Σ exp score + what the sum lacks) − z
         share, row_log_sum, row_sum = _exponentials(block, safe=scores.safe)
-        weight, lacking = targets.weight[here], targets.lacking[here]
         log_sum = row_log_sum.index_select(0, local)
-        total = torch.logaddexp(log_sum, lacking)
-        torch.sub(total, z, out=loss[here])
+        total = torch.logaddexp(log_sum, lacking[here])
+        torch.sub(total, own, out=losses[here])
         if not with_gradients:
             continue
-        torch.mul(weight, torch.exp(lacking - total) - 1, out=dz[here])
+
+        # Gradients by the scores: their exponentials, times a factor per row
+        torch.mul(weight, torch.exp(lacking[here] - total) - 1, out=dz[here])
         row_weight = torch.zeros_like(row_sum).index_add_(0, local, weight * torch.exp(log_sum - total))
-        if targets.place is not None:
+        if z is None:
             # Times the row's factor this is dz; a row without weight has neither.
             own_share = dz[here] / row_weight.index_select(0, local).clamp_min_(torch.finfo(dz.dtype).tiny)
             share.view(-1).index_add_(0, flat, own_share.mul_(row_sum.index_select(0, local)))
         factor = row_weight.div_(row_sum)
+
+        # Gradients by the vectors of both sides: two products
         share, x = scores.by_core(share), scores.by_core(scores.x[low:high] * (LN_2 * factor)[:, None])
         torch.bmm(share, negatives.expand(len(share), -1, -1), out=scores.by_core(dx[low:high]))
         dx[low:high] *= factor[:, None]
         dkeys[: len(share)].baddbmm_(x.mT, share)
-    loss_sum = targets.weight @ loss
     if not with_gradients:
-        return (loss_sum,)
-    dx *= targets.inverse_temperature
-    # Σ over scores of gradient x score is x · dx, so the temperature's gradient needs no pass over the scores.
-    dlog_temperature = -(rows.flatten() @ dx.flatten())
-    dquery = torch.zeros_like(query).index_add_(0, targets.query, dx) if plan.expand else dx
-    dkeys = F.pad(dkeys.sum(0), (plan.start, 0)) if plan.start else dkeys.sum(0)
-    dcandidate = dkeys[: candidate.shape[1]].T
-    db = dkeys[-1] if scores.added else query.new_zeros(len(candidate))
-    if targets.place is None:
-        dlog_temperature -= dz @ targets.scaled
-        scaled_dz = (dz * targets.inverse_temperature)[:, None]
-        dquery.index_add_(0, targets.query, scaled_dz * targets.own_candidate)
-        dcandidate.index_add_(0, targets.column, scaled_dz * targets.own_query)
-        db.index_add_(0, targets.column, dz)
-    return loss_sum, dquery, dcandidate, db, dlog_temperature
+        return (packed.weight @ losses,)
+    dkeys = dkeys.sum(0)
+    return packed.weight @ losses, dx, dkeys[: rows.shape[1]].T, dkeys[-1], dz
 
 
 class _Scores:
     """Blocks of rows of scores, in base 2, corrected and masked, in one buffer."""
 
-    def __init__(self, plan: TaskPlan, x: Tensor, negatives: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, plan: TaskPlan, x: Tensor, negatives: Tensor, added: Tensor | None) -> None:
         self.plan, self.x, self.keys = plan, x * LOG2_E, negatives
         self.cores = min(torch.get_num_threads(), MAX_CORES) if x.device.type == "cpu" else 1
         self.block_rows = max(CORE_ROWS, CORE_SCORES // max(1, len(negatives))) * self.cores
         self.buffer = x.new_empty(min(self.block_rows, len(x)), len(negatives))
         self.hits = None if plan.hit_codes is None else _Hits(*plan.hit_codes)
-        added = None if bias is None else bias[plan.start :]
-        if plan.correction is not None:
-            correction = as_tensor(plan.correction, x.device).to(x.dtype)
-            added = correction if added is None else added + correction
-        self.added = added is not None
         wide = torch.finfo(x.dtype).max > math.exp(2 * SAFE)  # float16 is not
         self.safe = wide and _bound(x, negatives, added) <= SAFE
         if added is not None:

@@ -15,11 +15,13 @@ from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Batch, Side
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.guard import use
+from recs_core.contract.plans import TowerPlan, check_towers
 from recs_core.contract.retrieval import RetrievalSpec
-from recs_core.contract.towers import TowerSpec, check_pair
 from recs_core.contract.weights import Weights
+from recs_core_torch.adopted import AdoptedTower
+from recs_core_torch.data import as_tensor
 from recs_core_torch.task import RetrievalTask
-from recs_core_torch.towers import AdoptedTower, Tower
+from recs_core_torch.towers import Tower
 
 
 @dataclass(frozen=True)
@@ -54,26 +56,16 @@ class Model(nn.Module):
         use("torch", "the torch backend")  # a process forked from this one will keep to one thread
         self.query, self.candidate, self.task = query, candidate, task
 
-    @property
-    def towers(self) -> dict[Side, Tower | AdoptedTower]:
-        """Both towers by side."""
-        return {"query": self.query, "candidate": self.candidate}
-
     def canonical(self) -> dict[str, Weight]:
         """Every weight by canonical name; of an adopted module also what it keeps but does not train."""
         out: dict[str, Weight] = {}
-        for side, tower in self.towers.items():
+        for tower in (self.query, self.candidate):
             if isinstance(tower, AdoptedTower):
-                native = {**dict(tower.native.named_parameters()), **dict(tower.native.named_buffers())}
-                out |= {f"{side}/native/{name}": Weight(t) for name, t in native.items() if t.is_floating_point()}
+                out |= {name: Weight(tensor) for name, tensor in tower.canonical().items()}
                 continue
-            for feature in tower.spec.features:
-                if feature.table_name is not None:
-                    out[feature.table_name] = Weight(tower.table(feature.table_name).weight)
-            for i in range(len(tower.spec.layers)):
-                layer = tower.layer(i)
-                out[f"{side}/dense_{i}/kernel"] = Weight(layer.weight, transposed=True)
-                out[f"{side}/dense_{i}/bias"] = Weight(layer.bias)
+            out |= {name: Weight(tower.table(name).weight) for name in tower.plan.tables}
+            for layer, linear in zip(tower.plan.layers, tower.layers, strict=True):
+                out |= {layer.kernel: Weight(linear.weight, transposed=True), layer.bias: Weight(linear.bias)}  # type: ignore[arg-type]
         if self.task.bias is not None:
             out["task/bias"] = Weight(self.task.bias)
         if self.task.spec.learn_temperature:
@@ -104,21 +96,20 @@ class Model(nn.Module):
     def loss(self, batch: Batch, rows: Mapping[str, Tensor]) -> Tensor:
         """The loss of a batch, with the rows that it touches given by canonical name: `table/…`, `task/bias`."""
         query, candidate = (
-            tower.run_batch(features, rows) if isinstance(tower, Tower) else tower(batch)
-            for tower, features in ((self.query, batch.query), (self.candidate, batch.candidate))
+            tower(batch) if isinstance(tower, AdoptedTower) else tower.run(batch.side(tower.side), rows)
+            for tower in (self.query, self.candidate)
         )
         bias = None
         if self.task.bias is not None:
             if batch.bias_codes is None:
                 raise DataError("the model has a candidate bias, but the batch has no bias_codes")
-            codes = torch.from_numpy(batch.bias_codes).to(query.device)
-            bias = rows["task/bias"].index_select(0, codes)
+            bias = rows["task/bias"].index_select(0, as_tensor(batch.bias_codes, query.device))
         return self.task.loss(query, candidate, bias, **batch.task)
 
 
 def build(
-    query: TowerSpec | AdoptedTower,
-    candidate: TowerSpec | AdoptedTower,
+    query: TowerPlan | AdoptedTower,
+    candidate: TowerPlan | AdoptedTower,
     retrieval: RetrievalSpec,
     weights: Weights,
     *,
@@ -127,50 +118,33 @@ def build(
 ) -> Model:
     """A model of its own copy of `weights`. Raises `SpecError` where the towers do not fit, `DataError` where the
     weights do not."""
-    specs = (query if isinstance(query, TowerSpec) else None, candidate if isinstance(candidate, TowerSpec) else None)
-    _check_towers(query, candidate)
+    for tower in (query, candidate):
+        if not isinstance(tower, TowerPlan | AdoptedTower):
+            raise SpecError(f"a tower is a TowerPlan or what backend.adopt returned, got {type(tower).__name__}")
+    check_towers(query, candidate)
     declared = {name: value for name, value in weights.items() if not canonical.is_native(name)}
-    rows = {name: len(value) for name, value in declared.items() if name.startswith("table/")}
-    tables_used = {f.table_name: 0 for spec in specs if spec for f in spec.features if f.table_name is not None}
-    corpus = int(np.size(declared.get("task/bias", ())))
-    expected = canonical.shapes(*specs, retrieval, {**tables_used, **rows}, corpus)
-    canonical.check(declared, expected)
+    canonical.check(declared, canonical.expected(query, candidate, retrieval, declared))
 
-    def own(name: str, *, transposed: bool = False) -> Tensor:
-        array = np.asarray(declared[name])
-        return torch.tensor(array.T if transposed else array, dtype=dtype, device=device)
+    def own(name: str) -> Tensor:
+        return torch.tensor(np.asarray(declared[name]), dtype=dtype, device=device)
 
-    tables = {name: nn.Embedding.from_pretrained(own(name), freeze=False) for name in rows}
+    tables = {
+        name: nn.Embedding.from_pretrained(own(name), freeze=False) for name in declared if name.startswith("table/")
+    }
 
-    def tower(side: Side, spec: TowerSpec | AdoptedTower) -> Tower | AdoptedTower:
-        if isinstance(spec, AdoptedTower):
-            spec.side = side
-            return spec.to(device, dtype)
-        layers = []
-        for i in range(len(spec.layers)):
-            kernel, bias = own(f"{side}/dense_{i}/kernel", transposed=True), own(f"{side}/dense_{i}/bias")
-            layer = nn.utils.skip_init(nn.Linear, kernel.shape[1], kernel.shape[0])
-            layer.weight, layer.bias = nn.Parameter(kernel), nn.Parameter(bias)
-            layers.append(layer)
-        return Tower(side, spec, tables, layers)
+    def built(side: Side, tower: TowerPlan | AdoptedTower) -> Tower | AdoptedTower:
+        if isinstance(tower, AdoptedTower):
+            tower.side = side
+            return tower.to(device, dtype)
+        linears = []
+        for layer in tower.layers:
+            linear = nn.utils.skip_init(nn.Linear, *layer.shape)
+            linear.weight, linear.bias = nn.Parameter(own(layer.kernel).T.contiguous()), nn.Parameter(own(layer.bias))
+            linears.append(linear)
+        return Tower(tower, tables, linears)
 
-    bias = own("task/bias") if retrieval.candidate_bias else None
-    start = own("task/log_temperature") if retrieval.learn_temperature else None
-    task = RetrievalTask(retrieval, bias, start, dtype).to(device)
-    model = Model(tower("query", query), tower("candidate", candidate), task)
+    task = RetrievalTask(retrieval, weights, dtype=dtype, device=device)
+    model = Model(built("query", query), built("candidate", candidate), task)
     if len(declared) < len(weights):
         model.load_weights(weights)
     return model
-
-
-def _check_towers(query: TowerSpec | AdoptedTower, candidate: TowerSpec | AdoptedTower) -> None:
-    if isinstance(query, TowerSpec) and isinstance(candidate, TowerSpec):
-        check_pair(query, candidate)
-    for tower in (query, candidate):
-        if not isinstance(tower, TowerSpec | AdoptedTower):
-            raise SpecError(f"a tower is a TowerSpec or what backend.adopt returned, got {type(tower).__name__}")
-    if query.output_dim != candidate.output_dim:
-        raise SpecError(
-            f"the query tower's output has {query.output_dim} dims, the candidate tower's {candidate.output_dim}; "
-            "give both the same"
-        )

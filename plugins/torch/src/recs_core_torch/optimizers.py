@@ -3,63 +3,68 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from recs_core.contract.errors import UnsupportedFeature
-from recs_core.contract.optimizers import Adagrad, Adam, Optimizer, RowWiseAdagrad
+from recs_core.contract.optimizers import Formula
+from recs_core.contract.plans import UpdatePlan
+
+FORMULAS: tuple[Formula, ...] = ("adagrad", "adam")
 
 CHUNK = 1 << 16
 """Rows of a whole table that dense Adam updates at a time, so that its temporaries stay small."""
 
 
-def new_slots(optimizer: Optimizer, name: str, weight: Tensor) -> dict[str, Tensor]:
+def new_slots(plan: UpdatePlan, name: str, weight: Tensor) -> dict[str, Tensor]:
     """A weight's slots before the first step."""
-    if isinstance(optimizer, RowWiseAdagrad) and name.startswith("table/"):
-        return {"accumulator": weight.new_full((len(weight),), optimizer.initial_accumulator)}
-    if isinstance(optimizer, Adagrad):
-        return {"accumulator": torch.full_like(weight, optimizer.initial_accumulator, requires_grad=False)}
-    if isinstance(optimizer, Adam):
-        return {slot: torch.zeros_like(weight, requires_grad=False) for slot in optimizer.slots}
-    raise UnsupportedFeature(
-        f"the torch backend has no optimizer {type(optimizer).__name__}; it has Adagrad, RowWiseAdagrad, Adam"
-    )
+    shapes = plan.slots(name, tuple(weight.shape))
+    return {slot: weight.new_full(shape, plan.start, requires_grad=False) for slot, shape in shapes.items()}
 
 
 def update(
-    optimizer: Optimizer, w: Tensor, g: Tensor, slots: dict[str, Tensor], learning_rate: float, step: int
+    plan: UpdatePlan,
+    w: Tensor,
+    g: Tensor,
+    slots: Mapping[str, Tensor],
+    scalars: Mapping[str, float],
+    rows: Tensor | None = None,
 ) -> None:
-    """Move `w` and its slots by the gradient `g` (all of one shape, but a row-wise accumulator), at step 1, 2, …"""
-    if isinstance(optimizer, Adagrad):
-        accumulator = slots["accumulator"]
-        if accumulator.shape == w.shape:
-            root = accumulator.addcmul_(g, g).sqrt()
-        else:
-            root = accumulator.add_((g * g).mean(1)).sqrt()[:, None]
-        w.addcdiv_(g, root.add_(optimizer.epsilon), value=-learning_rate)
-    elif isinstance(optimizer, Adam):
-        m, v = slots["m"], slots["v"]
-        m.lerp_(g, 1 - optimizer.beta_1)
-        v.mul_(optimizer.beta_2).addcmul_(g, g, value=1 - optimizer.beta_2)
-        _adam_move(optimizer, w, m, v, learning_rate, step)
+    """Move `w` and its slots by the gradient `g`, all of one shape, but slots that hold one number per row.
+
+    `scalars`: the plan's of this step. `rows`: those that `g` is of, where a plan moves all rows and `w` is whole.
+    """
+    if plan.formula == "adagrad":
+        _adagrad(plan.spec, w, g, slots["accumulator"], scalars["rate"])
+    else:
+        _adam(plan.spec, w, g, slots["m"], slots["v"], scalars, rows)
 
 
-def update_densely(
-    optimizer: Adam, w: Tensor, rows: Tensor, g: Tensor, slots: dict[str, Tensor], learning_rate: float, step: int
+def _adagrad(constants: Any, w: Tensor, g: Tensor, accumulator: Tensor, rate: float) -> None:
+    if accumulator.shape == w.shape:
+        root = accumulator.addcmul_(g, g).sqrt()
+    else:
+        root = accumulator.add_((g * g).mean(1)).sqrt()[:, None]
+    w.addcdiv_(g, root.add_(constants.epsilon), value=-rate)
+
+
+def _adam(
+    constants: Any, w: Tensor, g: Tensor, m: Tensor, v: Tensor, scalars: Mapping[str, float], rows: Tensor | None
 ) -> None:
-    """The textbook Adam on a whole weight whose gradient is zero outside `rows`."""
-    m, v = slots["m"], slots["v"]
-    m.mul_(optimizer.beta_1).index_add_(0, rows, g, alpha=1 - optimizer.beta_1)
-    v.mul_(optimizer.beta_2).index_add_(0, rows, g * g, alpha=1 - optimizer.beta_2)
-    for w_part, m_part, v_part in zip(w.split(CHUNK), m.split(CHUNK), v.split(CHUNK), strict=True):
-        _adam_move(optimizer, w_part, m_part, v_part, learning_rate, step)
-
-
-def _adam_move(optimizer: Adam, w: Tensor, m: Tensor, v: Tensor, learning_rate: float, step: int) -> None:
-    root = v.sqrt().div_(math.sqrt(1 - optimizer.beta_2**step)).add_(optimizer.epsilon)
-    w.addcdiv_(m, root, value=-learning_rate / (1 - optimizer.beta_1**step))
+    beta_1, beta_2 = constants.beta_1, constants.beta_2
+    if rows is None:
+        m.lerp_(g, 1 - beta_1)
+        v.mul_(beta_2).addcmul_(g, g, value=1 - beta_2)
+        parts = [(w, m, v)]
+    else:
+        m.mul_(beta_1).index_add_(0, rows, g, alpha=1 - beta_1)
+        v.mul_(beta_2).index_add_(0, rows, g * g, alpha=1 - beta_2)
+        parts = list(zip(w.split(CHUNK), m.split(CHUNK), v.split(CHUNK), strict=True))
+    for w_part, m_part, v_part in parts:
+        root = v_part.sqrt().mul_(math.sqrt(scalars["v_scale"])).add_(constants.epsilon)
+        w_part.addcdiv_(m_part, root, value=-scalars["rate"] * scalars["m_scale"])
 
 
 def clip(gradients: Iterable[Tensor], limit: float) -> None:

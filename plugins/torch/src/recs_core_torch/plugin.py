@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from recs_core.contract.manifest import BACKEND_CAPABILITIES
 from recs_core.plugin import BackendInfo, hookimpl
 
 INFO = BackendInfo(
@@ -12,7 +11,42 @@ INFO = BackendInfo(
     factory="recs_core_torch.backend:create",
     summary="PyTorch: nn.Module towers, blocked softmax, row-sparse optimizers",
     requires=("torch",),
-    capabilities={name: True for name in BACKEND_CAPABILITIES},
+    capabilities={
+        "categorical": True,
+        "bag": True,
+        "history": True,
+        "numeric": True,
+        "text": True,
+        "dropout": True,
+        "cosine": True,
+        "dot": True,
+        "learn_temperature": True,
+        "candidate_bias": True,
+        "in-batch": True,
+        "uniform": True,
+        "mixed": True,
+        "corpus": True,
+        "logq": True,
+        "refined_logq": True,
+        "remove_accidental_hits": True,
+        "mask_positives": True,
+        "score_mask": True,
+        "hard_negatives": True,
+        "sample_weight": True,
+        "sum_reduction": True,
+        "query_step": True,
+        "adagrad": True,
+        "row_wise_adagrad": True,
+        "lazy_adam": True,
+        "dense_adam": True,
+        "weight_decay": True,
+        "clip_norm": True,
+        "sparse_rows": True,
+        "float64": True,
+        "state": True,
+        "adopt": True,
+        "native_loop": True,
+    },
 )
 
 

@@ -7,21 +7,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.task import COSINE_EPSILON, plan_task
+from recs_core.contract.weights import Weights
+from recs_core_torch import kernel
 from recs_core_torch.data import as_tensor
-from recs_core_torch.kernel import BlockedSoftmax
 
 
 class RetrievalTask(nn.Module):
     """`task(query, candidate, **batch.task)` → the loss, a scalar tensor.
 
-    Parameters, where the spec has them: `bias` (corpus,), a number a candidate, read at `candidate_ids`; and
-    `log_temperature` (). A fixed temperature is a buffer.
+    Parameters, where the spec has them: `bias` (corpus,), a number per candidate, read at `candidate_ids`; and
+    `log_temperature` (). A fixed temperature is a buffer. `weights`: `task/bias`, which a spec with a bias needs, and
+    `task/log_temperature`, where it is not to start as the spec says.
     """
 
     bias: nn.Parameter | None
@@ -30,23 +32,28 @@ class RetrievalTask(nn.Module):
     def __init__(
         self,
         spec: RetrievalSpec,
-        bias: Tensor | None = None,
-        log_temperature: Tensor | None = None,
+        weights: Weights | None = None,
+        *,
         dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
     ) -> None:
         super().__init__()
-        if spec.candidate_bias and bias is None:
+        given = weights or {}
+        if spec.candidate_bias and "task/bias" not in given:
             raise SpecError(
-                "candidate_bias=True needs weights={'task/bias': …}, a number a candidate; or say candidate_bias=False"
+                "candidate_bias=True needs weights={'task/bias': …}, one per candidate; or say candidate_bias=False"
             )
         self.spec = spec
-        self.register_parameter("bias", nn.Parameter(bias) if spec.candidate_bias and bias is not None else None)
-        if log_temperature is None:
-            log_temperature = torch.tensor(math.log(spec.temperature), dtype=dtype)
+
+        def tensor(value: Any) -> Tensor:
+            return torch.tensor(value, dtype=dtype, device=device)
+
+        self.register_parameter("bias", nn.Parameter(tensor(given["task/bias"])) if spec.candidate_bias else None)
+        start = math.log(spec.temperature)
         if spec.learn_temperature:
-            self.log_temperature = nn.Parameter(log_temperature)
+            self.log_temperature = nn.Parameter(tensor(given.get("task/log_temperature", start)))
         else:
-            self.register_buffer("log_temperature", log_temperature, persistent=False)
+            self.register_buffer("log_temperature", tensor(start), persistent=False)
 
     def extra_repr(self) -> str:
         """What `print(task)` shows: the options that decide the loss."""
@@ -81,15 +88,14 @@ class RetrievalTask(nn.Module):
             raise DataError(
                 f"query has {query.shape[1]} dims and candidate {candidate.shape[1]}; a score needs the same"
             )
-        plan = plan_task(self.spec, len(query), len(candidate), **inputs)
+        packed = kernel.pack(plan_task(self.spec, len(query), len(candidate), **inputs), query)
         if self.spec.scoring == "cosine":
             query, candidate = normalise(query), normalise(candidate)
-        return BlockedSoftmax.apply(query, candidate, bias, self.log_temperature, plan)  # type: ignore[no-untyped-call]
+        return kernel.loss(query, candidate, bias, self.log_temperature, packed)
 
     def _vectors(self, name: str, vectors: Tensor | ArrayLike) -> Tensor:
         if not isinstance(vectors, Tensor):
-            array: NDArray[Any] = np.asarray(vectors)
-            vectors = as_tensor(array, self.log_temperature.device).to(self.log_temperature.dtype)
+            vectors = as_tensor(np.asarray(vectors), self.log_temperature.device).to(self.log_temperature.dtype)
         if vectors.ndim != 2:
             raise DataError(f"{name} must be vectors of shape (n, d), got {tuple(vectors.shape)}")
         return vectors

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recs_core.contract.batch import Batch
-from recs_core.contract.errors import DataError
-from recs_core.contract.optimizers import Adam, Optimizer
+from recs_core.contract.plans import UpdatePlan
+from recs_core.contract.weights import check_state
 from recs_core_torch import optimizers
 from recs_core_torch.data import as_tensor
 from recs_core_torch.model import Model
@@ -21,11 +21,11 @@ from recs_core_torch.model import Model
 class Trainer:
     """One optimizer on one model: gather rows, loss, gradients, clip, update, put the rows back."""
 
-    def __init__(self, model: Model, optimizer: Optimizer) -> None:
-        self.model, self.optimizer = model, optimizer
+    def __init__(self, model: Model, plan: UpdatePlan) -> None:
+        plan.refuse_unless("torch", optimizers.FORMULAS)
+        self.model, self.plan, self.steps = model, plan, 0
         self.weights = {name: w for name, w in model.canonical().items() if w.parameter.requires_grad}
-        self.slots = {name: optimizers.new_slots(optimizer, name, w.parameter) for name, w in self.weights.items()}
-        self.steps = 0
+        self.slots = {name: optimizers.new_slots(plan, name, w.parameter) for name, w in self.weights.items()}
 
     def step(self, batch: Batch, learning_rate: float) -> Tensor:
         """Train on one batch; the loss before the update, a scalar tensor."""
@@ -35,11 +35,12 @@ class Trainer:
         found = torch.autograd.grad(loss, list(values.values()), allow_unused=True)
         with torch.no_grad():
             gradients = {name: _dense(g, values[name]) for name, g in zip(values, found, strict=True)}
-            if self.optimizer.clip_norm is not None:
-                optimizers.clip(gradients.values(), self.optimizer.clip_norm)
+            if self.plan.clip_norm is not None:
+                optimizers.clip(gradients.values(), self.plan.clip_norm)
             self.steps += 1
+            scalars = self.plan.scalars(learning_rate, self.steps)
             for name, gradient in gradients.items():
-                self._move(name, values[name], gradient, touched.get(name), learning_rate)
+                self._move(name, values[name], gradient, touched.get(name), scalars)
         return loss.detach()
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -53,14 +54,7 @@ class Trainer:
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Replace the state. Raises `DataError` for a missing or unknown name or a wrong shape, and changes nothing."""
-        own = self.state()
-        for name in sorted(set(state) ^ set(own)):
-            raise DataError(f"optimizer state {name!r} is {'missing' if name in own else 'unknown to this trainer'}")
-        for name, value in own.items():
-            if np.shape(state[name]) != value.shape:
-                raise DataError(
-                    f"optimizer state {name!r} has shape {np.shape(state[name])}, the trainer's is {value.shape}"
-                )
+        check_state(state, self.plan.state_shapes({name: w.shape for name, w in self.weights.items()}))
         for name, slots in self.slots.items():
             for slot, tensor in slots.items():
                 tensor.copy_(self.weights[name].inward(np.asarray(state[f"{name}/{slot}"])))
@@ -77,30 +71,26 @@ class Trainer:
         parameter = self.weights[name].parameter
         return parameter if touched is None else parameter.detach().index_select(0, touched).requires_grad_()
 
-    def _move(self, name: str, value: Tensor, gradient: Tensor, touched: Tensor | None, learning_rate: float) -> None:
-        optimizer, slots = self.optimizer, self.slots[name]
-        parameter = self.weights[name].parameter
-        if touched is None:
-            parameter = self._decayed(name, parameter, learning_rate)
-            optimizers.update(optimizer, parameter, gradient, slots, learning_rate, self.steps)
-        elif isinstance(optimizer, Adam) and optimizer.dense:
-            parameter = self._decayed(name, parameter, learning_rate)
-            optimizers.update_densely(optimizer, parameter, touched, gradient, slots, learning_rate, self.steps)
-        else:
-            rows = {slot: tensor.index_select(0, touched) for slot, tensor in slots.items()}
-            value = self._decayed(name, value, learning_rate)
-            optimizers.update(optimizer, value, gradient, rows, learning_rate, self.steps)
-            # index_copy_ writes on one core; the rows, read on all of them first, are in cache for it.
-            parameter.index_select(0, touched)
-            parameter.index_copy_(0, touched, value)
-            for slot, tensor in slots.items():
-                tensor.index_copy_(0, touched, rows[slot])
-
-    def _decayed(self, name: str, weight: Tensor, learning_rate: float) -> Tensor:
-        """The weight itself, decayed in place; the task's are not."""
-        if self.optimizer.weight_decay and not name.startswith("task/"):
-            weight.mul_(1 - learning_rate * self.optimizer.weight_decay)
-        return weight
+    def _move(
+        self, name: str, value: Tensor, gradient: Tensor, touched: Tensor | None, scalars: Mapping[str, float]
+    ) -> None:
+        """Decay and update a weight: all of it, or the rows touched, gathered as `value` and put back."""
+        parameter, slots = self.weights[name].parameter, self.slots[name]
+        whole = touched is None or self.plan.moves_all_rows
+        moved = parameter if whole else value
+        decay = self.plan.decay(name)
+        if decay:
+            moved.mul_(1 - scalars["rate"] * decay)
+        if touched is None or whole:
+            optimizers.update(self.plan, moved, gradient, slots, scalars, touched)
+            return
+        rows = {slot: tensor.index_select(0, touched) for slot, tensor in slots.items()}
+        optimizers.update(self.plan, moved, gradient, rows, scalars)
+        # index_copy_ writes on one core; the rows, read on all of them first, are in cache for it.
+        parameter.index_select(0, touched)
+        parameter.index_copy_(0, touched, moved)
+        for slot, tensor in slots.items():
+            tensor.index_copy_(0, touched, rows[slot])
 
 
 def _dense(gradient: Tensor | None, value: Tensor) -> Tensor:

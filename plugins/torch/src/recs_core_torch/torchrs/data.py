@@ -37,7 +37,7 @@ class RecommendationDataset(Dataset[dict[str, Tensor]]):
         self.labels = None if labels is None else np.asarray(labels, np.float32)
         for name, column in (("item_ids", self.item_ids), ("ratings", self.ratings), ("labels", self.labels)):
             if column is not None and column.shape != self.user_ids.shape:
-                raise DataError(f"{name} must hold one value a row, {len(self.user_ids)}; got shape {column.shape}")
+                raise DataError(f"{name} must hold one value per row, {len(self.user_ids)}; got shape {column.shape}")
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -47,30 +47,24 @@ class RecommendationDataset(Dataset[dict[str, Tensor]]):
         return {name: torch.as_tensor(column[row]) for name, column in columns.items() if column is not None}
 
     def negative_sampling(self, num_negatives: int, *, seed: int = 0) -> RecommendationDataset:
-        """The rows with label 1, and `num_negatives` a row with label 0 (rating NaN) of items the user has no row with.
+        """The rows with label 1; per row `num_negatives` with label 0 (rating NaN), of items the user has no row with.
 
         Drawn uniformly from the items of the data set, the same for the same seed. Raises `DataError` for a user who
         has a row with every item.
         """
-        items = np.unique(self.item_ids)
-        known = np.unique(np.stack([self.user_ids, self.item_ids], axis=1), axis=0)
-        users, seen = np.unique(known[:, 0], return_counts=True)
-        if (seen == len(items)).any():
-            raise DataError(
-                f"user {users[seen == len(items)][0]} has a row with every item; there is no negative to draw"
-            )
-        owner = np.repeat(self.user_ids, num_negatives)
-        drawn = np.zeros(len(owner), np.int64)
-        known_pairs = set(map(tuple, known.tolist()))
+        users, user = np.unique(self.user_ids, return_inverse=True)
+        items, item = np.unique(self.item_ids, return_inverse=True)
+        known = np.unique(user * len(items) + item)  # the pairs that have a row, as numbers
+        full = np.bincount(known // max(1, len(items))) == len(items)
+        if len(items) and full.any():
+            raise DataError(f"user {users[full][0]} has a row with every item; there is no negative to draw")
+        owner, drawn = np.repeat(user, num_negatives), np.repeat(item, num_negatives)
         random = generator(seed, "torchrs/negatives")
-        open_rows = np.arange(len(owner))
-        while len(open_rows):
-            drawn[open_rows] = random.choice(items, len(open_rows))
-            pairs = zip(owner[open_rows].tolist(), drawn[open_rows].tolist(), strict=True)
-            open_rows = open_rows[[pair in known_pairs for pair in pairs]]
+        while len(bad := np.flatnonzero(np.isin(owner * len(items) + drawn, known))):
+            drawn[bad] = random.choice(len(items), len(bad))
         out = RecommendationDataset(
-            np.concatenate([self.user_ids, owner]),
-            np.concatenate([self.item_ids, drawn]),
+            np.concatenate([self.user_ids, users[owner]]),
+            np.concatenate([self.item_ids, items[drawn]]),
             None if self.ratings is None else np.concatenate([self.ratings, np.full(len(owner), np.nan)]),
             labels=np.repeat([1.0, 0.0], [len(self), len(owner)]),
         )

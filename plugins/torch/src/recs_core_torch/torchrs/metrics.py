@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
@@ -46,10 +48,10 @@ class FactorizedTopK:
         """
         ids = np.arange(len(candidate)) if candidate_items is None else _array(candidate_items)
         if ids.shape != (len(candidate),):
-            raise DataError(f"candidate_items must be {len(candidate)} ids, one a candidate; got shape {ids.shape}")
+            raise DataError(f"candidate_items must be {len(candidate)} ids, one per candidate; got shape {ids.shape}")
         corpus = np.arange(len(ids)) if self.candidates is None else np.flatnonzero(np.isin(ids, self.candidates))
         true = _array(true_items)
-        positions = _positions(ids[corpus], true)
+        positions = pc.fill_null(pc.index_in(pa.array(true), value_set=pa.array(ids[corpus])), -1).to_numpy()
         targets = Ragged(positions, np.arange(len(true) + 1, dtype=np.int32))
         found = ranks(query.cpu().numpy(), candidate.cpu().numpy()[corpus], targets)
         hits = int(((found.above >= 0) & (found.above + found.tied < self.k)).sum())
@@ -71,15 +73,3 @@ def _array(ids: ArrayLike) -> NDArray[np.int64]:
     if not np.issubdtype(array.dtype, np.integer):
         raise DataError(f"item ids must be whole numbers, got {array.dtype}; see RecommendationDataset.item_vocabulary")
     return array.astype(np.int64)
-
-
-def _positions(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Where each wanted id stands among `ids`; −1 if it does not."""
-    order = np.argsort(ids, kind="stable")
-    place = np.searchsorted(ids[order], wanted)
-    inside = place < len(ids)
-    found = np.zeros(len(wanted), bool)
-    found[inside] = ids[order[place[inside]]] == wanted[inside]
-    positions = np.full(len(wanted), -1, np.int32)
-    positions[found] = order[place[found]]
-    return positions

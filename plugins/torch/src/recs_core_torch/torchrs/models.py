@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from recs_core.contract.batch import Ragged
 from recs_core.contract.errors import DataError
 from recs_core.index import ExactIndex
+from recs_core_torch.adopted import evaluating
 from recs_core_torch.task import normalise
 from recs_core_torch.torchrs.tasks import Retrieval
 
@@ -64,7 +64,7 @@ class RetrievalModel(nn.Module):
 
     def index(self, items: Tensor) -> ItemIndex:
         """The items, encoded once, to recommend from many times. Raises `DataError` for an id that stands twice."""
-        with _evaluating(self):
+        with evaluating(self):
             return ItemIndex(items, self.item_vectors(items))
 
     def recommend(
@@ -76,7 +76,7 @@ class RetrievalModel(nn.Module):
         to recommend. A k beyond the N candidates is cut to N; where exclusions leave fewer, the id is −1 and the score
         − inf. No gradient, no dropout.
         """
-        with _evaluating(self):
+        with evaluating(self):
             queries = self.user_vectors(users)
         if isinstance(candidates, Tensor) and candidates.ndim == 2:
             if len(candidates) != len(users):
@@ -93,7 +93,7 @@ class RetrievalModel(nn.Module):
         """Each metric of the task over all batches (of "user_id" and "item_id") against the corpus of candidate ids."""
         for metric in self.task.metrics:
             metric.reset()
-        with _evaluating(self):
+        with evaluating(self):
             corpus = self.item_vectors(candidates)
             for batch in batches:
                 users = self.user_vectors(batch["user_id"])
@@ -127,19 +127,4 @@ class ItemIndex:
         """The excluded ids as positions; ids that are no candidates have none."""
         if len(exclude) != num_queries:
             raise DataError(f"exclude must have a row for each of {num_queries} users, got {len(exclude)}")
-        rows = [np.flatnonzero(np.isin(self.items, np.asarray(row, np.int64))) for row in exclude]
-        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int32)
-        return Ragged(np.concatenate([*rows, np.zeros(0, np.int32)]).astype(np.int32), offsets)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """No gradient and no dropout inside; the modes of before afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
+        return Ragged.of([np.flatnonzero(np.isin(self.items, np.asarray(row, np.int64))).tolist() for row in exclude])

@@ -50,7 +50,7 @@ class Retrieval(nn.Module):
         """
         ids = torch.arange(len(query)) if positive_items is None else torch.as_tensor(positive_items)
         if ids.shape != (len(query),):
-            raise DataError(f"positive_items must be {len(query)} ids, one a row; got shape {tuple(ids.shape)}")
+            raise DataError(f"positive_items must be {len(query)} ids, one per row; got shape {tuple(ids.shape)}")
         if negative_embeddings is not None:
             negatives = _embeddings(negative_embeddings, query.shape[1])
             candidate = torch.cat([candidate, negatives])
@@ -59,7 +59,7 @@ class Retrieval(nn.Module):
             extra = unknown if negative_items is None else torch.as_tensor(negative_items)
             if extra.shape != (len(negatives),):
                 raise DataError(
-                    f"negative_items must be {len(negatives)} ids, one a row; got shape {tuple(extra.shape)}"
+                    f"negative_items must be {len(negatives)} ids, one per row; got shape {tuple(extra.shape)}"
                 )
             ids = torch.cat([ids, extra])
         codes = np.unique(ids.cpu().numpy(), return_inverse=True)[1]
