@@ -25,6 +25,7 @@ from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec, check_pair
 from recs_core.contract.training import Schedule, Step, TrainingSpec
 from recs_core.contract.weights import Weights
+from recs_core.data.batching import Batching
 from recs_core.data.catalog import Catalog
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions
@@ -243,7 +244,7 @@ class TwoTower(Recommender):
         loop = Loop(
             model=model,
             trainer=trainer,
-            data=data,
+            data=Batching(data),
             plan=BatchPlan(
                 settings.batch_size,
                 settings.step,

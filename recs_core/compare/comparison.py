@@ -166,6 +166,7 @@ def _codes_as_typed(show: Sequence[str], ids: Vocabulary) -> list[int]:
 
 def _steps_per_epoch(model: TwoTower, train: Interactions) -> int:
     from recs_core.contract.protocols import BatchPlan
+    from recs_core.data.batching import Batching
     from recs_core.data.encoded import EncodedDataset
     from recs_core.data.schema import Schema
 
@@ -173,7 +174,7 @@ def _steps_per_epoch(model: TwoTower, train: Interactions) -> int:
     encoded = EncodedDataset.encode(
         model.query, model.candidate, Schema.learn(model.query, model.candidate, train), train
     )
-    return encoded.steps(
+    return Batching(encoded).steps(
         BatchPlan(settings.batch_size, settings.step, model.retrieval, settings.row_weight, settings.recency_days)
     )
 

@@ -49,7 +49,7 @@ class BatchPlan:
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Encoded interactions that can be cut into batches; `recs_core.data.encoded.EncodedDataset` is the core's own."""
+    """Encoded interactions that can be cut into batches; `recs_core.data.batching.Batching` is the core's own."""
 
     def __len__(self) -> int:
         """Number of training interactions."""
