@@ -21,7 +21,7 @@ from recs_core.contract.optimizers import Adam, Optimizer
 from recs_core.contract.protocols import Backend, BatchPlan, DType, Index, Model, Tower, Trainer, Weights
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec, check_pair
-from recs_core.contract.training import Schedule, Step, TrainingSpec
+from recs_core.contract.training import BatchBy, Schedule, TrainingSpec
 from recs_core.data.catalog import Catalog
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions
@@ -170,7 +170,7 @@ class TwoTower(Recommender):
         *,
         epochs: int | None = None,
         batch_size: int | None = None,
-        step: Step | None = None,
+        batch_by: BatchBy | None = None,
         recency_days: float | _AsDeclared | None = AS_DECLARED,
         row_weight: float | None = None,
         schedule: Schedule | _AsDeclared | None = AS_DECLARED,
@@ -206,7 +206,7 @@ class TwoTower(Recommender):
         given = {
             "epochs": epochs,
             "batch_size": batch_size,
-            "step": step,
+            "batch_by": batch_by,
             "row_weight": row_weight,
             "drop_last": drop_last,
         }
@@ -241,7 +241,7 @@ class TwoTower(Recommender):
             data=data,
             plan=BatchPlan(
                 settings.batch_size,
-                settings.step,
+                settings.batch_by,
                 self.retrieval,
                 settings.row_weight,
                 settings.recency_days,

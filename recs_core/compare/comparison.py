@@ -173,7 +173,7 @@ def _steps_per_epoch(model: TwoTower, train: Interactions) -> int:
         model.query, model.candidate, Schema.learn(model.query, model.candidate, train), train
     )
     return encoded.steps(
-        BatchPlan(settings.batch_size, settings.step, model.retrieval, settings.row_weight, settings.recency_days)
+        BatchPlan(settings.batch_size, settings.batch_by, model.retrieval, settings.row_weight, settings.recency_days)
     )
 
 
@@ -308,7 +308,7 @@ def _model(plan: Plan) -> dict[str, Any]:
         "steps_per_epoch": plan.steps_per_epoch,
         "steps": plan.steps,
         "batch_size": model.training.batch_size,
-        "step": model.training.step,
+        "batch_by": model.training.batch_by,
         "seed": plan.run.seed,
         "dtype": plan.run.dtype,
     }

@@ -25,7 +25,7 @@ from recs_core.contract.manifest import BackendInfo, IndexInfo
 from recs_core.contract.optimizers import Optimizer
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
-from recs_core.contract.training import Step
+from recs_core.contract.training import BatchBy
 
 DType: TypeAlias = Literal["float32", "float64"]
 Weights: TypeAlias = Mapping[str, NDArray[np.floating]]
@@ -35,12 +35,12 @@ Weights: TypeAlias = Mapping[str, NDArray[np.floating]]
 class BatchPlan:
     """How to cut a data set into batches.
 
-    `size` counts interactions or queries, as `step` says; `retrieval` says which candidates go with them. See
+    `size` counts interactions or queries, as `batch_by` says; `retrieval` says which candidates go with them. See
     `TrainingSpec` for `row_weight`, `recency_days` and `drop_last`.
     """
 
     size: int
-    step: Step
+    batch_by: BatchBy
     retrieval: RetrievalSpec
     row_weight: float = 1.0
     recency_days: float | None = None
