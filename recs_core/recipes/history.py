@@ -54,7 +54,9 @@ def next_from_latest(data: Interactions, why: str) -> Recipe:
         data,
         History(data.candidate_name, dim=DIM, max_length=LATEST),
         0.12,
-        TrainingSpec(epochs=10, batch_size=512, batch_by="interaction", recency_days=HALF_LIFE_DAYS, schedule=Schedule()),
+        TrainingSpec(
+            epochs=10, batch_size=512, batch_by="interaction", recency_days=HALF_LIFE_DAYS, schedule=Schedule()
+        ),
         how=f"step by interaction: {why}, so the latest {LATEST} candidates predict the next",
         because="what comes next is one candidate of few",
     )
