@@ -168,13 +168,10 @@ def _steps_per_epoch(model: TwoTower, train: Interactions) -> int:
     from recs_core.data.encoded import EncodedDataset
     from recs_core.data.schema import Schema
 
-    settings = model.training
     encoded = EncodedDataset.encode(
         model.query, model.candidate, Schema.learn(model.query, model.candidate, train), train
     )
-    return encoded.steps(
-        BatchPlan(settings.batch_size, settings.batch_by, model.retrieval, settings.row_weight, settings.recency_days)
-    )
+    return encoded.steps(BatchPlan.of(model.training, model.retrieval))
 
 
 def compare(

@@ -25,7 +25,7 @@ from recs_core.contract.manifest import BackendInfo, IndexInfo
 from recs_core.contract.optimizers import Optimizer
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
-from recs_core.contract.training import BatchBy
+from recs_core.contract.training import BatchBy, TrainingSpec
 
 DType: TypeAlias = Literal["float32", "float64"]
 Weights: TypeAlias = Mapping[str, NDArray[np.floating]]
@@ -45,6 +45,18 @@ class BatchPlan:
     row_weight: float = 1.0
     recency_days: float | None = None
     drop_last: bool = False
+
+    @classmethod
+    def of(cls, training: TrainingSpec, retrieval: RetrievalSpec) -> BatchPlan:
+        """The plan of a training that is declared."""
+        return cls(
+            training.batch_size,
+            training.batch_by,
+            retrieval,
+            training.row_weight,
+            training.recency_days,
+            training.drop_last,
+        )
 
 
 @runtime_checkable

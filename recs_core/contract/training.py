@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypedDict
 
 from recs_core.contract.validation import is_finite, is_whole, require
 
@@ -69,3 +69,15 @@ class TrainingSpec:
             f"schedule is recs.Schedule(warmup=…, final=…) or None, got {self.schedule!r}",
         )
         require(isinstance(self.drop_last, bool), self, f"drop_last is True or False, got {self.drop_last!r}")
+
+
+class TrainingSettings(TypedDict, total=False):
+    """The fields of `TrainingSpec` as keyword arguments: those that are there win over what was declared."""
+
+    epochs: int
+    batch_size: int
+    batch_by: BatchBy
+    recency_days: float | None
+    row_weight: float
+    schedule: Schedule | None
+    drop_last: bool
