@@ -76,15 +76,15 @@ def _work(job: Job, say: Say) -> dict[str, Any]:
 
     say("reading data")
     start = time.perf_counter()
-    from recs_core.experiment import Run, build, cut, load_data
+    from recs_core.experiment import Experiment, build, cut, load_data
 
-    run = Run.from_json(job.run)
-    parts = cut(load_data(run.data), run.data, run.seed)
+    experiment = Experiment.from_json(job.experiment)
+    parts = cut(load_data(experiment.data), experiment.data, experiment.seed)
     seconds["data"] = time.perf_counter() - start
 
     from recs_core.compare.watch import Watch
 
-    model = build(run, parts.train, backend=backend)
+    model = build(experiment, parts.train, backend=backend)
     watch = Watch(model, say, also=job.stop_after, stop_after=None if job.purpose == "measure" else job.stop_after)
     say("training", steps=0)
     start = time.perf_counter()
@@ -143,7 +143,7 @@ def _evaluate(model: TwoTower, parts: Parts, seconds: dict[str, float], arrays: 
     """Metrics of every query, of the model and of popularity. Without a test part: of the training rows themselves."""
     from statistics import median
 
-    from recs_core.evaluation import query_metrics
+    from recs_core.evaluation import query_metrics, rank_popularity
 
     tests = parts.test if parts.test is not None else parts.train
     exclude = parts.train if parts.test is not None else None
@@ -154,7 +154,7 @@ def _evaluate(model: TwoTower, parts: Parts, seconds: dict[str, float], arrays: 
         ranks = model.rank(tests, exclude=exclude)
         times.append(time.perf_counter() - start)
     seconds["first evaluation"], seconds["evaluation"] = times[0], median(times[1:])
-    popular = model.rank_popularity(parts.train, tests, exclude=exclude is not None)
+    popular = rank_popularity(model.schema, parts.train, tests, exclude=exclude is not None)
     cuts = [k for k in CUTS if k < len(model.schema.candidates)] or [1]
     for name, found in (("model", query_metrics(ranks, k=cuts)), ("popularity", query_metrics(popular, k=cuts))):
         chosen = {m: v for m, v in found.values.items() if m.split("@")[0] in FAMILIES}
