@@ -19,7 +19,7 @@ _HOMES = {
     "recs_core.contract.protocols": ("TopK",),
     "recs_core.recipes": ("recipe",),
     "recs_core.recommender": ("Recommender",),
-    "recs_core.training": ("EarlyStopping",),
+    "recs_core.training": ("Callback", "EarlyStopping", "StopTraining"),
     "recs_core.two_tower": ("TwoTower",),
     "recs_core.contract.features": ("Bag", "Categorical", "History", "Numeric", "Text"),
     "recs_core.contract.optimizers": ("Adagrad", "Adam", "RowWiseAdagrad"),
@@ -59,7 +59,9 @@ if TYPE_CHECKING:
     from recs_core.loading import verify as verify
     from recs_core.recipes import recipe as recipe
     from recs_core.recommender import Recommender as Recommender
+    from recs_core.training import Callback as Callback
     from recs_core.training import EarlyStopping as EarlyStopping
+    from recs_core.training import StopTraining as StopTraining
     from recs_core.two_tower import TwoTower as TwoTower
 
 

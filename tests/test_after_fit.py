@@ -255,7 +255,7 @@ class Quiet:
     ("options", "said"),
     [
         ({"early_stopping": 3}, "early_stopping must be recs.EarlyStopping"),
-        ({"early_stopping": recs.EarlyStopping}, "got the class recs_core.training.EarlyStopping"),
+        ({"early_stopping": recs.EarlyStopping}, "got the class recs_core.training.early_stopping.EarlyStopping"),
         ({"schedule": lambda step: 0.1}, r"schedule is recs\.Schedule"),
         ({"optimizer": "adam"}, r"optimizer must be recs\.Adam.*got str"),
         ({"callbacks": Quiet()}, "callbacks: expected a list, got Quiet"),

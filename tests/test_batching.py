@@ -46,10 +46,10 @@ def data() -> EncodedDataset:
 
 
 def batches(
-    data: EncodedDataset, step: str, seed: int = 0, epoch: int = 0, size: int = 32, **spec: object
+    data: EncodedDataset, batch_by: str, seed: int = 0, epoch: int = 0, size: int = 32, **spec: object
 ) -> list[Batch]:
     options = {"num_negatives": 5} if spec.get("negatives") in ("uniform", "mixed") else {}
-    plan = BatchPlan(size, step, RetrievalSpec(**{**options, **spec}))  # type: ignore[arg-type]
+    plan = BatchPlan(size, batch_by, RetrievalSpec(**{**options, **spec}))  # type: ignore[arg-type]
     return list(Batching(data).batches(plan, seed=seed, epoch=epoch))
 
 
@@ -75,10 +75,10 @@ def test_by_interaction_every_row_comes_once(data: EncodedDataset, negatives: st
     assert sorted(map(tuple, got)) == sorted(map(tuple, expected))
 
 
-@pytest.mark.parametrize("step", ["interaction", "query"])
-def test_the_target_column_holds_the_target(data: EncodedDataset, step: str) -> None:
+@pytest.mark.parametrize("batch_by", ["interaction", "query"])
+def test_the_target_column_holds_the_target(data: EncodedDataset, batch_by: str) -> None:
     for negatives in ("in-batch", "uniform", "mixed", "corpus"):
-        for batch in batches(data, step, negatives=negatives):
+        for batch in batches(data, batch_by, negatives=negatives):
             rows = item_rows(batch, "candidate")
             item = data.schema.vocabularies["table/item"].encode(data.schema.candidates.ids) + 1
             assert (rows == item[batch.task["candidate_ids"]]).all()

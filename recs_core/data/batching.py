@@ -75,13 +75,13 @@ class _Cut:
         for step in range(self.steps):
             chosen = order[step * self.plan.size : (step + 1) * self.plan.size]
             random = generator(seed, "batch", epoch, step)
-            targets = self._by_query(chosen, random) if self.plan.step == "query" else self._by_interaction(chosen)
+            targets = self._by_query(chosen, random) if self.plan.batch_by == "query" else self._by_interaction(chosen)
             yield self._batch(targets, random)
 
     @property
     def units(self) -> int:
         """What an epoch goes through once: interactions, or queries."""
-        return len(self.rows_of_query[0]) if self.plan.step == "query" else len(self.data)
+        return len(self.rows_of_query[0]) if self.plan.batch_by == "query" else len(self.data)
 
     @property
     def steps(self) -> int:
@@ -180,7 +180,7 @@ class _Cut:
         """Candidate codes that are no negatives of each query: all its positives, or by query its input history."""
         if self.plan.retrieval.mask_positives:
             return self.positives.take(targets.queries)
-        return targets.history if self.plan.step == "query" else None
+        return targets.history if self.plan.batch_by == "query" else None
 
 
 def _random_share(rows: Ragged, share: float, random: np.random.Generator) -> NDArray[np.bool_]:

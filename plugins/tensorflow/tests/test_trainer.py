@@ -135,7 +135,7 @@ def test_tfrs_loop_refuses_steps_by_query() -> None:
     retrieval = RetrievalSpec()
     data, start = report_data(retrieval)
     model = create().model(*PLANS, retrieval, start)
-    with pytest.raises(SpecError, match="step='query'"):
+    with pytest.raises(SpecError, match="batch_by='query'"):
         tf_dataset(data, model, BatchPlan(4, "query", retrieval))
 
 

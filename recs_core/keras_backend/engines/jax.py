@@ -119,7 +119,7 @@ def _is_value(function: Any) -> bool:
 def _tables(towers: Towers) -> dict[Side, dict[str, str]]:
     """Of each declared tower: column → the table that its codes are rows of."""
     sides: dict[Side, Any] = {"query": towers.query, "candidate": towers.candidate}
-    plans = {side: forward.plan for side, forward in sides.items() if is_dataclass(forward)}
+    plans: dict[Side, Any] = {side: getattr(f, "plan") for side, f in sides.items() if is_dataclass(f)}  # noqa: B009
     return {side: {c.name: c.table for c in plan.columns if c.table is not None} for side, plan in plans.items()}
 
 
