@@ -120,10 +120,10 @@ def test_what_is_seen(tmp_path: Path) -> None:
         "def f():\n    if True:\n        from recs_core.tables import times\n"
     )
     (package / "tables" / "times.py").write_text("from recs_core.training import Loop\n")
-    (package / "training.py").write_text("import numpy, recs_core.contract.columns\nfrom recs_core import tables\n")
+    (package / "training.py").write_text("import numpy, recs_core.tables.columns\nfrom recs_core import tables\n")
     (package / "cli.py").touch()
     graph = arrows(package)
-    assert graph["recs_core.contract.columns"] == {"recs_core.tables.times"}
-    assert graph["recs_core.training"] == {"recs_core.contract.columns", "recs_core.tables"}
+    assert graph["recs_core.tables.columns"] == {"recs_core.tables.times"}
+    assert graph["recs_core.training"] == {"recs_core.tables.columns", "recs_core.tables"}
     assert climbing(graph) == ["recs_core.tables.times → recs_core.training"]
-    assert set(cycle(graph)) == {"recs_core.contract.columns", "recs_core.tables.times", "recs_core.training"}
+    assert set(cycle(graph)) == {"recs_core.tables.columns", "recs_core.tables.times", "recs_core.training"}
