@@ -21,6 +21,7 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -380,6 +381,46 @@ class Numeric(Feature):
         return numbers
 
 
+@dataclass(frozen=True)
+class Bucketed(TableFeature):
+    """A number, by the bucket that it falls into: one of the rows 1 … n of its table; row 0 is for a missing one.
+
+    `edges`: the ascending borders, n − 1 of them, or a number of buckets of equal size in the training data. A number
+    on a border belongs to the bucket above it.
+    """
+
+    edges: Sequence[float] | int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not is_whole(self.edges, 2):
+            given = list(self.edges) if isinstance(self.edges, (list, tuple, np.ndarray)) else []
+            rising = all(is_finite(edge) for edge in given) and all(a < b for a, b in pairwise(given))
+            require(bool(given) and rising, self, f"{self.name!r}: edges must rise, or be ≥ 2, got {self.edges!r}")
+            object.__setattr__(self, "edges", tuple(float(edge) for edge in given))
+
+    def learn(self, values: pa.Array) -> State:
+        numbers = as_numbers(values, self.where)
+        if not isinstance(self.edges, int):
+            return {"edges": list(self.edges)}
+        known = numbers[np.isfinite(numbers)]
+        shares = np.arange(1, self.edges) / self.edges
+        return {"edges": np.unique(np.quantile(known, shares)).tolist() if len(known) else []}
+
+    def check_learnt(self, state: State) -> None:
+        edges = state.get("edges")
+        if not isinstance(edges, list) or not all(is_finite(edge) for edge in edges) or edges != sorted(edges):
+            raise DataError(f"{self.where}: has no ascending edges")
+
+    def rows(self, state: State) -> int:
+        return len(state["edges"]) + 2
+
+    def encode(self, values: pa.Array, known: Known) -> NDArray[np.int32]:
+        numbers = as_numbers(values, self.where)
+        buckets = 1 + np.searchsorted(known.state["edges"], numbers, side="right")
+        return np.where(np.isnan(numbers), 0, buckets).astype(np.int32)
+
+
 def table_rows(ids: pa.Array, known: Known, where: str) -> NDArray[np.int32]:
     """The row of each id; a null or unseen one gets an OOV row. Raises `DataError` for ids of another type."""
     vocabulary = known.vocabulary
@@ -428,5 +469,5 @@ def _described(value: Any) -> str:
     return type(value).__name__
 
 
-FEATURES: Sequence[type[Feature]] = (Categorical, Bag, Text, History, Numeric)
+FEATURES: Sequence[type[Feature]] = (Categorical, Bag, Text, History, Numeric, Bucketed)
 """The kinds that recs-core brings."""
