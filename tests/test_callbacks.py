@@ -14,7 +14,6 @@ import pytest
 
 import recs_core as recs
 from recs_core.compare.watch import Watch
-from recs_core.conformance.oracle_backend import OracleBackend
 from recs_core.contract.errors import SpecError, TrainingError
 from recs_core.contract.protocols import BatchPlan
 from recs_core.contract.training import TrainingSettings
@@ -31,7 +30,7 @@ def model() -> recs.TwoTower:
 
 
 def resumed(folder: Path) -> recs.TwoTower:
-    return recs.TwoTower.resume(folder, backend=OracleBackend())
+    return recs.TwoTower.resume(folder, backend=model().backend)
 
 
 def same(left: recs.TwoTower, right: recs.TwoTower) -> None:
