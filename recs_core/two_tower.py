@@ -195,7 +195,7 @@ class TwoTower(Recommender):
         from recs_core.evaluation.measures import cuts
 
         if self._fitting:
-            raise SpecError("fit: this model is being fitted; a callback may ask, evaluate and save it, not fit it")
+            raise SpecError("fit: this model is being fitted; a callback or a thread may ask and save it meanwhile")
         callbacks = check_callbacks(callbacks)
         check_settings(settings, TwoTower.fit)
         _check("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
