@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 
 import recs_core as recs
-from recs_core import bundle
 from recs_core.contract.batch import Features, Ragged
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.catalog import Catalog
 from recs_core.data.schema import Schema
+from recs_core.fitted import Declared, Fitted
 from recs_core.runtime import NumpyTower
-from recs_core.tables.vocabulary import Vocabulary
 
 DIM = 64
 QUERIES = 1_000
@@ -82,17 +82,8 @@ def model(rows: int) -> recs.TwoTower:
         info=SimpleNamespace(name="none", requires=()),
         model=lambda query, candidate, retrieval, weights, dtype: Held(weights, query, candidate, retrieval),
     )
-    return recs.TwoTower.restored(
-        query=query,
-        candidate=candidate,
-        retrieval=recs.RetrievalSpec(),
-        optimizer=recs.Adam(),
-        training=recs.TrainingSpec(),
-        seed=0,
-        catalog=catalog,
-        weights=weights,
-        backend=backend,
-    )
+    declared = Declared(query, candidate, recs.RetrievalSpec(), recs.Adam(), seed=0)
+    return recs.TwoTower.of(Fitted(declared, catalog, weights), backend=backend)
 
 
 def plain_write(weights: dict[str, Any], path: Path) -> None:
@@ -124,7 +115,7 @@ MEMORY = """
 import sys, threading, time
 sys.path.insert(0, {root!r})
 from benchmarks.bundle import model
-from recs_core import bundle
+import recs_core as recs
 
 def anonymous():
     with open("/proc/self/status") as status:
@@ -140,7 +131,7 @@ def watch():
 
 thread = threading.Thread(target=watch)
 thread.start()
-bundle.save(made, {path!r}) if {saving} else bundle.load({path!r}, runtime="numpy")
+made.save({path!r}) if {saving} else recs.load({path!r}, runtime="numpy")
 stop.set()
 thread.join()
 print(peak[0])
@@ -156,7 +147,7 @@ def peak_memory(path: Path, rows: int, *, saving: bool) -> int:
 
 def cold_recommend(path: Path) -> tuple[float, float]:
     """Wall and processor seconds of a whole `recs recommend PATH --query …` process."""
-    vocabulary = bundle.load(path, runtime="numpy").schema.queries.ids
+    vocabulary = recs.load(path, runtime="numpy").schema.queries.ids
     query = str(vocabulary[0].as_py())
     before, start = os.times(), time.perf_counter()
     subprocess.run(
@@ -202,10 +193,10 @@ def measure(given: Any, folder: Path) -> dict[str, float]:
     plain, path = folder / "plain", folder / "b"
     actions: dict[str, Callable[[], object]] = {
         "plain write, s": lambda: plain_write(weights, plain),
-        "save, s": lambda: bundle.save(made, path),
+        "save, s": lambda: made.save(path),
         "plain read, s": lambda: plain_read(plain),
-        "load, s": lambda: bundle.load(path, runtime="numpy"),
-        "load unverified, s": lambda: bundle.load(path, runtime="numpy", verify=False),
+        "load, s": lambda: recs.load(path, runtime="numpy"),
+        "load unverified, s": lambda: recs.load(path, runtime="numpy", verify=False),
     }
     times: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(given.rounds):

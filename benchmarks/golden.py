@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from ranks import report
 
-from recs_core.bundle import golden, loading
+from recs_core.bundle import Stored, Towers, golden, read
 from recs_core.contract.errors import BundleError
 from recs_core.runtime import NumpyTower
 
@@ -32,7 +33,7 @@ def main() -> None:
     asked.add_argument("--samples", type=int, default=1000)
     asked.add_argument("--json", type=Path)
     options = asked.parse_args()
-    stored = loading._read(options.bundle, verify=True)
+    stored = read(options.bundle)
     random = np.random.default_rng(0)
     rows = {}
     for name, (change, samples) in {
@@ -48,9 +49,9 @@ def main() -> None:
     report(f"Golden queries of {options.bundle.name}", ["change", "caught, %", "samples"], rows, options.json)
 
 
-def share(stored: Any, change: Change, samples: int, random: np.random.Generator) -> float:
+def share(stored: Stored, change: Change, samples: int, random: np.random.Generator) -> float:
     """Of so many weights changed, those that are noticed. An array is drawn by its size, as a failing disk would."""
-    weights = stored.arrays("weights")
+    weights = stored.fitted.weights
     names = [name for name, value in weights.items() if value.size]
     sizes = np.array([weights[name].size if change in (flipped_bit, flipped_exponent) else 1 for name in names])
     caught = 0
@@ -60,13 +61,13 @@ def share(stored: Any, change: Change, samples: int, random: np.random.Generator
     return caught / samples
 
 
-def noticed(stored: Any, weights: Weights) -> bool:
+def noticed(stored: Stored, weights: Weights) -> bool:
     """Whether the golden queries are answered otherwise."""
-    query, candidate = (NumpyTower(stored.specs[side], side, weights) for side in ("query", "candidate"))
-    asked = golden.Asked(stored.catalog, stored.specs["query"], stored.specs["retrieval"], query, candidate, weights)
+    declared, fitted = stored.fitted.declared, replace(stored.fitted, weights=weights)
+    towers = Towers(*(NumpyTower(getattr(declared, side), side, weights) for side in ("query", "candidate")))
     try:
         with np.errstate(all="ignore"):
-            golden.replay(stored.golden, asked, stored.folder, "NumPy")
+            golden.replay(stored.golden, fitted, towers, stored.golden_file, "NumPy")
     except BundleError:
         return True
     return False

@@ -23,12 +23,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from recs_core_tensorflow import tf, tfrs
-from recs_core_tensorflow.backend import factory
+from recs_core_tensorflow.backend import create
 
 from recs_core.conformance.worlds import World, batch_of
 from recs_core.contract.batch import Batch, Features
 from recs_core.contract.features import Categorical
 from recs_core.contract.optimizers import Adagrad, Adam, Optimizer
+from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 
@@ -64,9 +65,9 @@ def ours(
 ) -> Callable[[], float]:
     """A round on our side: `ids` (steps, 2, batch)."""
     query, candidate = towers(dim)
-    backend = factory()
-    model = backend.model(query, candidate, SPEC, start)
-    trainer = backend.trainer(model, optimizer)
+    backend = create()
+    model = backend.model(TowerPlan.of("query", query), TowerPlan.of("candidate", candidate), SPEC, start)
+    trainer = backend.trainer(model, UpdatePlan(optimizer))
     world = World(query=query, candidate=candidate, retrieval=SPEC, corpus=rows - 1, users=rows - 1)
 
     def batch(users: NDArray[np.int32], items: NDArray[np.int32]) -> Batch:

@@ -178,7 +178,7 @@ def tfrs(rows: int, size: int, dim: int) -> Pass:
 
 
 def interleaved(contenders: dict[str, Pass], size: int, *, rounds: int, clock: Clock) -> Times:
-    """Milliseconds per step of each contender at this batch size, passes taking turns; the first two are not counted."""
+    """Milliseconds per step of each contender at this batch size, in turns; the first two passes are not counted."""
     times: Times = {name: [] for name in contenders}
     for turn in range(-2, rounds):
         for name, whole_pass in contenders.items():

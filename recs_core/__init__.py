@@ -8,18 +8,18 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from recs_core.version import __version__ as __version__
 
 _HOMES = {
     "recs_core.adopted": ("Adopted",),
-    "recs_core.bundle": ("load",),
+    "recs_core.loading": ("load", "verify"),
     "recs_core.config": ("backend", "use"),
     "recs_core.data.interactions": ("Interactions",),
     "recs_core.index": ("ExactIndex",),
     "recs_core.contract.protocols": ("TopK",),
     "recs_core.recipes": ("recipe",),
     "recs_core.recommender": ("Recommender",),
-    "recs_core.training": ("EarlyStopping",),
+    "recs_core.training": ("Callback", "EarlyStopping", "StopTraining"),
     "recs_core.two_tower": ("TwoTower",),
     "recs_core.contract.features": ("Bag", "Categorical", "History", "Numeric", "Text"),
     "recs_core.contract.optimizers": ("Adagrad", "Adam", "RowWiseAdagrad"),
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from recs_core import evaluation as evaluation
     from recs_core import recipes as recipes
     from recs_core.adopted import Adopted as Adopted
-    from recs_core.bundle import load as load
     from recs_core.config import backend as backend
     from recs_core.config import use as use
     from recs_core.contract import errors as errors
@@ -56,9 +55,13 @@ if TYPE_CHECKING:
     from recs_core.contract.training import TrainingSpec as TrainingSpec
     from recs_core.data.interactions import Interactions as Interactions
     from recs_core.index import ExactIndex as ExactIndex
+    from recs_core.loading import load as load
+    from recs_core.loading import verify as verify
     from recs_core.recipes import recipe as recipe
     from recs_core.recommender import Recommender as Recommender
+    from recs_core.training import Callback as Callback
     from recs_core.training import EarlyStopping as EarlyStopping
+    from recs_core.training import StopTraining as StopTraining
     from recs_core.two_tower import TwoTower as TwoTower
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from recs_core.contract.plans import TowerPlan
 from recs_core.contract.protocols import Backend, Tower
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.schema import Schema
+from recs_core.fitted import Native
 
 UNKNOWN_NAME, UNKNOWN_NUMBER = "[UNK]", -1
 """The raw id that stands for one training never saw: what a Keras `StringLookup` or `IntegerLookup` calls it."""
@@ -54,15 +56,18 @@ class Adopted:
         """The features that the core encodes for it."""
         return TowerSpec(tuple(self.features) or (Categorical(id_name, dim=1),))
 
+    def said(self, backend: str, output_dim: int) -> Native:
+        """The module in words, as a bundle holds it; `output_dim` is its tower's."""
+        kind = type(self.module)
+        return Native(backend, f"{kind.__module__}.{kind.__qualname__}", self.rebuild, output_dim, self.raw_ids)
+
     def tower(self, backend: Backend, reads: TowerPlan, schema: Schema) -> Tower:
         """The module as the backend's tower. Raises `UnsupportedFeature` where the backend knows no raw ids."""
         if not self.raw_ids:
             return backend.adopt(self.module, reads.columns, output_dim=self.output_dim)
-        lack = backend.info.capabilities.get("adopt_raw_ids", False)
-        if lack is not True:
-            reason = getattr(lack, "reason", "it hands an adopted module codes")
+        if "ids" not in inspect.signature(backend.adopt).parameters:
             raise UnsupportedFeature(
-                f"the {backend.info.name} backend hands an adopted module no raw ids: {reason}; take codes in the "
+                f"the {backend.info.name} backend hands an adopted module codes, not raw ids; take codes in the "
                 "module, or leave raw_ids out"
             )
         ids = {column.name: _raw_ids(column, schema) for column in reads.columns if column.table is not None}

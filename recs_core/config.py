@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recs_core.contract.errors import BackendNotFound, ConfigError
+from recs_core.contract.errors import BackendNotFound, ConfigError, MissingExtra
 from recs_core.environment import ENGINES, imported_keras_engine, is_installed, refuse_engine
 from recs_core.plugin import manager
 from recs_core.spelling import meant_backend
@@ -85,10 +85,14 @@ def backend(name: str | Backend | None = None, **options: Any) -> Backend:
 
 
 def select(explicit: str | None = None) -> Selection:
-    """The backend to use, by the order above. Raises `ConfigError` for a setting that cannot be read."""
+    """The backend to use, by the order above.
+
+    Raises `ConfigError` for a setting that cannot be read; where nobody chose, `BackendNotFound` without any engine of
+    Keras and `MissingExtra` without Keras.
+    """
     if explicit is not None:
         return parse(explicit, "backend=")
-    return _used or _from_environment() or _from_file() or _default_keras()
+    return _used or _from_environment() or _from_file() or _default()
 
 
 def parse(text: str, source: str) -> Selection:
@@ -200,6 +204,17 @@ def _setting(settings: dict[str, Any], source: str) -> str | None:
     return value
 
 
+def _default() -> Selection:
+    """Keras, as nobody chose; who has another backend's framework alone is told to choose it."""
+    found = _default_keras()
+    if not is_installed("keras"):
+        raise MissingExtra(
+            f"no backend was chosen, and the default, {found}, needs keras, not installed: `pip install keras`, or "
+            f"choose a backend that is there, as `recs backends` lists them, with {BACKEND_VARIABLE} or backend="
+        )
+    return found
+
+
 def _default_keras() -> Selection:
     """Steps 5 and 6: keras on the engine that it is, or will be, imported with; else on the first one installed."""
     imported = imported_keras_engine()
@@ -214,6 +229,6 @@ def _default_keras() -> Selection:
     engine = next((engine for engine in ENGINES if is_installed(engine)), None)
     if engine is None:
         raise BackendNotFound(
-            f"no backend was chosen, and none of {', '.join(ENGINES)} is installed; `pip install jax`"
+            f"no backend was chosen, and none of {', '.join(ENGINES)} is installed; `pip install keras jax`"
         )
     return Selection("keras", engine, f"the default, keras on the first installed of {', '.join(ENGINES)}")

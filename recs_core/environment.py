@@ -53,7 +53,7 @@ def prepare_keras(engine: str, source: str) -> None:
 
     Keras reads `KERAS_BACKEND` once. An explicit choice outranks the variable (docs/configuration.md), so it is set
     as long as keras is not imported. Raises `BackendConflict` if keras is imported with another engine,
-    `MissingExtra` if the engine is not installed, and as `refuse_engine`.
+    `MissingExtra` if keras or the engine is not installed, and as `refuse_engine`.
     """
     refuse_engine(engine, source)
     imported = imported_keras_engine()
@@ -64,9 +64,11 @@ def prepare_keras(engine: str, source: str) -> None:
             f"{source} asks for keras[{engine}], but keras is already imported with {imported}, "
             f"and it has one engine a process; start Python with KERAS_BACKEND={engine}, or use keras[{imported}]"
         )
-    if not is_installed(engine):
+    missing = [module for module in ("keras", engine) if not is_installed(module)]
+    if missing:
         raise MissingExtra(
-            f"keras[{engine}] (asked for by {source}) needs {engine}, not installed: `pip install {engine}`"
+            f"keras[{engine}] (asked for by {source}) needs {' and '.join(missing)}, not installed: "
+            f"`pip install {' '.join(missing)}`"
         )
     os.environ["KERAS_BACKEND"] = engine
     if engine == "tensorflow":

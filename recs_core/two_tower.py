@@ -7,7 +7,7 @@ import logging
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,45 +16,34 @@ from recs_core import copies
 from recs_core.adopted import Adopted
 from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Side
-from recs_core.contract.errors import BundleError, DataError, NotFitted, SpecError
+from recs_core.contract.errors import BundleError, NotFitted, SpecError
 from recs_core.contract.features import Feature
 from recs_core.contract.optimizers import Adam, Optimizer
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.protocols import Backend, BatchPlan, DType, Index, Model, Tower, Trainer
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec, check_pair
-from recs_core.contract.training import Schedule, Step, TrainingSpec
+from recs_core.contract.training import TrainingSettings, TrainingSpec
 from recs_core.contract.weights import Weights
+from recs_core.data.batching import Batching
 from recs_core.data.catalog import Catalog
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
-from recs_core.recommender import Recommender
+from recs_core.fitted import Declared, Fitted, Progress
+from recs_core.recommender import DECLARED, Recommender
 from recs_core.storage.paths import local
-from recs_core.training import (
-    Best,
-    Callback,
-    EarlyStopping,
-    FitRun,
-    Loop,
-    Position,
-    TrainingHistory,
-    check_callbacks,
-)
+from recs_core.training import Best, EarlyStopping, FitRun, Loop, Position, TrainingHistory, check_callbacks
+from recs_core.training.arguments import check_every, check_rows, check_settings, check_validated
+from recs_core.training.built_in import built_in
+from recs_core.training.callbacks import AnyCallback
+from recs_core.version import installed
 
 log = logging.getLogger("recs_core")
 
 
-class _AsDeclared:
-    """Marks an argument that was not given, where None means something."""
-
-    def __repr__(self) -> str:
-        return "as declared"
-
-
 SIDES: Final[tuple[Side, Side]] = ("query", "candidate")
 DTYPES: Final = ("float32", "float64")
-AS_DECLARED: Final = _AsDeclared()
 
 
 class TwoTower(Recommender):
@@ -106,6 +95,7 @@ class TwoTower(Recommender):
         self._backend = backend
         self._model: Model | None = None
         self._trainer: Trainer | None = None
+        self._fitting = False
 
     def __repr__(self) -> str:
         fitted = f"fitted, {self.position.epoch} epochs" if self._model is not None else "not fitted"
@@ -171,27 +161,23 @@ class TwoTower(Recommender):
         train: Interactions,
         validation: Interactions | None = None,
         *,
-        epochs: int | None = None,
-        batch_size: int | None = None,
-        step: Step | None = None,
-        recency_days: float | _AsDeclared | None = AS_DECLARED,
-        row_weight: float | None = None,
-        schedule: Schedule | _AsDeclared | None = AS_DECLARED,
-        drop_last: bool | None = None,
         optimizer: Optimizer | None = None,
         validate_every: int = 1,
         k: Sequence[int] = (10, 20),
         early_stopping: EarlyStopping | None = None,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Sequence[AnyCallback] = (),
         checkpoint: str | Path | None = None,
         checkpoint_every: int = 1,
         progress: bool | None = None,
+        **settings: Unpack[TrainingSettings],
     ) -> TrainingHistory:
         """Train, and return losses, seconds and validation metrics per epoch.
 
-        Arguments left out default to `self.training`. Ctrl-C stops between steps and leaves a usable model.
-        `validation` is ranked with training candidates excluded, every `validate_every` epochs, at each of `k`.
-        `progress`: a bar on stderr, by default only on a terminal.
+        `settings`: fields of `TrainingSpec` (`epochs`, `batch_size`, `batch_by`, `recency_days`, `row_weight`,
+        `schedule`, `drop_last`); those left out are as declared in `self.training`. Ctrl-C stops between steps and
+        leaves a usable model. `validation` is ranked with training candidates excluded, every `validate_every` epochs,
+        at each of `k`. `callbacks`: objects as `recs.Callback` (docs/callbacks.md). `progress`: a bar on stderr, by
+        default only on a terminal.
 
         Called again it continues: `epochs` more epochs with the same weights and optimizer state. `train` may be other
         data over ids that the model knows: what queries took adds up (`Catalog.of`), and of side features the latest
@@ -199,81 +185,65 @@ class TwoTower(Recommender):
         starts anew where it is not.
 
         `checkpoint`: a folder that holds this run as a bundle, written anew every `checkpoint_every` epochs, and at the
-        end with the weights that early stopping chose. A run that was interrupted, or loaded from its checkpoint, is
-        finished as it was planned when `epochs` is not given: the same data and settings end in the same weights, bit
-        for bit, as a run without a break.
+        end with the weights that early stopping chose. A run that was interrupted, that a callback's error ended, or
+        that was loaded from its checkpoint, is finished as it was planned when `epochs` is not given: the same data and
+        settings end in the same weights, bit for bit, as a run without a break.
 
         Raises `DataError`, `SpecError` for settings that cannot be meant, `BundleError` if a checkpoint cannot be
-        written, and `TrainingError` if the loss is not finite.
+        written, `TrainingError` if the loss is not finite, and whatever a callback raises.
         """
-        given = {
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "step": step,
-            "row_weight": row_weight,
-            "drop_last": drop_last,
-        }
-        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        for name, value in (("recency_days", recency_days), ("schedule", schedule)):
-            if not isinstance(value, _AsDeclared):
-                changes[name] = value
         from recs_core.evaluation.measures import cuts
 
+        if self._fitting:
+            raise SpecError("fit: this model is being fitted; a callback may ask, evaluate and save it, not fit it")
         callbacks = check_callbacks(callbacks)
+        check_settings(settings, TwoTower.fit)
         _check("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
         _check("early_stopping", early_stopping, EarlyStopping, "recs.EarlyStopping('recall@20', patience=3)")
-        for name, every in (("validate_every", validate_every), ("checkpoint_every", checkpoint_every)):
-            if not isinstance(every, (int, np.integer)) or isinstance(every, bool) or every < 1:
-                raise SpecError(f"fit: {name} must be a whole number ≥ 1, got {every!r}")
-        for name, rows in (("train", train), ("validation", validation)):
-            if not isinstance(rows, Interactions) and (rows is not None or name == "train"):
-                got = type(rows).__name__
-                raise DataError(f"fit: {name} must be Interactions, got {got}; make them with Interactions.from_table")
-        run = self._planned(changes, train, validate_every, tuple(cuts(k)), early_stopping, optimizer)
-        self._check_fit(validation, run)
-        settings = run.settings
+        check_every(validate_every=validate_every, checkpoint_every=checkpoint_every)
+        check_rows(train, validation)
+        run = self._planned(settings, train, validate_every, tuple(cuts(k)), early_stopping, optimizer)
+        check_validated(run, validation)
         if checkpoint is not None:
             checkpoint = local(checkpoint, "fit(checkpoint=…)", BundleError)
         data = self._encoded(train)
         catalog = Catalog.of(data, self._catalog)
         model, trainer = self._prepared(data, optimizer)
+        if self.run is not None and self.position.step and not run.cuts_as(self.run):
+            self.position = Position(self.position.epoch)  # the epoch begun has other batches: it begins anew
         self._catalog, self.run, self.data = catalog, run, _facts(train, run.data)
-        loop = Loop(
-            model=model,
-            trainer=trainer,
-            data=data,
-            plan=BatchPlan(
-                settings.batch_size,
-                settings.step,
-                self.retrieval,
-                settings.row_weight,
-                settings.recency_days,
-                settings.drop_last,
-            ),
-            optimizer=self.optimizer,
-            seed=self.seed,
-            epochs=run.until,
-            position=self.position,
-            schedule=settings.schedule,
-            validate=None if validation is None else lambda: self.evaluate(validation, exclude=train, k=run.k),
-            validate_every=run.validate_every,
-            best=run.best,
-            history=self.history,
-            callbacks=callbacks,
+        history, schedule, base = self.history, run.settings.schedule, self.optimizer.learning_rate
+        plan = BatchPlan.of(run.settings, self.retrieval)
+        before = len(history.epochs), len(history.losses)
+        own = built_in(
+            run,
+            model,
+            history,
+            evaluate=None if validation is None else lambda: self.evaluate(validation, exclude=train, k=run.k),
+            save=None if checkpoint is None else lambda: self.save(checkpoint),
+            save_every=checkpoint_every,
+            masks_hits=self.retrieval.masks_hits and not self.position.epoch,
             progress=progress,
-            checkpoint=None if checkpoint is None else lambda: self.save(checkpoint),
-            checkpoint_every=checkpoint_every,
         )
-        before = len(self.history.epochs), len(self.history.losses)
-        loop.run()
-        run.open = self.history.stopped == "interrupted"
-        if checkpoint is not None:
-            self.save(checkpoint)
-        return self.history.since(*before)
+        self._fitting = True
+        try:
+            Loop(
+                trainer=trainer,
+                data=Batching(data),
+                plan=plan,
+                seed=self.seed,
+                rate=lambda step, total: base if schedule is None else base * schedule.factor(step, total),
+                position=self.position,
+                history=history,
+                callbacks=(*own, *callbacks),
+            ).run(run.until)
+        finally:
+            self._fitting = False
+        return history.since(*before)
 
     def _planned(
         self,
-        changes: Mapping[str, Any],
+        settings: TrainingSettings,
         train: Interactions,
         validate_every: int,
         k: tuple[int, ...],
@@ -282,35 +252,13 @@ class TwoTower(Recommender):
     ) -> FitRun:
         """The open run, checked to be the one that is asked for, or a new one."""
         run, digest = self.run, train.digest()
-        if run is None or not run.open or "epochs" in changes:
-            settings = dataclasses.replace(self.training, **changes)
-            until = self.position.epoch + settings.epochs
-            return FitRun(settings, until, digest, validate_every, k, Best(early_stopping))
-        begun = "this model is in the middle of a run"
-        another = "or pass epochs= to begin another run from these weights"
-        if run.data != digest:
-            raise DataError(f"{begun} on other training data; fit the same data to finish it, {another}")
-        for name, value in changes.items():
-            planned = getattr(run.settings, name)
-            if planned != value:
-                raise SpecError(f"{begun} with {name}={planned!r}, asked for {value!r}; leave it out, {another}")
-        if optimizer not in (None, self.optimizer):
-            raise SpecError(f"{begun} with optimizer={self.optimizer!r}; leave it out, {another}")
-        if early_stopping not in (None, run.best.rule):
-            raise SpecError(f"{begun} with early_stopping={run.best.rule!r}; leave it out, {another}")
+        if run is None or not run.open or "epochs" in settings:
+            training = dataclasses.replace(self.training, **settings)
+            until = self.position.epoch + training.epochs
+            return FitRun(training, until, digest, validate_every, k, Best(early_stopping))
+        asked = {**settings, **({} if optimizer is None else {"optimizer": optimizer})}
+        run.check_goes_on(digest, asked, {**vars(run.settings), "optimizer": self.optimizer}, early_stopping)
         return run
-
-    def _check_fit(self, validation: Interactions | None, run: FitRun) -> None:
-        rule = run.best.rule
-        if rule is None or rule.metric == "loss":
-            return
-        from recs_core.evaluation import metric_names
-
-        if validation is None:
-            raise SpecError(f"early stopping on {rule.metric!r} needs validation=, or metric='loss'")
-        names = metric_names(run.k)
-        if rule.metric not in names:
-            raise SpecError(f"early stopping: unknown metric {rule.metric!r}; known are loss, {', '.join(names)}")
 
     def _encoded(self, train: Interactions) -> EncodedDataset:
         """The training data in the model's codes; the first call decides them."""
@@ -355,40 +303,57 @@ class TwoTower(Recommender):
     def _plan(self, side: Side) -> TowerPlan:
         return TowerPlan.of(side, getattr(self, side))
 
+    @property
+    def declared(self) -> Declared:
+        """What was declared, as a value."""
+        return Declared(**{name: getattr(self, name) for name in DECLARED})
+
+    def fitted(self, *, state: bool = True) -> Fitted:
+        """This model as a value, in which nothing moves when the model trains on; `TwoTower.of` makes a model of it.
+
+        `state`: hold the optimizer's too. Raises `NotFitted` before `fit` or `load`.
+        """
+        catalog, info = self.catalog, self.backend.info
+        towers = {"query": self.query_tower, "candidate": self.candidate_tower}
+        held = self._trainer.state() if state and self._trainer is not None else None
+        return Fitted(
+            declared=self.declared,
+            catalog=catalog,
+            weights=self.weights(),
+            natives={side: own.said(info.name, towers[side].output_dim) for side, own in self._adopted.items()},
+            progress=Progress(self.position, self.history, self.run, held).copied(),
+            facts=dict(self.data),
+            versions={"backend": self.backend_name, **installed(info.requires)},
+        )
+
     @classmethod
-    def restored(
-        cls,
-        *,
-        query: TowerSpec | Adopted,
-        candidate: TowerSpec | Adopted,
-        retrieval: RetrievalSpec,
-        optimizer: Optimizer,
-        training: TrainingSpec,
-        seed: int,
-        catalog: Catalog,
-        weights: Weights,
-        backend: str | Backend | None = None,
-        dtype: DType = "float32",
-        state: Mapping[str, NDArray[Any]] | None = None,
-        position: Position | None = None,
-        history: TrainingHistory | None = None,
-        data: Mapping[str, Any] | None = None,
-        run: FitRun | None = None,
-    ) -> TwoTower:
-        """A fitted model from its parts, as `recs.load` puts it together. Adopted modules take over `weights` too."""
-        out = cls(query, candidate, retrieval, optimizer, training=training, seed=seed, backend=backend, dtype=dtype)
-        out._catalog = catalog
-        declared = {name: value for name, value in weights.items() if not canonical.is_native(name)}
-        out._model = out._built(declared, catalog.schema)
+    def of(
+        cls, fitted: Fitted, *, backend: str | Backend | None = None, natives: Mapping[Side, Adopted] | None = None
+    ) -> Self:
+        """A model of this value, on any backend, which trains on from where its progress stands.
+
+        `backend` as in `TwoTower`. `natives`: side → the module, built again, of a tower that is a user's own; it takes
+        over the weights. Raises `SpecError` for one that is missing, and `DataError` if the weights do not fit it.
+        """
+        natives = {} if natives is None else natives
+        for side, native in fitted.natives.items():
+            if side not in natives:
+                hint = f"pass natives={{{side!r}: recs.Adopted({native.built(side)}, …)}}"
+                raise SpecError(f"TwoTower.of: the {side} tower is {native}; build it and {hint}")
+        given: dict[str, Any] = {**vars(fitted.declared), **{str(side): own for side, own in natives.items()}}
+        out = cls(**given, backend=backend)
+        out._catalog = fitted.catalog
+        declared = {name: value for name, value in fitted.weights.items() if not canonical.is_native(name)}
+        out._model = out._built(declared, fitted.catalog.schema)
         if out._adopted:
-            out._model.load_weights(weights)
-        if state is not None:
-            out._trainer = out.backend.trainer(out._model, UpdatePlan(optimizer))
-            out._trainer.load_state(state)
-        out.position = position or Position()
-        out.history = history or TrainingHistory()
-        out.data = dict(data or {})
-        out.run = run
+            out._model.load_weights(fitted.weights)
+        out.data = dict(fitted.facts)
+        if fitted.progress is not None:
+            progress = fitted.progress.copied()
+            out.position, out.history, out.run = progress.position, progress.history, progress.run
+            if progress.state is not None:
+                out._trainer = out.backend.trainer(out._model, UpdatePlan(out.optimizer))
+                out._trainer.load_state(progress.state)
         return out
 
     @classmethod
@@ -398,26 +363,51 @@ class TwoTower(Recommender):
         *,
         backend: str | Backend | None = None,
         native: Mapping[Side, Any] | None = None,
-    ) -> TwoTower:
+        custom: Sequence[type[Feature]] = (),
+    ) -> Self:
         """The model of a run that was cut off; `fit(train)` with the same data finishes it as planned.
 
-        Of a run that had ended nothing is left to do. `native` as in `recs.load`. Raises `BundleError` if the folder
-        holds no checkpoint.
+        A finished run has nothing left to train. `native` and `custom` as in `recs.load`. Raises `BundleError` if the
+        folder holds no checkpoint.
         """
-        from recs_core.bundle import load
+        from recs_core import restoring  # what `recs.load` rests on too: loading itself is above this class
 
-        model = load(checkpoint, backend=backend, native=native)
-        if not isinstance(model, TwoTower) or model.run is None or model._trainer is None:
+        stored = restoring.opened(checkpoint, custom=custom)
+        progress = stored.fitted.progress
+        if progress is None or progress.run is None or progress.state is None:
             raise BundleError(f"{checkpoint}: holds no run to finish; recs.load it and fit with epochs= to train on")
-        if not model.run.open:
+        model = restoring.on_backend(cls, stored, backend, native or {})
+        restoring.replay(stored, model, model.backend.info.name)
+        if model.run is not None and not model.run.open:
             model.run.open, model.run.until = True, model.position.epoch
         return model
 
-    def save(self, path: str | Path, **options: Any) -> Path:
-        """Write a bundle that any backend, or none, can load; options as in `recs_core.bundle.save`."""
-        from recs_core.bundle import save
+    def save(
+        self,
+        path: str | Path,
+        *,
+        include_state: bool = True,
+        include_vectors: bool = False,
+        metrics: Mapping[str, Any] | None = None,
+        licence: str | None = None,
+    ) -> Path:
+        """Write a bundle, a folder that any backend, or none, can load; the folder.
 
-        return save(self, path, **options)
+        A folder that holds a bundle is replaced: a reader, or a crash, sees the old one or the new one.
+        `include_state`: optimizer state and training position, so that training can go on (Adam triples the size).
+        `include_vectors`: the corpus as the exact index holds it, so that the NumPy runtime need not run the candidate
+        tower to serve. `metrics` and `licence` (text) are for the model card: name → finite number, or
+        (value, low, high) of an interval.
+
+        Raises `NotFitted` before `fit`, and `BundleError` if the folder is a URL, is no bundle and not empty, cannot be
+        written, or the model, `metrics` or `licence` cannot be saved. A card that cannot be written is a warning.
+        """
+        from recs_core import bundle
+
+        fitted = self.fitted(state=include_state)
+        corpus = self.encode_candidate().astype(self.dtype, copy=False) if include_vectors else None
+        towers = bundle.Towers(self.query_tower, self.candidate_tower, corpus)
+        return bundle.save(fitted, path, towers=towers, metrics=metrics, licence=licence)
 
 
 def _as_adopted(side: Side, tower: Any) -> Adopted:

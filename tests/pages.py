@@ -177,12 +177,13 @@ def torch_readme() -> dict[str, Any]:
 def torch_loop() -> dict[str, Any]:
     """What a native loop has at hand."""
     from recs_core.contract.protocols import BatchPlan
+    from recs_core.data.batching import Batching
     from recs_core.data.encoded import EncodedDataset
 
     train = purchases()
     model = small_model(train, "torch")
     return {
-        "dataset": EncodedDataset.encode(model.query, model.candidate, model.schema, train),
+        "dataset": Batching(EncodedDataset.encode(model.query, model.candidate, model.schema, train)),
         "plan": BatchPlan(512, "interaction", model.retrieval),
         "query": model.query_tower,
         "candidate": model.candidate_tower,

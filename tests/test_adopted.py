@@ -98,7 +98,9 @@ def test_a_run_with_a_native_module_resumes(data: recs.Interactions, tmp_path: P
 
 def test_where_a_native_module_cannot_be_loaded(saved: tuple[recs.TwoTower, Path]) -> None:
     _, path = saved
-    remedy = re.escape(f"build it and recs.load({str(path)!r}, backend='keras', native={{'query': shop.towers:make}})")
+    remedy = re.escape(
+        f"build it and recs.load({str(path)!r}, backend='keras', native={{'query': shop.towers.make()}})"
+    )
     named = r"its query tower is a keras module, keras\..*Sequential"
     for options, why in (
         ({"runtime": "numpy"}, "which NumPy cannot run"),
@@ -140,7 +142,7 @@ def test_verify_says_that_no_golden_query_was_asked(
     said = capsys.readouterr().out
     assert "golden queries not asked: its query tower is a keras module" in said
     assert "built by shop.towers:make" in said
-    assert 'native={"query": shop.towers:make}' in (saved[1] / "README.md").read_text()
+    assert 'native={"query": shop.towers.make()}' in (saved[1] / "README.md").read_text()
 
 
 def test_what_builds_a_module_is_named_as_an_import() -> None:

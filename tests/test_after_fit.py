@@ -255,7 +255,7 @@ class Quiet:
     ("options", "said"),
     [
         ({"early_stopping": 3}, "early_stopping must be recs.EarlyStopping"),
-        ({"early_stopping": recs.EarlyStopping}, "got the class recs_core.training.EarlyStopping"),
+        ({"early_stopping": recs.EarlyStopping}, "got the class recs_core.training.early_stopping.EarlyStopping"),
         ({"schedule": lambda step: 0.1}, r"schedule is recs\.Schedule"),
         ({"optimizer": "adam"}, r"optimizer must be recs\.Adam.*got str"),
         ({"callbacks": Quiet()}, "callbacks: expected a list, got Quiet"),
@@ -345,12 +345,13 @@ def test_numbers_out_of_range_or_of_another_type_are_refused(make) -> None:
 
 def test_drop_last_leaves_out_the_short_batch_alone() -> None:
     from recs_core.contract.protocols import BatchPlan
+    from recs_core.data.batching import Batching
     from recs_core.data.encoded import EncodedDataset
     from recs_core.data.schema import Schema
 
     data, spec = shop(101), recs.RetrievalSpec(negatives="corpus")
     towers = recs.TowerSpec([recs.Categorical("user", dim=2)]), recs.TowerSpec([recs.Categorical("item", dim=2)])
-    encoded = EncodedDataset.encode(*towers, Schema.learn(*towers, data), data)
+    encoded = Batching(EncodedDataset.encode(*towers, Schema.learn(*towers, data), data))
     sizes = {}
     for drop in (False, True):
         plan = BatchPlan(20, "interaction", spec, drop_last=drop)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import recs_core as recs
-from recs_core import bundle
 from recs_core.contract.errors import UnsupportedFeature
 from recs_core.index import ExactIndex
 from recs_core.reference.backend import OracleBackend
@@ -109,7 +108,7 @@ def test_a_tower_of_ones_own_is_refused(copied):
 def test_a_model_that_serves(copied, tmp_path):
     model = fitted(every_feature())
     for options in ({}, {"include_vectors": True}):
-        served = bundle.load(model.save(tmp_path / "b", **options), runtime="numpy", index="exact")
+        served = recs.load(model.save(tmp_path / "b", **options), runtime="numpy", index="exact")
         expected = served.recommend([100, 103], 5, exclude="seen")
         other = copied(served)
         assert other.index == "exact"
@@ -120,7 +119,7 @@ def test_a_model_that_serves(copied, tmp_path):
 
 def test_what_a_copy_holds_outlives_the_bundle(tmp_path):
     model = fitted(ids_only())
-    served = bundle.load(model.save(tmp_path / "b"), runtime="numpy")
+    served = recs.load(model.save(tmp_path / "b"), runtime="numpy")
     text = pickle.dumps(served)
     del served
     for path in (tmp_path / "b").iterdir():

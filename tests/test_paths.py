@@ -13,7 +13,7 @@ from recs_core import bundle, datasets
 from recs_core.cli.main import main
 from recs_core.config import CONFIG_VARIABLE
 from recs_core.contract.errors import BundleError, ConfigError, DataError, RecsError
-from recs_core.experiment import DataSpec, Run, execute
+from recs_core.experiment import DataSpec, Experiment, execute
 from recs_core.index import CandidateIndex
 from recs_core.runtime.batch import Job, recommend_file
 from recs_core.storage.paths import local
@@ -86,14 +86,14 @@ CALLS = {
     "load": lambda path: recs.load(path, runtime="numpy"),
     "resume": recs.TwoTower.resume,
     "info": bundle.info,
-    "verify": bundle.verify,
+    "verify": recs.verify,
     "describe": lambda path: bundle.describe(path, licence="CC0"),
     "from_table": lambda path: recs.Interactions.from_table(path, query="user", candidate="item"),
     "side table": lambda path: recs.Interactions.from_table(TABLE, query="user", candidate="item", queries=path),
     "movielens": lambda path: datasets.load("movielens-100k", path=path),
-    "run.json": Run.read,
-    "execute": lambda path: execute(Run(DataSpec("report")), out=path),
-    "source": lambda path: execute(Run(DataSpec(str(path), query="user", candidate="item"))),
+    "run.json": Experiment.read,
+    "execute": lambda path: execute(Experiment(DataSpec("report")), out=path),
+    "source": lambda path: execute(Experiment(DataSpec(str(path), query="user", candidate="item"))),
     "index save": INDEX.save,
     "index load": CandidateIndex.load,
     "queries": lambda path: recommend_file(fitted(ids_only()), Job(path, Path("o.parquet"), bundle="")),

@@ -37,7 +37,7 @@ def visits(rows_a_query: int, *, times: bool) -> recs.Interactions:
 def test_short_histories_in_time_predict_what_comes_next() -> None:
     chosen = choose("history", visits(20, times=True))
     assert chosen.query.features == (History("page", dim=64, max_length=3),)
-    assert chosen.training.step == "interaction"
+    assert chosen.training.batch_by == "interaction"
     assert "20 rows a query ≤ 20" in chosen.reasons[0]
 
 
@@ -45,14 +45,14 @@ def test_short_histories_in_time_predict_what_comes_next() -> None:
 def test_long_histories_and_those_without_times_predict_their_other_half(rows: int, times: bool, why: str) -> None:
     chosen = choose("history", visits(rows, times=times))
     assert chosen.query.features == (History("page", dim=64),)
-    assert chosen.training.step == "query"
+    assert chosen.training.batch_by == "query"
     assert why in chosen.reasons[0]
 
 
 def test_features_predicts_the_other_half_whatever_the_length() -> None:
     chosen = choose("features", visits(20, times=True))
     assert chosen.query.features[0] == History("page", dim=64)
-    assert chosen.training.step == "query"
+    assert chosen.training.batch_by == "query"
 
 
 def test_few_ids_take_dense_adam_and_many_take_lazy_adam_three_times_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import recs_core
 from recs_core import bundle
 from recs_core.cli.main import main
 
@@ -31,7 +32,7 @@ def recs(*arguments: str) -> int:
 
 
 def weights(folder: Path) -> dict[str, Any]:
-    return bundle.load(folder / "bundle", runtime="numpy").weights()
+    return recs_core.load(folder / "bundle", runtime="numpy").weights()
 
 
 def test_run_json_repeats_the_run_bit_for_bit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,7 @@ from recs_core.two_tower import TwoTower
 
 Change = Callable[[Recipe, Interactions], Recipe]
 
-PAIRS = TrainingSpec(epochs=8, batch_size=1024, step="interaction", schedule=Schedule())
+PAIRS = TrainingSpec(epochs=8, batch_size=1024, batch_by="interaction", schedule=Schedule())
 """A step by interaction: what most two-tower models are trained with."""
 
 
@@ -72,7 +72,7 @@ def other_step(base: Recipe, data: Interactions) -> Recipe:
     """What the recipe `history` does where its rule says the opposite; `ids` as it is."""
     if base.history is None or data.timestamps is None:
         return base
-    other = history.next_from_latest if base.training.step == "query" else history.half_from_half
+    other = history.next_from_latest if base.training.batch_by == "query" else history.half_from_half
     return other(data, "against the rule")
 
 

@@ -1,11 +1,13 @@
 """The bundle: a folder that holds a model, what it knows, and the proof that it is whole.
 
+It writes and reads the value `Fitted` and builds no model: `recs.load` does, and `recs.verify` asks one.
 docs/bundle.md has the format.
 """
 
 from typing import TYPE_CHECKING
 
-from recs_core.bundle.loading import BundleInfo, info, load, verify
+from recs_core.bundle.golden import Towers
+from recs_core.bundle.reading import BundleInfo, Stored, info, read
 
 if TYPE_CHECKING:
     from recs_core.bundle.saving import describe as describe
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    """What writes is imported when it is first used: loading does without what it needs."""
+    """What writes is imported when it is first used: reading does without what it needs."""
     if name in ("describe", "save"):
         from recs_core.bundle import saving
 
@@ -21,4 +23,4 @@ def __getattr__(name: str) -> object:
     raise AttributeError(f"module 'recs_core.bundle' has no attribute {name!r}")
 
 
-__all__ = ["BundleInfo", "describe", "info", "load", "save", "verify"]
+__all__ = ["BundleInfo", "Stored", "Towers", "describe", "info", "read", "save"]

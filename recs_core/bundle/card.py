@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from recs_core.bundle.natives import Native
-from recs_core.bundle.stated import Declared, HistoryStated, Manifest, spec
+from recs_core.bundle.stated import HistoryStated, Manifest, ModelStated, spec
+from recs_core.contract.as_json import TYPES
 from recs_core.contract.batch import Side
+from recs_core.contract.errors import BundleError
 from recs_core.contract.optimizers import Optimizer
 from recs_core.contract.retrieval import RetrievalSpec
-from recs_core.contract.towers import TowerSpec
 from recs_core.contract.training import TrainingSpec
+from recs_core.fitted import Native
 
 SIDES: tuple[Side, Side] = ("query", "candidate")
 
@@ -100,19 +101,39 @@ def _settings(manifest: Manifest) -> str:
     return _table(("setting", "value"), [(name, f"`{value}`") for name, value in rows])
 
 
-def _towers(model: Declared) -> str:
+def _towers(model: ModelStated) -> str:
     return "\n".join(f"* {side}: `{brief_tower(model, side)}`" for side in SIDES)
 
 
-def brief_tower(model: Declared, side: Side) -> str:
-    """A tower in one line, defaults left out. Raises `BundleError` for one that cannot be meant."""
-    tower = spec(TowerSpec, getattr(model, side), side)
+def brief_tower(model: ModelStated, side: Side) -> str:
+    """A tower in one line, defaults left out; read off its JSON, as a feature may be of a class that is not at hand.
+    Raises `BundleError` for one that cannot be meant."""
+    tower: Mapping[str, Any] = getattr(model, side)
+    features = tower.get("features")
+    if not isinstance(features, list) or not all(isinstance(feature, Mapping) for feature in features):
+        raise BundleError(f"{side}: is no TowerSpec, it has no list of features")
     native = model.native.get(side)
     if native is not None:
         built = f", built by {native.rebuild}" if native.rebuild else ""
-        return f"{native}{built}, of {', '.join(feature.name for feature in tower.features)}"
-    rest = [f"{name}={value}" for name, value in _changed(tower) if name != "features"]
-    return ", ".join([*map(_brief, tower.features), *rest])
+        return f"{native}{built}, of {', '.join(str(feature.get('name')) for feature in features)}"
+    rest = [f"{name}={_plain(value)}" for name, value in _stated(tower) if name != "features"]
+    return ", ".join([*(f"{f.get('type')}({_arguments(f)})" for f in features), *rest])
+
+
+def _arguments(data: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_plain(value)!r}" for name, value in _stated(data))
+
+
+def _stated(data: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The fields of a spec that are not as by default; all of a class that recs-core does not bring."""
+    cls = TYPES.get(str(data.get("type")))
+    defaults = {} if cls is None else {f.name: f.default for f in fields(cls)}
+    given = [(name, value) for name, value in data.items() if name != "type"]
+    return [(name, value) for name, value in given if defaults.get(name, MISSING) != _plain(value)]
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _brief(spec: Any) -> str:

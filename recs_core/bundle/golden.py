@@ -17,11 +17,10 @@ from recs_core import scoring
 from recs_core.contract.batch import Features
 from recs_core.contract.errors import BundleError
 from recs_core.contract.protocols import Tower
-from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
-from recs_core.contract.weights import Weights
 from recs_core.data.catalog import Catalog
 from recs_core.data.encoding import past
+from recs_core.fitted import Fitted
 
 QUERIES, CANDIDATES, BEST = 16, 256, 10
 
@@ -48,36 +47,33 @@ class Golden:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What answers: both towers over a catalog, or the query tower and the `corpus`' stored vectors."""
+class Towers:
+    """What answers: both towers, or the query tower and the `corpus`' stored vectors (corpus, d)."""
 
-    catalog: Catalog
-    spec: TowerSpec
-    retrieval: RetrievalSpec
     query: Tower
     candidate: Tower
-    weights: Weights
     corpus: NDArray[np.floating] | None = None
 
     def vectors(
-        self, queries: NDArray[np.int32], candidates: NDArray[np.int32]
+        self, fitted: Fitted, queries: NDArray[np.int32], candidates: NDArray[np.int32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Retrieval vectors of query and candidate codes."""
-        raw = self.query.embed(_query_features(self.catalog, self.spec, queries))
-        query = scoring.query_vectors(raw, self.retrieval)
+        declared, catalog = fitted.declared, fitted.catalog
+        raw = self.query.embed(_query_features(catalog, declared.query, queries))
+        query = scoring.query_vectors(raw, declared.retrieval)
         if self.corpus is None:
-            raw = self.candidate.embed(self.catalog.candidate.take(candidates))
-            candidate = scoring.candidate_vectors(raw, self.retrieval, self.weights, candidates)
+            raw = self.candidate.embed(catalog.candidate.take(candidates))
+            candidate = scoring.candidate_vectors(raw, declared.retrieval, fitted.weights, candidates)
         else:
             candidate = self.corpus[candidates]
         return query.astype(np.float64), candidate.astype(np.float64)
 
 
-def record(asked: Asked) -> Golden:
+def record(fitted: Fitted, towers: Towers) -> Golden:
     """Ask queries and candidates spread evenly over the catalog."""
-    queries = _spread(len(asked.catalog.schema.queries), QUERIES)
-    candidates = _spread(len(asked.catalog.schema.candidates), CANDIDATES)
-    query, candidate = asked.vectors(queries, candidates)
+    queries = _spread(len(fitted.catalog.schema.queries), QUERIES)
+    candidates = _spread(len(fitted.catalog.schema.candidates), CANDIDATES)
+    query, candidate = towers.vectors(fitted, queries, candidates)
     scores = query @ candidate.T
     order = np.argsort(-scores, axis=1, kind="stable")[:, :BEST]
     return Golden(queries, candidates, candidates[order], np.take_along_axis(scores, order, 1))
@@ -125,9 +121,9 @@ def of_arrays(arrays: Mapping[str, NDArray[Any]], catalog: Catalog, path: Path) 
     return golden
 
 
-def replay(golden: Golden, asked: Asked, path: Path, by: str) -> None:
+def replay(golden: Golden, fitted: Fitted, towers: Towers, path: Path, by: str) -> None:
     """Ask again. Raises `BundleError` naming the first query whose answer is another; `by` names who answered."""
-    query, candidate = asked.vectors(golden.queries, golden.candidates)
+    query, candidate = towers.vectors(fitted, golden.queries, golden.candidates)
     scores = query @ candidate.T
     tolerance = TOLERANCE * np.outer(np.linalg.norm(query, axis=1), np.linalg.norm(candidate, axis=1)).max(
         1, initial=1e-30
@@ -138,7 +134,7 @@ def replay(golden: Golden, asked: Asked, path: Path, by: str) -> None:
         close = np.abs(now - golden.scores) <= tolerance[:, None]
         if not close.all():  # also where it is NaN
             row, place = np.argwhere(~close)[0]
-            name = asked.catalog.schema.queries.ids[int(golden.queries[row])].as_py()
+            name = fitted.catalog.schema.queries.ids[int(golden.queries[row])].as_py()
             raise BundleError(
                 f"{path}: golden query {name!r} scores {now[row, place]:.6g} at place {place + 1} by {by}, "
                 f"{golden.scores[row, place]:.6g} when it was saved"

@@ -7,67 +7,57 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from recs_core import __version__
-from recs_core.bundle import manifest
 from recs_core.bundle.card import card
 from recs_core.bundle.contents import catalog_arrays
-from recs_core.bundle.golden import Asked, bound, record
-from recs_core.bundle.natives import Native
-from recs_core.bundle.stated import of_fields
+from recs_core.bundle.golden import Towers, bound, record
+from recs_core.bundle.progress import arrays_of, fields_of
+from recs_core.bundle.stated import SchemaFiles, of_fields
 from recs_core.contract.as_json import to_json
 from recs_core.contract.errors import BundleError
-from recs_core.data.catalog import Catalog
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.schema import Schema
-from recs_core.storage import id_files as ids
-from recs_core.storage import tensors
-from recs_core.storage.files import Commit, committing
+from recs_core.fitted import Fitted, Progress
+from recs_core.storage import manifest, tensors
+from recs_core.storage.commit import Commit, committing
 from recs_core.storage.paths import local
-from recs_core.training import FitRun
-
-if TYPE_CHECKING:
-    from recs_core.recommender import Recommender
+from recs_core.tables import id_files
+from recs_core.training import Position, TrainingHistory
+from recs_core.version import __version__, installed
 
 Metrics = Mapping[str, "float | tuple[float, float, float]"]
 
 
 def save(
-    model: Recommender,
+    fitted: Fitted,
     path: str | Path,
     *,
-    include_state: bool = True,
-    include_vectors: bool = False,
+    towers: Towers,
     metrics: Metrics | None = None,
     licence: str | None = None,
 ) -> Path:
-    """Write a model to a folder that any backend, or none, can load; the folder.
+    """Write a fitted model to a folder that any backend, or none, can load; the folder.
 
-    A folder that holds a bundle is replaced: a reader, or a crash, sees the old one or the new one. `include_state`:
-    optimizer state and training position, so that training can go on (Adam triples the size). `include_vectors`: the
-    corpus as the exact index holds it, so that the NumPy runtime need not run the candidate tower to serve. `metrics`
-    and `licence` (text) are for the model card: name → finite number, or (value, low, high) of an interval.
+    A folder that holds a bundle is replaced: a reader, or a crash, sees the old one or the new one. `towers`: those of
+    the model, which answer the golden queries; where they hold the corpus' vectors these are stored too, so that the
+    NumPy runtime need not run the candidate tower to serve. `metrics` and `licence` (text) are for the model card:
+    name → finite number, or (value, low, high) of an interval.
 
-    Raises `NotFitted` before `fit`, and `BundleError` if the folder is a URL, is no bundle and not empty, cannot be
-    written, or the model, `metrics` or `licence` cannot be saved. A card that cannot be written is a warning.
+    Raises `BundleError` if the folder is a URL, is no bundle and not empty, cannot be written, or the model, `metrics`
+    or `licence` cannot be saved. A card that cannot be written is a warning.
     """
-    from recs_core.two_tower import TwoTower
-
     folder = local(path, "save", BundleError)
-    if not isinstance(model, TwoTower):
-        raise BundleError(
-            f"{folder}: a model loaded with runtime='numpy' is read-only; copy its bundle, or load it with a backend"
-        )
     said = {"metrics": _metrics({} if metrics is None else metrics, "save"), "licence": _licence(licence, "save")}
-    catalog = model.catalog  # raises `NotFitted` before a folder is made
     with committing(folder) as commit:
-        fields = _write(commit, model, catalog, include_state, include_vectors)
+        fields = _write(commit, fitted, towers)
         _finish(commit, {**fields, **said, "files": commit.files})
     return folder
 
@@ -131,94 +121,62 @@ def _licence(licence: Any, asks: str) -> str | None:
     return licence
 
 
-def _write(commit: Commit, model: Any, catalog: Catalog, include_state: bool, include_vectors: bool) -> dict[str, Any]:
-    """Write the data files; the manifest's fields. One set of weights is held at a time."""
-    weights = model.weights()
-    tensors.check_dtypes(commit.folder, weights)
-    tensors.check_finite(commit.folder, weights)
-    parts = {"weights": commit.add("weights", "safetensors", tensors.pieces(weights))}
-    schema = _schema(commit, catalog.schema)
-    asked = Asked(catalog, model.query, model.retrieval, model.query_tower, model.candidate_tower, weights)
-    golden = record(asked)
-    del weights, asked
-    if include_vectors:
-        vectors = model.encode_candidate().astype(model.dtype, copy=False)
-        parts["vectors"] = commit.add("vectors", "safetensors", tensors.pieces({"vectors": vectors}))
-    parts["catalog"] = commit.add("catalog", "safetensors", tensors.pieces(catalog_arrays(catalog)))
-    ids_of = {"queries": schema["queries"], "candidates": schema["candidates"], **schema["vocabularies"]}
-    bound_ids = bound({name: str(commit.files[file]["sha256"]) for name, file in ids_of.items()})
-    parts["golden"] = commit.add("golden", "safetensors", tensors.pieces({**golden.arrays(), **bound_ids}))
-    losses = np.asarray(model.history.losses, np.float64)
-    parts["history"] = commit.add("history", "safetensors", tensors.pieces({"losses": losses}))
-    trainer, run = model._trainer, model.run
-    if include_state and trainer is not None:
-        state = {name: np.asarray(value) for name, value in trainer.state().items()}
-        parts["state"] = commit.add("state", "safetensors", tensors.pieces(state))
-        if run is not None and run.open and run.best.weights:
-            parts["best"] = commit.add("best", "safetensors", tensors.pieces(run.best.weights))
+def _write(commit: Commit, fitted: Fitted, towers: Towers) -> dict[str, Any]:
+    """Write the data files; the manifest's fields."""
+    tensors.check_dtypes(commit.folder, fitted.weights)
+    tensors.check_finite(commit.folder, fitted.weights)
+    progress = fitted.progress or Progress(Position(), TrainingHistory())
+    parts = {"weights": _arrays(commit, "weights", fitted.weights)}
+    schema = _schema(commit, fitted.catalog.schema)
+    if towers.corpus is not None:
+        parts["vectors"] = _arrays(commit, "vectors", {"vectors": towers.corpus})
+    parts["catalog"] = _arrays(commit, "catalog", catalog_arrays(fitted.catalog))
+    ids = bound({role: str(commit.files[file]["sha256"]) for role, file in schema.id_files.items()})
+    asked = record(fitted, replace(towers, corpus=None))
+    parts["golden"] = _arrays(commit, "golden", {**asked.arrays(), **ids})
+    parts |= {part: _arrays(commit, part, arrays) for part, arrays in arrays_of(progress).items()}
     command = shlex.join(sys.argv).encode("utf-8", "replace").decode()  # arguments may be any bytes
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": _declared(model),
-        "schema": schema,
+        "model": _declared(fitted),
+        "schema": asdict(schema),
         "contents": parts,
-        "position": asdict(model.position),
-        "run": None if run is None else {**_run(run), "open": run.open and "state" in parts},
-        "history": {name: value for name, value in asdict(model.history).items() if name != "losses"},
-        "provenance": {"data": model.data, "versions": _versions(model), "command": command},
+        **fields_of(progress),
+        "provenance": {"data": fitted.facts, "versions": _versions(fitted), "command": command},
     }
 
 
-def _declared(model: Any) -> dict[str, Any]:
+def _arrays(commit: Commit, part: str, arrays: Mapping[str, NDArray[Any]]) -> str:
+    return commit.add(part, "safetensors", tensors.pieces(arrays))
+
+
+def _declared(fitted: Fitted) -> dict[str, Any]:
     specs = ("query", "candidate", "retrieval", "optimizer", "training")
-    declared = {**{name: to_json(getattr(model, name)) for name in specs}, "seed": model.seed, "dtype": model.dtype}
-    towers = {"query": model.query_tower, "candidate": model.candidate_tower}
-    natives = {
-        side: Native.of(adopted, model.backend.info.name, towers[side].output_dim).to_json()
-        for side, adopted in model._adopted.items()
-    }
-    return {**declared, "native": natives} if natives else declared
+    declared = fitted.declared
+    out = {**{name: to_json(getattr(declared, name)) for name in specs}, "seed": declared.seed, "dtype": declared.dtype}
+    natives = {side: asdict(native) for side, native in fitted.natives.items()}
+    return {**out, "native": natives} if natives else out
 
 
-def _schema(commit: Commit, schema: Schema) -> dict[str, Any]:
+def _schema(commit: Commit, schema: Schema) -> SchemaFiles:
     """Vocabularies with the same ids share a file, as a corpus and the table of its ids usually do."""
 
-    def stored(vocabulary: Any) -> str:
-        return commit.add("ids", "arrow", [ids.content(vocabulary)])
+    def stored(vocabulary: Vocabulary) -> str:
+        return commit.add("ids", "arrow", [id_files.content(vocabulary)])
 
-    return {
-        "query_name": schema.query_name,
-        "candidate_name": schema.candidate_name,
-        "queries": stored(schema.queries),
-        "candidates": stored(schema.candidates),
-        "vocabularies": {name: stored(vocabulary) for name, vocabulary in schema.vocabularies.items()},
-        "learnt": {name: dict(state) for name, state in schema.learnt.items()},
-        "table_rows": dict(schema.table_rows),
-    }
-
-
-def _run(run: FitRun) -> dict[str, Any]:
-    best = run.best
-    return {
-        "settings": to_json(run.settings),
-        "until": run.until,
-        "data": run.data,
-        "validate_every": run.validate_every,
-        "k": list(run.k),
-        "early_stopping": None if best.rule is None else asdict(best.rule),
-        "best": {"value": best.value, "epoch": best.epoch, "waited": best.waited},
-    }
+    return SchemaFiles(
+        query_name=schema.query_name,
+        candidate_name=schema.candidate_name,
+        queries=stored(schema.queries),
+        candidates=stored(schema.candidates),
+        vocabularies={name: stored(vocabulary) for name, vocabulary in schema.vocabularies.items()},
+        learnt={name: dict(state) for name, state in schema.learnt.items()},
+        table_rows=dict(schema.table_rows),
+    )
 
 
-def _versions(model: Any) -> dict[str, str]:
+def _versions(fitted: Fitted) -> dict[str, str]:
     """Of everything that had a hand in the numbers."""
-    import importlib.metadata
-
-    names = dict.fromkeys(("numpy", "pyarrow", *model.backend.info.requires))
-    found = {"recs_core": __version__, "python": platform.python_version(), "backend": model.backend_name}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue  # an import name that differs from the distribution's
-    return {**found, "machine": f"{platform.system()} {platform.machine()}"}
+    ours = {"recs_core": __version__, "python": platform.python_version()}
+    machine = f"{platform.system()} {platform.machine()}"
+    return {**ours, **installed(("numpy", "pyarrow")), **fitted.versions, "machine": machine}

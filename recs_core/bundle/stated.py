@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from recs_core.bundle.natives import Native
-from recs_core.contract import as_json
+from recs_core.contract.as_json import from_json
 from recs_core.contract.errors import BundleError
+from recs_core.contract.features import Feature
+from recs_core.fitted import Native
 from recs_core.storage.files import MANIFEST
 from recs_core.storage.known import FAULTS, Count, known
 
@@ -18,7 +19,7 @@ Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Declared:
+class ModelStated:
     """The model as its user declared it; specs as JSON, read by `spec`."""
 
     query: Json
@@ -42,6 +43,11 @@ class SchemaFiles:
     vocabularies: Mapping[str, str]
     learnt: Mapping[str, Mapping[str, Any]]
     table_rows: Mapping[str, Count]
+
+    @property
+    def id_files(self) -> dict[str, str]:
+        """Every vocabulary by its role, and the file of its ids."""
+        return {"queries": self.queries, "candidates": self.candidates, **self.vocabularies}
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,7 @@ class Manifest:
     """All of it but `format`, `version`, `files` and `digest`, which `manifest.read` has checked."""
 
     created: str
-    model: Declared
+    model: ModelStated
     schema: SchemaFiles
     contents: Mapping[str, str]
     position: PositionStated
@@ -158,23 +164,13 @@ def of_fields(folder: Path, given: Json) -> Manifest:
     return known(Manifest, given, str(folder / MANIFEST))
 
 
-def spec(kind: type[Spec], data: Json, where: str) -> Spec:
-    """A spec of this kind, fields of a later version left out. Raises `BundleError`."""
+def spec(kind: type[Spec], data: Json, where: str, custom: Sequence[type[Feature]] = ()) -> Spec:
+    """A spec of this kind, fields of a later version left out. `custom`: feature classes of the caller's own that it
+    may name. Raises `BundleError`."""
     try:
-        found = as_json.from_json(_pruned(data))
+        found = from_json(data, custom=custom, strict=False)
     except FAULTS as error:
         raise BundleError(f"{where}: is no {kind.__name__}, {error}") from error
     if not isinstance(found, kind):
         raise BundleError(f"{where}: must be a {kind.__name__}, got a {type(found).__name__}")
     return found
-
-
-def _pruned(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_pruned(item) for item in value]
-    if not isinstance(value, Mapping):
-        return value
-    named = value.get("type")
-    cls = as_json.TYPES.get(named) if isinstance(named, str) else None
-    names = {"type", *(f.name for f in fields(cls))} if isinstance(cls, type) and is_dataclass(cls) else set(value)
-    return {name: _pruned(item) for name, item in value.items() if name in names}

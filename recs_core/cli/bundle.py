@@ -34,7 +34,7 @@ def info(bundle: Bundle, as_json: AsJson = False) -> None:
 @app.command()
 def verify(bundle: Bundle, as_json: AsJson = False) -> None:
     """Check every file's digest, every name, shape and number, and the golden queries' answers."""
-    from recs_core.bundle import verify
+    from recs_core.loading import verify
 
     found = verify(bundle)
     if as_json:

@@ -62,9 +62,9 @@ def scaffold(name: str, into: Path) -> Path:
 
 def _words(name: str) -> dict[str, str]:
     """What the templates ask for."""
-    from recs_core import __version__
     from recs_core.contract.errors import SpecError
     from recs_core.plugin.manager import list_backends
+    from recs_core.version import __version__
 
     if NAME.fullmatch(name) is None:
         raise SpecError(

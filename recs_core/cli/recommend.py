@@ -64,7 +64,7 @@ def _leave_pandas_out() -> None:
 
 
 def _few(bundle: Path, query: list[str], k: int, as_json: bool, *, exclude_seen: bool, unknown: Any) -> None:
-    from recs_core.bundle import load
+    from recs_core.loading import load
 
     model = load(bundle, runtime="numpy")
     found = model.recommend(_typed(model, query), k, exclude="seen" if exclude_seen else None, unknown=unknown)
@@ -108,7 +108,8 @@ def _typed(model: Recommender, query: list[str]) -> list[Any]:
 
 
 def _many(bundle: Path, as_json: bool, **job: Any) -> None:
-    from recs_core.bundle import info, load
+    from recs_core.bundle import info
+    from recs_core.loading import load
     from recs_core.runtime.batch import Job, recommend_file
 
     digest = info(bundle).manifest["digest"]

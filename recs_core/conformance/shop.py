@@ -21,6 +21,7 @@ from recs_core.data.catalog import Catalog
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
+from recs_core.fitted import Declared, Fitted
 from recs_core.two_tower import TwoTower
 
 CUSTOMERS = ("Ωμέγα", "naïve", "nai\u0308ve", "东京", "😀", " ", "a", "A", *(f"c{n}" for n in range(12)))
@@ -107,17 +108,9 @@ def restored(
 ) -> TwoTower:
     """A float32 model with given weights, whose scores are inner products."""
     catalog = Catalog.of(EncodedDataset.encode(query, candidate, Schema.learn(query, candidate, data), data))
-    return TwoTower.restored(
-        query=query,
-        candidate=candidate,
-        retrieval=DOT,
-        optimizer=Adam(),
-        training=TrainingSpec(),
-        seed=0,
-        catalog=catalog,
-        weights={name: np.asarray(value, np.float32) for name, value in weights.items()},
-        backend=backend,
-    )
+    declared = Declared(query, candidate, DOT, Adam(), seed=0)
+    weights = {name: np.asarray(value, np.float32) for name, value in weights.items()}
+    return TwoTower.of(Fitted(declared, catalog, weights), backend=backend)
 
 
 def _at(degrees: Any) -> NDArray[np.floating]:

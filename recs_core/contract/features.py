@@ -28,10 +28,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Codes, Ragged
+from recs_core.contract.columns import as_lists, as_numbers, as_values, describe_type
 from recs_core.contract.errors import BadRows, DataError, SpecError
 from recs_core.contract.validation import is_finite, is_whole, require
-from recs_core.tables.columns import as_lists, as_numbers, as_values, describe_type
-from recs_core.tables.vocabulary import Vocabulary
+from recs_core.contract.vocabulary import Vocabulary
 
 Kind: TypeAlias = Literal["one", "many", "dense"]
 State: TypeAlias = Mapping[str, Any]

@@ -41,7 +41,6 @@ BACKEND_CAPABILITIES: Mapping[str, str] = {
     "float64": "dtype='float64'",
     "state": "optimizer state out and in: resume, move to another backend",
     "adopt": "a user's own native module as a tower",
-    "adopt_raw_ids": "a module that looks raw ids up itself, as one with a StringLookup does",
     "native_loop": "towers and task usable in the framework's own training loop",
 }
 """Every capability a backend declares, with its meaning."""

@@ -14,9 +14,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Ragged
+from recs_core.contract.columns import as_ids, describe_type
 from recs_core.contract.errors import DataError
-from recs_core.tables.columns import as_ids, describe_type
-from recs_core.tables.vocabulary import Vocabulary
+from recs_core.contract.vocabulary import Vocabulary
 
 
 def id_list(values: Any, where: str, vocabulary: Vocabulary) -> pa.Array:

@@ -15,12 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import some
+from recs_core.contract.vocabulary import Vocabulary, refuse_duplicates
 from recs_core.data import splits
 from recs_core.tables import readers
 from recs_core.tables.csv_files import Dialect
 from recs_core.tables.digests import column_digest
 from recs_core.tables.times import Unit, day, seconds
-from recs_core.tables.vocabulary import Vocabulary, refuse_duplicates
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -14,11 +14,11 @@ from recs_core.contract.batch import Ragged
 from recs_core.contract.errors import BundleError, DataError
 from recs_core.contract.messages import some
 from recs_core.contract.protocols import Index, TopK
-from recs_core.index import tiles
+from recs_core.contract.vocabulary import Vocabulary
+from recs_core.index import storage, tiles
 from recs_core.index.filtered import FilteredIndex, resolve
 from recs_core.index.filters import ragged
 from recs_core.storage.paths import local
-from recs_core.tables.vocabulary import Vocabulary
 
 
 class CandidateIndex:
@@ -96,15 +96,11 @@ class CandidateIndex:
 
     def save(self, folder: str | Path) -> None:
         """Write ids and vectors to a folder; a crash leaves the old content or the new. Raises `BundleError`."""
-        from recs_core.index import storage  # here: a bundle may hold an index, and imports this package
-
         storage.save(local(folder, "CandidateIndex.save", BundleError), self._vocabulary, self._vectors)
 
     @classmethod
     def load(cls, folder: str | Path, index: Index | str = "exact") -> CandidateIndex:
         """Read what `save` wrote, the vectors as a memory map. Raises `BundleError` naming the file that is damaged."""
-        from recs_core.index import storage
-
         vocabulary, vectors = storage.load(local(folder, "CandidateIndex.load", BundleError))
         return cls(vocabulary.ids, vectors, index, name=vocabulary.name)
 

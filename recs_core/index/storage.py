@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.bundle import manifest
 from recs_core.contract.errors import BundleError
-from recs_core.storage import files, tensors
-from recs_core.storage import id_files as ids
+from recs_core.contract.vocabulary import Vocabulary
+from recs_core.storage import files, manifest, tensors
+from recs_core.storage.commit import committing
 from recs_core.storage.known import known
-from recs_core.tables.vocabulary import Vocabulary
+from recs_core.tables import id_files
 
 KIND = "index"
 CARD = """# Index: {name}
@@ -31,9 +31,9 @@ def save(folder: Path, vocabulary: Vocabulary, vectors: NDArray[np.float32]) -> 
     if (folder / files.MANIFEST).exists():
         _read_manifest(folder)  # a model's bundle is not overwritten with an index
     rows, dim = vectors.shape
-    with files.committing(folder) as commit:
+    with committing(folder) as commit:
         parts = {
-            "ids": commit.add("ids", "arrow", [ids.content(vocabulary)]),
+            "ids": commit.add("ids", "arrow", [id_files.content(vocabulary)]),
             "vectors": commit.add("vectors", "safetensors", tensors.pieces({"vectors": vectors})),
         }
         fields = {"kind": KIND, "name": vocabulary.name, "parts": parts, "files": commit.files}
@@ -50,7 +50,7 @@ def load(folder: Path) -> tuple[Vocabulary, NDArray[np.float32]]:
         content = files.mapped(folder / name, facts["length"])
         files.check_digest(folder / name, content, facts["sha256"])
         found[part] = (content, folder / name)
-    vocabulary = ids.read(*found["ids"], stated.name)
+    vocabulary = id_files.read(*found["ids"], stated.name)
     arrays = tensors.read(*found["vectors"])
     if set(arrays) != {"vectors"} or arrays["vectors"].dtype != np.float32 or arrays["vectors"].ndim != 2:
         raise BundleError(f"{found['vectors'][1]}: needs one array, vectors, of float32 numbers in two dimensions")

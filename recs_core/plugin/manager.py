@@ -26,7 +26,7 @@ from recs_core.contract.errors import (
     UnsupportedFeature,
 )
 from recs_core.contract.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES, BackendInfo, IndexInfo, No
-from recs_core.environment import is_installed
+from recs_core.environment import ENGINES, is_installed
 from recs_core.plugin import hookspecs
 from recs_core.spelling import meant_backend
 
@@ -110,7 +110,7 @@ def load_backend(name: str, engine: str | None = None, *, asked_by: str = "backe
     """
     plugin = _Plugin(BACKENDS, _claim(BACKENDS, name, asked_by, engine), asked_by)
     info = plugin.manifest(engine)
-    plugin.check_requirements(info)
+    plugin.check_requirements(info, engine)
     plugin.tell_selected(info)
     return cast("Backend", plugin.build(info, engine=engine, **options))
 
@@ -289,10 +289,14 @@ class _Plugin(Generic[Info]):
             if value is not True and not isinstance(value, No):
                 self._broken(f"{where} declares {name!r} as {value!r}; say True or No(reason)")
 
-    def check_requirements(self, info: Info) -> None:
-        """Raise `MissingExtra` for required modules that are not installed, without importing any."""
+    def check_requirements(self, info: Info, engine: str | None = None) -> None:
+        """Raise `MissingExtra` for required modules that are not installed, without importing any.
+
+        Where some are missing, an engine of Keras that is missing too is named with them: one line to type, not two.
+        """
         missing = [module for module in info.requires if not is_installed(module)]
         if missing:
+            missing += [engine] if engine in ENGINES and not is_installed(engine) else []
             raise MissingExtra(
                 f"{self.kind.noun} {info.name!r} of {self.claim} (asked for by {self.asked_by}) needs "
                 f"{', '.join(missing)}, not installed: `pip install {' '.join(missing).replace('_', '-')}`"

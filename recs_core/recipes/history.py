@@ -42,7 +42,7 @@ def half_from_half(data: Interactions, why: str) -> Recipe:
         data,
         History(data.candidate_name, dim=DIM),
         0.25,
-        TrainingSpec(epochs=60, batch_size=256, step="query", recency_days=recency, schedule=Schedule()),
+        TrainingSpec(epochs=60, batch_size=256, batch_by="query", recency_days=recency, schedule=Schedule()),
         how=f"step by query: {why}, so a random half of a query's candidates predicts the other half",
         because="a mean of several vectors is short of extremes",
     )
@@ -54,7 +54,9 @@ def next_from_latest(data: Interactions, why: str) -> Recipe:
         data,
         History(data.candidate_name, dim=DIM, max_length=LATEST),
         0.12,
-        TrainingSpec(epochs=10, batch_size=512, step="interaction", recency_days=HALF_LIFE_DAYS, schedule=Schedule()),
+        TrainingSpec(
+            epochs=10, batch_size=512, batch_by="interaction", recency_days=HALF_LIFE_DAYS, schedule=Schedule()
+        ),
         how=f"step by interaction: {why}, so the latest {LATEST} candidates predict the next",
         because="what comes next is one candidate of few",
     )

@@ -27,7 +27,7 @@ def choose(data: Interactions) -> Recipe:
         candidate=TowerSpec([Categorical(data.candidate_name, dim=DIM)]),
         retrieval=RetrievalSpec(scoring="cosine", temperature=temperature, candidate_bias=True, **against),
         optimizer=optimizer,
-        training=TrainingSpec(epochs=60, batch_size=256, step="query", row_weight=0.5, schedule=Schedule()),
+        training=TrainingSpec(epochs=60, batch_size=256, batch_by="query", row_weight=0.5, schedule=Schedule()),
         reasons=(
             f"step by query: a query meets all its targets at once, {rows_a_query(data):.0f} rows a query here",
             why,

@@ -22,12 +22,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recs_core.contract.columns import as_values
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import one_line
 from recs_core.index.exact import check_k
 from recs_core.recommender import Recommender
 from recs_core.storage.paths import local
-from recs_core.tables.columns import as_values
 
 PART_ROWS = 8_192
 """Queries answered together: enough for the search to be one of large matrices, little to lose or to hold."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recs_core.contract.errors import BundleError
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.protocols import Tower
 from recs_core.contract.retrieval import RetrievalSpec
@@ -14,6 +15,7 @@ from recs_core.contract.towers import TowerSpec
 from recs_core.contract.weights import Weights, is_native
 from recs_core.copies import own_index
 from recs_core.data.catalog import Catalog
+from recs_core.fitted import Fitted
 from recs_core.recommender import Recommender
 from recs_core.runtime.towers import NoTower, NumpyTower
 
@@ -42,6 +44,19 @@ class NumpyRecommender(Recommender):
             NoTower("candidate") if native else NumpyTower(TowerPlan.of("candidate", candidate), weights)
         )
         self.vectors = vectors
+
+    @classmethod
+    def of(cls, fitted: Fitted, *, vectors: NDArray[np.floating] | None = None) -> NumpyRecommender:
+        """A recommender of this value; `vectors` as in the class."""
+        declared = fitted.declared
+        towers = declared.query, declared.candidate
+        return cls(*towers, declared.retrieval, fitted.catalog, fitted.weights, vectors)
+
+    def save(self, path: Any, **options: Any) -> NoReturn:
+        """Raises `BundleError`: what serves is read-only."""
+        raise BundleError(
+            f"{path}: a model loaded with runtime='numpy' is read-only; copy its bundle, or load it with a backend"
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For `pickle`, `joblib` and `copy`: the arrays, not the files that they are mapped from."""

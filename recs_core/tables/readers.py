@@ -14,13 +14,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recs_core.contract.columns import as_ids, describe_type, first
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import one_line, some
+from recs_core.contract.plain import as_array, plain_table
 from recs_core.storage.paths import local
 from recs_core.tables import csv_files
-from recs_core.tables.columns import as_ids, describe_type, first
 from recs_core.tables.csv_files import Dialect
-from recs_core.tables.plain import as_array, plain_table
 
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 # No leading zeros or plus sign, so that no two ids become one; pandas writes integers with gaps as 12.0.

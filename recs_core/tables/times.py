@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recs_core.contract.columns import first
 from recs_core.contract.errors import DataError
-from recs_core.tables.columns import first
-from recs_core.tables.plain import as_array
+from recs_core.contract.plain import as_array
 
 Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from recs_core.bundle import manifest
+from recs_core.storage import manifest
 
 
 def resign(folder, change):

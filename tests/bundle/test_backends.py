@@ -7,7 +7,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from recs_core import bundle
+import recs_core as recs
 from recs_core.environment import is_installed
 from recs_core.plugin.manager import list_backends
 from recs_core.reference.backend import OracleBackend
@@ -42,7 +42,7 @@ def trained(tmp_path_factory):
 @pytest.mark.parametrize(("here", "there"), list(permutations(NAMES, 2)))
 def test_what_one_backend_trained_another_loads_and_trains_on(trained, tmp_path, here, there):
     model, path = trained(here)
-    loaded = bundle.load(path, backend=backend(there))
+    loaded = recs.load(path, backend=backend(there))
     for name, weight in model.weights().items():
         np.testing.assert_array_equal(loaded.weights()[name], weight)
     for name, slot in model._trainer.state().items():
@@ -51,7 +51,7 @@ def test_what_one_backend_trained_another_loads_and_trains_on(trained, tmp_path,
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5, atol=1e-5)
     assert (found.ids == expected.ids).all()
 
-    on_here, on_there = (bundle.load(path, backend=backend(name)) for name in (here, there))
+    on_here, on_there = (recs.load(path, backend=backend(name)) for name in (here, there))
     for each in (on_here, on_there):
         each.fit(interactions(), epochs=1, progress=False)
     np.testing.assert_allclose(on_there.history["loss"], on_here.history["loss"], rtol=1e-4)
@@ -63,7 +63,7 @@ def test_what_one_backend_trained_another_loads_and_trains_on(trained, tmp_path,
 def test_numpy_recommends_what_any_backend_trained(trained, name):
     model, path = trained(name)
     expected = model.recommend(QUERIES, k=9, exclude="seen")
-    found = bundle.load(path, runtime="numpy").recommend(QUERIES, k=9, exclude="seen")
+    found = recs.load(path, runtime="numpy").recommend(QUERIES, k=9, exclude="seen")
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5, atol=1e-5)
     assert (found.ids == expected.ids).all()
 

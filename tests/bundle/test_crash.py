@@ -15,17 +15,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import recs_core as recs
 from recs_core import bundle
 from recs_core.contract.errors import BundleError
 from recs_core.reference.backend import OracleBackend
-from recs_core.storage import files
+from recs_core.storage import commit, files
 from tests.bundle.small import fitted, ids_only, interactions
 
 WRITING = ("makedirs", "mkdir", "open", "write", "fsync", "replace", "rmdir", "unlink")
 
 
 class Disk:
-    """The `os` module as `recs_core.storage.files` sees it, failing at the n-th call that writes."""
+    """The `os` module as `recs_core.storage.commit` sees it, failing at the n-th call that writes."""
 
     def __init__(self, fails_at: int, failure: BaseException, *, dead: bool = False) -> None:
         self.fails_at, self.failure, self.dead = fails_at, failure, dead
@@ -61,7 +62,7 @@ def models():
 
 def which(path, models):
     """0 or 1: the model that the bundle holds, every part of it."""
-    loaded = bundle.load(path, backend=OracleBackend())
+    loaded = recs.load(path, backend=OracleBackend())
     for number, model in enumerate(models):
         held, state = model.weights(), model._trainer.state()
         if all((loaded.weights()[name] == held[name]).all() for name in held):
@@ -75,9 +76,9 @@ def saves_that_fail(model, path, monkeypatch, failure, dead=False):
     for number in range(1, 1000):
         disk, raised = Disk(number, failure, dead=dead), None
         with monkeypatch.context() as patch:
-            patch.setattr(files, "os", disk)
+            patch.setattr(commit, "os", disk)
             try:
-                bundle.save(model, path)
+                model.save(path)
             except (BundleError, MemoryError) as error:
                 raised = error
         if len(disk.calls) < number:
@@ -116,7 +117,7 @@ def test_the_nth_call_of_a_first_save_fails(models, tmp_path, monkeypatch):
         models[0], tmp_path / "new" / "b", monkeypatch, OSError(errno.EIO, "Input/output error")
     ):
         if committed(disk):
-            bundle.load(tmp_path / "new" / "b", runtime="numpy")
+            recs.load(tmp_path / "new" / "b", runtime="numpy")
             break
         assert not (tmp_path / "new" / "b").exists()
     else:
@@ -137,10 +138,10 @@ def test_everything_stops_at_the_nth_call(models, tmp_path, monkeypatch):
 def test_data_reaches_the_disk_before_the_manifest_and_the_manifest_before_success(models, tmp_path, monkeypatch):
     path = models[0].save(tmp_path / "b")
     disk = Disk(0, OSError())
-    monkeypatch.setattr(files, "os", disk)
-    bundle.save(models[1], path)
-    commit = disk.calls.index(("replace", "manifest.json"))
-    before, after = disk.calls[:commit], disk.calls[commit + 1 :]
+    monkeypatch.setattr(commit, "os", disk)
+    models[1].save(path)
+    at = disk.calls.index(("replace", "manifest.json"))
+    before, after = disk.calls[:at], disk.calls[at + 1 :]
     for name in bundle.info(path).manifest["files"]:
         temporary = f"{name.split('-')[0]}.{name.split('.')[1]}.tmp"
         assert before.index(("fsync", temporary)) < before.index(("replace", name))
@@ -151,14 +152,14 @@ def test_data_reaches_the_disk_before_the_manifest_and_the_manifest_before_succe
 
 def test_of_two_writers_one_is_told(models, tmp_path):
     path = models[0].save(tmp_path / "b")
-    with files.committing(path), pytest.raises(BundleError, match="another process is saving into it"):
+    with commit.committing(path), pytest.raises(BundleError, match="another process is saving into it"):
         models[1].save(path)
     assert which(path, models) == 0
 
 
 def test_a_reader_keeps_what_it_mapped(models, tmp_path):
     path = models[0].save(tmp_path / "b")
-    reader = bundle.load(path, runtime="numpy")
+    reader = recs.load(path, runtime="numpy")
     models[1].save(path)
     for name, weight in models[0].weights().items():
         np.testing.assert_array_equal(reader.weights()[name], weight)
@@ -167,22 +168,22 @@ def test_a_reader_keeps_what_it_mapped(models, tmp_path):
 
 def test_a_reader_that_finds_its_files_replaced_reads_the_new_ones(models, tmp_path, monkeypatch):
     path = models[0].save(tmp_path / "b")
-    from recs_core.bundle import loading
+    from recs_core.bundle import parts
 
     def mapped(*args):
         monkeypatch.undo()
         models[1].save(path)
         return files.mapped(*args)
 
-    monkeypatch.setattr(loading, "mapped", mapped)
+    monkeypatch.setattr(parts, "mapped", mapped)
     assert which(path, models) == 1
 
 
 def test_what_was_loaded_can_be_saved_to_where_it_came_from(models, tmp_path):
     """Weights that are views of the old file are written out before it goes."""
     path = models[0].save(tmp_path / "b")
-    loaded = bundle.load(path, backend=OracleBackend())
-    loaded.model.held = bundle.load(path, runtime="numpy").weights()
+    loaded = recs.load(path, backend=OracleBackend())
+    loaded.model.held = recs.load(path, runtime="numpy").weights()
     loaded.save(path)
     assert which(path, models) == 0
 

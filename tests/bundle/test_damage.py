@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+import recs_core as recs
 from recs_core import bundle
 from recs_core.contract.errors import BundleError
 from tests.bundle.small import fitted, ids_only, interactions
@@ -33,7 +34,7 @@ def files(pristine):
 
 
 def load(path):
-    return bundle.load(path, runtime="numpy")
+    return recs.load(path, runtime="numpy")
 
 
 def refused(path, name):
@@ -116,4 +117,4 @@ def test_the_same_damage_is_refused_by_verify(pristine, files):
     name = next(name for name in files if name.startswith("weights"))
     (pristine / name).write_bytes(files[name][:-1] + bytes([files[name][-1] ^ 1]))
     with pytest.raises(BundleError, match="SHA-256"):
-        bundle.verify(pristine)
+        recs.verify(pristine)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from recs_core import bundle
-from recs_core.bundle import golden, manifest
-from recs_core.bundle.natives import Native
-from recs_core.storage import files, tensors
+from recs_core.bundle import golden
+from recs_core.fitted import Native
+from recs_core.storage import files, manifest, tensors
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text()
 V1 = Path(__file__).parent / "kept" / "v1"

@@ -12,12 +12,13 @@ import warnings
 import pyarrow as pa
 import pytest
 
+import recs_core as recs
 from recs_core import bundle
 from recs_core.cli.main import main
 from recs_core.contract.errors import BundleError
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.reference.backend import OracleBackend
-from recs_core.storage import id_files as ids
-from recs_core.tables.vocabulary import Vocabulary
+from recs_core.tables import id_files as ids
 from recs_core.training import EarlyStopping
 from tests.bundle.forge import resign
 from tests.bundle.small import every_feature, interactions
@@ -68,10 +69,10 @@ def put(value):
 def faults_of(folder):
     """What came that is neither success nor `BundleError`."""
     asked = {
-        "numpy": lambda: bundle.load(folder, runtime="numpy"),
-        "unverified": lambda: bundle.load(folder, runtime="numpy", verify=False),
-        "backend": lambda: bundle.load(folder, backend=OracleBackend()),
-        "verify": lambda: bundle.verify(folder),
+        "numpy": lambda: recs.load(folder, runtime="numpy"),
+        "unverified": lambda: recs.load(folder, runtime="numpy", verify=False),
+        "backend": lambda: recs.load(folder, backend=OracleBackend()),
+        "verify": lambda: recs.verify(folder),
         "info": lambda: bundle.info(folder).needed,
         "describe": lambda: bundle.describe(folder, licence="CC0"),
     }
@@ -135,11 +136,11 @@ def test_fields_of_a_later_version_are_ignored(folder):
             change({"all": fields}, ("all", *keys), lambda parent, key: parent[key].update(of_a_later_version=[1]))
 
     resign(folder, add)
-    bundle.load(folder, runtime="numpy")
-    model = bundle.load(folder, backend=OracleBackend())
+    recs.load(folder, runtime="numpy")
+    model = recs.load(folder, backend=OracleBackend())
     assert model.run.best.rule == EarlyStopping("recall@10")
     model.fit(interactions(), interactions(), progress=False)
-    bundle.verify(folder)
+    recs.verify(folder)
 
 
 def rename_ids(folder, role, change):
@@ -172,14 +173,14 @@ def rename_ids(folder, role, change):
 def test_ids_in_another_order_are_noticed(folder, role, change, options):
     rename_ids(folder, role, change)
     with pytest.raises(BundleError, match=f"golden.*the ids of '{role}' are not those that were saved"):
-        bundle.load(folder, **options)
+        recs.load(folder, **options)
     with pytest.raises(BundleError, match="in another order"):
-        bundle.verify(folder)
+        recs.verify(folder)
 
 
 def test_a_readme_of_any_size_is_not_read(folder):
     os.truncate(folder / "README.md", 1 << 40)  # sparse: reading it would take forever and all memory
-    assert bundle.load(folder, runtime="numpy")
+    assert recs.load(folder, runtime="numpy")
     assert bundle.info(folder).card_changed
     resign(folder, lambda fields: fields["card"].update(length=1 << 40))
     assert bundle.info(folder).card_changed
@@ -193,4 +194,4 @@ def test_a_readme_that_is_a_link_or_a_pipe_is_not_read(folder):
     card.unlink()
     os.mkfifo(card)
     assert bundle.info(folder).card_changed
-    assert bundle.load(folder, runtime="numpy")
+    assert recs.load(folder, runtime="numpy")

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import recs_core as recs
 from recs_core import bundle
-from recs_core.bundle import manifest
 from recs_core.contract.errors import BundleError
-from recs_core.storage import tensors
+from recs_core.storage import manifest, tensors
 from tests.bundle.forge import replace, resign
 from tests.bundle.small import every_feature, fitted
 
@@ -47,13 +47,13 @@ def folder(pristine, tmp_path, monkeypatch):
 
 def refused(folder, said, **options):
     with pytest.raises(BundleError, match=said) as caught:
-        bundle.load(folder, **{**LOADED, **options})
+        recs.load(folder, **{**LOADED, **options})
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def weights(folder):
-    return dict(bundle.load(folder, **LOADED).weights())
+    return dict(recs.load(folder, **LOADED).weights())
 
 
 def packed(header, data=b""):
@@ -135,7 +135,7 @@ def test_weights_of_another_model(folder, change, said):
 def test_without_verification_a_wrong_value_is_let_through_but_not_a_wrong_shape(folder):
     held = weights(folder)
     replace(folder, "weights", changed(held, table__user=np.full((8, 4), np.nan, np.float32)))
-    bundle.load(folder, runtime="numpy", verify=False)
+    recs.load(folder, runtime="numpy", verify=False)
     replace(folder, "weights", changed(held, table__user=np.zeros((4, 8), np.float32)))
     refused(folder, "F32", verify=False)
 
@@ -301,4 +301,4 @@ def test_links_folders_and_pipes_are_refused(folder, name):
 
 def test_a_link_to_the_folder_is_fine(folder):
     (folder.parent / "current").symlink_to(folder)
-    bundle.load(folder.parent / "current", **LOADED)
+    recs.load(folder.parent / "current", **LOADED)

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import recs_core as recs
-from recs_core import bundle
 from recs_core.contract.errors import BundleError, DataError, SpecError
 from recs_core.reference.backend import OracleBackend
 from recs_core.training import EarlyStopping
@@ -81,7 +80,7 @@ def test_a_run_cut_off_ends_as_one_that_was_not(whole, tmp_path, epoch):
     with pytest.raises(Dies):
         model().fit(interactions(), **PLAN, checkpoint=tmp_path / "c", callbacks=[DiesAfter(epoch)])
     again = resumed(tmp_path / "c")
-    assert again.position.epoch == epoch - 1  # the callback comes before the checkpoint of its epoch
+    assert again.position.epoch == min(epoch, 4)  # the checkpoint of an epoch, but for the last, precedes the callback
     again.fit(interactions(), progress=False)
     same(again, whole)
 
@@ -137,17 +136,17 @@ def test_the_last_checkpoint_of_a_finished_run_gives_the_finished_model(whole, t
 
 
 def test_a_write_that_was_cut_off_leaves_the_checkpoint_before(whole, tmp_path, monkeypatch):
-    from recs_core.storage import files
+    from recs_core.storage import commit
     from tests.bundle.test_crash import Disk
 
     started = model()
     with pytest.raises(Dies):
         started.fit(interactions(), **PLAN, checkpoint=tmp_path / "c", callbacks=[DiesAfter(3)])
     with monkeypatch.context() as patch, pytest.raises(BundleError):
-        patch.setattr(files, "os", Disk(12, OSError(5, "gone"), dead=True))
+        patch.setattr(commit, "os", Disk(12, OSError(5, "gone"), dead=True))
         started.save(tmp_path / "c")
     again = resumed(tmp_path / "c")
-    assert again.position.epoch == 2
+    assert again.position.epoch == 3
     again.fit(interactions(), progress=False)
     same(again, whole)
 
@@ -156,7 +155,7 @@ def test_a_checkpoint_recommends_like_any_bundle(tmp_path):
     started = model()
     with pytest.raises(Dies):
         started.fit(interactions(), **PLAN, checkpoint=tmp_path / "c", callbacks=[DiesAfter(2)])
-    assert bundle.load(tmp_path / "c", runtime="numpy").recommend([100], k=3).ids.shape == (1, 3)
+    assert recs.load(tmp_path / "c", runtime="numpy").recommend([100], k=3).ids.shape == (1, 3)
 
 
 def test_what_does_not_belong_to_the_run_is_refused(tmp_path):
@@ -179,7 +178,7 @@ def test_epochs_begin_another_run(tmp_path):
         model().fit(interactions(), **PLAN, checkpoint=tmp_path / "c", callbacks=[DiesAfter(3)])
     again = resumed(tmp_path / "c")
     again.fit(interactions(), epochs=1, batch_size=8, progress=False)
-    assert again.position.epoch == 3
+    assert again.position.epoch == 4
 
 
 def test_without_optimizer_state_there_is_no_run_to_resume(tmp_path):
@@ -192,7 +191,7 @@ def test_a_checkpoint_ends_with_the_weights_that_early_stopping_chose(tmp_path):
     rule = EarlyStopping("loss", patience=2, min_delta=10.0)
     stopped = model()
     stopped.fit(interactions(), **{**PLAN, "epochs": 9}, early_stopping=rule, checkpoint=tmp_path / "c")
-    loaded = bundle.load(tmp_path / "c", runtime="numpy")
+    loaded = recs.load(tmp_path / "c", runtime="numpy")
     for name, weight in stopped.weights().items():
         np.testing.assert_array_equal(loaded.weights()[name], weight)
     again = resumed(tmp_path / "c")

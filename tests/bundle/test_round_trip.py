@@ -15,11 +15,11 @@ from recs_core import bundle
 from recs_core.contract.errors import BackendNotFound, BundleError, NotFitted
 from recs_core.contract.manifest import IndexInfo
 from recs_core.contract.protocols import TopK
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.interactions import Interactions
 from recs_core.reference.backend import OracleBackend
-from recs_core.storage import id_files as ids
 from recs_core.storage import tensors
-from recs_core.tables.vocabulary import Vocabulary
+from recs_core.tables import id_files as ids
 from tests.bundle import forge
 from tests.bundle.small import every_feature, fitted, ids_only, interactions
 
@@ -33,7 +33,7 @@ def model():
 
 @pytest.fixture
 def saved(model, tmp_path):
-    return bundle.save(model, tmp_path / "b", metrics={"recall@10": (0.5, 0.4, 0.6), "mrr": 0.25}, licence="CC0-1.0")
+    return model.save(tmp_path / "b", metrics={"recall@10": (0.5, 0.4, 0.6), "mrr": 0.25}, licence="CC0-1.0")
 
 
 def equal(left, right):
@@ -47,7 +47,7 @@ def equal(left, right):
 @pytest.mark.parametrize("optimizer", [recs.Adagrad(), recs.RowWiseAdagrad(), recs.Adam(), recs.Adam(dense=True)])
 def test_weights_and_optimizer_state_come_back_bit_for_bit(tmp_path, dtype, optimizer):
     model = fitted(every_feature(dtype=dtype, optimizer=optimizer))
-    loaded = bundle.load(model.save(tmp_path / "b"), backend=OracleBackend())
+    loaded = recs.load(model.save(tmp_path / "b"), backend=OracleBackend())
     equal(loaded.weights(), model.weights())
     equal(loaded._trainer.state(), model._trainer.state())
     assert loaded.weights()["table/item"].dtype == dtype
@@ -67,7 +67,7 @@ def test_weights_and_optimizer_state_come_back_bit_for_bit(tmp_path, dtype, opti
 
 
 def test_the_catalog_comes_back(model, saved):
-    before, after = model.catalog, bundle.load(saved, runtime="numpy").catalog
+    before, after = model.catalog, recs.load(saved, runtime="numpy").catalog
     assert after.schema == before.schema
     np.testing.assert_array_equal(after.counts, before.counts)
     np.testing.assert_array_equal(after.seen.values, before.seen.values)
@@ -85,14 +85,14 @@ def test_the_catalog_comes_back(model, saved):
 @pytest.mark.parametrize("options", [{"exclude": "seen"}, {"allow": ["i1", "i2", "i5"]}, {"exclude": interactions()}])
 def test_every_loader_recommends_the_same(model, saved, options):
     expected = model.recommend(QUERIES, k=5, **options)
-    for loaded in (bundle.load(saved, runtime="numpy"), bundle.load(saved, backend=OracleBackend())):
+    for loaded in (recs.load(saved, runtime="numpy"), recs.load(saved, backend=OracleBackend())):
         found = loaded.recommend(QUERIES, k=5, **options)
         np.testing.assert_array_equal(found.ids, expected.ids)
         np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
 
 
 def test_numpy_answers_from_histories_features_and_for_strangers(model, saved):
-    loaded = bundle.load(saved, runtime="numpy")
+    loaded = recs.load(saved, runtime="numpy")
     asked = {"history": [["i1", "i2"], []], "features": pa.table({"user": [100, 999], "age": [30.0, 50.0]})}
     np.testing.assert_allclose(loaded.encode_query(**asked), model.encode_query(**asked), rtol=1e-5)
     np.testing.assert_allclose(loaded.encode_candidate(["i0", "i8"]), model.encode_candidate(["i0", "i8"]), rtol=1e-5)
@@ -104,7 +104,7 @@ def test_numpy_answers_from_histories_features_and_for_strangers(model, saved):
 
 def test_training_goes_on_from_the_saved_state(model, tmp_path):
     here = fitted(every_feature())
-    there = bundle.load(here.save(tmp_path / "b"), backend=OracleBackend())
+    there = recs.load(here.save(tmp_path / "b"), backend=OracleBackend())
     here.fit(interactions(), epochs=2, progress=False)
     there.fit(interactions(), epochs=2, progress=False)
     equal(there.weights(), here.weights())
@@ -112,9 +112,9 @@ def test_training_goes_on_from_the_saved_state(model, tmp_path):
 
 
 def test_without_state_the_bundle_is_smaller_and_still_trains(model, tmp_path):
-    path = bundle.save(model, tmp_path / "b", include_state=False)
+    path = model.save(tmp_path / "b", include_state=False)
     assert "state" not in bundle.info(path).manifest["contents"]
-    loaded = bundle.load(path, backend=OracleBackend())
+    loaded = recs.load(path, backend=OracleBackend())
     equal(loaded.weights(), model.weights())
     loaded.fit(interactions(), epochs=1, progress=False)
 
@@ -122,7 +122,7 @@ def test_without_state_the_bundle_is_smaller_and_still_trains(model, tmp_path):
 @pytest.mark.parametrize("names", [["ü", "日本", "a b", "", "0"], [-(2**63), 2**63 - 1, 0, 7, -1]])
 def test_ids_of_every_kind(names, tmp_path):
     data = Interactions.from_table(pa.table({"user": names, "item": names[::-1]}), query="user", candidate="item")
-    loaded = bundle.load(fitted(ids_only(), data).save(tmp_path / "b"), runtime="numpy")
+    loaded = recs.load(fitted(ids_only(), data).save(tmp_path / "b"), runtime="numpy")
     assert loaded.schema.queries.ids.to_pylist() == names
     assert set(loaded.recommend(names[:1], k=5).ids[0].tolist()) == set(names)
 
@@ -163,7 +163,7 @@ def test_numpy_runtime_imports_no_framework(saved):
 
 
 def test_weights_of_the_runtime_are_views_of_the_file(saved):
-    for array in bundle.load(saved, runtime="numpy").weights().values():
+    for array in recs.load(saved, runtime="numpy").weights().values():
         assert not array.flags.owndata
         assert not array.flags.writeable
 
@@ -184,20 +184,20 @@ def test_the_card_tells_of_the_run(model, saved):
 
 def test_an_edited_card_is_said_and_loads(saved):
     (saved / "README.md").write_text("mine")
-    assert bundle.verify(saved).card_changed
+    assert recs.verify(saved).card_changed
 
 
 def test_unknown_fields_are_ignored(saved):
     from tests.bundle.forge import resign
 
     resign(saved, lambda fields: fields.update(comment="from a later minor version"))
-    bundle.load(saved, runtime="numpy")
+    recs.load(saved, runtime="numpy")
 
 
 def test_saving_over_a_bundle_replaces_it_and_keeps_nothing_of_the_old(model, saved):
     other = fitted(every_feature(seed=7))
     other.save(saved)
-    equal(bundle.load(saved, backend=OracleBackend()).weights(), other.weights())
+    equal(recs.load(saved, backend=OracleBackend()).weights(), other.weights())
     named = {*bundle.info(saved).manifest["files"], "manifest.json", "README.md"}
     assert {path.name for path in saved.iterdir()} == named
 
@@ -206,14 +206,14 @@ def test_saving_over_a_bundle_replaces_it_and_keeps_nothing_of_the_old(model, sa
     ("do", "error", "said"),
     [
         (lambda m, p: ids_only().save(p / "new"), NotFitted, "fit"),
-        (lambda m, p: bundle.save(bundle.load(p / "b", runtime="numpy"), p / "new"), BundleError, "read-only"),
-        (lambda m, p: bundle.load(p / "b", runtime="numpy", backend="torch"), BundleError, "one of them"),
-        (lambda m, p: bundle.load(p / "b", runtime="onnx"), BundleError, "onnx"),
-        (lambda m, p: bundle.load(p / "nowhere"), BundleError, "no such folder"),
-        (lambda m, p: bundle.load(p / "b" / "manifest.json"), BundleError, "is a file"),
-        (lambda m, p: bundle.load(p), BundleError, "manifest.json: missing"),
-        (bundle.save, BundleError, "no bundle and holds 'b'"),
-        (lambda m, p: bundle.save(m, p / "b" / "README.md"), BundleError, "is a file"),
+        (lambda m, p: recs.load(p / "b", runtime="numpy").save(p / "new"), BundleError, "read-only"),
+        (lambda m, p: recs.load(p / "b", runtime="numpy", backend="torch"), BundleError, "one of them"),
+        (lambda m, p: recs.load(p / "b", runtime="onnx"), BundleError, "onnx"),
+        (lambda m, p: recs.load(p / "nowhere"), BundleError, "no such folder"),
+        (lambda m, p: recs.load(p / "b" / "manifest.json"), BundleError, "is a file"),
+        (lambda m, p: recs.load(p), BundleError, "manifest.json: missing"),
+        (recs.TwoTower.save, BundleError, "no bundle and holds 'b'"),
+        (lambda m, p: m.save(p / "b" / "README.md"), BundleError, "is a file"),
     ],
 )
 def test_mistakes_are_named(model, saved, do, error, said):
@@ -228,7 +228,7 @@ def test_metrics_that_come_later_change_the_manifest_and_the_card_alone(tmp_path
     bundle.describe(path, metrics={"recall@10": (0.25, 0.2, 0.3), "mrr": 0.5})
     after = {file.name: file.stat().st_ino for file in path.iterdir()}
     assert {name for name in before if before[name] != after[name]} == {"manifest.json", "README.md"}
-    assert bundle.verify(path).manifest["metrics"] == {"recall@10": [0.25, 0.2, 0.3], "mrr": 0.5}
+    assert recs.verify(path).manifest["metrics"] == {"recall@10": [0.25, 0.2, 0.3], "mrr": 0.5}
     assert bundle.info(path).manifest["licence"] == "CC0"
     assert "0.2000 … 0.3000" in (path / "README.md").read_text()
     with pytest.raises(BundleError, match="no such folder"):
@@ -238,13 +238,13 @@ def test_metrics_that_come_later_change_the_manifest_and_the_card_alone(tmp_path
 
 def test_stored_vectors_are_served_as_they_are(tmp_path):
     model = fitted(every_feature())
-    path = bundle.save(model, tmp_path / "b", include_vectors=True)
-    served = bundle.load(path, runtime="numpy")
+    path = model.save(tmp_path / "b", include_vectors=True)
+    served = recs.load(path, runtime="numpy")
     np.testing.assert_array_equal(served.encode_candidate(), model.encode_candidate())
     assert not served.encode_candidate().flags.writeable  # the bundle's memory map
     expected, found = model.recommend([100, 103], k=9), served.recommend([100, 103], k=9)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5, atol=1e-5)
-    trains = bundle.load(path, backend=OracleBackend())
+    trains = recs.load(path, backend=OracleBackend())
     trains.fit(interactions(), epochs=1, progress=False)
     assert (trains.encode_candidate() != model.encode_candidate()).any()
 
@@ -259,13 +259,13 @@ def test_stored_vectors_are_served_as_they_are(tmp_path):
     ],
 )
 def test_stored_vectors_that_are_wrong(tmp_path, change, said):
-    path = bundle.save(fitted(every_feature()), tmp_path / "b", include_vectors=True)
+    path = fitted(every_feature()).save(tmp_path / "b", include_vectors=True)
     stored = bundle.info(path).manifest["contents"]["vectors"]
     vectors = safetensors.numpy.load_file(path / stored)["vectors"]
     changed = np.ascontiguousarray(change(vectors))
     forge.replace(path, "vectors", b"".join(map(bytes, tensors.pieces({"vectors": changed}))))
     with pytest.raises(BundleError, match=said):
-        bundle.load(path, runtime="numpy")
+        recs.load(path, runtime="numpy")
 
 
 class Hasty:
@@ -288,7 +288,7 @@ def test_another_index_finds_what_is_recommended_and_leaks_nothing(tmp_path):
     path = model.save(tmp_path / "b")
     for options in ({"runtime": "numpy"}, {"backend": OracleBackend()}):
         index = Hasty()
-        loaded = bundle.load(path, index=index, **options)
+        loaded = recs.load(path, index=index, **options)
         assert loaded.recommend([100], k=2).ids.tolist() == [["i0", "i1"]]
         assert index.asked == 1
         hidden = [["i0", "i2", "i5"]]
@@ -298,15 +298,15 @@ def test_another_index_finds_what_is_recommended_and_leaks_nothing(tmp_path):
     chosen = fitted(ids_only(index="exact"))
     assert chosen.recommend([100], k=3).ids.shape == (1, 3)
     with pytest.raises(BackendNotFound, match="no index 'exakt'"):
-        bundle.load(path, runtime="numpy", index="exakt")
+        recs.load(path, runtime="numpy", index="exakt")
 
 
 def test_modules_for_towers_that_are_declared_are_refused(tmp_path):
     path = fitted(ids_only()).save(tmp_path / "b")
     with pytest.raises(BundleError, match="its query tower is no native module; leave it out"):
-        bundle.load(path, backend=OracleBackend(), native={"query": object()})
+        recs.load(path, backend=OracleBackend(), native={"query": object()})
     with pytest.raises(BundleError, match="runtime='numpy' runs no module of yours"):
-        bundle.load(path, runtime="numpy", native={"query": object()})
+        recs.load(path, runtime="numpy", native={"query": object()})
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):

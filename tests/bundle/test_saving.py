@@ -10,9 +10,10 @@ import sys
 import numpy as np
 import pytest
 
+import recs_core as recs
 from recs_core import bundle
 from recs_core.contract.errors import BundleError, NotFitted
-from recs_core.storage import files
+from recs_core.storage import commit, files
 from tests.bundle.small import fitted, ids_only
 
 
@@ -29,9 +30,9 @@ NUMBERS = [(0.5, 0.5), (np.float32(0.5), 0.5), (np.float64(0.5), 0.5), (np.int64
 @pytest.mark.parametrize(("value", "stored"), NUMBERS, ids=repr)
 def test_numbers_of_any_library(model, tmp_path, value, stored):
     path = model.save(tmp_path / "b", metrics={"recall@10": value})
-    assert bundle.verify(path).manifest["metrics"] == {"recall@10": stored}
+    assert recs.verify(path).manifest["metrics"] == {"recall@10": stored}
     bundle.describe(path, metrics={"mrr": value})
-    assert bundle.verify(path).manifest["metrics"] == {"mrr": stored}
+    assert recs.verify(path).manifest["metrics"] == {"mrr": stored}
 
 
 WRONG = [float("nan"), float("inf"), np.float32("nan"), None, "0.5", True, np.True_, 10**400, 1j, (0.5, 0.4),
@@ -67,7 +68,7 @@ def test_text_that_is_not_unicode(model, tmp_path, monkeypatch):
         model.save(tmp_path / "b", licence="\udcff")
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(sys, "argv", ["program", "\udcff"])
-    bundle.verify(model.save(tmp_path / "b"))
+    recs.verify(model.save(tmp_path / "b"))
 
 
 def test_an_unfitted_model_makes_no_folder(tmp_path):
@@ -82,7 +83,7 @@ def test_more_than_a_manifest_holds_is_refused_and_the_old_bundle_stands(model, 
     with pytest.raises(BundleError, match="would be .* bytes long, the most that is read is"):
         model.save(path, licence="x" * (17 << 20))
     assert sorted(path.iterdir()) == before
-    bundle.verify(path)
+    recs.verify(path)
 
 
 @pytest.mark.parametrize("obstacle", ["README.md", "README.md.tmp"])
@@ -93,7 +94,7 @@ def test_a_card_that_cannot_be_written_is_a_warning(model, tmp_path, caplog, obs
     caplog.set_level(logging.WARNING, "recs_core")
     model.save(path, metrics={"mrr": 0.25})
     assert "the bundle is saved and whole, only its card is missing" in caplog.text
-    found = bundle.verify(path)
+    found = recs.verify(path)
     assert found.manifest["metrics"] == {"mrr": 0.25}
     assert found.card_changed
     (path / obstacle).rmdir()
@@ -102,17 +103,17 @@ def test_a_card_that_cannot_be_written_is_a_warning(model, tmp_path, caplog, obs
 
 def test_a_full_disk_at_the_card(model, tmp_path, caplog, monkeypatch):
     path = model.save(tmp_path / "b")
-    real = files._write
+    real = commit._write
 
     def full(place, pieces):
         if place.name.startswith(files.CARD):
             raise BundleError(f"{place}: cannot be written, No space left on device")
         return real(place, pieces)
 
-    monkeypatch.setattr(files, "_write", full)
+    monkeypatch.setattr(commit, "_write", full)
     model.save(path, licence="CC0")
     assert "No space left on device; the bundle is saved and whole" in caplog.text
-    assert bundle.verify(path).manifest["licence"] == "CC0"
+    assert recs.verify(path).manifest["licence"] == "CC0"
 
 
 def test_describe_refuses_a_bundle_that_cannot_be_read(model, tmp_path):

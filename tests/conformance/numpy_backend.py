@@ -8,6 +8,7 @@ from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Batch
 from recs_core.contract.errors import DataError, UnsupportedFeature
 from recs_core.contract.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES, BackendInfo, IndexInfo, No
+from recs_core.contract.plans import TowerPlan, as_columns
 from recs_core.contract.protocols import TopK
 from recs_core.contract.task import plan_task
 from recs_core.reference import optimizers, task, topk, towers, training
@@ -25,7 +26,7 @@ INFO = BackendInfo(
 class NumpyTower:
     def __init__(self, spec, side, weights, dtype):
         self.spec, self.side, self.weights, self.dtype = spec, side, weights, dtype
-        self.output_dim = spec.output_dim
+        self.plan, self.output_dim = TowerPlan.of(side, spec), spec.output_dim
         self.native = self._native
 
     def embed(self, features):
@@ -46,10 +47,11 @@ class NumpyTower:
 
 
 class AdoptedTower:
-    spec = None
+    plan = None
 
     def __init__(self, module, features, output_dim):
-        self.native, self.features, self.output_dim = module, features, output_dim
+        self.native, self.output_dim = module, output_dim
+        self.features = [column.name for column in as_columns(features)]
 
     def embed(self, features):
         return self.native(*(features.codes[name] for name in self.features))
@@ -130,8 +132,8 @@ class NumpyBackend:
 
     def model(self, query, candidate, retrieval, weights, *, dtype="float32"):
         self._needs("hard_negatives", retrieval.hard_negatives is not None)
-        self._needs("text", any(type(f).__name__ == "Text" for f in (*query.features, *candidate.features)))
-        return NumpyModel(query, candidate, retrieval, weights, dtype)
+        self._needs("text", any(type(f).__name__ == "Text" for f in (*query.spec.features, *candidate.spec.features)))
+        return NumpyModel(query.spec, candidate.spec, retrieval, weights, dtype)
 
     def task(self, spec, *, weights=None, dtype="float32"):
         self._needs("hard_negatives", spec.hard_negatives is not None)
@@ -140,8 +142,8 @@ class NumpyBackend:
     def adopt(self, module, features, *, output_dim=None):
         return AdoptedTower(module, features, output_dim)
 
-    def trainer(self, model, optimizer):
-        return NumpyTrainer(model, optimizer)
+    def trainer(self, model, plan):
+        return NumpyTrainer(model, plan.spec)
 
 
 class NumpyIndex:

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from recs_core.contract.errors import DataError
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.ids import codes_of, codes_per_row, known_codes
-from recs_core.tables.vocabulary import Vocabulary
 
 NAMES = Vocabulary(["a1", "b2", "c3"], "item")
 NUMBERS = Vocabulary([10, 20, 30], "item")

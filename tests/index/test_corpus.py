@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recs_core.bundle import manifest
 from recs_core.contract.errors import BundleError, DataError, UnsupportedFeature
 from recs_core.contract.manifest import IndexInfo
 from recs_core.contract.protocols import TopK
 from recs_core.index import CandidateIndex, ExactIndex
 from recs_core.index.filters import ragged
 from recs_core.reference.topk import top_k
+from recs_core.storage import manifest
 
 WORDS = ["Zürich", "東京", "naïve ☕", "a/b", " "]
 BIG = [2**40 + 1, -5, 0, 2**62, 2**40]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import recs_core
-from recs_core import config
+from recs_core import config, environment
 from recs_core.config import Selection, select, use
-from recs_core.contract.errors import BackendBroken, BackendNotFound, ConfigError, UnsupportedFeature
+from recs_core.contract.errors import BackendBroken, BackendNotFound, ConfigError, MissingExtra, UnsupportedFeature
 from recs_core.plugin.manager import BACKENDS, _hint
 from recs_core.spelling import meant_backend
 from tests.plugin.conftest import GOOD_PLUGIN
@@ -100,8 +100,22 @@ def test_nobody_speaks(project: Path, monkeypatch: pytest.MonkeyPatch, installed
 
 def test_nobody_speaks_and_nothing_is_installed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_engines(monkeypatch)
-    with pytest.raises(BackendNotFound, match="jax, torch, tensorflow.*pip install jax"):
+    with pytest.raises(BackendNotFound, match="jax, torch, tensorflow.*pip install keras jax"):
         select()
+
+
+def test_nobody_speaks_and_keras_is_not_installed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As beside a plugin that brings its framework and no Keras."""
+    found = environment.find_spec
+    monkeypatch.setattr(environment, "find_spec", lambda name: None if name == "keras" else found(name))
+    said = r"the default, keras\[jax\], needs keras, not installed: `pip install keras`, or choose .* RECS_BACKEND"
+    with pytest.raises(MissingExtra, match=said):
+        select()
+    assert select("toy") == Selection("toy", None, "backend=")
+    with pytest.raises(MissingExtra, match=r"asked for by backend=\) needs keras, not installed: `pip install keras`"):
+        config.backend("keras[jax]")
+    with pytest.raises(MissingExtra, match=r"needs keras, tensorflow, not installed: `pip install keras tensorflow`"):
+        config.backend("keras[tensorflow]")
 
 
 def test_keras_already_imported_says_its_engine(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

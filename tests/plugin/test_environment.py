@@ -55,7 +55,8 @@ def test_engines_that_cannot_be() -> None:
 
 def test_an_engine_that_is_not_installed() -> None:
     code = "sys.path = [p for p in sys.path if 'site-packages' not in p]\nprepare_keras('jax', 'a test')"
-    assert run(code) == "MissingExtra: keras[jax] (asked for by a test) needs jax, not installed: `pip install jax`"
+    said = "MissingExtra: keras[jax] (asked for by a test) needs keras and jax, not installed: `pip install keras jax`"
+    assert run(code) == said
 
 
 @pytest.mark.slow

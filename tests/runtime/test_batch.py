@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recs_core import bundle
+import recs_core as recs
 from recs_core.contract.errors import DataError
 from recs_core.runtime import batch
 from recs_core.runtime.batch import Done, Job, recommend_file
@@ -23,7 +23,7 @@ IDS = [100, 106, 103, 100, 999, 101, 105, 102, 104, 7, 100, 103]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     path = fitted(ids_only(), interactions()).save(tmp_path_factory.mktemp("batch") / "b")
-    return bundle.load(path, runtime="numpy")
+    return recs.load(path, runtime="numpy")
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recs_core_tensorflow import task as ours
-from recs_core_tensorflow.backend import factory
+from recs_core_tensorflow import kernel
+from recs_core_tensorflow.backend import create
 from recs_core_tensorflow.environment import tf, tfrs
-from recs_core_tensorflow.tfrs_task import TFRSRetrieval
+from recs_core_tensorflow.native import TFRSRetrieval
+from recs_core_tensorflow.task import RetrievalTask
 
 from recs_core.conformance.worlds import many_targets, random_task
 from recs_core.contract.batch import Ragged
@@ -26,19 +27,19 @@ PLAIN = RetrievalSpec(
 )
 
 
-@pytest.mark.parametrize(("rows_a_block", "safe"), [(1, ours.SAFE), (2, -1.0), (1000, ours.SAFE)])
+@pytest.mark.parametrize(("rows_a_block", "safe"), [(1, kernel.SAFE), (2, -1.0), (1000, kernel.SAFE)])
 def test_loss_and_gradients_equal_the_oracle_whatever_the_blocks(
     rows_a_block: int, safe: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ours, "SAFE", safe)
-    monkeypatch.setattr(ours, "MIN_BLOCK_ROWS", rows_a_block)
-    monkeypatch.setattr(ours, "BLOCK_SCORES", 0)
+    monkeypatch.setattr(kernel, "SAFE", safe)
+    monkeypatch.setattr(kernel, "MIN_BLOCK_ROWS", rows_a_block)
+    monkeypatch.setattr(kernel, "BLOCK_SCORES", 0)
     for seed, world in enumerate([*map(random_task, range(60)), many_targets()]):
         given = (world.query, world.candidate, world.bias, world.log_temperature)
         variables = [None if value is None else tf.Variable(np.asarray(value, np.float64)) for value in given]
         plan = plan_task(world.spec, len(world.query), len(world.candidate), **world.inputs)
         with tf.GradientTape() as tape:
-            loss = ours.retrieval_loss(world.spec, ours.pack(plan, "float64"), *variables)
+            loss = kernel.loss(world.spec, kernel.pack(plan, "float64"), *variables)
         held = [variable for variable in variables if variable is not None]
         gradients = iter(tape.gradient(loss, held, unconnected_gradients="zero"))
         expected = oracle.loss_and_gradients(world.spec, *given, **world.inputs)
@@ -65,7 +66,7 @@ def test_scores_of_either_sign_and_any_length_are_the_oracles(length: float) -> 
     query, candidate = (x.astype(np.float32) for x in vectors)
     variables = [tf.Variable(x) for x in (query, candidate)]
     with tf.GradientTape() as tape:
-        loss = ours.retrieval_loss(PLAIN, ours.pack(plan_task(PLAIN, 64, 64), "float32"), *variables)
+        loss = kernel.loss(PLAIN, kernel.pack(plan_task(PLAIN, 64, 64), "float32"), *variables)
     expected = oracle.loss_and_gradients(PLAIN, query, candidate, np.zeros(64), 0.0)
     np.testing.assert_allclose(loss, expected.loss, rtol=1e-5)
     for got, want in zip(tape.gradient(loss, variables), (expected.query, expected.candidate), strict=True):
@@ -77,7 +78,7 @@ def test_a_row_without_negatives_keeps_a_score_far_below_the_others() -> None:
     variables = [tf.Variable([[1.0]]), tf.Variable([[-400.0], [1.0]])]
     plan = plan_task(PLAIN, 1, 2, target_candidate=[0], negatives_from=1, score_mask=np.zeros((1, 2), bool))
     with tf.GradientTape() as tape:
-        loss = ours.retrieval_loss(PLAIN, ours.pack(plan, "float32"), *variables)
+        loss = kernel.loss(PLAIN, kernel.pack(plan, "float32"), *variables)
     assert float(loss) == 0
     assert all(not np.any(g) for g in tape.gradient(loss, variables))
 
@@ -123,13 +124,13 @@ def test_our_sum_equals_the_tfrs_task(on: tuple[str, ...]) -> None:
         remove_accidental_hits="hits" in on,
     )
     wanted = native(query, candidate, **given, compute_metrics=False)
-    got = factory().task(spec)(query, candidate, **given)
+    got = create().task(spec)(query, candidate, **given)
     np.testing.assert_allclose(got, wanted, rtol=2e-6)
 
 
 def test_q_below_1e_6_is_corrected_where_tfrs_saturates() -> None:
     query, candidate, _ = embeddings()
-    task = factory().task(RetrievalSpec(**{**PLAIN.__dict__, "logq": True}))
+    task = create().task(RetrievalSpec(**{**PLAIN.__dict__, "logq": True}))
     losses = []
     for rare in (1e-6, 1e-8):
         q = np.full(len(candidate), 0.1)
@@ -145,7 +146,7 @@ def test_extra_candidates_with_ids_work() -> None:
     query, candidate, _ = embeddings(extra=3)
     ids = np.array([0, 1, 2, 0, 1, 2, 3, 3, 9, 0], np.int32)
     spec = RetrievalSpec(**{**PLAIN.__dict__, "remove_accidental_hits": True})
-    got = factory().task(spec)(query, candidate, candidate_ids=ids)
+    got = create().task(spec)(query, candidate, candidate_ids=ids)
     wanted = oracle.loss_and_gradients(spec, query, candidate, candidate_ids=ids).loss
     np.testing.assert_allclose(got, wanted, rtol=1e-6)
 
@@ -169,7 +170,7 @@ def test_the_tfrs_path_equals_the_fast_path(scoring: str, reduction: str, learn:
         native = TFRSRetrieval(spec, bias, temperature)(query, candidate, **given)
     native_slopes = tape.gradient(native, sources)
     with tf.GradientTape() as tape:
-        fast = ours.RetrievalTask(spec, "float32", bias, temperature)(query, candidate, **given)
+        fast = RetrievalTask(spec, "float32", bias, temperature)(query, candidate, **given)
     fast_slopes = tape.gradient(fast, sources)
     np.testing.assert_allclose(fast, native, rtol=2e-6)
     for a, b in zip(fast_slopes, native_slopes, strict=True):
@@ -185,7 +186,7 @@ def test_what_tfrs_cannot_say_is_refused() -> None:
 
 def test_a_symbolic_plan_is_refused_by_name() -> None:
     query, candidate, _ = embeddings()
-    task = factory().task(PLAIN)
+    task = create().task(PLAIN)
 
     @tf.function(autograph=False)
     def loss(weight: Any) -> Any:
@@ -197,7 +198,7 @@ def test_a_symbolic_plan_is_refused_by_name() -> None:
 
 def test_the_task_differentiates_in_a_users_function() -> None:
     query, candidate, _ = embeddings()
-    task = factory().task(PLAIN)
+    task = create().task(PLAIN)
 
     @tf.function
     def slope(query: Any) -> Any:
@@ -214,7 +215,7 @@ def test_positives_are_columns() -> None:
     query, candidate, _ = embeddings(3)
     positives = Ragged(np.array([1, 2, 0], np.int32), np.array([0, 2, 2, 3], np.int32))
     spec = RetrievalSpec(**{**PLAIN.__dict__, "mask_positives": True})
-    got = float(factory().task(spec)(query, candidate, positives=positives))
+    got = float(create().task(spec)(query, candidate, positives=positives))
     scores = query @ candidate.T
     left = [[0], [0, 1, 2], [1, 2]]
     wanted = sum(np.log(np.exp(scores[i, left[i]]).sum()) - scores[i, i] for i in range(3))
@@ -270,7 +271,7 @@ def test_corpus_metrics_rank_by_cosine_and_bias_and_know_extra_negatives() -> No
 def test_a_loss_traced_in_a_users_function_goes_with_it() -> None:
     """A tf.custom_gradient would keep the graph, and what it holds, in a registry of the process."""
     query, candidate, _ = embeddings()
-    task = factory().task(PLAIN)
+    task = create().task(PLAIN)
 
     def graph() -> Any:
         function = tf.function(lambda query: task(query, candidate))

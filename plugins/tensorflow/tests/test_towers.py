@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from recs_core_tensorflow.backend import factory
+from recs_core_tensorflow.backend import create
 from recs_core_tensorflow.environment import tf
 
 import recs_core as recs
@@ -14,6 +14,7 @@ from recs_core.contract.batch import Batch, Features
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.features import Categorical
 from recs_core.contract.optimizers import Adagrad
+from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 
@@ -38,7 +39,7 @@ def batch() -> Batch:
 
 def test_a_string_lookup_gets_raw_ids() -> None:
     module = by_raw_id()
-    tower = factory().adopt(module, ["user"], ids={"user": USERS})
+    tower = create().adopt(module, ["user"], ids={"user": USERS})
     assert tower.output_dim == 2
     got = tower.embed(Features(2, {"user": np.array([2, 0], np.int32)}))
     np.testing.assert_allclose(got, module(tf.constant(["bob", "never seen"])))
@@ -46,14 +47,14 @@ def test_a_string_lookup_gets_raw_ids() -> None:
 
 
 def test_an_adopted_tower_trains_beside_a_built_one() -> None:
-    tower = factory().adopt(by_raw_id(), ["user"], ids={"user": USERS})
-    item = TowerSpec((Categorical("item", dim=2),))
+    tower = create().adopt(by_raw_id(), ["user"], ids={"user": USERS})
+    item = TowerPlan.of("candidate", TowerSpec((Categorical("item", dim=2),)))
     table = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
-    model = factory().model(tower, item, TASK, {"table/item": table})
+    model = create().model(tower, item, TASK, {"table/item": table})
     native = [name for name in model.weights() if name.startswith("query/native/")]
     assert len(native) == 3  # the embedding, a kernel and a bias
     assert set(model.weights()) == {*native, "table/item"}
-    trainer = factory().trainer(model, Adagrad(0.5))
+    trainer = create().trainer(model, UpdatePlan(Adagrad(0.5)))
     losses = [float(trainer.step(batch(), 0.5)) for _ in range(20)]
     assert 2 / 3 * np.log(2) < losses[-1] < losses[0]  # two of three columns hold the same item
     saved = model.weights()
@@ -65,7 +66,7 @@ def test_an_adopted_tower_trains_beside_a_built_one() -> None:
 def test_several_features_come_as_a_dict() -> None:
     inputs = {name: tf.keras.Input((), dtype=tf.int32, name=name) for name in ("user", "country")}
     parts = [tf.keras.layers.Embedding(4, 2)(value) for value in inputs.values()]
-    tower = factory().adopt(tf.keras.Model(inputs, tf.keras.layers.Concatenate()(parts)), ["user", "country"])
+    tower = create().adopt(tf.keras.Model(inputs, tf.keras.layers.Concatenate()(parts)), ["user", "country"])
     assert tower.output_dim == 4
     with pytest.raises(DataError, match="'country'"):
         tower.embed(Features(1, {"user": np.zeros(1, np.int32)}))
@@ -75,21 +76,22 @@ def test_a_keras_3_layer_is_refused_by_name() -> None:
     import keras  # here, as it may import TensorFlow, which the plugin must be the first to do
 
     with pytest.raises(SpecError, match="Keras 3 layer, but TFRS runs on Keras 2"):
-        factory().adopt(keras.layers.Dense(3), ["user"])
+        create().adopt(keras.layers.Dense(3), ["user"])
     with pytest.raises(SpecError, match=r"adopts a tf\.keras\.Model"):
-        factory().adopt(object(), ["user"])
+        create().adopt(object(), ["user"])
 
 
 def test_a_signature_that_does_not_match_is_refused() -> None:
     with pytest.raises(SpecError, match="pass ids= for those that it takes as raw ids"):
-        factory().adopt(by_raw_id(), ["user"])
+        create().adopt(by_raw_id(), ["user"])
     with pytest.raises(SpecError, match="output_dim=5 is stated, but the module's output has 2 columns"):
-        factory().adopt(by_raw_id(), ["user"], output_dim=5, ids={"user": USERS})
+        create().adopt(by_raw_id(), ["user"], output_dim=5, ids={"user": USERS})
     with pytest.raises(SpecError, match="'item'"):
-        factory().adopt(by_raw_id(), ["user"], ids={"item": USERS})
-    tower = factory().adopt(by_raw_id(), ["user"], ids={"user": USERS})
+        create().adopt(by_raw_id(), ["user"], ids={"item": USERS})
+    tower = create().adopt(by_raw_id(), ["user"], ids={"user": USERS})
+    wide = TowerPlan.of("candidate", TowerSpec((Categorical("item", dim=3),)))
     with pytest.raises(SpecError, match="2 dims, the candidate tower's 3"):
-        factory().model(tower, TowerSpec((Categorical("item", dim=3),)), TASK, {"table/item": np.zeros((2, 3))})
+        create().model(tower, wide, TASK, {"table/item": np.zeros((2, 3))})
 
 
 def test_two_tower_takes_a_native_model_with_a_string_lookup() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from recs_core_tensorflow import tf_dataset
-from recs_core_tensorflow.backend import factory
+from recs_core_tensorflow.backend import create
 from recs_core_tensorflow.environment import tf, tfrs
+from recs_core_tensorflow.model import Model
 
 from recs_core import datasets
 from recs_core.conformance.worlds import OPTIMIZERS, WIDE, World
@@ -14,28 +15,36 @@ from recs_core.contract import weights as canonical
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.features import Categorical
 from recs_core.contract.optimizers import Adagrad
-from recs_core.contract.protocols import BatchPlan
+from recs_core.contract.plans import TowerPlan, UpdatePlan
+from recs_core.contract.protocols import BatchPlan, DType
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
+from recs_core.data.batching import Batching
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.schema import Schema
 from recs_core.reference import training as oracle
 
 QUERY = TowerSpec((Categorical("user_id", dim=8),), layers=(4,), activation="tanh")
 CANDIDATE = TowerSpec((Categorical("movie_id", dim=8),), layers=(4,), activation="tanh")
+PLANS = (TowerPlan.of("query", QUERY), TowerPlan.of("candidate", CANDIDATE))
 
 
-def report_data(retrieval: RetrievalSpec) -> tuple[EncodedDataset, dict[str, np.ndarray]]:
+def model_of(world: World, dtype: DType = "float32") -> Model:
+    plans = (TowerPlan.of("query", world.query), TowerPlan.of("candidate", world.candidate))
+    return create().model(*plans, world.retrieval, world.weights(), dtype=dtype)
+
+
+def report_data(retrieval: RetrievalSpec) -> tuple[Batching, dict[str, np.ndarray]]:
     train = datasets.load("report")
     schema = Schema.learn(QUERY, CANDIDATE, train)
-    start = canonical.initial(QUERY, CANDIDATE, retrieval, schema.table_rows, len(schema.candidates), seed=1)
-    return EncodedDataset.encode(QUERY, CANDIDATE, schema, train), start
+    start = canonical.initial(*PLANS, retrieval, schema.table_rows, len(schema.candidates), seed=1)
+    return Batching(EncodedDataset.encode(QUERY, CANDIDATE, schema, train)), start
 
 
 def test_batches_of_any_size_run_one_trace() -> None:
     retrieval = RetrievalSpec()
     data, start = report_data(retrieval)
-    trainer = factory().trainer(factory().model(QUERY, CANDIDATE, retrieval, start), Adagrad())
+    trainer = create().trainer(create().model(*PLANS, retrieval, start), UpdatePlan(Adagrad()))
     sizes = set()
     for epoch, size in enumerate((16, 16, 7)):  # 50 rows: the last batches hold 2 and 1
         for batch in data.batches(BatchPlan(size, "interaction", retrieval), seed=0, epoch=epoch):
@@ -48,8 +57,8 @@ def test_batches_of_any_size_run_one_trace() -> None:
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "dense-adam"])
 def test_rows_that_a_batch_does_not_name_stay(name: str) -> None:
     world = World()
-    model = factory().model(world.query, world.candidate, world.retrieval, world.weights())
-    trainer = factory().trainer(model, OPTIMIZERS[name])
+    model = model_of(world)
+    trainer = create().trainer(model, UpdatePlan(OPTIMIZERS[name]))
     trainer.step(world.batch(0), 0.1)
     before, state = model.weights(), trainer.state()
     batch = world.batch(1)
@@ -66,8 +75,8 @@ def test_rows_that_a_batch_does_not_name_stay(name: str) -> None:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_float64_run_equals_the_oracle(name: str) -> None:
     world = WIDE.with_(scoring="cosine", logq=True, candidate_bias=True, learn_temperature=True)
-    model = factory().model(world.query, world.candidate, world.retrieval, world.weights(), dtype="float64")
-    trainer = factory().trainer(model, OPTIMIZERS[name])
+    model = model_of(world, "float64")
+    trainer = create().trainer(model, UpdatePlan(OPTIMIZERS[name]))
     batches = world.batches(5)
     losses = [float(trainer.step(batch, OPTIMIZERS[name].learning_rate)) for batch in batches]
     wanted, weights, state = oracle.trajectory(world.model, OPTIMIZERS[name], world.weights(), batches)
@@ -83,12 +92,12 @@ def test_fit_in_tfrs_follows_the_same_losses() -> None:
     retrieval = RetrievalSpec(learn_temperature=True)
     data, start = report_data(retrieval)
     plan = BatchPlan(16, "interaction", retrieval)
-    native = factory().model(QUERY, CANDIDATE, retrieval, start)
+    native = create().model(*PLANS, retrieval, start)
     assert isinstance(native.native, tfrs.Model)
     native.native.compile(optimizer=tf.keras.optimizers.SGD(0.5))
     history = native.native.fit(tf_dataset(data, native, plan, seed=3), epochs=2, shuffle=False, verbose=0)
 
-    ours = factory().model(QUERY, CANDIDATE, retrieval, start)
+    ours = create().model(*PLANS, retrieval, start)
     last = []
     for epoch in range(2):
         for batch in data.batches(plan, seed=3, epoch=epoch):
@@ -107,7 +116,7 @@ def test_fit_in_tfrs_follows_the_same_losses() -> None:
 
 def test_fit_in_tfrs_lowers_the_loss_with_bags_and_histories() -> None:
     world = WIDE.with_(scoring="cosine", logq=True)
-    model = factory().model(world.query, world.candidate, world.retrieval, world.weights())
+    model = model_of(world)
 
     class Batches:
         def __len__(self) -> int:
@@ -125,16 +134,14 @@ def test_fit_in_tfrs_lowers_the_loss_with_bags_and_histories() -> None:
 def test_tfrs_loop_refuses_steps_by_query() -> None:
     retrieval = RetrievalSpec()
     data, start = report_data(retrieval)
-    model = factory().model(QUERY, CANDIDATE, retrieval, start)
-    with pytest.raises(SpecError, match="step='query'"):
+    model = create().model(*PLANS, retrieval, start)
+    with pytest.raises(SpecError, match="batch_by='query'"):
         tf_dataset(data, model, BatchPlan(4, "query", retrieval))
 
 
 def test_state_of_another_shape_is_refused() -> None:
     world = World()
-    trainer = factory().trainer(
-        factory().model(world.query, world.candidate, world.retrieval, world.weights()), Adagrad()
-    )
+    trainer = create().trainer(model_of(world), UpdatePlan(Adagrad()))
     state = trainer.state()
     state["table/user/accumulator"] = state["table/user/accumulator"][:2]
     with pytest.raises(DataError, match="table/user/accumulator"):

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.bundle import load
 from recs_core.conformance import expect
 from recs_core.conformance.context import BackendContext
 from recs_core.conformance.registry import check
@@ -23,6 +22,7 @@ from recs_core.contract.features import Categorical
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.interactions import Interactions
+from recs_core.loading import load
 from recs_core.recommender import EMBED_ROWS, Recommender
 from recs_core.reference import metrics
 from recs_core.reference.backend import OracleBackend

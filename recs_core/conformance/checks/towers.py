@@ -165,7 +165,7 @@ def feature_order(context: BackendContext) -> None:
     given = Features(
         2,
         {"user": np.array([3, 1], np.int32)},
-        {"a": np.array([1, 2], np.float32), "z": np.array([3, 4], np.float32)},
+        {"a": np.array([[1], [2]], np.float32), "z": np.array([[3], [4]], np.float32)},
     )
     embed(context, World(query=TowerSpec(features), candidate=TowerSpec((ITEM,))), given)
 

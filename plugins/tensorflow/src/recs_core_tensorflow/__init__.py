@@ -13,9 +13,9 @@ __version__ = "0.1.0"
 _HOME_OF = {
     "tf": "environment",
     "tfrs": "environment",
-    "TensorFlowBackend": "backend",
-    "TFRSModel": "model",
-    "TFRSRetrieval": "tfrs_task",
+    "Backend": "backend",
+    "TFRSModel": "native",
+    "TFRSRetrieval": "native",
     "BruteForce": "indexes",
     "Streaming": "indexes",
     "tf_dataset": "data",

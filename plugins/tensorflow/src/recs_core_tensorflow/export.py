@@ -7,13 +7,15 @@ TF Serving wants it; rows of several ids are padded with "" or −1.
 | --- | --- | --- |
 | `Categorical` | (n,) | the ids' own, string or int64 |
 | `Bag`, `History` | (n, any), padded | the ids' own |
-| `Text` | (n, any), padded with −1: codes of `recs_core.data.encoding.hash_words` | int32 |
+| `Text` | (n, any), padded with −1: the values of `Text.encode` | int32 |
 | `Numeric` | (n,), not yet standardised | float32 |
+
+A kind of one's own cannot be served so: its `encode` is Python, and no graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,20 +23,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import ConfigError, DataError, UnsupportedFeature
-from recs_core.contract.features import Bag, Categorical, Feature, History, Numeric, Text
+from recs_core.contract.features import Bag, Categorical, Feature, History, Numeric, State, Text
+from recs_core.contract.plans import TowerPlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.contract.weights import Weights
 from recs_core.recommender import Recommender
 from recs_core.storage.paths import local
-from recs_core.tables.vocabulary import Vocabulary
 from recs_core_tensorflow.environment import tf
 from recs_core_tensorflow.indexes import NO_INTEGER, NO_STRING, refuse_duplicates
-from recs_core_tensorflow.task import normalised
-from recs_core_tensorflow.towers import TowerNet
+from recs_core_tensorflow.kernel import normalised
+from recs_core_tensorflow.towers import TowerNet, weight_names
 
 EXCLUDE, K = "exclude", "k"
 """Names of a recommender's inputs beside its features."""
@@ -52,29 +54,38 @@ class Lookup:
 class ServedTower:
     """What a tower needs to be served: plain arrays by canonical name.
 
-    `lookups`: table name → its ids. `numeric`: feature → (mean, standard deviation).
+    `lookups`: table name → its ids. `learnt`: feature → what it learned, for those that learn.
+    Raises `UnsupportedFeature` for a feature whose kind has no graph.
     """
 
     spec: TowerSpec
     side: Side
     weights: Weights
     lookups: Mapping[str, Lookup]
-    numeric: Mapping[str, tuple[float, float]]
+    learnt: Mapping[str, State]
+
+    def __post_init__(self) -> None:
+        for feature in self.spec.features:
+            if type(feature) not in _SERVED:
+                known = ", ".join(kind.__name__ for kind in _SERVED)
+                raise UnsupportedFeature(
+                    f"a SavedModel cannot hold {feature.where}, whose encode is Python and no graph (it can: {known}); "
+                    "serve the bundle with recs.load(path, runtime='numpy') instead"
+                )
 
 
 def tower_of(recommender: Recommender, side: Side) -> ServedTower:
     """One tower of a fitted recommender. Raises `UnsupportedFeature` for an adopted one."""
     schema = recommender.schema
     tower = recommender.query_tower if side == "query" else recommender.candidate_tower
-    if tower.spec is None:
+    if tower.plan is None:
         raise UnsupportedFeature(f"the {side} tower is a user's own; save its `native` with tf.saved_model.save")
     lookups = {
-        name: Lookup(_plain(vocabulary), schema.oov_rows(name)) for name, vocabulary in schema.vocabularies.items()
+        name: Lookup(_plain(vocabulary), schema.first_row(name)) for name, vocabulary in schema.vocabularies.items()
     }
-    numeric = {
-        name.removeprefix(f"{side}/"): value for name, value in schema.numeric.items() if name.startswith(f"{side}/")
-    }
-    return ServedTower(tower.spec, side, recommender.weights(), lookups, numeric)
+    spec = recommender.query if side == "query" else recommender.candidate
+    learnt = {feature.name: schema.known(side, feature).state for feature in spec.features}
+    return ServedTower(spec, side, recommender.weights(), lookups, learnt)
 
 
 def export_tower(recommender: Recommender, side: Side, path: str | Path) -> None:
@@ -162,34 +173,40 @@ def save_recommender(
 
 def _module(tower: ServedTower) -> tuple[Any, Any, dict[str, Any]]:
     """A `tf.Module` owning variables and lookups, the tower as a function of raw features, and what these are."""
-    rows = {name: len(value) for name, value in tower.weights.items() if name.startswith("table/")}
-    query, candidate = (tower.spec, None) if tower.side == "query" else (None, tower.spec)
-    names = canonical.shapes(query, candidate, RetrievalSpec(candidate_bias=False), rows, 0)
-    variables = {n: tf.Variable(np.asarray(tower.weights[n], np.float32), name=n, trainable=False) for n in names}
-    net = TowerNet(tower.spec, tower.side, variables, "float32")
+    plan = TowerPlan.of(tower.side, tower.spec)
+    variables = {
+        name: tf.Variable(np.asarray(tower.weights[name], np.float32), name=name, trainable=False)
+        for name in weight_names(plan)
+    }
+    net = TowerNet(plan, variables, "float32")
     module = tf.Module()
     module.variables_held = list(variables.values())
     module.lookups = {
         name: _table(tower.lookups[name], name, padded=padded) for name, padded in _tables(tower.spec).items()
     }
-    inputs = {feature.name: _input(feature, module.lookups) for feature in tower.spec.features}
+    served = {feature: _SERVED[type(feature)] for feature in tower.spec.features}
+
+    def spec(feature: Feature) -> Any:
+        dtype = served[feature].dtype or module.lookups[feature.table_name].key_dtype
+        return tf.TensorSpec([None] * served[feature].rank, dtype, feature.name)
 
     def embed(features: Mapping[str, Any]) -> Any:
-        coded = {
-            feature.name: _coded(feature, features[feature.name], module.lookups, tower.numeric)
-            for feature in tower.spec.features
-        }
-        return net.forward(coded, net.tables)
+        coded = {}
+        for feature, how in served.items():
+            values = features[feature.name]
+            rows = module.lookups[feature.table_name].lookup(values) if feature.has_vocabulary else None
+            coded[feature.name] = how.coded(feature, values, rows, tower.learnt.get(feature.name, {}))
+        return net.forward(coded, net.held)
 
-    return module, embed, inputs
+    return module, embed, {feature.name: spec(feature) for feature in served}
 
 
 def _tables(spec: TowerSpec) -> dict[str, bool]:
     """Tables that ids are looked up in → whether some input of ids is padded."""
     out: dict[str, bool] = {}
     for feature in spec.features:
-        if isinstance(feature, (Categorical, Bag, History)):
-            out[feature.table_name] = out.get(feature.table_name, False) or not isinstance(feature, Categorical)
+        if feature.has_vocabulary and feature.table_name is not None:
+            out[feature.table_name] = out.get(feature.table_name, False) or feature.kind == "many"
     return out
 
 
@@ -214,35 +231,37 @@ def _tensor(ids: NDArray[Any]) -> Any:
     return tf.constant(ids.astype(np.int64) if ids.dtype.kind in "iu" else ids.astype(object), name="ids")
 
 
-def _input(feature: Feature, lookups: Mapping[str, Any]) -> Any:
-    """What the exported model takes for a feature."""
-    if isinstance(feature, Numeric):
-        return tf.TensorSpec([None], tf.float32, feature.name)
-    if isinstance(feature, Text):
-        return tf.TensorSpec([None, None], tf.int32, feature.name)
-    assert feature.table_name is not None
-    shape = [None] if isinstance(feature, Categorical) else [None, None]
-    return tf.TensorSpec(shape, lookups[feature.table_name].key_dtype, feature.name)
+@dataclass(frozen=True)
+class _Served:
+    """How a kind of feature is served: the `rank` and `dtype` of its input (None: that of its ids), and what the tower
+    reads of (feature, input, its table's rows where ids are looked up, what the feature learned)."""
+
+    rank: int
+    dtype: Any
+    coded: Callable[[Any, Any, Any, State], Any]
 
 
-def _coded(
-    feature: Feature, values: Any, lookups: Mapping[str, Any], numeric: Mapping[str, tuple[float, float]]
-) -> Any:
-    """Raw values as the tower takes them: rows of its table, or standardised numbers."""
-    if isinstance(feature, Numeric):
-        mean, deviation = numeric[feature.name]
-        return (values - mean) / deviation
-    if isinstance(feature, Text):
-        return tf.ragged.boolean_mask(values, values >= 0)
-    assert feature.table_name is not None
-    rows = lookups[feature.table_name].lookup(values)
-    if isinstance(feature, Categorical):
-        return rows
-    if isinstance(feature, History):  # a past candidate without a row of its own says nothing
-        known = tf.ragged.boolean_mask(rows, rows > 0)
-        return known if feature.max_length is None else known[:, -feature.max_length :]
-    padding = NO_STRING if values.dtype == tf.string else NO_INTEGER
-    return tf.ragged.boolean_mask(rows, values != padding)
+def _bag(feature: Bag, ids: Any, rows: Any, _: State) -> Any:
+    return tf.ragged.boolean_mask(rows, ids != (NO_STRING if ids.dtype == tf.string else NO_INTEGER))
+
+
+def _history(feature: History, ids: Any, rows: Any, _: State) -> Any:
+    known = tf.ragged.boolean_mask(rows, rows > 0)  # a past candidate without a row of its own says nothing
+    return known if feature.max_length is None else known[:, -feature.max_length :]
+
+
+def _numeric(feature: Numeric, numbers: Any, rows: Any, learnt: State) -> Any:
+    return ((numbers - learnt["mean"]) / learnt["deviation"])[:, None]
+
+
+_SERVED: Mapping[type[Feature], _Served] = {
+    Categorical: _Served(1, None, lambda feature, ids, rows, _: rows),
+    Bag: _Served(2, None, _bag),
+    History: _Served(2, None, _history),
+    Text: _Served(2, tf.int32, lambda feature, codes, rows, _: tf.ragged.boolean_mask(codes, codes >= 0)),
+    Numeric: _Served(1, tf.float32, _numeric),
+}
+"""What each kind's `encode` is in a graph."""
 
 
 def _plain(vocabulary: Vocabulary) -> NDArray[Any]:

@@ -8,43 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from recs_core.contract.errors import UnsupportedFeature
-from recs_core.contract.optimizers import Adagrad, Adam, Optimizer, RowWiseAdagrad
-from recs_core.contract.protocols import DType
+from recs_core.contract.optimizers import Formula
+from recs_core.contract.plans import UpdatePlan
 from recs_core_tensorflow.environment import tf
 
 Tensors = Mapping[str, Any]
 
+FORMULAS: tuple[Formula, ...] = ("adagrad", "adam")
 
-def new_slots(optimizer: Optimizer, name: str, variable: Any) -> dict[str, Any]:
+
+def new_slots(plan: UpdatePlan, name: str, variable: Any) -> dict[str, Any]:
     """The state of one weight before the first step: slot → `tf.Variable`."""
-    if isinstance(optimizer, Adagrad):
-        shape = variable.shape[:1] if is_row_wise(optimizer, name) else variable.shape
-        start = tf.fill(shape, tf.constant(optimizer.initial_accumulator, variable.dtype))
-        return {"accumulator": _variable(start, f"{name}/accumulator")}
-    if isinstance(optimizer, Adam):
-        return {slot: _variable(tf.zeros_like(variable), f"{name}/{slot}") for slot in optimizer.slots}
-    raise UnsupportedFeature(f"the tensorflow backend has no optimizer {type(optimizer).__name__}; use Adagrad or Adam")
-
-
-def _variable(value: Any, name: str) -> Any:
-    return tf.Variable(value, name=name, trainable=False)
-
-
-def is_row_wise(optimizer: Optimizer, name: str) -> bool:
-    """Whether the weight has one accumulator a row."""
-    return isinstance(optimizer, RowWiseAdagrad) and name.startswith("table/")
-
-
-def settings(optimizer: Optimizer, learning_rate: float, step: int, dtype: DType) -> dict[str, np.floating[Any]]:
-    """What changes from step to step, as numbers: computed here in float64, where 1 − 0.999ᵗ keeps its digits."""
-    out = {"learning_rate": learning_rate}
-    if isinstance(optimizer, Adam):
-        out["grow_m"] = 1 / (1 - optimizer.beta_1**step)
-        out["grow_v"] = 1 / (1 - optimizer.beta_2**step)
-    return {name: np.dtype(dtype).type(value) for name, value in out.items()}
+    start = tf.constant(plan.start, variable.dtype)
+    return {
+        slot: tf.Variable(tf.fill(shape, start), name=f"{name}/{slot}", trainable=False)
+        for slot, shape in plan.slots(name, tuple(variable.shape)).items()
+    }
 
 
 def clip(gradients: Mapping[str, Any], clip_norm: float | None) -> dict[str, Any]:
@@ -57,22 +36,18 @@ def clip(gradients: Mapping[str, Any], clip_norm: float | None) -> dict[str, Any
 
 
 def update(
-    optimizer: Optimizer, name: str, weight: Any, slots: Tensors, gradient: Any, now: Tensors
+    plan: UpdatePlan, name: str, weight: Any, slots: Tensors, gradient: Any, now: Tensors
 ) -> tuple[Any, dict[str, Any]]:
-    """The new weight and slots; all of them hold the same rows. `now` as of `settings`."""
-    rate = now["learning_rate"]
-    if optimizer.weight_decay and not name.startswith("task/"):
-        weight -= rate * optimizer.weight_decay * weight
-    if isinstance(optimizer, Adam):
-        m = optimizer.beta_1 * slots["m"] + (1 - optimizer.beta_1) * gradient
-        v = optimizer.beta_2 * slots["v"] + (1 - optimizer.beta_2) * gradient * gradient
-        weight -= rate * (m * now["grow_m"]) / (tf.sqrt(v * now["grow_v"]) + optimizer.epsilon)
-        return weight, {"m": m, "v": v}
-    assert isinstance(optimizer, Adagrad)
+    """The new weight and slots; all of them hold the same rows. `now`: the scalars of the step."""
+    constants: Any = plan.spec
+    if plan.decay(name):
+        weight -= now["rate"] * plan.decay(name) * weight
+    if plan.formula == "adam":
+        m = constants.beta_1 * slots["m"] + (1 - constants.beta_1) * gradient
+        v = constants.beta_2 * slots["v"] + (1 - constants.beta_2) * gradient * gradient
+        step = (m * now["m_scale"]) / (tf.sqrt(v * now["v_scale"]) + constants.epsilon)
+        return weight - now["rate"] * step, {"m": m, "v": v}
     square = gradient * gradient
-    if is_row_wise(optimizer, name):
-        square = tf.reduce_mean(square, axis=1)
-    accumulator = slots["accumulator"] + square
-    root = tf.sqrt(accumulator)
-    root = root[:, None] if is_row_wise(optimizer, name) else root
-    return weight - rate * gradient / (root + optimizer.epsilon), {"accumulator": accumulator}
+    accumulator = slots["accumulator"] + (tf.reduce_mean(square, axis=1) if plan.by_row(name) else square)
+    root = tf.sqrt(accumulator)[:, None] if plan.by_row(name) else tf.sqrt(accumulator)
+    return weight - now["rate"] * gradient / (root + constants.epsilon), {"accumulator": accumulator}

@@ -2,17 +2,51 @@
 
 from __future__ import annotations
 
-from recs_core.contract.manifest import BACKEND_CAPABILITIES
 from recs_core.plugin import BackendInfo, IndexInfo, No, hookimpl
 
 REQUIRES = ("tensorflow", "tf_keras", "tensorflow_recommenders")
 
-BACKEND = BackendInfo(
+INFO = BackendInfo(
     name="tensorflow",
-    factory="recs_core_tensorflow.backend:factory",
+    factory="recs_core_tensorflow.backend:create",
     summary="TensorFlow Recommenders on tf_keras, with a blocked softmax and row-sparse optimizers",
     requires=REQUIRES,
-    capabilities=dict.fromkeys(BACKEND_CAPABILITIES, True),
+    capabilities={
+        "categorical": True,
+        "bag": True,
+        "history": True,
+        "numeric": True,
+        "text": True,
+        "dropout": True,
+        "cosine": True,
+        "dot": True,
+        "learn_temperature": True,
+        "candidate_bias": True,
+        "in-batch": True,
+        "uniform": True,
+        "mixed": True,
+        "corpus": True,
+        "logq": True,
+        "refined_logq": True,
+        "remove_accidental_hits": True,
+        "mask_positives": True,
+        "score_mask": True,
+        "hard_negatives": True,
+        "sample_weight": True,
+        "sum_reduction": True,
+        "query_step": True,
+        "adagrad": True,
+        "row_wise_adagrad": True,
+        "lazy_adam": True,
+        "dense_adam": True,
+        "weight_decay": True,
+        "clip_norm": True,
+        "sparse_rows": True,
+        "float64": True,
+        "state": True,
+        "adopt": True,
+        "native_loop": True,
+    },
 )
 
 _INDEX_CAPABILITIES: dict[str, bool | No] = {
@@ -44,7 +78,7 @@ INDEXES = [
 @hookimpl
 def recs_backends() -> list[BackendInfo]:
     """The manifest of `tensorflow`."""
-    return [BACKEND]
+    return [INFO]
 
 
 @hookimpl
@@ -56,7 +90,7 @@ def recs_indexes() -> list[IndexInfo]:
 @hookimpl
 def recs_backend_selected(info: BackendInfo, source: str) -> None:
     """Settle which Keras TensorFlow will bring, before anything imports it."""
-    if info.name == BACKEND.name:
+    if info.name == INFO.name:
         from recs_core_tensorflow import environment
 
         environment.settle(f"the tensorflow backend (asked for by {source})")

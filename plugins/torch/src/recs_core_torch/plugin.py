@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from recs_core.contract.manifest import No
 from recs_core.plugin import BackendInfo, hookimpl
 
 INFO = BackendInfo(
@@ -46,7 +45,6 @@ INFO = BackendInfo(
         "float64": True,
         "state": True,
         "adopt": True,
-        "adopt_raw_ids": No("PyTorch has no lookup of raw ids; a module takes the codes that the core looked up"),
         "native_loop": True,
     },
 )

@@ -1,13 +1,17 @@
-"""`tfrs.tasks.Retrieval` with our meanings, for `fit` in TFRS's own way."""
+"""A model in TFRS's own words, for `fit` in its own way: a `tfrs.tasks.Retrieval` with our meanings, a `tfrs.Model`."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from recs_core.contract.errors import SpecError, UnsupportedFeature
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core_tensorflow.environment import tf, tfrs
-from recs_core_tensorflow.task import normalised
+from recs_core_tensorflow.kernel import normalised
+
+if TYPE_CHECKING:
+    from recs_core_tensorflow.model import Model
 
 
 class TFRSRetrieval(tfrs.tasks.Retrieval):
@@ -120,3 +124,28 @@ class TFRSRetrieval(tfrs.tasks.Retrieval):
 def _lengthened(vectors: Any, column: Any) -> Any:
     """(…, d + 1) from (…, d) and (…)."""
     return tf.concat([vectors, column[..., None]], axis=-1)
+
+
+class TFRSModel(tfrs.Model):
+    """A `tfrs.Model` on a model's variables. Its batches are those of `recs_core_tensorflow.data.tf_dataset`."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(name="two_tower")
+        if model.dtype != "float32":
+            raise SpecError("TFRS's own task computes in float32; build the model with dtype='float32'")
+        self._towers = {"query": model.query, "candidate": model.candidate}
+        self.query_tower, self.candidate_tower = model.query.native, model.candidate.native
+        self.task = TFRSRetrieval(
+            model.retrieval, model.variables.get("task/bias"), model.variables.get("task/log_temperature")
+        )
+        self._own = [variable for name, variable in model.variables.items() if name.startswith("task/")]
+
+    def call(self, inputs: Mapping[str, Any], training: bool = False) -> tuple[Any, Any]:
+        """Query and candidate embeddings of a batch."""
+        query, candidate = (tower.forward(inputs[side], training) for side, tower in self._towers.items())
+        return query, candidate
+
+    def compute_loss(self, inputs: Mapping[str, Any], training: bool = False) -> Any:
+        """The loss of a batch: "query" and "candidate" features and, under "task", the task's arguments."""
+        query, candidate = self(inputs, training=training)
+        return self.task(query, candidate, **inputs["task"])

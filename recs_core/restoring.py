@@ -1,0 +1,96 @@
+"""What a bundle holds → a model on a backend. Below `TwoTower`, which resumes by it, and `recs.load`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import numpy as np
+
+from recs_core.adopted import Adopted
+from recs_core.bundle import Stored, Towers, golden, read
+from recs_core.bundle.reading import making_sense
+from recs_core.contract.batch import Side
+from recs_core.contract.errors import BundleError, DataError
+from recs_core.contract.features import Feature
+from recs_core.fitted import Native
+
+if TYPE_CHECKING:
+    from recs_core.contract.protocols import Backend
+    from recs_core.recommender import Recommender
+    from recs_core.two_tower import TwoTower
+
+    Model = TypeVar("Model", bound=TwoTower)
+
+log = logging.getLogger("recs_core")
+
+
+def opened(
+    path: str | Path, *, custom: Sequence[type[Feature]] = (), verify: bool = True, progress: bool = True
+) -> Stored:
+    """As `recs_core.bundle.read`; what a save that was cut off left behind is said."""
+    stored = read(path, custom=custom, verify=verify, progress=progress, asks="load")
+    for name in stored.info.leftovers:
+        log.warning(
+            "%s: left over from a save that was cut off; ignored, and removed by the next save", stored.info.path / name
+        )
+    return stored
+
+
+def on_backend(kind: type[Model], stored: Stored, backend: str | Backend | None, modules: Mapping[Side, Any]) -> Model:
+    """A model of this class that trains on. `modules`: those of native towers. Raises `BundleError` as `recs.load`."""
+    folder, natives = stored.info.path, stored.fitted.natives
+    if not natives and not modules:
+        with making_sense(folder):
+            return kind.of(stored.fitted, backend=backend)
+    from recs_core.config import select
+
+    name = select(backend).name if backend is None or isinstance(backend, str) else backend.info.name
+    if any(native.backend != name for native in natives.values()):
+        refuse(folder, natives, f"which the {name} backend cannot run")
+    adopted = _adopted(stored, modules)
+    try:
+        return kind.of(stored.fitted, backend=backend, natives=adopted)
+    except DataError as error:
+        weights = folder / stored.info.stated.contents["weights"]
+        raise BundleError(f"{weights}: does not fit the module given in native=, {error}") from error
+
+
+def replay(stored: Stored, model: Recommender, by: str) -> None:
+    """Ask the golden queries. Raises `BundleError` if the model answers otherwise; `by` names who answered."""
+    towers = Towers(model.query_tower, model.candidate_tower, getattr(model, "vectors", None))
+    with making_sense(stored.info.path), np.errstate(all="ignore"):  # absurd numbers give scores that are noticed
+        golden.replay(stored.golden, stored.fitted, towers, stored.golden_file, by)
+
+
+def refuse(folder: Path, natives: Mapping[Side, Native], why: str) -> NoReturn:
+    """Raise `BundleError` saying which tower is a native module, why it cannot be had, and what to type."""
+    side, native = next(iter(natives.items()))
+    modules = ", ".join(f"{side!r}: {stated.built(side)}" for side, stated in natives.items())
+    raise BundleError(
+        f"{folder}: its {side} tower is {native}, {why}; build it and "
+        f"recs.load({str(folder)!r}, backend={native.backend!r}, native={{{modules}}})"
+    )
+
+
+def _adopted(stored: Stored, given: Mapping[Side, Any]) -> dict[Side, Adopted]:
+    """Side → the module handed over for it. Raises `BundleError` for one that is missing or that no tower needs."""
+    folder, natives = stored.info.path, stored.fitted.natives
+    for side in given:
+        if side not in natives:
+            raise BundleError(f"{folder}: its {side} tower is no native module; leave it out of native=")
+    missing = {side: native for side, native in natives.items() if side not in given}
+    if missing:
+        refuse(folder, missing, "whose code no bundle holds")
+    return {
+        side: Adopted(
+            given[side],
+            getattr(stored.fitted.declared, side).features,
+            output_dim=native.output_dim,
+            raw_ids=native.raw_ids,
+            rebuild=native.rebuild,
+        )
+        for side, native in natives.items()
+    }
