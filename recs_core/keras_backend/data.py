@@ -61,4 +61,4 @@ def to_tensors(tree: Any) -> Any:
     """The tree, its arrays as the engine's tensors."""
     if isinstance(tree, Mapping):
         return {name: to_tensors(value) for name, value in tree.items()}
-    return ops.convert_to_tensor(tree)
+    return ops.convert_to_tensor(tree, dtype=str(tree.dtype))  # JAX compiles a program where the dtype is not stated

@@ -57,8 +57,9 @@ def pack(
     pairs begin and end. Absent names: `rows/query` when row i is query i, `columns/index` when all columns are
     negatives; `targets/query`, `column`, `own` and `correction` where every target has a `place` (`TaskPlan.place`).
 
-    `full`: of a batch, what settles how it is cut. Where the engine asks for it, small problems have the same names
-    whatever their options: those that the plan lacks do nothing.
+    `at`: what the kernel reads beside the vectors, where the model has it not. `full`: of a batch, what settles how it
+    is cut. Where the engine asks for it, small problems have the same names whatever their options: those that the plan
+    lacks do nothing.
     """
     negatives = num_candidates - plan.start
     most = negatives if full is None or plan.start else full.candidates
@@ -88,14 +89,19 @@ def pack(
         ends["masked"] = plan.masked.offsets[starts]
     if plan.start or general:
         columns["index"] = np.arange(plan.start, num_candidates, dtype=np.int32)
+    defaults: dict[str, Any] = {}
+    if not spec.learn_temperature:
+        defaults["inverse_temperature"] = np.asarray(1 / spec.temperature, dtype)
     if general:
         nothing = np.zeros(0, np.int32)
         targets.setdefault("correction", np.zeros(len(plan.row), dtype))
         rows.setdefault("code", np.full(plan.num_rows, -1, np.int32))
         columns.setdefault("code", np.full(negatives, -2, np.int32))
         masked = masked or {"row": nothing, "column": nothing}
+        defaults["bias"] = np.zeros(num_candidates, dtype)
         ends.setdefault("masked", np.zeros(len(starts), np.int32))
-    out = {
+    return {
+        "at": defaults,
         "rows": rows,
         "targets": targets,
         "masked": masked,
@@ -105,7 +111,6 @@ def pack(
         "block": np.asarray(block, np.int32),
         "num_rows": np.asarray(plan.num_rows, np.int32),
     }
-    return out if spec.learn_temperature else {**out, "inverse_temperature": np.asarray(1 / spec.temperature, dtype)}
 
 
 @dataclass(frozen=True)
@@ -122,9 +127,10 @@ class Kernel:
         return cls(engine, spec.scoring, spec.hard_negatives)
 
     def __call__(self, at: Values, packed: Tree) -> Loss:
-        """`at`: `query`, `candidate`, and `bias` of the columns and `log_temperature` where the model has them."""
-        inverse = ops.exp(-at["log_temperature"]) if "log_temperature" in at else packed["inverse_temperature"]
-        return loss(self, at["query"], at["candidate"], at.get("bias"), inverse, packed)
+        """`at`: `query`, `candidate`, the `bias` of the columns and the `inverse_temperature`; `packed["at"]` has what
+        the model has not."""
+        at = {**packed.get("at", {}), **at}
+        return loss(self, at["query"], at["candidate"], at.get("bias"), at["inverse_temperature"], packed)
 
 
 def loss(

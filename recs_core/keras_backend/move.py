@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from keras import ops
+
 from recs_core.contract.plans import UpdatePlan
 from recs_core.keras_backend import optimizers
 from recs_core.keras_backend.engines import Engine, Groups, Tensor, Tree, Values
@@ -65,11 +67,12 @@ class Move:
     def __call__(self, groups: Groups, inputs: Tree) -> tuple[Tensor, Groups]:
         """The loss, and every weight and slot after the step."""
         out, finish = self.towers.run(groups, inputs)
-        loss = self.kernel(with_temperature(out, groups), inputs["task"])
+        values = {name: group["value"] for name, group in groups.items()}
+        loss = self.kernel(with_temperature(out, values), inputs["task"])
         return loss.value, finish(loss)
 
 
-def with_temperature(out: Values, groups: Groups) -> Values:
+def with_temperature(out: Values, values: Values) -> Values:
     """What the kernel reads, of a model that learns its temperature."""
-    learnt = groups.get("task/log_temperature")
-    return out if learnt is None else {**out, "log_temperature": learnt["value"]}
+    learnt = values.get("task/log_temperature")
+    return out if learnt is None else {**out, "inverse_temperature": ops.exp(-learnt)}

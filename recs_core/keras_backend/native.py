@@ -16,7 +16,7 @@ from recs_core.keras_backend.engines import Tensor, load_engine
 
 def _zeros(shape: tuple[int, ...], dtype: Any = None) -> Any:
     """NumPy's: those of an engine that compiles are a program for each shape."""
-    return np.zeros(shape, dtype)
+    return ops.convert_to_tensor(np.zeros(shape, dtype), dtype=dtype)
 
 
 @keras.saving.register_keras_serializable(package="recs_core")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from recs_core.contract.manifest import No
 from recs_core.environment import ENGINES
 from recs_core.plugin import BackendInfo, hookimpl
 
@@ -46,7 +45,6 @@ INFO = BackendInfo(
         "float64": True,
         "state": True,
         "adopt": True,
-        "adopt_raw_ids": No("a module here runs on any engine, and strings run on TensorFlow alone"),
         "native_loop": True,
     },
 )

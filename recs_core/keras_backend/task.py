@@ -58,7 +58,12 @@ class RetrievalTask:
         if self.spec.learn_temperature:
             at["log_temperature"] = ops.convert_to_tensor(self.variables["task/log_temperature"])
         fixed = {name: ops.stop_gradient(tensor) for name, tensor in at.items()}
-        loss = self._kernel(fixed, pack(plan, self.spec, number, self.dtype, self._engine))
+        given = dict(fixed)
+        if self.spec.learn_temperature:
+            given["inverse_temperature"] = ops.exp(-given.pop("log_temperature"))
+        loss = self._kernel(given, pack(plan, self.spec, number, self.dtype, self._engine))
+        if not self._engine.asks_gradients(at.values()):
+            return loss.value
         # x − stop_gradient(x) is 0, and its gradient is that of x: the kernel's gradients flow, its value stays.
         return loss.value + sum(ops.sum((at[name] - fixed[name]) * getattr(loss, name)) for name in at)
 

@@ -7,7 +7,7 @@ value of one weight and its optimizer slots, `{"value": …, "m": …}`, which s
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 from recs_core.contract.guard import Guard
@@ -46,6 +46,10 @@ class Engine(Protocol):
 
     def allow_float64(self) -> None:
         """Make float64 arrays possible, where that is a setting. Raises `BackendConflict` if it was switched off."""
+        ...
+
+    def asks_gradients(self, tensors: Iterable[Tensor]) -> bool:
+        """Whether somebody may differentiate by one of them."""
         ...
 
     def activate(self, name: Activation, x: Tensor) -> Tensor:

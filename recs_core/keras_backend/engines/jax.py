@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import is_dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from recs_core.contract.batch import Side
 from recs_core.contract.towers import Activation
 from recs_core.environment import prepare_jax_x64
 from recs_core.keras_backend.engines import Body, Engine, Full, Groups, Reader, Tensor, Tree, Values
-from recs_core.keras_backend.engines.padding import bucket, pad, pad_features, pad_task
+from recs_core.keras_backend.engines.padding import bucket, pad, pad_at, pad_features, pad_kernel, pad_task
 from recs_core.keras_backend.kernel import Kernel, Loss
 from recs_core.keras_backend.move import Move, Towers, with_temperature
 
@@ -28,11 +29,14 @@ class JaxEngine:
     """See `Engine`."""
 
     name = "jax"
-    general_scores = 2**14
+    general_scores = 2**11
 
     def allow_float64(self) -> None:
         """Switch x64 on for the whole process; JAX has no other way for arrays that outlive a call."""
         prepare_jax_x64("dtype='float64' on keras[jax]")
+
+    def asks_gradients(self, tensors: Iterable[Tensor]) -> bool:
+        return any(isinstance(tensor, jax.core.Tracer) for tensor in tensors)
 
     def activate(self, name: Activation, x: Tensor) -> Tensor:
         return getattr(jax.nn, name)(x)
@@ -68,7 +72,7 @@ class JaxEngine:
         return carry, of_rows, of_targets
 
     def reader(self, function: Callable[[Values, Tree], Any], variables: Values) -> Reader:
-        run = _compiled(jax.jit, function)
+        run = _compiled(_plain, function, False)
 
         def call(inputs: Tree, size: int) -> Any:
             padded = {"tower": pad_features(inputs["tower"], bucket(size))}
@@ -77,12 +81,23 @@ class JaxEngine:
         return call
 
     def kernel(self, kernel: Kernel) -> Callable[[Values, Tree], Loss]:
-        run = _compiled(jax.jit, kernel)
-        return lambda at, packed: run(at, pad_task(packed, int(packed["num_rows"]), len(packed["add"])))
+        def call(at: Values, packed: Tree) -> Loss:
+            queries, candidates = at["query"].shape[0], at["candidate"].shape[0]
+            small = "bias" in packed["at"]
+            run = _compiled(_plain, kernel, small)
+            if not small or self.asks_gradients(at.values()):
+                return run(at, pad_task(packed, int(packed["num_rows"]), len(packed["add"])))
+            full = Full(queries, candidates)
+            task = pad_kernel(packed, full)
+            loss = run(pad_at({**task.pop("at"), **at}, full), task)
+            parts = {"query": queries, "candidate": candidates, "bias": candidates}
+            return loss._replace(**{name: np.asarray(getattr(loss, name))[:size] for name, size in parts.items()})
+
+        return call
 
     def stepper(self, move: Move, groups: Groups) -> Callable[[Tree, Full], Tensor]:
-        vectors, finish = _compiled(_vectors, move.towers), _compiled(_finish, move.towers)
-        kernel = _compiled(jax.jit, move.kernel)
+        makers = (_vectors, move.towers), (_plain, move.kernel), (_finish, move.towers)
+        programs = cache(lambda small: [_compiled(make, function, small) for make, function in makers])
         totals = {name: group["value"].shape[0] for name, group in groups.items() if group["value"].shape}
         tables = _tables(move.towers)
 
@@ -90,8 +105,9 @@ class JaxEngine:
             padded = jax.device_put(pad(inputs, full, tables, totals))
             task, now = padded.pop("task"), padded.pop("now")
             state = {name: {part: v.value for part, v in group.items()} for name, group in groups.items()}
+            vectors, kernel, finish = programs("bias" in task["at"])
             out = vectors({name: group["value"] for name, group in state.items()}, padded)
-            loss = kernel(with_temperature(out, state), task)
+            loss = kernel({**task.pop("at"), **out}, task)
             for name, group in finish(state, {**padded, "now": now}, loss).items():
                 for part, value in group.items():
                     groups[name][part].assign(value)
@@ -100,15 +116,24 @@ class JaxEngine:
         return call
 
 
-def _compiled(make: Callable[[Any], T], function: Any) -> T:
-    """`make(function)`, the same for equal functions: a program takes a second to compile, and JAX keeps what it has
+def _compiled(make: Callable[[Any, bool], T], function: Any, small: bool) -> T:
+    """`make(function, small)`, the same for equal functions: a program takes a second to compile, and JAX keeps what it has
     compiled. A function that is equal to itself alone, as of an adopted module, is not held beyond its model."""
-    return cast(T, _shared(make, cast(Hashable, function))) if _is_value(function) else make(function)
+    return cast(T, _shared(make, cast(Hashable, function), small)) if _is_value(function) else make(function, small)
 
 
 @lru_cache(maxsize=PROGRAMS)
-def _shared(make: Callable[[Any], T], function: Hashable) -> T:
-    return make(function)
+def _shared(make: Callable[[Any, bool], T], function: Hashable, small: bool) -> T:
+    return make(function, small)
+
+
+def _jit(function: Callable[..., Any], small: bool, **options: Any) -> Callable[..., Any]:
+    """Compiled. Of a small problem, without the optimizer's passes: they take longer than many of its steps."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0} if small else None, **options)
+
+
+def _plain(function: Callable[..., Any], small: bool) -> Callable[..., Any]:
+    return _jit(function, small)
 
 
 def _is_value(function: Any) -> bool:
@@ -126,15 +151,16 @@ def _tables(towers: Towers) -> dict[Side, dict[str, str]]:
 # The step's programs beside the kernel: how rows are taken, and put back where they were.
 
 
-def _vectors(towers: Towers) -> Callable[[Values, Tree], Values]:
+def _vectors(towers: Towers, small: bool) -> Callable[[Values, Tree], Values]:
     def run(values: Values, inputs: Tree) -> Values:
         rows = inputs["rows"]
-        return towers.vectors({name: _gather(value, rows.get(name)) for name, value in values.items()}, inputs)[0]
+        taken = {name: _gather(value, rows.get(name)) for name, value in values.items()}
+        return with_temperature(towers.vectors(taken, inputs)[0], values)
 
-    return cast(Callable[[Values, Tree], Values], jax.jit(run))
+    return _jit(run, small)
 
 
-def _finish(towers: Towers) -> Callable[[Groups, Tree, Loss], Groups]:
+def _finish(towers: Towers, small: bool) -> Callable[[Groups, Tree, Loss], Groups]:
     def run(state: Groups, inputs: Tree, loss: Loss) -> Groups:
         rows = inputs["rows"]
         taken = {
@@ -147,7 +173,7 @@ def _finish(towers: Towers) -> Callable[[Groups, Tree, Loss], Groups]:
             for name, group in finish(loss).items()
         }
 
-    return cast(Callable[[Groups, Tree, Loss], Groups], jax.jit(run, donate_argnums=0))
+    return _jit(run, small, donate_argnums=0)
 
 
 def _gather(value: Tensor, rows: Tensor | None) -> Tensor:

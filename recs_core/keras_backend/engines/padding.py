@@ -62,12 +62,25 @@ def pad(
     }
     if "bias_codes" in inputs:
         out["bias_codes"] = _fill(inputs["bias_codes"], candidates, 0)
-    plan = inputs["task"]
-    number = len(plan["add"])
+    out["task"] = pad_kernel(inputs["task"], full)
+    return out
+
+
+def pad_kernel(plan: Tree, full: Full) -> dict[str, Any]:
+    """The plan, padded to that of a full batch."""
+    number, candidates = len(plan["add"]), bucket(full.candidates)
     all_columns = not plan["columns"].get("index", np.zeros(1)).any() or number == full.candidates
     rows = round(int(plan["num_rows"]) * full.growth)
-    out["task"] = pad_task(plan, bucket(rows), candidates if all_columns else bucket(number), full.growth)
+    out = pad_task(plan, rows, candidates if all_columns else bucket(number))
+    if "bias" in plan["at"]:
+        out["at"] = {**plan["at"], "bias": _fill(plan["at"]["bias"], candidates, 0)}
     return out
+
+
+def pad_at(at: Tree, full: Full) -> dict[str, Any]:
+    """What the kernel reads, padded."""
+    sizes = {"query": full.queries, "candidate": full.candidates, "bias": full.candidates}
+    return {name: _fill(np.asarray(x), bucket(sizes[name]), 0) if name in sizes else x for name, x in at.items()}
 
 
 def pad_features(features: Tree, size: int, growth: float = 1.0) -> dict[str, Any]:
@@ -93,7 +106,7 @@ def pad_features(features: Tree, size: int, growth: float = 1.0) -> dict[str, An
     return out
 
 
-def pad_task(plan: Tree, count: int, negatives: int, growth: float = 1.0) -> dict[str, Any]:
+def pad_task(plan: Tree, count: int, negatives: int) -> dict[str, Any]:
     """The plan with blocks of one size for `count` rows, windows of one length, and padded columns masked by their
     correction."""
     number = int(plan["num_rows"])

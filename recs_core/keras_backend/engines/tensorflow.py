@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,9 @@ class TensorFlowEngine:
 
     def allow_float64(self) -> None:
         """Nothing to do."""
+
+    def asks_gradients(self, tensors: Iterable[Tensor]) -> bool:
+        return True
 
     def activate(self, name: Activation, x: Tensor) -> Tensor:
         return getattr(tf.nn, name)(x)
