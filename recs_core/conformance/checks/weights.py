@@ -101,7 +101,10 @@ def version(context: BackendContext) -> None:
     stepped = model.version
     compare.true(stepped != first, "the version after a step", "another one", stepped)
     model.load_weights(WORLD.with_(seed=1).weights())
-    compare.true(model.version != stepped, "the version after a load", "another one", stepped)
+    loaded = model.version
+    compare.true(loaded != stepped, "the version after a load", "another one", stepped)
+    model.load_weights({name: np.flip(value) for name, value in model.weights().items()})
+    compare.true(model.version != loaded, "the version after a load in reverse order", "another one", loaded)
 
 
 @check("weights/refusals", rests_on=("weights/round-trip",))
