@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
+import numpy as np
+
 from recs_core.errors import SpecError
 
 Activation: TypeAlias = Literal["relu", "tanh", "sigmoid"]
@@ -28,20 +30,35 @@ def _require(condition: bool, where: object, message: str) -> None:
 
 
 def _whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**63
 
 
 def _finite(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
+def _one_of(value: object, choices: tuple[str, ...]) -> bool:
+    return isinstance(value, str) and value in choices
+
+
+class _Spec:
+    """What every spec does when it is made: NumPy's scalars, as a search over settings draws them, become Python's."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, field.name, value.item())
+
+
 @dataclass(frozen=True)
-class Feature:
+class Feature(_Spec):
     """What every feature has: the name of the column it reads."""
 
     name: str
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require(isinstance(self.name, str) and bool(self.name), self, f"name must be a column name, got {self.name!r}")
         _require("/" not in self.name, self, f"name {self.name!r} must not contain '/', which separates weight names")
 
@@ -64,7 +81,10 @@ class _TableFeature(Feature):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(_whole(self.dim, 1), self, f"{self.name!r} needs dim ≥ 1, got {self.dim!r}")
-        _require(self.table is None or bool(self.table), self, f"{self.name!r}: table must be a name or None")
+        named = isinstance(self.table, str) and bool(self.table) and "/" not in self.table
+        _require(
+            self.table is None or named, self, f"{self.name!r}: table is a name without '/' or None, got {self.table!r}"
+        )
 
     @property
     def table_name(self) -> str:
@@ -102,7 +122,7 @@ class Bag(_TableFeature):
         super().__post_init__()
         _require(_whole(self.num_oov, 1), self, f"{self.name!r} needs num_oov ≥ 1, got {self.num_oov!r}")
         _require(
-            self.pooling in ("mean", "sum"), self, f"{self.name!r}: pooling is 'mean' or 'sum', got {self.pooling!r}"
+            _one_of(self.pooling, ("mean", "sum")), self, f"{self.name!r}: pooling is 'mean' or 'sum', got {self.pooling!r}"
         )
 
 
@@ -138,7 +158,7 @@ class History(_TableFeature):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(
-            self.share in ("candidate", None), self, f"{self.name!r}: share is 'candidate' or None, got {self.share!r}"
+            self.share is None or _one_of(self.share, ("candidate",)), self, f"{self.name!r}: share is 'candidate' or None, got {self.share!r}"
         )
         _require(_finite(self.keep) and 0 < self.keep < 1, self, f"{self.name!r} needs 0 < keep < 1, got {self.keep!r}")
         _require(
@@ -164,7 +184,7 @@ class Numeric(Feature):
 
 
 @dataclass(frozen=True)
-class TowerSpec:
+class TowerSpec(_Spec):
     """Features, concatenated in the order given, then dense layers.
 
     `activation` follows every layer but the last, `final_activation` the last; None is linear. `dropout` is the
@@ -179,14 +199,15 @@ class TowerSpec:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("features", "layers"):
             value = getattr(self, name)
             _require(
-                isinstance(value, Sequence) and not isinstance(value, str),
+                isinstance(value, Sequence) and not isinstance(value, (str, bytes)),
                 self,
                 f"{name} must be a list, got {value!r}",
             )
-            object.__setattr__(self, name, tuple(value))
+            object.__setattr__(self, name, tuple(v.item() if isinstance(v, np.generic) else v for v in value))
         _require(bool(self.features), self, "needs at least one feature")
         for feature in self.features:
             _require(isinstance(feature, Feature), self, f"features must be Categorical, Bag, …, got {feature!r}")
@@ -198,7 +219,7 @@ class TowerSpec:
         for name in ("activation", "final_activation"):
             value = getattr(self, name)
             _require(
-                value is None or value in ACTIVATIONS,
+                value is None or _one_of(value, ACTIVATIONS),
                 self,
                 f"{name} is one of {', '.join(ACTIVATIONS)} or None, got {value!r}",
             )
@@ -216,7 +237,7 @@ class TowerSpec:
 
 
 @dataclass(frozen=True)
-class RetrievalSpec:
+class RetrievalSpec(_Spec):
     """The retrieval task: how a pair is scored and what it is trained against (docs/meanings.md pins each).
 
     `scoring`: "cosine" or "dot". `temperature` divides the score; with `learn_temperature` it is where a learned
@@ -240,12 +261,13 @@ class RetrievalSpec:
     reduction: Literal["mean", "sum"] = "mean"
 
     def __post_init__(self) -> None:
-        _require(self.scoring in ("cosine", "dot"), self, f"scoring is 'cosine' or 'dot', got {self.scoring!r}")
+        super().__post_init__()
+        _require(_one_of(self.scoring, ("cosine", "dot")), self, f"scoring is 'cosine' or 'dot', got {self.scoring!r}")
         _require(
             _finite(self.temperature) and self.temperature > 0, self, f"needs temperature > 0, got {self.temperature!r}"
         )
         _require(
-            self.negatives in NEGATIVES, self, f"negatives is one of {', '.join(NEGATIVES)}, got {self.negatives!r}"
+            _one_of(self.negatives, NEGATIVES), self, f"negatives is one of {', '.join(NEGATIVES)}, got {self.negatives!r}"
         )
         sampled = self.negatives in ("uniform", "mixed")
         _require(
@@ -254,13 +276,14 @@ class RetrievalSpec:
             f"negatives={self.negatives!r} needs num_negatives {'≥ 1' if sampled else '= None'}, "
             f"got {self.num_negatives!r}",
         )
-        _require(self.logq in (True, False, "refined"), self, f"logq is True, False or 'refined', got {self.logq!r}")
+        known = isinstance(self.logq, bool) or _one_of(self.logq, ("refined",))
+        _require(known, self, f"logq is True, False or 'refined', got {self.logq!r}")
         _require(
             self.hard_negatives is None or _whole(self.hard_negatives, 1),
             self,
             f"hard_negatives is a number ≥ 1 or None, got {self.hard_negatives!r}",
         )
-        _require(self.reduction in ("mean", "sum"), self, f"reduction is 'mean' or 'sum', got {self.reduction!r}")
+        _require(_one_of(self.reduction, ("mean", "sum")), self, f"reduction is 'mean' or 'sum', got {self.reduction!r}")
         for name in ("learn_temperature", "candidate_bias", "remove_accidental_hits", "mask_positives"):
             _require(
                 isinstance(getattr(self, name), bool), self, f"{name} is True or False, got {getattr(self, name)!r}"
@@ -278,7 +301,7 @@ class RetrievalSpec:
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(_Spec):
     """What every optimizer has. `weight_decay` is decoupled (w ← w − lr·decay·w, before the update, on touched rows
     and dense weights, not on `task/…`); `clip_norm`: g ← g · clip_norm / max(‖g‖, clip_norm), one norm over all
     weights, rows merged."""
@@ -288,6 +311,7 @@ class Optimizer:
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require(
             _finite(self.learning_rate) and self.learning_rate > 0,
             self,
@@ -356,6 +380,7 @@ class Adam(Optimizer):
             value = getattr(self, name)
             _require(_finite(value) and 0 <= value < 1, self, f"needs 0 ≤ {name} < 1, got {value!r}")
         _require(_finite(self.epsilon) and self.epsilon > 0, self, f"needs epsilon > 0, got {self.epsilon!r}")
+        _require(isinstance(self.dense, bool), self, f"dense is True or False, got {self.dense!r}")
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -363,13 +388,14 @@ class Adam(Optimizer):
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(_Spec):
     """Learning-rate factor: linear warm-up over the first `warmup` share of all steps, then linear decay to `final`."""
 
     warmup: float = 0.05
     final: float = 0.05
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require(_finite(self.warmup) and 0 <= self.warmup < 1, self, f"needs 0 ≤ warmup < 1, got {self.warmup!r}")
         _require(_finite(self.final) and 0 <= self.final <= 1, self, f"needs 0 ≤ final ≤ 1, got {self.final!r}")
 
@@ -383,7 +409,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class TrainingSpec:
+class TrainingSpec(_Spec):
     """How `fit` trains, unless its own arguments say otherwise.
 
     `batch_size` counts what `step` names: interactions, or queries with all their targets. A target's weight is
@@ -402,9 +428,10 @@ class TrainingSpec:
     drop_last: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require(_whole(self.epochs, 1), self, f"needs epochs ≥ 1, got {self.epochs!r}")
         _require(_whole(self.batch_size, 1), self, f"needs batch_size ≥ 1, got {self.batch_size!r}")
-        _require(self.step in ("interaction", "query"), self, f"step is 'interaction' or 'query', got {self.step!r}")
+        _require(_one_of(self.step, ("interaction", "query")), self, f"step is 'interaction' or 'query', got {self.step!r}")
         _require(
             self.recency_days is None or (_finite(self.recency_days) and self.recency_days > 0),
             self,

@@ -1,0 +1,90 @@
+"""Settings of every kind: what can be meant is taken and kept, what cannot is refused where it is given."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import recs_core as recs
+from recs_core.errors import RecsError, SpecError
+from recs_core.specs import from_json, to_json
+
+USER = recs.Categorical("user", dim=4)
+DECLARED: tuple[Any, ...] = (
+    USER,
+    recs.Bag("tags"),
+    recs.Text("title"),
+    recs.History("item"),
+    recs.Numeric("price"),
+    recs.TowerSpec([USER]),
+    recs.RetrievalSpec(),
+    recs.Adagrad(),
+    recs.RowWiseAdagrad(),
+    recs.Adam(),
+    recs.Schedule(),
+    recs.TrainingSpec(),
+    recs.EarlyStopping(),
+)
+ODD: tuple[Any, ...] = (
+    *(None, "", "x", "a/b", b"x", 0, -1, 3, 2.5, True, 10**30, float("nan"), float("inf"), [], ["a"], [1], {"a": 1}),
+    *(object(), dict, len, np.array([1, 2]), np.array(["a", "b"]), np.dtype("float32")),
+    *(np.int64(3), np.float32(0.5), np.bool_(True), np.str_("dot")),
+)
+
+
+def fields() -> Iterator[Any]:
+    for spec in DECLARED:
+        for field in dataclasses.fields(spec):
+            yield pytest.param(spec, field.name, id=f"{type(spec).__name__}.{field.name}")
+
+
+@pytest.mark.parametrize(("spec", "name"), list(fields()))
+def test_a_setting_is_refused_in_one_line_or_survives_json(spec: Any, name: str) -> None:
+    for odd in ODD:
+        try:
+            made = dataclasses.replace(spec, **{name: odd})
+        except SpecError as error:
+            assert "\n" not in str(error)
+            continue
+        hash(made)
+        if not isinstance(made, recs.EarlyStopping):
+            assert from_json(json.loads(json.dumps(to_json(made)))) == made
+
+
+def test_numpy_scalars_mean_what_python_numbers_mean() -> None:
+    drawn = recs.Categorical("user", dim=np.int64(8)), recs.Adam(np.float64(0.5)), recs.Adam(dense=np.bool_(True))  # type: ignore[arg-type]
+    assert drawn == (recs.Categorical("user", dim=8), recs.Adam(0.5), recs.Adam(dense=True))
+    assert recs.TowerSpec([USER], layers=np.array([4, 2]).tolist()) == recs.TowerSpec([USER], layers=[*np.array([4, 2])])
+    assert recs.EarlyStopping(patience=np.int64(2)) == recs.EarlyStopping(patience=2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("almost", [0, 1, "true"])
+def test_a_switch_takes_no_number(almost: Any) -> None:
+    with pytest.raises(SpecError, match="logq is True, False or 'refined'"):
+        recs.RetrievalSpec(logq=almost)
+    with pytest.raises(SpecError, match="dense is True or False"):
+        recs.Adam(dense=almost)
+
+
+@pytest.mark.parametrize("name", ["query", "candidate", "retrieval", "optimizer", "training", "seed", "dtype"])
+@pytest.mark.parametrize("odd", [np.array([1, 2]), np.dtype("float32"), 2.5, b"x", {"a": 1}], ids=repr)
+def test_what_declares_no_model_is_refused(name: str, odd: Any) -> None:
+    with pytest.raises(SpecError):
+        recs.TwoTower(**{"query": recs.TowerSpec([USER]), "candidate": recs.TowerSpec([recs.Bag("tags", dim=4)]), name: odd})
+
+
+@pytest.mark.parametrize("name", ["backend", "index"])
+@pytest.mark.parametrize("odd", [3, [], {}, np.array([1, 2]), b"torch"], ids=repr)
+def test_a_backend_and_an_index_are_checked_where_they_are_given(name: str, odd: Any) -> None:
+    towers = recs.TowerSpec([USER]), recs.TowerSpec([recs.Bag("tags", dim=4)])
+    with pytest.raises(RecsError, match=name):
+        recs.TwoTower(*towers, **{name: odd})
+    model = recs.TwoTower(*towers)
+    if name == "index":
+        with pytest.raises(SpecError, match="index is an Index"):
+            model.index = odd
