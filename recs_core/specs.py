@@ -122,7 +122,9 @@ class Bag(_TableFeature):
         super().__post_init__()
         _require(_whole(self.num_oov, 1), self, f"{self.name!r} needs num_oov ≥ 1, got {self.num_oov!r}")
         _require(
-            _one_of(self.pooling, ("mean", "sum")), self, f"{self.name!r}: pooling is 'mean' or 'sum', got {self.pooling!r}"
+            _one_of(self.pooling, ("mean", "sum")),
+            self,
+            f"{self.name!r}: pooling is 'mean' or 'sum', got {self.pooling!r}",
         )
 
 
@@ -158,7 +160,9 @@ class History(_TableFeature):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(
-            self.share is None or _one_of(self.share, ("candidate",)), self, f"{self.name!r}: share is 'candidate' or None, got {self.share!r}"
+            self.share is None or _one_of(self.share, ("candidate",)),
+            self,
+            f"{self.name!r}: share is 'candidate' or None, got {self.share!r}",
         )
         _require(_finite(self.keep) and 0 < self.keep < 1, self, f"{self.name!r} needs 0 < keep < 1, got {self.keep!r}")
         _require(
@@ -267,7 +271,9 @@ class RetrievalSpec(_Spec):
             _finite(self.temperature) and self.temperature > 0, self, f"needs temperature > 0, got {self.temperature!r}"
         )
         _require(
-            _one_of(self.negatives, NEGATIVES), self, f"negatives is one of {', '.join(NEGATIVES)}, got {self.negatives!r}"
+            _one_of(self.negatives, NEGATIVES),
+            self,
+            f"negatives is one of {', '.join(NEGATIVES)}, got {self.negatives!r}",
         )
         sampled = self.negatives in ("uniform", "mixed")
         _require(
@@ -283,7 +289,9 @@ class RetrievalSpec(_Spec):
             self,
             f"hard_negatives is a number ≥ 1 or None, got {self.hard_negatives!r}",
         )
-        _require(_one_of(self.reduction, ("mean", "sum")), self, f"reduction is 'mean' or 'sum', got {self.reduction!r}")
+        _require(
+            _one_of(self.reduction, ("mean", "sum")), self, f"reduction is 'mean' or 'sum', got {self.reduction!r}"
+        )
         for name in ("learn_temperature", "candidate_bias", "remove_accidental_hits", "mask_positives"):
             _require(
                 isinstance(getattr(self, name), bool), self, f"{name} is True or False, got {getattr(self, name)!r}"
@@ -431,7 +439,9 @@ class TrainingSpec(_Spec):
         super().__post_init__()
         _require(_whole(self.epochs, 1), self, f"needs epochs ≥ 1, got {self.epochs!r}")
         _require(_whole(self.batch_size, 1), self, f"needs batch_size ≥ 1, got {self.batch_size!r}")
-        _require(_one_of(self.step, ("interaction", "query")), self, f"step is 'interaction' or 'query', got {self.step!r}")
+        _require(
+            _one_of(self.step, ("interaction", "query")), self, f"step is 'interaction' or 'query', got {self.step!r}"
+        )
         _require(
             self.recency_days is None or (_finite(self.recency_days) and self.recency_days > 0),
             self,

@@ -57,6 +57,18 @@ def taken(*parts: recs.Interactions) -> dict[str, set[str]]:
 # Trained on
 
 
+def test_later_rows_without_side_tables_keep_the_features_that_were_learnt(data: recs.Interactions) -> None:
+    model = declared()
+    model.fit(data)
+    before = model.catalog.candidate
+    rows = data.to_table().slice(0, 20)
+    model.fit(recs.Interactions.from_table(rows, query="user", candidate="item", timestamp="t"), epochs=1)
+    assert np.array_equal(model.catalog.candidate.dense["price"], before.dense["price"])
+    with pytest.raises(DataError, match="no such column"):
+        items = {"item": rows["item"].unique(), "prise": [1.0] * len(rows["item"].unique())}
+        model.fit(recs.Interactions.from_table(rows, query="user", candidate="item", candidates=items), epochs=1)
+
+
 def test_what_an_earlier_fit_saw_is_not_forgotten_here_or_in_the_bundle(
     data: recs.Interactions, tmp_path: Path
 ) -> None:

@@ -59,7 +59,9 @@ def test_a_setting_is_refused_in_one_line_or_survives_json(spec: Any, name: str)
 def test_numpy_scalars_mean_what_python_numbers_mean() -> None:
     drawn = recs.Categorical("user", dim=np.int64(8)), recs.Adam(np.float64(0.5)), recs.Adam(dense=np.bool_(True))  # type: ignore[arg-type]
     assert drawn == (recs.Categorical("user", dim=8), recs.Adam(0.5), recs.Adam(dense=True))
-    assert recs.TowerSpec([USER], layers=np.array([4, 2]).tolist()) == recs.TowerSpec([USER], layers=[*np.array([4, 2])])
+    assert recs.TowerSpec([USER], layers=np.array([4, 2]).tolist()) == recs.TowerSpec(
+        [USER], layers=[*np.array([4, 2])]
+    )
     assert recs.EarlyStopping(patience=np.int64(2)) == recs.EarlyStopping(patience=2)  # type: ignore[arg-type]
 
 
@@ -75,7 +77,9 @@ def test_a_switch_takes_no_number(almost: Any) -> None:
 @pytest.mark.parametrize("odd", [np.array([1, 2]), np.dtype("float32"), 2.5, b"x", {"a": 1}], ids=repr)
 def test_what_declares_no_model_is_refused(name: str, odd: Any) -> None:
     with pytest.raises(SpecError):
-        recs.TwoTower(**{"query": recs.TowerSpec([USER]), "candidate": recs.TowerSpec([recs.Bag("tags", dim=4)]), name: odd})
+        recs.TwoTower(
+            **{"query": recs.TowerSpec([USER]), "candidate": recs.TowerSpec([recs.Bag("tags", dim=4)]), name: odd}
+        )
 
 
 @pytest.mark.parametrize("name", ["backend", "index"])
