@@ -102,7 +102,7 @@ def fingerprint(arrays: Iterable[NDArray[Any]]) -> int:
     """
     found = 0
     for array in arrays:
-        found = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8), found)
+        found = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, found)
     return found
 
 

@@ -92,3 +92,31 @@ def test_a_backend_and_an_index_are_checked_where_they_are_given(name: str, odd:
     if name == "index":
         with pytest.raises(SpecError, match="index is an Index"):
             model.index = odd
+
+
+@pytest.mark.parametrize("odd", [3, ["user"], {}, np.array(["user"])], ids=repr)
+@pytest.mark.parametrize("name", ["query", "candidate", "timestamp", "unit"])
+def test_a_column_and_a_unit_are_named_by_text(name: str, odd: Any) -> None:
+    names = {"query": "user", "candidate": "item", "timestamp": "t", name: odd}
+    with pytest.raises(RecsError, match=name):
+        recs.Interactions.from_table({"user": ["a"], "item": ["b"], "t": [1.7e9]}, **names)
+
+
+@pytest.mark.parametrize("rows", [0, -1, [[0, 1]]], ids=repr)
+def test_rows_are_taken_by_a_list(rows: Any) -> None:
+    data = recs.Interactions.from_table({"user": ["a", "b"], "item": ["b", "c"]}, query="user", candidate="item")
+    with pytest.raises(RecsError, match="take: expected a list of row numbers or a mask"):
+        data.take(rows)
+
+
+@pytest.mark.parametrize("arguments", [("ids", None), ("ids", {"user": ["a"]}), ([], None)], ids=repr)
+def test_a_recipe_needs_a_name_and_interactions(arguments: Any) -> None:
+    with pytest.raises(RecsError, match="recipe: expected Interactions"):
+        recs.recipe(*arguments)
+
+
+def test_a_k_beyond_any_corpus_and_modules_without_sides_are_refused(tmp_path: Any) -> None:
+    with pytest.raises(RecsError, match="k must be whole numbers"):
+        recs.evaluation.measures.cuts([10**30])
+    with pytest.raises(RecsError, match="native: expected"):
+        recs.load(tmp_path, native=3)  # type: ignore[arg-type]
