@@ -76,6 +76,9 @@ class EarlyStopping:
     min_delta: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("patience", "min_delta"):  # NumPy's scalars become Python's
+            value = getattr(self, name)
+            object.__setattr__(self, name, value.item() if isinstance(value, np.generic) else value)
         if not isinstance(self.metric, str) or not self.metric:
             raise SpecError(f"EarlyStopping: metric is a name such as 'recall@20' or 'loss', got {self.metric!r}")
         if not isinstance(self.patience, int) or isinstance(self.patience, bool) or self.patience < 1:
