@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from command import RESULTS, loaded, parser
+from numpy.typing import NDArray
 from sets import SETS
 
 from recs_core.data.interactions import Interactions
@@ -161,19 +162,48 @@ def keep(path: Path, name: str, row: dict[str, Any], tried: str, seed: str, valu
 
 
 def write_table(page: Path) -> None:
-    """Put the table of all results between the marks of the page."""
+    """Put the table of all results, and what explains them, between the marks of the page."""
     before, _, after = page.read_text(encoding="utf-8").split(MARK)
     head = "| set | recipe | queries × candidates | rows per query | lift | NDCG at each temperature | best | rule |"
     lines = [head, "| --- | --- | ---: | ---: | ---: | --- | ---: | ---: |"]
+    rows = []
     for path in sorted(RESULTS.glob("temperature.*.json")):
         found = json.loads(path.read_text())
         lines += [table_row(found["set"], row) for row in found["rows"]]
-    page.write_text(f"{before}{MARK}\n" + "\n".join(lines) + f"\n{MARK}{after}", encoding="utf-8")
+        rows += found["rows"]
+    text = "\n".join([*lines, "", explained(rows)])
+    page.write_text(f"{before}{MARK}\n\n{text}\n\n{MARK}{after}", encoding="utf-8")
+
+
+def explained(rows: list[dict[str, Any]]) -> str:
+    """How far least-squares fits of the best temperatures by query, and the rule, are off."""
+    known = [(row, peak(mean_ndcg(row))) for row in rows if row["recipe"] != "next"]
+    worlds = [(row, at) for row, at in known if at is not None]
+    wanted = np.log([at for _, at in worlds])
+
+    def column(name: str) -> NDArray[np.float64]:
+        return np.log([max(row[name], 1.0) for row, _ in worlds])
+
+    def off(difference: NDArray[np.float64]) -> str:
+        return f"{np.exp(np.sqrt(np.mean(difference**2))) - 1:.0%}"
+
+    def fit(*names: str) -> str:
+        terms = np.stack([np.ones(len(worlds)), *map(column, names)], 1)
+        return off(wanted - terms @ np.linalg.lstsq(terms, wanted)[0])
+
+    rule = np.log([temperature(row["rows_per_query"], row["lift"]) for row, _ in worlds])
+    return (
+        f"Over the {len(worlds)} worlds trained by query whose best temperature lies between two that were tried, the "
+        f"best fit of its logarithm by the corpus's is {fit('candidates')} off (root mean square), by corpus and rows "
+        f"per query {fit('candidates', 'rows_per_query')}, by rows per query and lift "
+        f"{fit('rows_per_query', 'lift')}, by all three {fit('candidates', 'rows_per_query', 'lift')}; the rule, with "
+        f"its steps, is {off(wanted - rule)} off."
+    )
 
 
 def table_row(name: str, row: dict[str, Any]) -> str:
     """A world, what each temperature gave, the best one, and what the rule takes."""
-    ndcg = {float(tried): float(np.mean([one[1] for one in by.values()])) for tried, by in row["values"].items()}
+    ndcg = mean_ndcg(row)
     values = ", ".join(f"{tried:g}: {value:.4f}" for tried, value in ndcg.items())
     rule = temperature(row["rows_per_query"], row["lift"], "interaction" if row["recipe"] == "next" else "query")
     return (
@@ -182,16 +212,28 @@ def table_row(name: str, row: dict[str, Any]) -> str:
     )
 
 
+def mean_ndcg(row: dict[str, Any]) -> dict[float, float]:
+    """Temperature → NDCG, the mean over seeds."""
+    return {float(tried): float(np.mean([one[1] for one in by.values()])) for tried, by in row["values"].items()}
+
+
 def best(ndcg: Mapping[float, float]) -> str:
-    """Where a parabola over log temperature through the best and its neighbours is highest; ≤ or ≥ at an end."""
+    """The best temperature in words: ≤ or ≥ where the best one tried is the first or last."""
+    at = peak(ndcg)
+    if at is not None:
+        return f"{at:.2g}"
+    top = max(ndcg, key=lambda tried: ndcg[tried])
+    return f"{'≤' if top == min(ndcg) else '≥'} {top:g}"
+
+
+def peak(ndcg: Mapping[float, float]) -> float | None:
+    """Where a parabola over log temperature through the best and its neighbours is highest; None at an end."""
     tried, values = list(ndcg), list(ndcg.values())
     at = int(np.argmax(values))
     if at in (0, len(values) - 1):
-        sign = "" if len(values) == 1 else "≤ " if at == 0 else "≥ "
-        return f"{sign}{tried[at]:g}"
-    around = slice(at - 1, at + 2)
-    a, b, _ = np.polyfit(np.log(tried[around]), values[around], 2)
-    return f"{np.exp(-b / (2 * a)):.2g}"
+        return None
+    a, b, _ = np.polyfit(np.log(tried[at - 1 : at + 2]), values[at - 1 : at + 2], 2)
+    return float(np.exp(-b / (2 * a)))
 
 
 if __name__ == "__main__":
