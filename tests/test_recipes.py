@@ -257,6 +257,9 @@ def test_the_page_states_the_rules_that_the_code_has() -> None:
     short = choose("history", visits(20, times=True))
     assert f"at most {history.SHORT_UP_TO} rows per query" in page
     assert f"the latest {history.LATEST} candidates" in page
+    formula = "0.9 ÷ (rows per query^0.3 × lift^0.75)"
+    assert formula in page
+    assert formula in str(choice.temperature.__doc__)
     assert f"times {choice.NEXT:g} by interaction" in page
     assert ", ".join(f"{step:g}" for step in choice.TEMPERATURES) in page
     assert f"({short.training.epochs} by interaction)" in page
