@@ -59,7 +59,7 @@ def test_features_predicts_the_other_half_whatever_the_length() -> None:
 
 
 def test_the_temperature_falls_with_rows_per_query_and_with_the_lift() -> None:
-    by_rows = [choice.temperature(rows, 1.0) for rows in (15, 50, 150, 500)]
+    by_rows = [choice.temperature(rows, 1.0) for rows in (10, 30, 60, 120, 200)]
     by_lift = [choice.temperature(25, shared) for shared in (1.0, 2.0, 4.0, 8.0, 16.0)]
     assert by_rows == sorted(set(by_rows), reverse=True)
     assert by_lift == sorted(set(by_lift), reverse=True)
@@ -79,6 +79,10 @@ def test_the_measured_sets_keep_the_temperatures_that_their_results_were_made_wi
     rows: float, shared: float, step: Step, expected: float
 ) -> None:
     assert choice.temperature(rows, shared, step) == expected
+
+
+def test_more_rows_than_were_ever_tried_sharpen_nothing_further() -> None:
+    assert choice.temperature(5_000, 1.0) == choice.temperature(choice.ROWS_UP_TO, 1.0)
 
 
 @pytest.mark.parametrize(("rows", "shared"), [(0.0, 0.0), (1.0, 1e6), (1e9, 1.0), (1e9, 1e9)])
@@ -257,7 +261,7 @@ def test_the_page_states_the_rules_that_the_code_has() -> None:
     short = choose("history", visits(20, times=True))
     assert f"at most {history.SHORT_UP_TO} rows per query" in page
     assert f"the latest {history.LATEST} candidates" in page
-    formula = "0.9 ÷ (rows per query^0.3 × lift^0.75)"
+    formula = "1.33 ÷ (rows per query^0.4 × lift^0.8)"
     assert formula in page
     assert formula in str(choice.temperature.__doc__)
     assert f"times {choice.NEXT:g} by interaction" in page

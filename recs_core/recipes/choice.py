@@ -19,10 +19,13 @@ DENSE_ADAM_UP_TO = 200_000
 """Ids, queries and candidates together, up to which Adam moves every row at every step: a row that batches touch now
 and then goes on by its momentum, which recommends better (docs/quality.md) and costs little on tables of this size."""
 
-TEMPERATURES = (0.05, 0.06, 0.07, 0.085, 0.105, 0.12, 0.14, 0.17, 0.2, 0.25, 0.3, 0.36, 0.42)
+TEMPERATURES = (0.05, 0.06, 0.07, 0.085, 0.105, 0.12, 0.14, 0.17, 0.2, 0.25, 0.3, 0.36, 0.42, 0.5)
 """The steps of the rule. Half a step away costs about as much as another seed."""
 
-NEXT = 1.5
+ROWS_UP_TO = 200
+"""Rows per query, on average, from which on the temperature falls no further: MovieLens-1M's 132 were the most tried."""
+
+NEXT = 1.4
 """What a step by interaction multiplies the temperature by: one candidate predicted from few leaves more to chance."""
 
 LAZY_RATE = 3.0
@@ -57,15 +60,17 @@ def negatives(corpus: int) -> tuple[dict[str, Any], str]:
 def temperature(rows_per_query: float, shared: float, step: Step = "query") -> float:
     """The temperature for so many training rows per query, and queries that share so much (`recs_core.recipes.lift`).
 
-    0.9 ÷ (rows per query^0.3 × lift^0.75), times `NEXT` for a step by interaction, at the nearest of
+    1.33 ÷ (rows per query^0.4 × lift^0.8), times `NEXT` for a step by interaction, at the nearest of
     `TEMPERATURES`. More rows per query say more of each, and a high lift says that few candidates suit a query: both
     allow sharper scores. The size of the corpus acts through these two: beside them it explains nothing, and without
-    the lift nothing explains why two corpora of 3,000 differ. A lift below 1 counts as 1.
+    the lift nothing explains why two corpora of 3,000 differ. A lift below 1 counts as 1, and more rows than
+    were ever measured as `ROWS_UP_TO`.
 
     Fitted to the best temperatures that `benchmarks/quality/temperature.py` finds on validation; docs/recipes.md has
-    the table, `python benchmarks/quality/temperature.py --table` makes it.
+    the table, `python benchmarks/quality/temperature.py table` makes it.
     """
-    wanted = 0.9 / (max(rows_per_query, 1.0) ** 0.3 * max(shared, 1.0) ** 0.75)
+    rows = min(max(rows_per_query, 1.0), ROWS_UP_TO)
+    wanted = 1.33 / (rows**0.4 * max(shared, 1.0) ** 0.8)
     wanted *= NEXT if step == "interaction" else 1.0
     return min(TEMPERATURES, key=lambda tried: abs(math.log(tried / wanted)))
 
