@@ -1,4 +1,4 @@
-"""docs/quality.md and docs/recipes.md say what the results beside their benchmarks say: made again, they are the same."""
+"""docs/quality.md and docs/recipes.md say what the results beside their benchmarks say: made again, they are equal."""
 
 from __future__ import annotations
 

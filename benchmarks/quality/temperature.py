@@ -222,6 +222,8 @@ def best(ndcg: Mapping[float, float]) -> str:
     at = peak(ndcg)
     if at is not None:
         return f"{at:.2g}"
+    if len(ndcg) == 1:
+        return ""
     top = max(ndcg, key=lambda tried: ndcg[tried])
     return f"{'≤' if top == min(ndcg) else '≥'} {top:g}"
 

@@ -23,7 +23,7 @@ TEMPERATURES = (0.05, 0.06, 0.07, 0.085, 0.105, 0.12, 0.14, 0.17, 0.2, 0.25, 0.3
 """The steps of the rule. Half a step away costs about as much as another seed."""
 
 ROWS_UP_TO = 200
-"""Rows per query, on average, from which on the temperature falls no further: MovieLens-1M's 132 were the most tried."""
+"""Rows per query, on average, from which on the temperature falls no further: 132 were the most tried."""
 
 NEXT = 1.4
 """What a step by interaction multiplies the temperature by: one candidate predicted from few leaves more to chance."""
