@@ -194,8 +194,8 @@ def explained(rows: list[dict[str, Any]]) -> str:
     rule = np.log([temperature(row["rows_per_query"], row["lift"]) for row, _ in worlds])
     return (
         f"Over the {len(worlds)} worlds trained by query whose best temperature lies between two that were tried, the "
-        f"best fit of its logarithm by the corpus's is {fit('candidates')} off (root mean square), by corpus and rows "
-        f"per query {fit('candidates', 'rows_per_query')}, by rows per query and lift "
+        f"best fit of its logarithm by the corpus alone is {fit('candidates')} off (root mean square), by corpus and "
+        f"rows per query {fit('candidates', 'rows_per_query')}, by rows per query and lift "
         f"{fit('rows_per_query', 'lift')}, by all three {fit('candidates', 'rows_per_query', 'lift')}; the rule, with "
         f"its steps, is {off(wanted - rule)} off."
     )

@@ -62,8 +62,8 @@ def temperature(rows_per_query: float, shared: float, step: Step = "query") -> f
 
     1.33 ÷ (rows per query^0.4 × lift^0.8), times `NEXT` for a step by interaction, at the nearest of
     `TEMPERATURES`. More rows per query say more of each, and a high lift says that few candidates suit a query: both
-    allow sharper scores. The size of the corpus acts through these two: beside them it explains nothing, and without
-    the lift nothing explains why two corpora of 3,000 differ. A lift below 1 counts as 1, and more rows than
+    allow sharper scores. Beside these two the size of the corpus explains nothing more, and without the lift nothing
+    explains why two corpora of 3,000 differ. A lift below 1 counts as 1, and more rows than
     were ever measured as `ROWS_UP_TO`.
 
     Fitted to the best temperatures that `benchmarks/quality/temperature.py` finds on validation; docs/recipes.md has
