@@ -328,7 +328,7 @@ def execute(
     can finish one that was cut off, as it would have ended.
     """
     from recs_core.evaluation import intervals, query_metrics
-    from recs_core.recipes import choose
+    from recs_core.recipes import choose, suggest
     from recs_core.two_tower import TwoTower
     from recs_core.version import __version__
 
@@ -340,6 +340,9 @@ def execute(
     if run.model.recipe is not None and run.model.training is None:
         for reason in choose(run.model.recipe, parts.train).reasons:
             say(f"recipe {run.model.recipe}: {reason}")
+        better, why = suggest(parts.train)
+        if better != run.model.recipe:
+            say(f"recipe {better} would be the better guess here: {why}")
     if resume and checkpoint is not None and checkpoint.exists():
         model = TwoTower.resume(checkpoint, backend=run.backend)
         say(f"resumed after {model.position.epoch} epochs")

@@ -10,7 +10,10 @@ from recs_core.contract.errors import DataError, SpecError
 from recs_core.data.interactions import Interactions
 from recs_core.recipes import features, history, ids
 from recs_core.recipes.choice import Recipe
+from recs_core.recipes.suggestion import suggest
 from recs_core.two_tower import TwoTower
+
+__all__ = ["RECIPES", "Recipe", "choose", "recipe", "suggest"]
 
 log = logging.getLogger("recs_core")
 
