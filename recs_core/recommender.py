@@ -89,6 +89,8 @@ class Recommender:
                 else "declare a new TwoTower and fit it"
             )
             raise SpecError(f"{name} of a fitted model is fixed; {how}")
+        if name == "index" and not (value is None or isinstance(value, (str, Index))):
+            raise SpecError(f"index is an Index, or a name such as 'exact', got {type(value).__name__}")
         super().__setattr__(name, value)
 
     # What a subclass provides

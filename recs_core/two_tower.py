@@ -79,8 +79,9 @@ class TwoTower(Recommender):
         _check("training", training, TrainingSpec, "recs.TrainingSpec(epochs=10, …)")
         if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
             raise SpecError(f"TwoTower: seed must be a whole number, got {seed!r}")
-        if dtype not in DTYPES:
+        if not isinstance(dtype, str) or dtype not in DTYPES:
             raise SpecError(f"TwoTower: dtype is 'float32' or 'float64', got {dtype!r}")
+        _check_backend(backend)
         reads = {side: adopted.reads(f"{side}_id") for side, adopted in self._adopted.items()}
         towers = reads.get("query", query), reads.get("candidate", candidate)
         super().__init__(*towers, retrieval or RetrievalSpec(), index)
@@ -429,6 +430,16 @@ def _check(name: str, value: Any, kind: type, example: str) -> None:
     what = value if isinstance(value, type) else type(value)
     home = "" if what.__module__ == "builtins" else f"{what.__module__}."
     raise SpecError(f"{name} must be {example}, got {'the class ' if what is value else ''}{home}{what.__qualname__}")
+
+
+def _check_backend(asked: Any) -> None:
+    """Raise `ConfigError` for what neither is a backend nor reads as the name of one; nothing is imported."""
+    from recs_core import config
+
+    if isinstance(asked, str):
+        config.parse(asked, "backend=")
+    elif asked is not None:
+        config.backend(asked)
 
 
 def _facts(train: Interactions, digest: str) -> dict[str, Any]:

@@ -57,6 +57,18 @@ def taken(*parts: recs.Interactions) -> dict[str, set[str]]:
 # Trained on
 
 
+def test_later_rows_without_side_tables_keep_the_features_that_were_learnt(data: recs.Interactions) -> None:
+    model = declared()
+    model.fit(data)
+    before = model.catalog.candidate
+    rows = data.to_table().slice(0, 20)
+    model.fit(recs.Interactions.from_table(rows, query="user", candidate="item", timestamp="t"), epochs=1)
+    assert np.array_equal(model.catalog.candidate.dense["price"], before.dense["price"])
+    with pytest.raises(DataError, match="no such column"):
+        items = {"item": rows["item"].unique(), "prise": [1.0] * len(rows["item"].unique())}
+        model.fit(recs.Interactions.from_table(rows, query="user", candidate="item", candidates=items), epochs=1)
+
+
 def test_what_an_earlier_fit_saw_is_not_forgotten_here_or_in_the_bundle(
     data: recs.Interactions, tmp_path: Path
 ) -> None:
@@ -266,8 +278,8 @@ class Quiet:
         ({"validate_every": 0}, "validate_every must be a whole number ≥ 1, got 0"),
         ({"validate_every": 1.5}, "validate_every must be a whole number ≥ 1, got 1.5"),
         ({"checkpoint_every": True}, "checkpoint_every must be a whole number ≥ 1, got True"),
-        ({"k": [0]}, "k must be whole numbers ≥ 1"),
-        ({"k": "10"}, "k must be whole numbers ≥ 1"),
+        ({"k": [0]}, "k must be whole numbers from 1"),
+        ({"k": "10"}, "k must be whole numbers from 1"),
         ({"epochs": 0}, "needs epochs ≥ 1"),
         ({"drop_last": 1}, "drop_last is True or False"),
     ],

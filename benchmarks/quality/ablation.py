@@ -83,7 +83,7 @@ ROWS: Mapping[str, tuple[str, Change]] = {
     "mixed": ("logQ, and 1,024 uniform negatives beside", by_interaction("mixed", num_negatives=1024)),
     "corpus": ("the whole corpus", by_interaction("corpus")),
     "recipe": ("the recipe", lambda base, _: base),
-    "no-bias": ("the recipe without a bias a candidate", task(candidate_bias=False)),
+    "no-bias": ("the recipe without a bias per candidate", task(candidate_bias=False)),
     "half-temperature": ("the recipe at half its temperature", temperature(0.5)),
     "double-temperature": ("the recipe at twice its temperature", temperature(2.0)),
     "lazy": ("the recipe with lazy Adam", lambda base, _: replace(base, optimizer=Adam(base.optimizer.learning_rate))),

@@ -32,7 +32,7 @@ class Examples:
 
 
 class Plain(nn.Module):
-    """A vector a query, or the mean of its history; a vector and a bias a candidate; cosine over temperature."""
+    """A vector per query, or the mean of its history; a vector and a bias per candidate; cosine over temperature."""
 
     def __init__(self, recipe: Recipe, queries: int, candidates: int) -> None:
         super().__init__()

@@ -58,6 +58,8 @@ def train(
         raise ConfigError("give either data or --config run.json, which names its own")
     if resume and (config is not None or source is not None):
         raise ConfigError(f"--resume takes everything from {out}/run.json; leave data and --config out")
+    if resume and (epochs is not None or batch_size is not None):
+        raise ConfigError("--resume finishes the run as it was planned; leave --epochs and --batch-size out")
     if resume:
         config = out / "run.json"
     if config is None and source is None:

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from recs_core.contract.batch import Codes, Ragged
 from recs_core.contract.columns import as_lists, as_numbers, as_values, describe_type
 from recs_core.contract.errors import BadRows, DataError, SpecError
-from recs_core.contract.validation import is_finite, is_whole, require
+from recs_core.contract.validation import Declared, is_finite, is_one_of, is_whole, require
 from recs_core.contract.vocabulary import Vocabulary
 
 Kind: TypeAlias = Literal["one", "many", "dense"]
@@ -68,7 +68,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Feature:
+class Feature(Declared):
     """The base of all kinds. A frozen dataclass, so that it can be compared, hashed and written as JSON.
 
     `name`: the column it reads. A subclass sets `kind` and gives `width` and `encode`; the rest has defaults.
@@ -83,6 +83,7 @@ class Feature:
     """Whether its table has a row for each id seen in training, which `ids` gives."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(isinstance(self.name, str) and bool(self.name), self, f"name must be a column name, got {self.name!r}")
         require("/" not in self.name, self, f"name {self.name!r} must not contain '/', which separates weight names")
 
@@ -171,7 +172,8 @@ class TableFeature(Feature):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(is_whole(self.dim, 1), self, f"{self.name!r} needs dim ≥ 1, got {self.dim!r}")
-        require(self.table is None or bool(self.table), self, f"{self.name!r}: table must be a name or None")
+        named = isinstance(self.table, str) and bool(self.table)
+        require(self.table is None or named, self, f"{self.name!r}: table is a name or None, got {self.table!r}")
 
     @property
     def table_name(self) -> str:
@@ -228,7 +230,9 @@ class Bag(TableFeature):
         super().__post_init__()
         require(is_whole(self.num_oov, 1), self, f"{self.name!r} needs num_oov ≥ 1, got {self.num_oov!r}")
         require(
-            self.pooling in ("mean", "sum"), self, f"{self.name!r}: pooling is 'mean' or 'sum', got {self.pooling!r}"
+            is_one_of(self.pooling, ("mean", "sum")),
+            self,
+            f"{self.name!r}: pooling is 'mean' or 'sum', got {self.pooling!r}",
         )
 
     @property
@@ -315,7 +319,9 @@ class History(TableFeature):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
-            self.share in ("candidate", None), self, f"{self.name!r}: share is 'candidate' or None, got {self.share!r}"
+            self.share is None or is_one_of(self.share, ("candidate",)),
+            self,
+            f"{self.name!r}: share is 'candidate' or None, got {self.share!r}",
         )
         require(
             is_finite(self.input_share) and 0 < self.input_share < 1,

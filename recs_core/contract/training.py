@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypedDict
 
-from recs_core.contract.validation import is_finite, is_whole, require
+from recs_core.contract.validation import Declared, is_finite, is_one_of, is_whole, require
 
 BatchBy: TypeAlias = Literal["interaction", "query"]
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Declared):
     """Learning-rate factor: linear warm-up over the first `warmup` share of all steps, then linear decay to `final`."""
 
     warmup: float = 0.05
     final: float = 0.05
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(is_finite(self.warmup) and 0 <= self.warmup < 1, self, f"needs 0 ≤ warmup < 1, got {self.warmup!r}")
         require(is_finite(self.final) and 0 <= self.final <= 1, self, f"needs 0 ≤ final ≤ 1, got {self.final!r}")
 
@@ -31,7 +32,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class TrainingSpec:
+class TrainingSpec(Declared):
     """How `fit` trains, unless its own arguments say otherwise.
 
     `batch_size` counts what `batch_by` names: interactions, or queries with all their targets. A target's weight is
@@ -50,10 +51,11 @@ class TrainingSpec:
     drop_last: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(is_whole(self.epochs, 1), self, f"needs epochs ≥ 1, got {self.epochs!r}")
         require(is_whole(self.batch_size, 1), self, f"needs batch_size ≥ 1, got {self.batch_size!r}")
         require(
-            self.batch_by in ("interaction", "query"),
+            is_one_of(self.batch_by, ("interaction", "query")),
             self,
             f"batch_by is 'interaction' or 'query', got {self.batch_by!r}",
         )

@@ -114,6 +114,8 @@ def _side(tower: TowerSpec, side: Side, schema: Schema, data: Interactions, befo
         table, ids, known = data.candidates, data.candidate_ids, schema.candidates
     if before is None:
         return _encoded(tower, side, schema, table.take(pa.array(ids.encode(known.ids))))
+    if table.num_columns == 1:  # the ids alone: nothing was said
+        return before
     codes = known.encode(ids.ids)
     stated = np.flatnonzero((codes >= 0) & _says_something(table, tower, schema)).astype(np.int32)
     return before.replaced(codes[stated], _encoded(tower, side, schema, table.take(pa.array(stated))))

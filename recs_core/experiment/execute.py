@@ -30,9 +30,10 @@ def execute(
     """Load, cut, build, train, evaluate. `say` gets a line on each stage.
 
     With a folder `out` the experiment is written there before it trains and its bundle after every epoch, so that
-    `resume` can finish one that was cut off, as it would have ended.
+    `resume` can finish one that was cut off, as it would have ended; `epochs` and `batch_size` are then as planned.
     """
     from recs_core.evaluation import intervals, query_metrics
+    from recs_core.recipes import suggest
     from recs_core.two_tower import TwoTower
     from recs_core.version import __version__
 
@@ -48,8 +49,10 @@ def execute(
         specs, reasons = choose(experiment.model, parts.train)
         for reason in reasons:
             say(f"recipe {specs.recipe}: {reason}")
+        better, why = suggest(parts.train)
+        if specs.recipe is not None and better != specs.recipe:
+            say(f"recipe {better} would be the better guess here: {why}")
         model = build(replace(experiment, model=specs), parts.train)
-    if epochs is not None or batch_size is not None:
         training = model.training
         size = batch_size or training.batch_size
         model.training = replace(training, epochs=epochs or training.epochs, batch_size=size)

@@ -90,7 +90,7 @@ def suspicion(times: NDArray[np.float64]) -> str | None:
 
 
 def _check(unit: Unit | None, where: str) -> None:
-    if unit is not None and unit not in get_args(Unit):
+    if unit is not None and not (isinstance(unit, str) and unit in get_args(Unit)):
         raise DataError(f"{where}: unit is 's', 'ms', 'us' or 'ns', got {unit!r}")
 
 

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from recs_core.contract.errors import SpecError
 from recs_core.contract.protocols import Model
+from recs_core.contract.validation import Declared
 from recs_core.training.history import EpochRecord
 
 LOWER_IS_BETTER = ("loss",)
 
 
 @dataclass(frozen=True)
-class EarlyStopping:
+class EarlyStopping(Declared):
     """Stop when `metric` has not improved by more than `min_delta` for `patience` validations, and take back the best
     weights. `metric` is "loss" or a validation metric; an unknown name is an error before training starts."""
 
@@ -25,6 +26,7 @@ class EarlyStopping:
     min_delta: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not isinstance(self.metric, str) or not self.metric:
             raise SpecError(f"EarlyStopping: metric is a name such as 'recall@20' or 'loss', got {self.metric!r}")
         if not isinstance(self.patience, int) or isinstance(self.patience, bool) or self.patience < 1:

@@ -244,7 +244,7 @@ NATIVE = {"query": {"backend": "torch", "module": "os", "rebuild": "os:abort", "
         (set_("model", to=None), "manifest.json, model: must be an object, got null"),
         (set_("model", "query", to={"type": "os.system"}), "model, query: is no TowerSpec"),
         (set_("model", "query", to={"type": "Adam"}), "query: must be a TowerSpec, got a Adam"),
-        (set_("model", "query", "layers", to=[10**30]), "do not fit|describes no model|the model's is"),
+        (set_("model", "query", "layers", to=[10**30]), "model, query: is no TowerSpec, TowerSpec: layers must be"),
         (set_("model", "dtype", to="float16"), "dtype: must be 'float32' or 'float64', got 'float16'"),
         (
             set_("model", "native", to={"query": {"backend": "torch", "code": "import os"}}),

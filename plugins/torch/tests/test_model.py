@@ -38,6 +38,21 @@ def test_a_shared_table_is_one_parameter(model: Model) -> None:
     assert len(names) == len(canonical.shapes(QUERY, CANDIDATE, model.task.spec, ROWS, CORPUS))
 
 
+@pytest.mark.parametrize("how", ["through .data", "by a fused optimizer", "into a NumPy view", "in another order"])
+def test_whatever_writes_a_weight_moves_the_version(model: Model, how: str) -> None:
+    before, weight = model.version, next(model.parameters())
+    if how == "through .data":
+        weight.data.mul_(2)
+    elif how == "by a fused optimizer":
+        weight.grad = torch.ones_like(weight)
+        torch.optim.Adam([weight], lr=0.1, fused=True).step()
+    elif how == "into a NumPy view":
+        weight.detach().numpy()[0] += 1
+    else:
+        weight.data.copy_(weight.data.flip(0))
+    assert model.version != before
+
+
 def test_state_dict_moves_and_copies(model: Model, batch: Batch) -> None:
     before = model(batch)
     other = copy.deepcopy(model)
