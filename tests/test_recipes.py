@@ -11,8 +11,8 @@ import recs_core as recs
 from recs_core.contract.errors import SpecError
 from recs_core.contract.features import History
 from recs_core.contract.optimizers import Adam
-from recs_core.contract.training import Step
-from recs_core.experiment import DataSpec, ModelSpec, Run, execute
+from recs_core.contract.training import BatchBy
+from recs_core.experiment import DataSpec, Experiment, ModelSpec, execute
 from recs_core.recipes import RECIPES, choice, choose, history, suggest
 from recs_core.recipes.lift import lift
 
@@ -76,7 +76,7 @@ def test_the_temperature_falls_with_rows_per_query_and_with_the_lift() -> None:
     ],
 )
 def test_the_measured_sets_keep_the_temperatures_that_their_results_were_made_with(
-    rows: float, shared: float, step: Step, expected: float
+    rows: float, shared: float, step: BatchBy, expected: float
 ) -> None:
     assert choice.temperature(rows, shared, step) == expected
 
@@ -171,7 +171,7 @@ def test_the_better_guess_and_why(data: recs.Interactions, name: str, why: str) 
 )
 def test_a_run_says_which_recipe_would_be_the_better_guess_where_it_is_another(name: str, lines: list[str]) -> None:
     said: list[str] = []
-    run = Run(DataSpec("report", split=None), ModelSpec(recipe=name))
+    run = Experiment(DataSpec("report", split=None), ModelSpec(recipe=name))
     execute(run, epochs=1, progress=False, say=said.append)
     assert [
         line[: len("recipe history would be the better guess here:")] for line in said if "better guess" in line
