@@ -4,15 +4,21 @@ A kind says what a backend sees of it (`column`: one code, several codes, or num
 training data, and how it turns values into codes or numbers. No backend knows any kind by name, so one of your own is a
 subclass in your program:
 
-    @dataclass(frozen=True)
-    class Rounded(TableFeature):
-        'A price, by its whole euros up to 99.'
-
-        def rows(self, state):
-            return 100
-
-        def encode(self, values, known):
-            return np.clip(np.nan_to_num(as_numbers(values, self.where)), 0, 99).astype(np.int32)
+>>> from dataclasses import dataclass
+>>> import numpy as np, pyarrow as pa
+>>> from recs_core.contract.columns import as_numbers
+>>> from recs_core.contract.features import Known, TableFeature
+>>> @dataclass(frozen=True)
+... class Rounded(TableFeature):
+...     "A price, by its whole euros up to 99."
+...
+...     def rows(self, state):
+...         return 100
+...
+...     def encode(self, values, known):
+...         return np.clip(np.nan_to_num(as_numbers(values, self.where)), 0, 99).astype(np.int32)
+>>> Rounded("price", dim=8).encode(pa.array([3.5, None, 250.0]), Known()).tolist()
+[3, 0, 99]
 """
 
 from __future__ import annotations
