@@ -117,8 +117,8 @@ class JaxEngine:
 
 
 def _compiled(make: Callable[[Any, bool], T], function: Any, small: bool) -> T:
-    """`make(function, small)`, the same for equal functions: a program takes a second to compile, and JAX keeps what it has
-    compiled. A function that is equal to itself alone, as of an adopted module, is not held beyond its model."""
+    """`make(function, small)`, the same for equal functions: a program takes a second to compile, and JAX keeps what it
+    has compiled. A function that is equal to itself alone, as of an adopted module, is not held beyond its model."""
     return cast(T, _shared(make, cast(Hashable, function), small)) if _is_value(function) else make(function, small)
 
 
