@@ -4,6 +4,7 @@ KERAS_BACKEND=jax python examples/gru4rec_keras.py [online-retail | synthetic]
 """
 
 import sys
+from typing import Any
 
 import keras
 from keras import ops
@@ -19,7 +20,7 @@ class GRU4Rec(keras.Model):
         super().__init__()
         self.length, self.items, self.gru = length, keras.layers.Embedding(rows, dim), keras.layers.GRU(dim)
 
-    def call(self, history):  # noqa: ANN001, ANN201
+    def call(self, history: tuple[Any, Any]) -> Any:
         values, offsets = history  # row i holds values[offsets[i]:offsets[i + 1]], oldest first
         places = offsets[1:, None] - ops.arange(self.length, 0, -1, dtype=offsets.dtype)
         known = places >= offsets[:-1, None]

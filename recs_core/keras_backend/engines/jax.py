@@ -96,8 +96,12 @@ class JaxEngine:
         return call
 
     def stepper(self, move: Move, groups: Groups) -> Callable[[Tree, Full], Tensor]:
-        makers = (_vectors, move.towers), (_plain, move.kernel), (_finish, move.towers)
-        programs = cache(lambda small: [_compiled(make, function, small) for make, function in makers])
+        @cache
+        def programs(small: bool) -> tuple[Any, Any, Any]:
+            made = (_vectors, move.towers), (_plain, move.kernel), (_finish, move.towers)
+            vectors, kernel, finish = (_compiled(make, function, small) for make, function in made)
+            return vectors, kernel, finish
+
         totals = {name: group["value"].shape[0] for name, group in groups.items() if group["value"].shape}
         tables = _tables(move.towers)
 
@@ -144,8 +148,11 @@ def _is_value(function: Any) -> bool:
 def _tables(towers: Towers) -> dict[Side, dict[str, str]]:
     """Of each declared tower: column → the table that its codes are rows of."""
     sides: dict[Side, Any] = {"query": towers.query, "candidate": towers.candidate}
-    plans = {side: forward.plan for side, forward in sides.items() if is_dataclass(forward)}
-    return {side: {c.name: c.table for c in plan.columns if c.table is not None} for side, plan in plans.items()}
+    return {
+        side: {column.name: column.table for column in forward.plan.columns if column.table is not None}
+        for side, forward in sides.items()
+        if hasattr(forward, "plan")
+    }
 
 
 # The step's programs beside the kernel: how rows are taken, and put back where they were.

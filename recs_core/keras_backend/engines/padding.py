@@ -37,7 +37,7 @@ def power(size: int) -> int:
 
 
 def power_of_four(size: int) -> int:
-    """The next of 16, 64, 256, …: for masked pairs, which cost little and of which batches hold the most various numbers."""
+    """The next of 16, 64, 256, …: for masked pairs, which cost little and whose number varies most."""
     return 1 << -(-(power(size).bit_length() - 1) // 2) * 2
 
 
