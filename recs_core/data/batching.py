@@ -89,6 +89,16 @@ class _Cut:
         return self.units // self.plan.size if self.plan.drop_last else -(-self.units // self.plan.size)
 
     @cached_property
+    def full(self) -> tuple[int, int]:
+        """How many queries and targets a full batch may hold: by query, but for one batch in thousands."""
+        queries = min(self.plan.size, self.units)
+        if self.plan.step != "query":
+            return queries, queries
+        lengths = self.rows_of_query[1].lengths
+        targets = lengths - np.floor((self.data.input_share or 0) * lengths)
+        return queries, int(min(targets.sum(), queries * targets.mean() + 4 * queries**0.5 * targets.std()))
+
+    @cached_property
     def rows_of_query(self) -> tuple[NDArray[np.int32], Ragged]:
         """Codes of the queries that have rows, and of each its rows: the last one of every distinct candidate."""
         data = self.data
@@ -173,8 +183,7 @@ class _Cut:
             whole |= {"task/bias"} if everything else set()
         query = _with_dropout(query, data.query_tower, random)
         candidate = _with_dropout(candidate, data.candidate_tower, random)
-        full = min(self.plan.size, self.units)
-        return Batch(rows, query, candidate, task, bias_codes, frozenset(whole), full)
+        return Batch(rows, query, candidate, task, bias_codes, frozenset(whole), self.full)
 
     def _never_negative(self, targets: _Targets) -> Ragged | None:
         """Candidate codes that are no negatives of each query: all its positives, or by query its input history."""

@@ -63,7 +63,8 @@ def pack(
     """
     negatives = num_candidates - plan.start
     most = negatives if full is None or plan.start else full.candidates
-    general = round(plan.num_rows * (full.growth if full else 1)) * most <= engine.general_scores
+    rows_of_scores = plan.num_rows if full is None else full.rows(plan.num_rows, plan.expand)
+    general = rows_of_scores * most <= engine.general_scores
     block = min(LARGEST_BLOCK, max(SMALLEST_BLOCK, BLOCK_SCORES // max(1, most)))
     starts = np.append(np.arange(0, plan.num_rows, block), plan.num_rows)
     targets: dict[str, Any] = {"row": plan.row % block, "weight": plan.weight.astype(dtype)}

@@ -81,11 +81,10 @@ class Trainer:
 
     def _full(self, batch: Batch) -> Full:
         """A full batch like this one: one target more is one column more, unless the columns are the corpus."""
-        number = batch.query.size
-        full = max(batch.full, number)
-        targets = len(batch.task.get("target_query", ())) or number
-        more = 0 if self._model.task.spec.negatives == "corpus" else targets * (full - number) // max(1, number)
-        return Full(full, batch.candidate.size + more, full / max(1, number))
+        number, targets = batch.query.size, len(batch.task.get("target_query", ())) or batch.query.size
+        queries, most = max(batch.full[0], number), max(batch.full[1], targets)
+        more = 0 if self._model.task.spec.negatives == "corpus" else most - targets
+        return Full(queries, batch.candidate.size + more, most, queries / max(1, number))
 
     def _inputs(self, batch: Batch, full: Full) -> dict[str, Any]:
         """The batch as a tree of NumPy arrays."""

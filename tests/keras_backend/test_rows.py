@@ -11,7 +11,8 @@ from recs_core.conformance.worlds import World
 from recs_core.contract.optimizers import Adam
 from recs_core.contract.plans import UpdatePlan
 from recs_core.keras_backend.backend import Backend
-from recs_core.keras_backend.trainer import Move, Trainer
+from recs_core.keras_backend.move import Towers
+from recs_core.keras_backend.trainer import Trainer
 
 LONG, OWN = 9973, 9967
 WORLD = World(users=LONG - 2, queries=8)
@@ -24,14 +25,17 @@ def trainer_of(backend: Backend) -> tuple[Any, Trainer]:
 
 def test_the_step_sees_only_the_rows_of_the_batch(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    moved = Move.__call__
+    ran = Towers.run
 
-    def spy(self: Move, groups: Any, inputs: Any) -> Any:
-        out = moved(self, groups, inputs)
-        seen.extend(value.shape for given in (groups, out[1]) for group in given.values() for value in group.values())
-        return out
+    def note(groups: Any) -> Any:
+        seen.extend(value.shape for group in groups.values() for value in group.values())
+        return groups
 
-    monkeypatch.setattr(Move, "__call__", spy)
+    def spy(self: Towers, groups: Any, inputs: Any) -> Any:
+        out, finish = ran(self, note(groups), inputs)
+        return out, lambda loss: note(finish(loss))
+
+    monkeypatch.setattr(Towers, "run", spy)
     world = World(users=OWN - 2, queries=8)  # no other test's, whose program might be compiled already
     model = backend.model(*world.plans, world.retrieval, world.weights())
     backend.trainer(model, UpdatePlan(Adam())).step(world.batch(), 0.1)
@@ -117,12 +121,13 @@ def test_padding_is_a_function_of_the_batch_and_bounded() -> None:
     pytest.importorskip("keras")
     if _engine() != "jax":
         pytest.skip("keras runs on another engine here")
-    from recs_core.keras_backend.engines.jax import bucket
+    from recs_core.keras_backend.engines.padding import SMALL, bucket, power
 
     sizes = np.arange(1, 100_000)
     padded = np.array([bucket(int(size)) for size in sizes])
     assert (padded >= sizes).all()
-    assert (padded[8:] <= 1.25 * sizes[8:]).all()
+    assert (padded[SMALL:] <= 1.25 * sizes[SMALL:]).all()
+    assert (padded[:SMALL] == [power(int(size)) for size in sizes[:SMALL]]).all()
     assert (np.diff(padded) >= 0).all()
     assert len(np.unique(padded)) <= 4 * np.log2(100_000)
 

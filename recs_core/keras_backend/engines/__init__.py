@@ -34,7 +34,12 @@ class Full(NamedTuple):
 
     queries: int
     candidates: int
+    targets: int = 0
     growth: float = 1.0
+
+    def rows(self, number: int, expand: bool) -> int:
+        """Rows of scores, of which the batch at hand has `number`."""
+        return max(number, self.targets if expand else self.queries)
 
 
 class Engine(Protocol):

@@ -96,8 +96,12 @@ class JaxEngine:
         return call
 
     def stepper(self, move: Move, groups: Groups) -> Callable[[Tree, Full], Tensor]:
-        makers = (_vectors, move.towers), (_plain, move.kernel), (_finish, move.towers)
-        programs = cache(lambda small: [_compiled(make, function, small) for make, function in makers])
+        @cache
+        def programs(small: bool) -> tuple[Any, Any, Any]:
+            made = (_vectors, move.towers), (_plain, move.kernel), (_finish, move.towers)
+            vectors, kernel, finish = (_compiled(make, function, small) for make, function in made)
+            return vectors, kernel, finish
+
         totals = {name: group["value"].shape[0] for name, group in groups.items() if group["value"].shape}
         tables = _tables(move.towers)
 
@@ -117,8 +121,8 @@ class JaxEngine:
 
 
 def _compiled(make: Callable[[Any, bool], T], function: Any, small: bool) -> T:
-    """`make(function, small)`, the same for equal functions: a program takes a second to compile, and JAX keeps what it has
-    compiled. A function that is equal to itself alone, as of an adopted module, is not held beyond its model."""
+    """`make(function, small)`, the same for equal functions: a program takes a second to compile, and JAX keeps what it
+    has compiled. A function that is equal to itself alone, as of an adopted module, is not held beyond its model."""
     return cast(T, _shared(make, cast(Hashable, function), small)) if _is_value(function) else make(function, small)
 
 
@@ -144,8 +148,11 @@ def _is_value(function: Any) -> bool:
 def _tables(towers: Towers) -> dict[Side, dict[str, str]]:
     """Of each declared tower: column → the table that its codes are rows of."""
     sides: dict[Side, Any] = {"query": towers.query, "candidate": towers.candidate}
-    plans: dict[Side, Any] = {side: getattr(f, "plan") for side, f in sides.items() if is_dataclass(f)}  # noqa: B009
-    return {side: {c.name: c.table for c in plan.columns if c.table is not None} for side, plan in plans.items()}
+    return {
+        side: {column.name: column.table for column in forward.plan.columns if column.table is not None}
+        for side, forward in sides.items()
+        if hasattr(forward, "plan")
+    }
 
 
 # The step's programs beside the kernel: how rows are taken, and put back where they were.

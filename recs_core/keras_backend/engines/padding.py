@@ -4,7 +4,7 @@ So batches of about one size, and the last, smaller one of an epoch, share their
 
 What an array is padded to depends on its batch alone, never on earlier ones, or a resumed run would differ in the last
 bit. Sizes that a plan settles (queries, candidates) are padded by a quarter at most; those that every batch has anew
-(codes of a history, masked pairs, targets in a block) to a power of two, of which a training meets one or two.
+(codes of a history, targets in a block, masked pairs) to a power of two or four, of which a training meets one or two.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ def bucket(size: int) -> int:
 def power(size: int) -> int:
     """The next power of two, from 16 on."""
     return max(16, 1 << (size - 1).bit_length())
+
+
+def power_of_four(size: int) -> int:
+    """The next of 16, 64, 256, …: for masked pairs, which cost little and whose number varies most."""
+    return 1 << -(-(power(size).bit_length() - 1) // 2) * 2
 
 
 def pad(
@@ -69,9 +74,10 @@ def pad(
 def pad_kernel(plan: Tree, full: Full) -> dict[str, Any]:
     """The plan, padded to that of a full batch."""
     number, candidates = len(plan["add"]), bucket(full.candidates)
-    all_columns = not plan["columns"].get("index", np.zeros(1)).any() or number == full.candidates
-    rows = round(int(plan["num_rows"]) * full.growth)
-    out = pad_task(plan, rows, candidates if all_columns else bucket(number))
+    index = plan["columns"].get("index")
+    all_columns = index is None or not index[:1].any()
+    rows = full.rows(int(plan["num_rows"]), "query" in plan["rows"])
+    out = pad_task(plan, rows, candidates if all_columns else bucket(number), full.targets, full.growth)
     if "bias" in plan["at"]:
         out["at"] = {**plan["at"], "bias": _fill(plan["at"]["bias"], candidates, 0)}
     return out
@@ -106,7 +112,7 @@ def pad_features(features: Tree, size: int, growth: float = 1.0) -> dict[str, An
     return out
 
 
-def pad_task(plan: Tree, count: int, negatives: int) -> dict[str, Any]:
+def pad_task(plan: Tree, count: int, negatives: int, targets: int = 0, growth: float = 1.0) -> dict[str, Any]:
     """The plan with blocks of one size for `count` rows, windows of one length, and padded columns masked by their
     correction."""
     number = int(plan["num_rows"])
@@ -124,12 +130,17 @@ def pad_task(plan: Tree, count: int, negatives: int) -> dict[str, Any]:
         "add": _fill(plan["add"], negatives, MASKED),
         "blocks": np.zeros(blocks, np.bool_),
     }
+    usual = targets if blocks == 1 else targets * 5 // (4 * blocks)  # targets in a block
     lengths = {kind: np.diff(ends) for kind, ends in plan["ends"].items()}
     one_each = (lengths["targets"] == np.diff(np.append(np.arange(0, number, size), number))).all()
     for kind, fill in (("targets", 0), ("masked", size)):  # a masked entry of row `size` is dropped
         out[kind] = {}
         if kind in lengths:
-            width = size if kind == "targets" and one_each else power(int(lengths[kind].max(initial=0)))
+            longest = int(lengths[kind].max(initial=0))
+            if kind == "masked":
+                width = power_of_four(round(longest * growth))
+            else:
+                width = size if one_each else power(max(longest, usual))
             out[kind] = _windows(plan[kind], lengths[kind], blocks, width, fill)
     return out
 
