@@ -3,9 +3,12 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from recs_core.conformance import run
+from recs_core.contract.errors import DataError
+from recs_core.contract.retrieval import RetrievalSpec
 
 SOURCE = Path(__file__).parents[2] / "examples" / "numpy_backend_plugin" / "src"
 FILES = sorted((SOURCE / "recs_core_numpy").glob("*.py"))
@@ -27,9 +30,16 @@ def test_it_passes_and_refuses_what_it_declines(backend):
     assert {o.check for o in report.outcomes if o.status == "refused"} == {"weights/adopt", "weights/native-loop"}
 
 
+@pytest.mark.parametrize("code", [-1, 2])
+def test_a_code_without_a_bias_is_refused(backend, code):
+    task = backend.task(RetrievalSpec(logq=False), weights={"task/bias": np.zeros(2)})
+    with pytest.raises(DataError, match=r"candidate_ids must lie in 0 … 1"):
+        task(np.eye(2), np.eye(2), candidate_ids=[0, code])
+
+
 def test_it_is_short_and_does_not_import_the_judge():
     text = "\n".join(file.read_text(encoding="utf-8") for file in FILES)
     assert FILES
-    assert sum(bool(line.strip()) for line in text.splitlines()) < 310
+    assert sum(bool(line.strip()) for line in text.splitlines()) < 300
     assert "recs_core.reference" not in text
     assert "recs_core.conformance" not in text

@@ -1,8 +1,8 @@
 """Softmax cross-entropy, all rows at once, for shortness; the other backends go through a block of them at a time.
 
         N negatives (columns from `start` on)
-row r │ s   s   ▒   s   ○   s   │   ▒ masked: no negative of this row
-                                    ○ z, the target's own: here, or beside the row's sum"""
+row r │ s   s   ▒   s   ○   s │  ▒ masked: no negative of this row  ○ z, the target's own: here, or beside the sum
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -57,6 +57,5 @@ def masked(plan: TaskPlan, scores: Any) -> Any:
     if plan.score_mask is not None:
         scores[~plan.score_mask] = MASKED
     if plan.hard_negatives is not None:
-        easier = np.argsort(-scores, axis=1, kind="stable")[:, plan.hard_negatives :]
-        np.put_along_axis(scores, easier, MASKED, axis=1)
+        np.put_along_axis(scores, np.argsort(-scores, axis=1, kind="stable")[:, plan.hard_negatives :], MASKED, axis=1)
     return scores

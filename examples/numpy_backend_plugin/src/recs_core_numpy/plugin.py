@@ -3,10 +3,7 @@
 from recs_core.contract.errors import UnsupportedFeature
 from recs_core.plugin import BACKEND_CAPABILITIES, BackendInfo, No, hookimpl
 
-LACKS = {
-    "adopt": No("plain NumPy has no modules of its own"),
-    "native_loop": No("plain NumPy has no gradients of its own"),
-}
+LACKS = {"adopt": No("NumPy has no modules of its own"), "native_loop": No("NumPy has no gradients of its own")}
 
 INFO = BackendInfo(
     name="numpy",
@@ -19,7 +16,6 @@ INFO = BackendInfo(
 
 @hookimpl
 def recs_backends() -> list[BackendInfo]:
-    """The manifest of `numpy`."""
     return [INFO]
 
 

@@ -19,8 +19,6 @@ ACTIVATIONS = {  # each with its slope, by its output
 
 
 class Tower:
-    """A tower over the model's weights."""
-
     def __init__(self, plan: TowerPlan, weights: dict[str, Any], dtype: str) -> None:
         self.plan, self.weights, self.dtype = plan, weights, dtype
         self.output_dim, self.native = plan.output_dim, self
