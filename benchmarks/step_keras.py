@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from recs_core.contract.batch import Batch, Features
+from recs_core.contract.batch import Batch, Features, Side
 from recs_core.contract.features import Categorical
 from recs_core.contract.optimizers import Adam
+from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
-from recs_core.keras_backend.backend import KerasBackend, factory
+from recs_core.keras_backend.backend import Backend, create
 
 TASK = RetrievalSpec(logq=False)
 
@@ -41,7 +42,7 @@ def batch(rows: int, size: int, random: np.random.Generator) -> Batch:
     )
 
 
-def stepper(backend: KerasBackend, rows: int, size: int, dim: int) -> Callable[[], float]:
+def stepper(backend: Backend, rows: int, size: int, dim: int) -> Callable[[], float]:
     """A function that makes one step, on the next of several batches, and waits for it."""
     random = np.random.default_rng(0)
     weights: dict[str, Any] = {
@@ -49,8 +50,12 @@ def stepper(backend: KerasBackend, rows: int, size: int, dim: int) -> Callable[[
         "table/item": random.standard_normal((rows, dim), np.float32),
         "task/bias": np.zeros(rows - 1, np.float32),
     }
-    towers = [TowerSpec((Categorical(name, dim=dim),)) for name in ("user", "item")]
-    trainer = backend.trainer(backend.model(*towers, TASK, weights), Adam(1e-3))
+    specs: dict[Side, TowerSpec] = {
+        "query": TowerSpec((Categorical("user", dim=dim),)),
+        "candidate": TowerSpec((Categorical("item", dim=dim),)),
+    }
+    towers = [TowerPlan.of(side, spec) for side, spec in specs.items()]
+    trainer = backend.trainer(backend.model(*towers, TASK, weights), UpdatePlan(Adam(1e-3)))
     batches = [batch(rows, size, random) for _ in range(8)]
     turn = iter(range(10**9))
     return lambda: float(trainer.step(batches[next(turn) % len(batches)], 1e-3))
@@ -74,7 +79,7 @@ def main() -> None:
     parser.add_argument("--engine", required=True, choices=("torch", "tensorflow", "jax"))
     parser.add_argument("--only", choices=("tables", "in-batch"))
     arguments = parser.parse_args()
-    backend = factory(arguments.engine, asked_by="--engine")
+    backend = create(arguments.engine, asked_by="--engine")
     if arguments.only != "in-batch":
         found = medians({f"{rows:,}": stepper(backend, rows, 1024, 64) for rows in (10_000, 1_000_000)})
         small, large = found.values()

@@ -12,10 +12,10 @@ import pytest
 
 import recs_core as recs
 from recs_core.contract.batch import Ragged
+from recs_core.contract.columns import as_numbers, as_values
 from recs_core.contract.errors import BundleError, DataError, SpecError
 from recs_core.contract.features import Feature, TableFeature
 from recs_core.reference.backend import OracleBackend
-from recs_core.tables.columns import as_numbers, as_values
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,8 @@ class Batch:
     `query` and `candidate`: features of the Q queries and C candidate columns; their codes index into `rows`.
     `bias_codes`: (C,) index into `rows["task/bias"]`, or None without a bias.
     `whole`: names whose `rows` are all of the weight's rows, in order, so no gather is needed.
+    `full`: how many queries the epoch's other batches hold, where this is the last, smaller one; a backend that
+    compiles by shape pads to it. 0: unknown.
     """
 
     rows: Mapping[str, NDArray[np.int32]]
@@ -152,6 +154,7 @@ class Batch:
     task: TaskInputs
     bias_codes: NDArray[np.int32] | None = None
     whole: frozenset[str] = frozenset()
+    full: int = 0
 
     def side(self, side: Side) -> Features:
         """The features of one side."""

@@ -7,24 +7,24 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from recs_core.contract.errors import MissingExtra, SpecError
+from recs_core.contract.features import Column
 from recs_core.contract.manifest import BackendInfo
-from recs_core.contract.optimizers import Optimizer
+from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.protocols import DType, Tower
 from recs_core.contract.retrieval import RetrievalSpec
-from recs_core.contract.towers import TowerSpec
 from recs_core.contract.weights import Weights
 from recs_core.environment import ENGINES, imported_keras_engine, is_installed, prepare_keras
 from recs_core.keras_backend.plugin import INFO
 
 if TYPE_CHECKING:
+    from recs_core.keras_backend.adopted import AdoptedTower
     from recs_core.keras_backend.engines import Engine
-    from recs_core.keras_backend.model import KerasModel
-    from recs_core.keras_backend.task import KerasTask
-    from recs_core.keras_backend.towers import AdoptedTower
-    from recs_core.keras_backend.trainer import KerasTrainer
+    from recs_core.keras_backend.model import Model
+    from recs_core.keras_backend.task import RetrievalTask
+    from recs_core.keras_backend.trainer import Trainer
 
 
-def factory(engine: str | None = None, *, asked_by: str = "backend=") -> KerasBackend:
+def create(engine: str | None = None, *, asked_by: str = "backend=") -> Backend:
     """The `keras` backend on `engine`; by default the one Keras runs on or `KERAS_BACKEND` names, else one installed.
 
     Raises as `recs_core.environment.prepare_keras`.
@@ -33,7 +33,7 @@ def factory(engine: str | None = None, *, asked_by: str = "backend=") -> KerasBa
     prepare_keras(engine, asked_by)
     from recs_core.keras_backend.engines import load_engine
 
-    return KerasBackend(load_engine(engine))
+    return Backend(load_engine(engine))
 
 
 def _first_installed() -> str:
@@ -45,8 +45,8 @@ def _first_installed() -> str:
     )
 
 
-class KerasBackend:
-    """See `Backend`. One process has one engine: Keras chooses it when it is first imported."""
+class Backend:
+    """See `Backend` of the contract. One process has one engine: Keras chooses it when it is first imported."""
 
     info: BackendInfo = INFO
 
@@ -56,44 +56,45 @@ class KerasBackend:
 
     def model(
         self,
-        query: TowerSpec | Tower,
-        candidate: TowerSpec | Tower,
+        query: TowerPlan | Tower,
+        candidate: TowerPlan | Tower,
         retrieval: RetrievalSpec,
         weights: Weights,
         *,
         dtype: DType = "float32",
-    ) -> KerasModel:
+    ) -> Model:
         """See `Backend.model`."""
-        from recs_core.keras_backend.model import KerasModel
+        from recs_core.keras_backend.model import Model
 
         self._allow(dtype)
-        return KerasModel(self._engine, query, candidate, retrieval, weights, dtype)
+        return Model(self._engine, query, candidate, retrieval, weights, dtype)  # type: ignore[arg-type]
 
-    def task(self, spec: RetrievalSpec, *, weights: Weights | None = None, dtype: DType = "float32") -> KerasTask:
+    def task(self, spec: RetrievalSpec, *, weights: Weights | None = None, dtype: DType = "float32") -> RetrievalTask:
         """See `Backend.task`."""
-        from recs_core.keras_backend.task import KerasTask
+        from recs_core.keras_backend.task import RetrievalTask
 
         if spec.candidate_bias and "task/bias" not in (weights or {}):
             raise SpecError("candidate_bias=True needs weights={'task/bias': …}, a number for each candidate")
         self._allow(dtype)
-        return KerasTask(self._engine, spec, weights or {}, dtype)
+        return RetrievalTask(self._engine, spec, weights or {}, dtype)
 
-    def adopt(self, module: Any, features: Sequence[str], *, output_dim: int | None = None) -> AdoptedTower:
-        """See `Backend.adopt`. The module is a `keras.Model` or `keras.Layer` that has its weights already."""
-        from recs_core.keras_backend.towers import AdoptedTower, adopted_output_dim
+    def adopt(self, module: Any, features: Sequence[Column | str], *, output_dim: int | None = None) -> AdoptedTower:
+        """See `Backend.adopt`. The module is a `keras.Model` or `keras.Layer` that has its weights already; what it is
+        called with stands at `AdoptedTower`."""
+        from recs_core.keras_backend.adopted import adopt
 
-        if isinstance(features, str) or not features:
-            raise SpecError(f"adopt needs the list of features that the module takes, got {features!r}")
-        return AdoptedTower(self._engine, module, features, adopted_output_dim(module, output_dim))
+        return adopt(self._engine, module, features, output_dim)
 
-    def trainer(self, model: Any, optimizer: Optimizer) -> KerasTrainer:
+    def trainer(self, model: Any, plan: UpdatePlan) -> Trainer:
         """See `Backend.trainer`. Raises `SpecError` for another backend's model."""
-        from recs_core.keras_backend.model import KerasModel
-        from recs_core.keras_backend.trainer import KerasTrainer
+        from recs_core.keras_backend.model import Model
+        from recs_core.keras_backend.optimizers import FORMULAS
+        from recs_core.keras_backend.trainer import Trainer
 
-        if not isinstance(model, KerasModel):
+        plan.refuse_unless("keras", FORMULAS)
+        if not isinstance(model, Model):
             raise SpecError(f"the keras backend trains its own models, not a {type(model).__name__}")
-        return KerasTrainer(self._engine, model, optimizer)
+        return Trainer(self._engine, model, plan)
 
     def _allow(self, dtype: DType) -> None:
         if dtype not in ("float32", "float64"):

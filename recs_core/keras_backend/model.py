@@ -11,38 +11,45 @@ from numpy.typing import NDArray
 
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import SpecError
-from recs_core.contract.guard import Guard
-from recs_core.contract.protocols import DType, Tower
+from recs_core.contract.plans import TowerPlan, check_towers
+from recs_core.contract.protocols import DType
 from recs_core.contract.retrieval import RetrievalSpec
-from recs_core.contract.towers import TowerSpec, check_pair
-from recs_core.contract.weights import Weights, check, fingerprint, shapes
+from recs_core.contract.weights import Weights, check, expected, fingerprint
 from recs_core.keras_backend import engines
+from recs_core.keras_backend.adopted import AdoptedTower
 from recs_core.keras_backend.engines import Engine
-from recs_core.keras_backend.task import KerasTask
-from recs_core.keras_backend.towers import AdoptedTower, KerasTower, TowerModel
+from recs_core.keras_backend.native import TowerModel
+from recs_core.keras_backend.task import RetrievalTask
+from recs_core.keras_backend.towers import Tower
 
 
-class KerasModel:
-    """See `Model`. `variables` holds every weight as a `keras.Variable`, by canonical name."""
+class Model:
+    """See `Model` of the contract. `variables` holds every weight as a `keras.Variable`, by canonical name."""
 
     def __init__(
         self,
         engine: Engine,
-        query: TowerSpec | Tower,
-        candidate: TowerSpec | Tower,
+        query: TowerPlan | AdoptedTower,
+        candidate: TowerPlan | AdoptedTower,
         retrieval: RetrievalSpec,
         weights: Weights,
         dtype: DType,
     ) -> None:
-        specs = [tower if isinstance(tower, TowerSpec) else None for tower in (query, candidate)]
-        _check_towers(query, candidate)
-        check(weights, _expected(specs[0], specs[1], retrieval, weights))
-        tables: dict[str, keras.layers.Embedding] = {}
+        _check(query, candidate)
+        check(weights, expected(query, candidate, retrieval, weights))
         self.dtype = dtype
         self.guard = engines.guard(engine)
-        self.query = _tower(engine, "query", query, weights, tables, dtype, self.guard)
-        self.candidate = _tower(engine, "candidate", candidate, weights, tables, dtype, self.guard)
-        self.task = KerasTask(engine, retrieval, weights, dtype, self.guard)
+        tables: dict[str, keras.layers.Embedding] = {}
+
+        def tower(side: Side, given: TowerPlan | AdoptedTower) -> Tower | AdoptedTower:
+            if isinstance(given, AdoptedTower):
+                return given.bound(side, dtype, self.guard)
+            rows = {name: len(weights[name]) for name in given.tables}
+            native = TowerModel(given, rows, tables, name=side, dtype=dtype)
+            return Tower(engine, given, native, dtype, self.guard)
+
+        self.query, self.candidate = tower("query", query), tower("candidate", candidate)
+        self.task = RetrievalTask(engine, retrieval, weights, dtype, self.guard)
         self.variables: dict[str, keras.Variable] = {
             **self.query.variables,
             **self.candidate.variables,
@@ -74,43 +81,12 @@ class KerasModel:
         variable.assign(np.array(value, variable.dtype))  # a copy: an engine may keep and overwrite what it is given
 
 
-def _expected(
-    query: TowerSpec | None, candidate: TowerSpec | None, retrieval: RetrievalSpec, weights: Weights
-) -> dict[str, tuple[int, ...]]:
-    """Names and shapes, tables as long as `weights` says."""
-    tables = [f.table_name for tower in (query, candidate) for f in (tower.features if tower else ())]
-    rows = {name: len(weights[name]) if name in weights else 0 for name in tables if name is not None}
-    corpus = len(weights["task/bias"]) if "task/bias" in weights else 0
-    return shapes(query, candidate, retrieval, rows, corpus)
-
-
-def _check_towers(query: TowerSpec | Tower, candidate: TowerSpec | Tower) -> None:
-    if isinstance(query, TowerSpec) and isinstance(candidate, TowerSpec):
-        check_pair(query, candidate)
-        return
-    if query.output_dim != candidate.output_dim:
-        raise SpecError(
-            f"the query tower's output has {query.output_dim} dims, the candidate tower's {candidate.output_dim}; "
-            "give both the same width"
-        )
-    natives = [tower.native for tower in (query, candidate) if not isinstance(tower, TowerSpec)]
+def _check(query: Any, candidate: Any) -> None:
+    for side, tower in (("query", query), ("candidate", candidate)):
+        if not isinstance(tower, TowerPlan | AdoptedTower):
+            got = type(tower).__name__
+            raise SpecError(f"the {side} tower is a {got}; give a TowerPlan, or what keras's adopt() returned")
+    check_towers(query, candidate)
+    natives = [tower.native for tower in (query, candidate) if isinstance(tower, AdoptedTower)]
     if len(natives) == 2 and natives[0] is natives[1]:
         raise SpecError(f"the module {natives[0].name!r} stands in both towers; give each its own")
-
-
-def _tower(
-    engine: Engine,
-    side: Side,
-    tower: TowerSpec | Tower,
-    weights: Weights,
-    tables: dict[str, keras.layers.Embedding],
-    dtype: DType,
-    guard: Guard,
-) -> KerasTower | AdoptedTower:
-    if isinstance(tower, TowerSpec):
-        rows = {f.table_name: len(weights[f.table_name]) for f in tower.features if f.table_name is not None}
-        native = TowerModel(tower, rows, tables, name=side, dtype=dtype)
-        return KerasTower(engine, side, tower, native, dtype, guard)
-    if isinstance(tower, AdoptedTower):
-        return tower.bound(side, dtype, guard)
-    raise SpecError(f"the {side} tower is a {type(tower).__name__}; give a TowerSpec, or what keras's adopt() returned")

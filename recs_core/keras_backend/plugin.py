@@ -2,17 +2,51 @@
 
 from __future__ import annotations
 
-from recs_core.contract.manifest import BACKEND_CAPABILITIES
 from recs_core.environment import ENGINES
 from recs_core.plugin import BackendInfo, hookimpl
 
 INFO = BackendInfo(
     name="keras",
-    factory="recs_core.keras_backend.backend:factory",
+    factory="recs_core.keras_backend.backend:create",
     summary="Keras 3 on jax, torch or tensorflow",
     requires=("keras",),
     engines=ENGINES,
-    capabilities=dict.fromkeys(BACKEND_CAPABILITIES, True),
+    capabilities={
+        "categorical": True,
+        "bag": True,
+        "history": True,
+        "numeric": True,
+        "text": True,
+        "dropout": True,
+        "cosine": True,
+        "dot": True,
+        "learn_temperature": True,
+        "candidate_bias": True,
+        "in-batch": True,
+        "uniform": True,
+        "mixed": True,
+        "corpus": True,
+        "logq": True,
+        "refined_logq": True,
+        "remove_accidental_hits": True,
+        "mask_positives": True,
+        "score_mask": True,
+        "hard_negatives": True,
+        "sample_weight": True,
+        "sum_reduction": True,
+        "query_step": True,
+        "adagrad": True,
+        "row_wise_adagrad": True,
+        "lazy_adam": True,
+        "dense_adam": True,
+        "weight_decay": True,
+        "clip_norm": True,
+        "sparse_rows": True,
+        "float64": True,
+        "state": True,
+        "adopt": True,
+        "native_loop": True,
+    },
 )
 
 

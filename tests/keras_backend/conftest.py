@@ -6,15 +6,15 @@ import os
 
 import pytest
 
-from recs_core.keras_backend.backend import KerasBackend, factory
+from recs_core.keras_backend.backend import Backend, create
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 # Made before any test module is imported: some import keras, which fixes its engine then.
-BACKEND = factory(asked_by="the tests")
+BACKEND = create(asked_by="the tests")
 
 
 @pytest.fixture(scope="session")
-def backend() -> KerasBackend:
+def backend() -> Backend:
     """The engine is in `backend.engine`."""
     return BACKEND

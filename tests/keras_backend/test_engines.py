@@ -21,12 +21,13 @@ STEPS = 100
 
 RUN = """
 import json, sys
-from recs_core.keras_backend.backend import factory
+from recs_core.keras_backend.backend import create
 from tests.keras_backend.test_engines import STEPS, WORLD
 from recs_core.contract.optimizers import Adam
-backend = factory(sys.argv[1])
-model = backend.model(WORLD.query, WORLD.candidate, WORLD.retrieval, WORLD.weights(), dtype="float64")
-trainer = backend.trainer(model, Adam(0.01))
+from recs_core.contract.plans import UpdatePlan
+backend = create(sys.argv[1])
+model = backend.model(*WORLD.plans, WORLD.retrieval, WORLD.weights(), dtype="float64")
+trainer = backend.trainer(model, UpdatePlan(Adam(0.01)))
 losses = [float(trainer.step(batch, 0.01)) for batch in WORLD.batches(STEPS)]
 print(json.dumps([losses, {name: value.tolist() for name, value in model.weights().items()}]))
 """
@@ -54,11 +55,11 @@ def test_hundred_steps_are_the_oracles(engine: str) -> None:
 
 
 MANY = """
-from recs_core.keras_backend.backend import factory
+from recs_core.keras_backend.backend import create
 from tests.keras_backend.test_engines import WORLD
-backend = factory("tensorflow")
+backend = create("tensorflow")
 for _ in range(6):
-    model = backend.model(WORLD.query, WORLD.candidate, WORLD.retrieval, WORLD.weights(), dtype="float32")
+    model = backend.model(*WORLD.plans, WORLD.retrieval, WORLD.weights(), dtype="float32")
     model.query.embed(WORLD.batch().query)
 """
 
@@ -82,9 +83,9 @@ def test_a_process_with_many_models_hears_nothing_of_retracing() -> None:
 
 def test_a_second_engine_in_one_process_is_refused() -> None:
     from recs_core.contract.errors import BackendConflict
-    from recs_core.keras_backend.backend import factory
+    from recs_core.keras_backend.backend import create
 
-    mine = factory(asked_by="the tests").engine
+    mine = create(asked_by="the tests").engine
     other = next(engine for engine in ENGINES if engine != mine)
     with pytest.raises(BackendConflict, match="one engine a process"):
-        factory(other, asked_by="the tests")
+        create(other, asked_by="the tests")

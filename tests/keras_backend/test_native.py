@@ -13,9 +13,10 @@ from recs_core.contract.batch import Features, Ragged
 from recs_core.contract.errors import DataError, SpecError, UnsupportedFeature
 from recs_core.contract.features import Bag, Categorical, Numeric
 from recs_core.contract.optimizers import Adam
+from recs_core.contract.plans import UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
-from recs_core.keras_backend.backend import KerasBackend
+from recs_core.keras_backend.backend import Backend
 from recs_core.reference import towers
 
 SPEC = TowerSpec((Categorical("user", dim=4, num_oov=2), Bag("tags", dim=3), Numeric("age")), layers=(3,))
@@ -31,12 +32,12 @@ def padded(codes: Ragged) -> np.ndarray:
     return out
 
 
-def model_of(backend: KerasBackend, **changes: Any) -> Any:
+def model_of(backend: Backend, **changes: Any) -> Any:
     weights = WORLD.weights()
-    return backend.model(WORLD.query, WORLD.candidate, WORLD.retrieval, weights, **changes)
+    return backend.model(*WORLD.plans, WORLD.retrieval, weights, **changes)
 
 
-def test_native_is_a_keras_model_with_the_towers_vectors(backend: KerasBackend, tmp_path: Path) -> None:
+def test_native_is_a_keras_model_with_the_towers_vectors(backend: Backend, tmp_path: Path) -> None:
     import keras
 
     tower = model_of(backend).query
@@ -56,20 +57,20 @@ def test_native_is_a_keras_model_with_the_towers_vectors(backend: KerasBackend, 
     np.testing.assert_allclose(keras.ops.convert_to_numpy(loaded(inputs)), expected, atol=1e-6)
 
 
-def test_training_moves_the_native_model(backend: KerasBackend) -> None:
+def test_training_moves_the_native_model(backend: Backend) -> None:
     model = model_of(backend)
     before = model.query.native.get_weights()
-    backend.trainer(model, Adam()).step(WORLD.batch(), 0.1)
+    backend.trainer(model, UpdatePlan(Adam())).step(WORLD.batch(), 0.1)
     assert all((x != y).any() for x, y in zip(before, model.query.native.get_weights(), strict=True))
 
 
-def test_codes_outside_a_table_are_refused(backend: KerasBackend) -> None:
+def test_codes_outside_a_table_are_refused(backend: Backend) -> None:
     wrong = Features(1, {**FEATURES.take(np.arange(1)).codes, "user": np.array([99], np.int32)}, {"age": np.zeros(1)})
     with pytest.raises(DataError, match="'user' holds a code outside table/user"):
         model_of(backend).query.embed(wrong)
 
 
-def adopted(backend: KerasBackend, *layers: Any) -> Any:
+def adopted(backend: Backend, *layers: Any) -> Any:
     import keras
 
     module = keras.Sequential([keras.layers.Embedding(11, 4), *layers, keras.layers.Dense(3)])
@@ -77,12 +78,12 @@ def adopted(backend: KerasBackend, *layers: Any) -> Any:
     return backend.adopt(module, ["user"])
 
 
-def trained_with(backend: KerasBackend, tower: Any, steps: int = 40) -> tuple[Any, list[float]]:
+def trained_with(backend: Backend, tower: Any, steps: int = 40) -> tuple[Any, list[float]]:
     world = World(retrieval=SMALL)
     weights = {name: value for name, value in world.weights().items() if name.split("/")[1] in ("item", "dense_0")}
     weights = {name: value for name, value in weights.items() if not name.startswith("query")}
-    model = backend.model(tower, world.candidate, SMALL, weights)
-    trainer = backend.trainer(model, Adam(0.03))
+    model = backend.model(tower, world.plans[1], SMALL, weights)
+    trainer = backend.trainer(model, UpdatePlan(Adam(0.03)))
     batch = world.batch()
     rows = {name: rows for name, rows in batch.rows.items() if name != "table/user"}
     user = batch.rows["table/user"][batch.query.codes["user"]]
@@ -90,7 +91,7 @@ def trained_with(backend: KerasBackend, tower: Any, steps: int = 40) -> tuple[An
     return model, [float(trainer.step(batch, 0.03)) for _ in range(steps)]
 
 
-def test_an_adopted_module_is_trained(backend: KerasBackend) -> None:
+def test_an_adopted_module_is_trained(backend: Backend) -> None:
     import keras
 
     tower = adopted(backend, keras.layers.Dropout(0.2, seed=1))
@@ -103,7 +104,7 @@ def test_an_adopted_module_is_trained(backend: KerasBackend) -> None:
     model.load_weights(weights)
 
 
-def test_moving_statistics_are_kept_or_refused(backend: KerasBackend) -> None:
+def test_moving_statistics_are_kept_or_refused(backend: Backend) -> None:
     import keras
 
     tower = adopted(backend, keras.layers.BatchNormalization())
@@ -117,7 +118,7 @@ def test_moving_statistics_are_kept_or_refused(backend: KerasBackend) -> None:
         assert (old != keras.ops.convert_to_numpy(variable)).any()
 
 
-def test_what_cannot_be_adopted_says_why(backend: KerasBackend) -> None:
+def test_what_cannot_be_adopted_says_why(backend: Backend) -> None:
     import keras
 
     with pytest.raises(SpecError, match=r"keras\.Model or keras\.Layer"):
@@ -129,7 +130,7 @@ def test_what_cannot_be_adopted_says_why(backend: KerasBackend) -> None:
         backend.model(tower, tower, SMALL, {})
 
 
-def test_the_tasks_gradient_reaches_vectors_bias_and_temperature(backend: KerasBackend) -> None:
+def test_the_tasks_gradient_reaches_vectors_bias_and_temperature(backend: Backend) -> None:
     """Against finite differences of the loss itself, which the conformance suite holds to the oracle."""
     random = np.random.default_rng(0)
     query, candidate = random.normal(size=(5, 3)), random.normal(size=(5, 3))
@@ -153,7 +154,7 @@ def as_float(scalar: Any) -> float:
     return float(scalar.detach() if hasattr(scalar, "detach") else scalar)
 
 
-def gradients(backend: KerasBackend, spec: RetrievalSpec, at: list[Any], codes: np.ndarray) -> list[Any]:
+def gradients(backend: Backend, spec: RetrievalSpec, at: list[Any], codes: np.ndarray) -> list[Any]:
     """By the engine's own differentiation."""
     import keras
 

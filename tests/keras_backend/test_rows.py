@@ -9,19 +9,20 @@ import pytest
 
 from recs_core.conformance.worlds import World
 from recs_core.contract.optimizers import Adam
-from recs_core.keras_backend.backend import KerasBackend
-from recs_core.keras_backend.trainer import KerasTrainer, Move
+from recs_core.contract.plans import UpdatePlan
+from recs_core.keras_backend.backend import Backend
+from recs_core.keras_backend.trainer import Move, Trainer
 
 LONG, OWN = 9973, 9967
 WORLD = World(users=LONG - 2, queries=8)
 
 
-def trainer_of(backend: KerasBackend) -> tuple[Any, KerasTrainer]:
-    model = backend.model(WORLD.query, WORLD.candidate, WORLD.retrieval, WORLD.weights())
-    return model, backend.trainer(model, Adam())
+def trainer_of(backend: Backend) -> tuple[Any, Trainer]:
+    model = backend.model(*WORLD.plans, WORLD.retrieval, WORLD.weights())
+    return model, backend.trainer(model, UpdatePlan(Adam()))
 
 
-def test_the_step_sees_only_the_rows_of_the_batch(backend: KerasBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_step_sees_only_the_rows_of_the_batch(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     moved = Move.__call__
 
@@ -32,18 +33,18 @@ def test_the_step_sees_only_the_rows_of_the_batch(backend: KerasBackend, monkeyp
 
     monkeypatch.setattr(Move, "__call__", spy)
     world = World(users=OWN - 2, queries=8)  # no other test's, whose program might be compiled already
-    model = backend.model(world.query, world.candidate, world.retrieval, world.weights())
-    backend.trainer(model, Adam()).step(world.batch(), 0.1)
+    model = backend.model(*world.plans, world.retrieval, world.weights())
+    backend.trainer(model, UpdatePlan(Adam())).step(world.batch(), 0.1)
     assert seen
     assert OWN not in {shape[0] for shape in seen if len(shape)}
 
 
-def test_nothing_as_long_as_the_table_is_made(backend: KerasBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_as_long_as_the_table_is_made(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     made = {"torch": made_by_torch, "tensorflow": made_by_tensorflow, "jax": made_by_jax}[backend.engine]
     assert made(backend, monkeypatch) == []
 
 
-def made_by_torch(backend: KerasBackend, _: pytest.MonkeyPatch) -> list[str]:
+def made_by_torch(backend: Backend, _: pytest.MonkeyPatch) -> list[str]:
     """Operations whose result is new memory as long as the table."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -73,7 +74,7 @@ def made_by_torch(backend: KerasBackend, _: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def made_by_tensorflow(backend: KerasBackend, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def made_by_tensorflow(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Operations of the graph, loops included, with a result as long as the table. One graph serves all batches."""
     import tensorflow as tf
 
@@ -97,7 +98,7 @@ def made_by_tensorflow(backend: KerasBackend, monkeypatch: pytest.MonkeyPatch) -
     ]
 
 
-def made_by_jax(backend: KerasBackend, _: pytest.MonkeyPatch) -> list[str]:
+def made_by_jax(backend: Backend, _: pytest.MonkeyPatch) -> list[str]:
     """Weights and slots whose buffer is another after a step, that is, which were copied."""
     model, trainer = trainer_of(backend)
     trainer.step(WORLD.batch(), 0.1)

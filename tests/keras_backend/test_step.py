@@ -14,10 +14,11 @@ from recs_core.conformance.worlds import World, many_targets
 from recs_core.contract.errors import DataError
 from recs_core.contract.features import Bag, Categorical, History, Numeric
 from recs_core.contract.optimizers import Adagrad, Adam, Optimizer, RowWiseAdagrad
+from recs_core.contract.plans import UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
-from recs_core.keras_backend import task
-from recs_core.keras_backend.backend import KerasBackend
+from recs_core.keras_backend import kernel
+from recs_core.keras_backend.backend import Backend
 from recs_core.reference import training
 from recs_core.reference.optimizers import initial_state
 
@@ -48,10 +49,10 @@ OPTIMIZERS = (
 
 
 def trained(
-    backend: KerasBackend, world: World, optimizer: Optimizer, steps: int
+    backend: Backend, world: World, optimizer: Optimizer, steps: int
 ) -> tuple[list[float], dict[str, Any], dict[str, Any]]:
-    model = backend.model(world.query, world.candidate, world.retrieval, world.weights(), dtype="float64")
-    trainer = backend.trainer(model, optimizer)
+    model = backend.model(*world.plans, world.retrieval, world.weights(), dtype="float64")
+    trainer = backend.trainer(model, UpdatePlan(optimizer))
     losses = [float(trainer.step(batch, optimizer.learning_rate)) for batch in world.batches(steps)]
     return losses, model.weights(), trainer.state()
 
@@ -63,7 +64,7 @@ def assert_close(got: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: f"{type(o).__name__}-{getattr(o, 'dense', '')}")
-def test_steps_are_the_oracles(backend: KerasBackend, optimizer: Optimizer) -> None:
+def test_steps_are_the_oracles(backend: Backend, optimizer: Optimizer) -> None:
     losses, weights, state = trained(backend, WIDE, optimizer, 3)
     expected = training.trajectory(WIDE.model, optimizer, WIDE.weights(), WIDE.batches(3))
     np.testing.assert_allclose(losses, expected[0], rtol=1e-12)
@@ -72,10 +73,10 @@ def test_steps_are_the_oracles(backend: KerasBackend, optimizer: Optimizer) -> N
 
 
 @pytest.mark.parametrize("negatives", ["in-batch", "uniform", "mixed", "corpus"])
-def test_steps_by_query_longer_than_a_block(backend: KerasBackend, negatives: str) -> None:
+def test_steps_by_query_longer_than_a_block(backend: Backend, negatives: str) -> None:
     """More rows than one block of scores holds, the last block ragged, and several targets a row."""
     sampled = 7 if negatives in ("uniform", "mixed") else None
-    world = WIDE.with_(step="query", queries=301, negatives=negatives, num_negatives=sampled)
+    world = WIDE.with_(batch_by="query", queries=301, negatives=negatives, num_negatives=sampled)
     losses, weights, _ = trained(backend, world, Adagrad(), 1)
     expected = training.trajectory(world.model, Adagrad(), world.weights(), world.batches(1))
     np.testing.assert_allclose(losses, expected[0], rtol=1e-12)
@@ -83,14 +84,14 @@ def test_steps_by_query_longer_than_a_block(backend: KerasBackend, negatives: st
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-def test_many_targets_in_several_blocks(backend: KerasBackend, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    monkeypatch.setattr(task, "BLOCK_SCORES", 0)
-    monkeypatch.setattr(task, "SMALLEST_BLOCK", rows)
+def test_many_targets_in_several_blocks(backend: Backend, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr(kernel, "BLOCK_SCORES", 0)
+    monkeypatch.setattr(kernel, "SMALLEST_BLOCK", rows)
     judge(BackendContext(backend), many_targets())
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS[:3], ids=lambda o: type(o).__name__)
-def test_rows_that_no_batch_names_do_not_move(backend: KerasBackend, optimizer: Optimizer) -> None:
+def test_rows_that_no_batch_names_do_not_move(backend: Backend, optimizer: Optimizer) -> None:
     before = {name: value.astype(np.float64) for name, value in WIDE.weights().items()}
     _, weights, state = trained(backend, WIDE, optimizer, 1)
     first = initial_state(optimizer, before)
@@ -104,13 +105,13 @@ def test_rows_that_no_batch_names_do_not_move(backend: KerasBackend, optimizer: 
             np.testing.assert_array_equal(state[f"{name}/{slot}"][others], first[f"{name}/{slot}"][others])
 
 
-def test_two_runs_and_a_resumed_one_are_equal_bit_for_bit(backend: KerasBackend) -> None:
+def test_two_runs_and_a_resumed_one_are_equal_bit_for_bit(backend: Backend) -> None:
     world = WIDE.with_(queries=300)
     batches, optimizer = world.batches(4), Adam(0.02)
 
     def run(weights: Any, state: Any, batches: Any) -> tuple[Any, Any]:
-        model = backend.model(world.query, world.candidate, world.retrieval, weights)
-        trainer = backend.trainer(model, optimizer)
+        model = backend.model(*world.plans, world.retrieval, weights)
+        trainer = backend.trainer(model, UpdatePlan(optimizer))
         if state is not None:
             trainer.load_state(state)
         for batch in batches:
@@ -126,11 +127,11 @@ def test_two_runs_and_a_resumed_one_are_equal_bit_for_bit(backend: KerasBackend)
                 np.testing.assert_array_equal(got[name], expected[name], err_msg=name)
 
 
-def test_arrays_handed_in_and_out_are_not_written_to(backend: KerasBackend) -> None:
+def test_arrays_handed_in_and_out_are_not_written_to(backend: Backend) -> None:
     given = WIDE.weights()
     copies = {name: value.copy() for name, value in given.items()}
-    model = backend.model(WIDE.query, WIDE.candidate, WIDE.retrieval, given)
-    trainer = backend.trainer(model, Adam())
+    model = backend.model(*WIDE.plans, WIDE.retrieval, given)
+    trainer = backend.trainer(model, UpdatePlan(Adam()))
     taken, state = model.weights(), trainer.state()
     trainer.load_state(state)
     trainer.step(WIDE.batch(), 0.1)
@@ -140,8 +141,8 @@ def test_arrays_handed_in_and_out_are_not_written_to(backend: KerasBackend) -> N
     assert all((value == 0).all() for value in state.values())
 
 
-def test_a_batch_without_bias_codes_is_refused(backend: KerasBackend) -> None:
+def test_a_batch_without_bias_codes_is_refused(backend: Backend) -> None:
     world = WIDE.with_(candidate_bias=False)
-    model = backend.model(WIDE.query, WIDE.candidate, WIDE.retrieval, WIDE.weights())
+    model = backend.model(*WIDE.plans, WIDE.retrieval, WIDE.weights())
     with pytest.raises(DataError, match="bias_codes"):
-        backend.trainer(model, Adagrad()).step(world.batch(), 0.1)
+        backend.trainer(model, UpdatePlan(Adagrad())).step(world.batch(), 0.1)

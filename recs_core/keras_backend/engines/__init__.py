@@ -7,27 +7,49 @@ value of one weight and its optimizer slots, `{"value": …, "m": …}`, which s
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 from recs_core.contract.guard import Guard
 from recs_core.contract.towers import Activation
+
+if TYPE_CHECKING:
+    from recs_core.keras_backend.kernel import Kernel, Loss
+    from recs_core.keras_backend.move import Move
 
 Tensor: TypeAlias = Any
 Tree: TypeAlias = Mapping[str, Any]
 Group: TypeAlias = Mapping[str, Any]
 Values: TypeAlias = Mapping[str, Tensor]
 Groups: TypeAlias = Mapping[str, Group]
+Reader: TypeAlias = Callable[[Tree, int], Any]
 Body: TypeAlias = Callable[[Any, dict[str, Tensor]], tuple[Any, Tensor, Tensor]]
+
+
+class Full(NamedTuple):
+    """A full batch like the one at hand, which is a smaller one where it is the last of its epoch.
+
+    `growth`: how many times the one at hand fits into it.
+    """
+
+    queries: int
+    candidates: int
+    growth: float = 1.0
 
 
 class Engine(Protocol):
     """One of Keras's engines. Compiled functions take trees of NumPy arrays or tensors, whole ones of one dtype."""
 
     name: str
+    general_scores: int
+    """Up to how many scores `pack` gives all problems one structure."""
 
     def allow_float64(self) -> None:
         """Make float64 arrays possible, where that is a setting. Raises `BackendConflict` if it was switched off."""
+        ...
+
+    def asks_gradients(self, tensors: Iterable[Tensor]) -> bool:
+        """Whether somebody may differentiate by one of them."""
         ...
 
     def activate(self, name: Activation, x: Tensor) -> Tensor:
@@ -56,25 +78,28 @@ class Engine(Protocol):
         """Run `body(carry, block)` over the plan's blocks of score rows, in order.
 
         `body` returns the carry, something for each row of the block and something for each of its targets; the last
-        two come back joined over all blocks. See `recs_core.keras_backend.task.inputs` for the plan.
+        two come back joined over all blocks. See `recs_core.keras_backend.kernel.pack` for the plan.
         """
         ...
 
-    def reader(self, function: Callable[[Values, Tree], Any], variables: Values) -> Callable[..., Any]:
-        """`function(values, inputs)` compiled; `values` are the variables' rows in `inputs["rows"]`, or all of them.
+    def reader(self, function: Callable[[Values, Tree], Any], variables: Values) -> Reader:
+        """`function(values of the variables, {"tower": …})` compiled. The second argument of what comes back is how
+        many rows an engine with static shapes pads to.
 
-        A frozen dataclass as `function`, here and in `stepper`, says that equal ones compute the same: an engine may
-        then compile once for many models.
+        A frozen dataclass as `function`, here and below, says that equal ones compute the same: an engine may then
+        compile once for many models.
         """
         ...
 
-    def stepper(
-        self, function: Callable[[Groups, Tree], tuple[Tensor, Groups]], groups: Groups
-    ) -> Callable[..., Tensor]:
-        """`function(groups, inputs) → (loss, new groups)` compiled; what it returns is written back in place.
+    def kernel(self, kernel: Kernel) -> Callable[[Values, Tree], Loss]:
+        """The kernel compiled, for a loop of one's own."""
+        ...
 
-        Reads and writes only the rows in `inputs["rows"]`, where a name is there. The compiled function's second
-        argument is, by weight, how many rows a batch like this one can touch: an engine with static shapes pads to it.
+    def stepper(self, move: Move, groups: Groups) -> Callable[[Tree, Full], Tensor]:
+        """`move(groups, inputs) → (loss, new groups)` compiled; what it returns is written back in place.
+
+        Reads and writes only the rows in `inputs["rows"]`, where a name is there. The second argument of what comes
+        back is what an engine with static shapes pads to.
         """
         ...
 

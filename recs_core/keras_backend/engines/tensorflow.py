@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,16 +10,22 @@ import numpy as np
 import tensorflow as tf
 
 from recs_core.contract.towers import Activation
-from recs_core.keras_backend.engines import Body, Engine, Groups, Tensor, Tree, Values
+from recs_core.keras_backend.engines import Body, Engine, Full, Groups, Reader, Tensor, Tree, Values
+from recs_core.keras_backend.kernel import Kernel, Loss
+from recs_core.keras_backend.move import Move
 
 
 class TensorFlowEngine:
     """See `Engine`."""
 
     name = "tensorflow"
+    general_scores = 0
 
     def allow_float64(self) -> None:
         """Nothing to do."""
+
+    def asks_gradients(self, tensors: Iterable[Tensor]) -> bool:
+        return True
 
     def activate(self, name: Activation, x: Tensor) -> Tensor:
         return getattr(tf.nn, name)(x)
@@ -78,36 +84,39 @@ class TensorFlowEngine:
         )
         return carry, row.concat(), target.concat()
 
-    def reader(self, function: Callable[[Values, Tree], Any], variables: Values) -> Callable[..., Any]:
+    def reader(self, function: Callable[[Values, Tree], Any], variables: Values) -> Reader:
         def run(inputs: Tree) -> Any:
-            rows = inputs.get("rows", {})
-            return function({name: _gather(value, rows.get(name)) for name, value in variables.items()}, inputs)
+            return function({name: _gather(variable, None) for name, variable in variables.items()}, inputs)
 
-        return _by_structure(run)
+        graph = _by_structure(run)
+        return lambda inputs, _: graph(inputs)
 
-    def stepper(
-        self, function: Callable[[Groups, Tree], tuple[Tensor, Groups]], groups: Groups
-    ) -> Callable[..., Tensor]:
+    def kernel(self, kernel: Kernel) -> Callable[[Values, Tree], Loss]:
+        graph = _by_structure(lambda tree: tuple(kernel(tree["at"], tree["task"])))
+        return lambda at, packed: Loss(*graph({"at": at, "task": packed}))
+
+    def stepper(self, move: Move, groups: Groups) -> Callable[[Tree, Full], Tensor]:
         def run(inputs: Tree) -> Tensor:
             rows = inputs["rows"]
             taken = {
                 name: {part: _gather(variable, rows.get(name)) for part, variable in group.items()}
                 for name, group in groups.items()
             }
-            loss, moved = function(taken, inputs)
+            loss, moved = move(taken, inputs)
             for name, group in moved.items():
                 for part, value in group.items():
                     _scatter(groups[name][part], rows.get(name), value)
             return loss
 
-        return _by_structure(run)
+        graph = _by_structure(run)
+        return lambda inputs, _: graph(inputs)
 
 
-def _by_structure(function: Callable[[Tree], Any]) -> Callable[..., Any]:
+def _by_structure(function: Callable[[Tree], Any]) -> Callable[[Tree], Any]:
     """`function` as a graph, traced once for each structure of its inputs, whatever their lengths."""
     graphs: dict[Any, Callable[[Tree], Any]] = {}
 
-    def run(inputs: Tree, most: Mapping[str, int] | None = None) -> Any:
+    def run(inputs: Tree) -> Any:
         signature = tf.nest.map_structure(_any_length, inputs)
         key = _key(signature)
         if key not in graphs:

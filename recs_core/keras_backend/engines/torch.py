@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,22 @@ import torch
 from keras import ops
 
 from recs_core.contract.towers import Activation
-from recs_core.keras_backend.engines import Body, Engine, Groups, Tensor, Tree, Values
+from recs_core.keras_backend.engines import Body, Engine, Full, Groups, Reader, Tensor, Tree, Values
+from recs_core.keras_backend.kernel import Kernel, Loss
+from recs_core.keras_backend.move import Move
 
 
 class TorchEngine:
     """See `Engine`."""
 
     name = "torch"
+    general_scores = 0
 
     def allow_float64(self) -> None:
         """Nothing to do."""
+
+    def asks_gradients(self, tensors: Iterable[Tensor]) -> bool:
+        return True
 
     def activate(self, name: Activation, x: Tensor) -> Tensor:
         return getattr(torch, name)(x)
@@ -67,27 +73,30 @@ class TorchEngine:
             of_targets.append(target)
         return carry, torch.cat(of_rows), torch.cat(of_targets)
 
-    def reader(self, function: Callable[[Values, Tree], Any], variables: Values) -> Callable[..., Any]:
+    def reader(self, function: Callable[[Values, Tree], Any], variables: Values) -> Reader:
         @torch.no_grad()
-        def run(inputs: Tree, most: Mapping[str, int] | None = None) -> Any:
-            tensors = _tensors(inputs)
-            rows = tensors.get("rows", {})
-            return function({name: _gather(value, rows.get(name)) for name, value in variables.items()}, tensors)
+        def run(inputs: Tree, _: int) -> Any:
+            return function({name: _gather(variable, None) for name, variable in variables.items()}, _tensors(inputs))
 
         return run
 
-    def stepper(
-        self, function: Callable[[Groups, Tree], tuple[Tensor, Groups]], groups: Groups
-    ) -> Callable[..., Tensor]:
+    def kernel(self, kernel: Kernel) -> Callable[[Values, Tree], Loss]:
         @torch.no_grad()
-        def run(inputs: Tree, most: Mapping[str, int]) -> Tensor:
+        def run(at: Values, packed: Tree) -> Loss:
+            return kernel(at, _tensors(packed))
+
+        return run
+
+    def stepper(self, move: Move, groups: Groups) -> Callable[[Tree, Full], Tensor]:
+        @torch.no_grad()
+        def run(inputs: Tree, _: Full) -> Tensor:
             tensors = _tensors(inputs)
             rows = tensors["rows"]
             taken = {
                 name: {part: _gather(variable, rows.get(name)) for part, variable in group.items()}
                 for name, group in groups.items()
             }
-            loss, moved = function(taken, tensors)
+            loss, moved = move(taken, tensors)
             for name, group in moved.items():
                 for part, value in group.items():
                     _scatter(groups[name][part], rows.get(name), value)
