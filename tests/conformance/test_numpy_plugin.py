@@ -40,6 +40,7 @@ def test_a_code_without_a_bias_is_refused(backend, code):
 def test_it_is_short_and_does_not_import_the_judge():
     text = "\n".join(file.read_text(encoding="utf-8") for file in FILES)
     assert FILES
-    assert sum(bool(line.strip()) for line in text.splitlines()) < 300
+    beside_the_manifest = "\n".join(file.read_text(encoding="utf-8") for file in FILES if file.name != "plugin.py")
+    assert sum(bool(line.strip()) for line in beside_the_manifest.splitlines()) < 290
     assert "recs_core.reference" not in text
     assert "recs_core.conformance" not in text

@@ -1,7 +1,7 @@
 """What this backend says of itself, through the hook that every backend uses."""
 
 from recs_core.contract.errors import UnsupportedFeature
-from recs_core.plugin import BACKEND_CAPABILITIES, BackendInfo, No, hookimpl
+from recs_core.plugin import BackendInfo, No, hookimpl
 
 LACKS = {"adopt": No("NumPy has no modules of its own"), "native_loop": No("NumPy has no gradients of its own")}
 
@@ -10,7 +10,41 @@ INFO = BackendInfo(
     factory="recs_core_numpy.backend:create",
     summary="plain NumPy, gradients by hand",
     requires=("numpy",),
-    capabilities={name: LACKS.get(name, True) for name in BACKEND_CAPABILITIES},
+    capabilities={
+        "categorical": True,
+        "bag": True,
+        "history": True,
+        "numeric": True,
+        "text": True,
+        "dropout": True,
+        "cosine": True,
+        "dot": True,
+        "learn_temperature": True,
+        "candidate_bias": True,
+        "in-batch": True,
+        "uniform": True,
+        "mixed": True,
+        "corpus": True,
+        "logq": True,
+        "refined_logq": True,
+        "remove_accidental_hits": True,
+        "mask_positives": True,
+        "score_mask": True,
+        "hard_negatives": True,
+        "sample_weight": True,
+        "sum_reduction": True,
+        "query_step": True,
+        "adagrad": True,
+        "row_wise_adagrad": True,
+        "lazy_adam": True,
+        "dense_adam": True,
+        "weight_decay": True,
+        "clip_norm": True,
+        "sparse_rows": True,
+        "float64": True,
+        "state": True,
+        **LACKS,
+    },
 )
 
 
