@@ -156,14 +156,17 @@ from dataclasses import replace
 from recs_core.plugin import hookimpl
 from recs_core_numpy import backend, plugin
 
-(INFO,) = (replace(info, name="mine", factory="recs_core_mine:Mine") for info in plugin.recs_backends())
+(INFO,) = (replace(info, name="mine", factory="recs_core_mine:create") for info in plugin.recs_backends())
 
 @hookimpl
 def recs_backends():
     return [INFO]
 
-class Mine(backend.NumpyBackend):
+class Mine(backend.Backend):
     info = INFO
+
+def create(engine=None):
+    return Mine()
 """,
     )
 
