@@ -92,7 +92,7 @@ class _Cut:
     def full(self) -> tuple[int, int]:
         """How many queries and targets a full batch may hold: by query, but for one batch in thousands."""
         queries = min(self.plan.size, self.units)
-        if self.plan.step != "query":
+        if self.plan.batch_by != "query":
             return queries, queries
         lengths = self.rows_of_query[1].lengths
         targets = lengths - np.floor((self.data.input_share or 0) * lengths)
