@@ -235,6 +235,7 @@ PAGES = {
     "docs/configuration.md": Page(after=settings_are_read),
     "docs/conformance.md": Page(slow=True, setup=mine),
     "docs/recipes.md": Page(TORCH),
+    "docs/write-a-feature.md": Page(("torch",)),
     "docs/tf-serving.md": Page(TENSORFLOW, setup=saved_bundle),
     "docs/troubleshooting.md": Page(setup=a_new_item),
     "docs/write-a-backend.md": Page(followed_by=BY_DOING_IT),
