@@ -29,11 +29,11 @@ import numpy as np
 
 import recs_core as recs
 from recs_core.contract.batch import Features, Ragged
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.catalog import Catalog
 from recs_core.data.schema import Schema
 from recs_core.fitted import Declared, Fitted
 from recs_core.runtime import NumpyTower
-from recs_core.tables.vocabulary import Vocabulary
 
 DIM = 64
 QUERIES = 1_000

@@ -19,9 +19,18 @@ _HOMES = {
     "recs_core.contract.protocols": ("TopK",),
     "recs_core.recipes": ("recipe",),
     "recs_core.recommender": ("Recommender",),
-    "recs_core.training": ("EarlyStopping",),
+    "recs_core.training": ("Callback", "EarlyStopping", "StopTraining"),
     "recs_core.two_tower": ("TwoTower",),
-    "recs_core.contract.features": ("Bag", "Categorical", "History", "Numeric", "Text"),
+    "recs_core.contract.features": (
+        "Bag",
+        "Bucketed",
+        "Categorical",
+        "Feature",
+        "History",
+        "Numeric",
+        "TableFeature",
+        "Text",
+    ),
     "recs_core.contract.optimizers": ("Adagrad", "Adam", "RowWiseAdagrad"),
     "recs_core.contract.retrieval": ("RetrievalSpec",),
     "recs_core.contract.towers": ("TowerSpec",),
@@ -41,9 +50,12 @@ if TYPE_CHECKING:
     from recs_core.config import use as use
     from recs_core.contract import errors as errors
     from recs_core.contract.features import Bag as Bag
+    from recs_core.contract.features import Bucketed as Bucketed
     from recs_core.contract.features import Categorical as Categorical
+    from recs_core.contract.features import Feature as Feature
     from recs_core.contract.features import History as History
     from recs_core.contract.features import Numeric as Numeric
+    from recs_core.contract.features import TableFeature as TableFeature
     from recs_core.contract.features import Text as Text
     from recs_core.contract.optimizers import Adagrad as Adagrad
     from recs_core.contract.optimizers import Adam as Adam
@@ -59,7 +71,9 @@ if TYPE_CHECKING:
     from recs_core.loading import verify as verify
     from recs_core.recipes import recipe as recipe
     from recs_core.recommender import Recommender as Recommender
+    from recs_core.training import Callback as Callback
     from recs_core.training import EarlyStopping as EarlyStopping
+    from recs_core.training import StopTraining as StopTraining
     from recs_core.two_tower import TwoTower as TwoTower
 
 

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from recs_core.contract.batch import Features, Ragged
 from recs_core.contract.errors import DataError
 from recs_core.contract.towers import TowerSpec
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.catalog import Catalog, candidates_of
 from recs_core.data.encoding import blank, encode, past
 from recs_core.data.ids import codes_per_row, id_list
 from recs_core.data.interactions import Interactions
 from recs_core.tables.readers import read
-from recs_core.tables.vocabulary import Vocabulary
 
 Unknown: TypeAlias = Literal["oov", "popular", "error"]
 Exclude: TypeAlias = "Interactions | Sequence[Interactions] | Literal['seen'] | Sequence[Sequence[Any]] | None"

@@ -106,7 +106,7 @@ def parse(text: str, source: str) -> Selection:
     if name != "keras":
         return Selection(name, engine, source)
     if engine is None:
-        return Selection(name, _default_keras().engine, source)
+        return Selection(name, _default_keras(f"{source} names keras without an engine").engine, source)
     refuse_engine(engine, source)
     return Selection(name, engine, source)
 
@@ -215,7 +215,7 @@ def _default() -> Selection:
     return found
 
 
-def _default_keras() -> Selection:
+def _default_keras(why: str = "no backend was chosen") -> Selection:
     """Steps 5 and 6: keras on the engine that it is, or will be, imported with; else on the first one installed."""
     imported = imported_keras_engine()
     if imported is not None:
@@ -228,7 +228,5 @@ def _default_keras() -> Selection:
         return Selection("keras", stated, KERAS_VARIABLE)
     engine = next((engine for engine in ENGINES if is_installed(engine)), None)
     if engine is None:
-        raise BackendNotFound(
-            f"no backend was chosen, and none of {', '.join(ENGINES)} is installed; `pip install keras jax`"
-        )
+        raise BackendNotFound(f"{why}, and none of {', '.join(ENGINES)} is installed; `pip install keras jax`")
     return Selection("keras", engine, f"the default, keras on the first installed of {', '.join(ENGINES)}")

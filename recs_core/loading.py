@@ -45,6 +45,8 @@ def load(
         raise BundleError(f"runtime is 'numpy' or None, got {runtime!r}; a framework is named by backend=")
     if runtime is not None and backend is not None:
         raise BundleError(f"runtime={runtime!r} and backend={backend!r}: name one of them")
+    if native is not None and not isinstance(native, Mapping):
+        raise BundleError(f"native: expected {{'query': module}}, got {type(native).__name__}")
     if runtime is not None and native:
         raise BundleError(f"runtime={runtime!r} runs no module of yours; name a backend= for native=")
     stored = opened(path, custom=custom, verify=verify, progress=runtime is None)

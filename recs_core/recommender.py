@@ -28,7 +28,7 @@ from recs_core.contract.errors import DataError, NotFitted, SpecError
 from recs_core.contract.protocols import Index, TopK, Tower
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
-from recs_core.data.catalog import Catalog, candidates_of
+from recs_core.data.catalog import Catalog
 from recs_core.data.encoding import encode
 from recs_core.data.ids import id_list, known_codes
 from recs_core.data.interactions import Interactions
@@ -89,6 +89,8 @@ class Recommender:
                 else "declare a new TwoTower and fit it"
             )
             raise SpecError(f"{name} of a fitted model is fixed; {how}")
+        if name == "index" and not (value is None or isinstance(value, (str, Index))):
+            raise SpecError(f"index is an Index, or a name such as 'exact', got {type(value).__name__}")
         super().__setattr__(name, value)
 
     # What a subclass provides
@@ -283,9 +285,9 @@ class Recommender:
         history: Interactions | Sequence[Interactions] | None = None,
     ) -> Ranks:
         """The exact rank of every test candidate, from which `recs_core.evaluation` makes metrics and intervals."""
-        from recs_core.evaluation import ranks
+        from recs_core.evaluation import ranks, targets_of
 
-        queries, targets, excluded = self._test_part(test, exclude)
+        queries, targets, excluded = targets_of(self.schema, test, exclude)
         vectors = self._test_vectors(test, queries, exclude if history is None else history)
         corpus = self._corpus_as_of_now().vectors.astype(np.float32, copy=False)
         return ranks(vectors, corpus, targets, exclude=excluded)
@@ -299,48 +301,13 @@ class Recommender:
         k: int = 20,
     ) -> dict[str, float]:
         """Coverage and popularity of what the test's queries are recommended (`recs_core.evaluation.list_metrics`)."""
-        from recs_core.evaluation import list_metrics
+        from recs_core.evaluation import list_metrics, targets_of
 
-        queries, _, excluded = self._test_part(test, exclude)
+        queries, _, excluded = targets_of(self.schema, test, exclude)
         vectors = self._test_vectors(test, queries, exclude if history is None else history)
         return list_metrics(self._searchable().search(vectors, k, exclude=excluded).ids, self.catalog.counts)
 
-    def rank_popularity(
-        self, train: Interactions, test: Interactions, *, half_life_days: float | None = None, exclude: bool = True
-    ) -> Ranks:
-        """The same test ranked by how often each candidate was taken in `train`: what a model must beat.
-
-        `half_life_days`: a row weighs half as much for every so many days before the last. `exclude`: training
-        candidates leave the ranking of their query.
-        """
-        from recs_core.evaluation import popularity, recent_popularity, score_ranks
-
-        _, targets, excluded = self._test_part(test, train if exclude else None)
-        codes = self.schema.candidates.encode(train.candidate_ids.ids)[train.candidate_codes]
-        known, corpus = codes >= 0, len(self.schema.candidates)
-        if half_life_days is None:
-            return score_ranks(popularity(codes[known], corpus), targets, exclude=excluded)
-        if train.timestamps is None:
-            raise DataError(
-                "recent popularity needs a timestamp column; name it in Interactions.from_table(timestamp=…)"
-            )
-        scores = recent_popularity(codes[known], train.timestamps[known], corpus, half_life_days=half_life_days)
-        return score_ranks(scores, targets, exclude=excluded)
-
     # Inside
-
-    def _test_part(
-        self, test: Interactions, exclude: Interactions | Sequence[Interactions] | None
-    ) -> tuple[pa.Array, Ragged, Ragged | None]:
-        """Queries of the test data, their target codes, and the codes that leave their rankings."""
-        if not isinstance(test, Interactions):
-            raise DataError(f"test: expected Interactions, got {type(test).__name__}; make them with from_table")
-        if not len(test):
-            raise DataError("the test data holds no interactions")
-        if exclude is not None:
-            check_interactions(exclude, "exclude")
-        queries, targets = self._test_targets(test)
-        return queries, targets, None if exclude is None else candidates_of(exclude, queries, self.schema)
 
     def _test_vectors(
         self, test: Interactions, queries: pa.Array, past: Interactions | Sequence[Interactions] | None
@@ -359,27 +326,6 @@ class Recommender:
                 stacklevel=4,
             )
         return self._query_vectors(question).astype(np.float32, copy=False)
-
-    def _test_targets(self, test: Interactions) -> tuple[pa.Array, Ragged]:
-        """The queries of the test data and the distinct candidate codes of each, −1 for one outside the corpus."""
-        present = np.flatnonzero(test.query_counts() > 0).astype(np.int32)
-        place = np.full(len(test.query_ids), -1, np.int32)
-        place[present] = np.arange(len(present), dtype=np.int32)
-        code = self.schema.candidates.encode(test.candidate_ids.ids)
-        pairs = np.unique(np.stack([place[test.query_codes], test.candidate_codes], 1), axis=0)
-        offsets = np.zeros(len(present) + 1, np.int32)
-        np.cumsum(np.bincount(pairs[:, 0], minlength=len(present)), out=offsets[1:])
-        outside = int((code[pairs[:, 1]] < 0).sum())
-        if outside == len(pairs):
-            known, first = self.schema.candidates.ids[0].as_py(), test.candidate_ids.ids[int(pairs[0, 1])].as_py()
-            warnings.warn(
-                f"none of the {outside} test interactions is on a candidate of the corpus (the first is {first!r}, the "
-                f"corpus has {known!r}): every metric is 0",
-                stacklevel=5,
-            )
-        elif outside:
-            log.info("%d of %d test interactions are on candidates outside the corpus: misses", outside, len(pairs))
-        return test.query_ids.decode(present), Ragged(code[pairs[:, 1]], offsets)
 
     def _known(self, ids: Any, where: str) -> NDArray[np.int32]:
         return known_codes(ids, where, self.schema.candidates)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 
-from recs_core.adopted import Adopted
 from recs_core.bundle import Stored, Towers, golden, read
 from recs_core.bundle.reading import making_sense
 from recs_core.contract.batch import Side
@@ -18,6 +17,7 @@ from recs_core.contract.features import Feature
 from recs_core.fitted import Native
 
 if TYPE_CHECKING:
+    from recs_core.adopted import Adopted
     from recs_core.contract.protocols import Backend
     from recs_core.recommender import Recommender
     from recs_core.two_tower import TwoTower
@@ -77,6 +77,8 @@ def refuse(folder: Path, natives: Mapping[Side, Native], why: str) -> NoReturn:
 
 def _adopted(stored: Stored, given: Mapping[Side, Any]) -> dict[Side, Adopted]:
     """Side → the module handed over for it. Raises `BundleError` for one that is missing or that no tower needs."""
+    from recs_core.adopted import Adopted
+
     folder, natives = stored.info.path, stored.fitted.natives
     for side in given:
         if side not in natives:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +16,16 @@ from recs_core import copies
 from recs_core.adopted import Adopted
 from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Side
-from recs_core.contract.errors import BundleError, DataError, NotFitted, SpecError
+from recs_core.contract.errors import BundleError, NotFitted, SpecError
 from recs_core.contract.features import Feature
 from recs_core.contract.optimizers import Adam, Optimizer
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.protocols import Backend, BatchPlan, DType, Index, Model, Tower, Trainer
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec, check_pair
-from recs_core.contract.training import Schedule, Step, TrainingSpec
+from recs_core.contract.training import TrainingSettings, TrainingSpec
 from recs_core.contract.weights import Weights
+from recs_core.data.batching import Batching
 from recs_core.data.catalog import Catalog
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions
@@ -32,31 +33,17 @@ from recs_core.data.schema import Schema
 from recs_core.fitted import Declared, Fitted, Progress
 from recs_core.recommender import DECLARED, Recommender
 from recs_core.storage.paths import local
-from recs_core.training import (
-    Best,
-    Callback,
-    EarlyStopping,
-    FitRun,
-    Loop,
-    Position,
-    TrainingHistory,
-    check_callbacks,
-)
+from recs_core.training import Best, EarlyStopping, FitRun, Loop, Position, TrainingHistory, check_callbacks
+from recs_core.training.arguments import check_every, check_rows, check_settings, check_validated
+from recs_core.training.built_in import built_in
+from recs_core.training.callbacks import AnyCallback
 from recs_core.version import installed
 
 log = logging.getLogger("recs_core")
 
 
-class _AsDeclared:
-    """Marks an argument that was not given, where None means something."""
-
-    def __repr__(self) -> str:
-        return "as declared"
-
-
 SIDES: Final[tuple[Side, Side]] = ("query", "candidate")
 DTYPES: Final = ("float32", "float64")
-AS_DECLARED: Final = _AsDeclared()
 
 
 class TwoTower(Recommender):
@@ -92,8 +79,9 @@ class TwoTower(Recommender):
         _check("training", training, TrainingSpec, "recs.TrainingSpec(epochs=10, …)")
         if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
             raise SpecError(f"TwoTower: seed must be a whole number, got {seed!r}")
-        if dtype not in DTYPES:
+        if not isinstance(dtype, str) or dtype not in DTYPES:
             raise SpecError(f"TwoTower: dtype is 'float32' or 'float64', got {dtype!r}")
+        _check_backend(backend)
         reads = {side: adopted.reads(f"{side}_id") for side, adopted in self._adopted.items()}
         towers = reads.get("query", query), reads.get("candidate", candidate)
         super().__init__(*towers, retrieval or RetrievalSpec(), index)
@@ -108,6 +96,7 @@ class TwoTower(Recommender):
         self._backend = backend
         self._model: Model | None = None
         self._trainer: Trainer | None = None
+        self._fitting = False
 
     def __repr__(self) -> str:
         fitted = f"fitted, {self.position.epoch} epochs" if self._model is not None else "not fitted"
@@ -173,27 +162,23 @@ class TwoTower(Recommender):
         train: Interactions,
         validation: Interactions | None = None,
         *,
-        epochs: int | None = None,
-        batch_size: int | None = None,
-        step: Step | None = None,
-        recency_days: float | _AsDeclared | None = AS_DECLARED,
-        row_weight: float | None = None,
-        schedule: Schedule | _AsDeclared | None = AS_DECLARED,
-        drop_last: bool | None = None,
         optimizer: Optimizer | None = None,
         validate_every: int = 1,
         k: Sequence[int] = (10, 20),
         early_stopping: EarlyStopping | None = None,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Sequence[AnyCallback] = (),
         checkpoint: str | Path | None = None,
         checkpoint_every: int = 1,
         progress: bool | None = None,
+        **settings: Unpack[TrainingSettings],
     ) -> TrainingHistory:
         """Train, and return losses, seconds and validation metrics per epoch.
 
-        Arguments left out default to `self.training`. Ctrl-C stops between steps and leaves a usable model.
-        `validation` is ranked with training candidates excluded, every `validate_every` epochs, at each of `k`.
-        `progress`: a bar on stderr, by default only on a terminal.
+        `settings`: fields of `TrainingSpec` (`epochs`, `batch_size`, `batch_by`, `recency_days`, `row_weight`,
+        `schedule`, `drop_last`); those left out are as declared in `self.training`. Ctrl-C stops between steps and
+        leaves a usable model. `validation` is ranked with training candidates excluded, every `validate_every` epochs,
+        at each of `k`. `callbacks`: objects as `recs.Callback` (docs/callbacks.md). `progress`: a bar on stderr, by
+        default only on a terminal.
 
         Called again it continues: `epochs` more epochs with the same weights and optimizer state. `train` may be other
         data over ids that the model knows: what queries took adds up (`Catalog.of`), and of side features the latest
@@ -201,81 +186,65 @@ class TwoTower(Recommender):
         starts anew where it is not.
 
         `checkpoint`: a folder that holds this run as a bundle, written anew every `checkpoint_every` epochs, and at the
-        end with the weights that early stopping chose. A run that was interrupted, or loaded from its checkpoint, is
-        finished as it was planned when `epochs` is not given: the same data and settings end in the same weights, bit
-        for bit, as a run without a break.
+        end with the weights that early stopping chose. A run that was interrupted, that a callback's error ended, or
+        that was loaded from its checkpoint, is finished as it was planned when `epochs` is not given: the same data and
+        settings end in the same weights, bit for bit, as a run without a break.
 
         Raises `DataError`, `SpecError` for settings that cannot be meant, `BundleError` if a checkpoint cannot be
-        written, and `TrainingError` if the loss is not finite.
+        written, `TrainingError` if the loss is not finite, and whatever a callback raises.
         """
-        given = {
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "step": step,
-            "row_weight": row_weight,
-            "drop_last": drop_last,
-        }
-        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        for name, value in (("recency_days", recency_days), ("schedule", schedule)):
-            if not isinstance(value, _AsDeclared):
-                changes[name] = value
         from recs_core.evaluation.measures import cuts
 
+        if self._fitting:
+            raise SpecError("fit: this model is being fitted; a callback or a thread may ask and save it meanwhile")
         callbacks = check_callbacks(callbacks)
+        check_settings(settings, TwoTower.fit)
         _check("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
         _check("early_stopping", early_stopping, EarlyStopping, "recs.EarlyStopping('recall@20', patience=3)")
-        for name, every in (("validate_every", validate_every), ("checkpoint_every", checkpoint_every)):
-            if not isinstance(every, (int, np.integer)) or isinstance(every, bool) or every < 1:
-                raise SpecError(f"fit: {name} must be a whole number ≥ 1, got {every!r}")
-        for name, rows in (("train", train), ("validation", validation)):
-            if not isinstance(rows, Interactions) and (rows is not None or name == "train"):
-                got = type(rows).__name__
-                raise DataError(f"fit: {name} must be Interactions, got {got}; make them with Interactions.from_table")
-        run = self._planned(changes, train, validate_every, tuple(cuts(k)), early_stopping, optimizer)
-        self._check_fit(validation, run)
-        settings = run.settings
+        check_every(validate_every=validate_every, checkpoint_every=checkpoint_every)
+        check_rows(train, validation)
+        run = self._planned(settings, train, validate_every, tuple(cuts(k)), early_stopping, optimizer)
+        check_validated(run, validation)
         if checkpoint is not None:
             checkpoint = local(checkpoint, "fit(checkpoint=…)", BundleError)
         data = self._encoded(train)
         catalog = Catalog.of(data, self._catalog)
         model, trainer = self._prepared(data, optimizer)
+        if self.run is not None and self.position.step and not run.cuts_as(self.run):
+            self.position = Position(self.position.epoch)  # the epoch begun has other batches: it begins anew
         self._catalog, self.run, self.data = catalog, run, _facts(train, run.data)
-        loop = Loop(
-            model=model,
-            trainer=trainer,
-            data=data,
-            plan=BatchPlan(
-                settings.batch_size,
-                settings.step,
-                self.retrieval,
-                settings.row_weight,
-                settings.recency_days,
-                settings.drop_last,
-            ),
-            optimizer=self.optimizer,
-            seed=self.seed,
-            epochs=run.until,
-            position=self.position,
-            schedule=settings.schedule,
-            validate=None if validation is None else lambda: self.evaluate(validation, exclude=train, k=run.k),
-            validate_every=run.validate_every,
-            best=run.best,
-            history=self.history,
-            callbacks=callbacks,
+        history, schedule, base = self.history, run.settings.schedule, self.optimizer.learning_rate
+        plan = BatchPlan.of(run.settings, self.retrieval)
+        before = len(history.epochs), len(history.losses)
+        own = built_in(
+            run,
+            model,
+            history,
+            evaluate=None if validation is None else lambda: self.evaluate(validation, exclude=train, k=run.k),
+            save=None if checkpoint is None else lambda: self.save(checkpoint),
+            save_every=checkpoint_every,
+            masks_hits=self.retrieval.masks_hits and not self.position.epoch,
             progress=progress,
-            checkpoint=None if checkpoint is None else lambda: self.save(checkpoint),
-            checkpoint_every=checkpoint_every,
         )
-        before = len(self.history.epochs), len(self.history.losses)
-        loop.run()
-        run.open = self.history.stopped == "interrupted"
-        if checkpoint is not None:
-            self.save(checkpoint)
-        return self.history.since(*before)
+        self._fitting = True
+        try:
+            Loop(
+                trainer=trainer,
+                data=Batching(data),
+                plan=plan,
+                seed=self.seed,
+                rate=lambda step, total: base if schedule is None else base * schedule.factor(step, total),
+                position=self.position,
+                history=history,
+                callbacks=(*own, *callbacks),
+            ).run(run.until)
+        finally:
+            self._fitting = False
+        return history.since(*before)
 
     def _planned(
         self,
-        changes: Mapping[str, Any],
+        settings: TrainingSettings,
         train: Interactions,
         validate_every: int,
         k: tuple[int, ...],
@@ -284,35 +253,13 @@ class TwoTower(Recommender):
     ) -> FitRun:
         """The open run, checked to be the one that is asked for, or a new one."""
         run, digest = self.run, train.digest()
-        if run is None or not run.open or "epochs" in changes:
-            settings = dataclasses.replace(self.training, **changes)
-            until = self.position.epoch + settings.epochs
-            return FitRun(settings, until, digest, validate_every, k, Best(early_stopping))
-        begun = "this model is in the middle of a run"
-        another = "or pass epochs= to begin another run from these weights"
-        if run.data != digest:
-            raise DataError(f"{begun} on other training data; fit the same data to finish it, {another}")
-        for name, value in changes.items():
-            planned = getattr(run.settings, name)
-            if planned != value:
-                raise SpecError(f"{begun} with {name}={planned!r}, asked for {value!r}; leave it out, {another}")
-        if optimizer not in (None, self.optimizer):
-            raise SpecError(f"{begun} with optimizer={self.optimizer!r}; leave it out, {another}")
-        if early_stopping not in (None, run.best.rule):
-            raise SpecError(f"{begun} with early_stopping={run.best.rule!r}; leave it out, {another}")
+        if run is None or not run.open or "epochs" in settings:
+            training = dataclasses.replace(self.training, **settings)
+            until = self.position.epoch + training.epochs
+            return FitRun(training, until, digest, validate_every, k, Best(early_stopping))
+        asked = {**settings, **({} if optimizer is None else {"optimizer": optimizer})}
+        run.check_goes_on(digest, asked, {**vars(run.settings), "optimizer": self.optimizer}, early_stopping)
         return run
-
-    def _check_fit(self, validation: Interactions | None, run: FitRun) -> None:
-        rule = run.best.rule
-        if rule is None or rule.metric == "loss":
-            return
-        from recs_core.evaluation import metric_names
-
-        if validation is None:
-            raise SpecError(f"early stopping on {rule.metric!r} needs validation=, or metric='loss'")
-        names = metric_names(run.k)
-        if rule.metric not in names:
-            raise SpecError(f"early stopping: unknown metric {rule.metric!r}; known are loss, {', '.join(names)}")
 
     def _encoded(self, train: Interactions) -> EncodedDataset:
         """The training data in the model's codes; the first call decides them."""
@@ -483,6 +430,16 @@ def _check(name: str, value: Any, kind: type, example: str) -> None:
     what = value if isinstance(value, type) else type(value)
     home = "" if what.__module__ == "builtins" else f"{what.__module__}."
     raise SpecError(f"{name} must be {example}, got {'the class ' if what is value else ''}{home}{what.__qualname__}")
+
+
+def _check_backend(asked: Any) -> None:
+    """Raise `ConfigError` for what neither is a backend nor reads as the name of one; nothing is imported."""
+    from recs_core import config
+
+    if isinstance(asked, str):
+        config.parse(asked, "backend=")
+    elif asked is not None:
+        config.backend(asked)
 
 
 def _facts(train: Interactions, digest: str) -> dict[str, Any]:

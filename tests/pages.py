@@ -82,6 +82,18 @@ def bundle_page() -> dict[str, Any]:
     }
 
 
+def callbacks_page() -> dict[str, Any]:
+    """A model that has begun, and a test part."""
+    train, test = purchases().split(by="time", test=0.2, known_only=True)
+    return {"train": train, "test": test, "model": small_model(train, "torch")}
+
+
+def callbacks_were_heard(names: dict[str, Any], printed: str) -> None:
+    """Steps, epochs with metrics, two lists, and no stop within five minutes."""
+    assert "epoch 2, step 10: loss " in printed and "epoch 2: loss " in printed and "'recall@20'" in printed
+    assert len(names["watches"].lists) == 2 and printed.rstrip().endswith("finished")
+
+
 def saved_bundle() -> dict[str, Any]:
     """A bundle in the working folder."""
     small_model(purchases(), "tensorflow").save("bundle")
@@ -144,14 +156,17 @@ from dataclasses import replace
 from recs_core.plugin import hookimpl
 from recs_core_numpy import backend, plugin
 
-(INFO,) = (replace(info, name="mine", factory="recs_core_mine:Mine") for info in plugin.recs_backends())
+(INFO,) = (replace(info, name="mine", factory="recs_core_mine:create") for info in plugin.recs_backends())
 
 @hookimpl
 def recs_backends():
     return [INFO]
 
-class Mine(backend.NumpyBackend):
+class Mine(backend.Backend):
     info = INFO
+
+def create(engine=None):
+    return Mine()
 """,
     )
 
@@ -177,12 +192,13 @@ def torch_readme() -> dict[str, Any]:
 def torch_loop() -> dict[str, Any]:
     """What a native loop has at hand."""
     from recs_core.contract.protocols import BatchPlan
+    from recs_core.data.batching import Batching
     from recs_core.data.encoded import EncodedDataset
 
     train = purchases()
     model = small_model(train, "torch")
     return {
-        "dataset": EncodedDataset.encode(model.query, model.candidate, model.schema, train),
+        "dataset": Batching(EncodedDataset.encode(model.query, model.candidate, model.schema, train)),
         "plan": BatchPlan(512, "interaction", model.retrieval),
         "query": model.query_tower,
         "candidate": model.candidate_tower,
@@ -215,6 +231,7 @@ BY_DOING_IT = "tests/test_docs_write_a_backend.py"
 PAGES = {
     "README.md": Page((*TORCH, *TENSORFLOW, "jax"), slow=True, after=readme_holds),
     "docs/bundle.md": Page((*TORCH, *TENSORFLOW, "jax"), slow=True, setup=bundle_page),
+    "docs/callbacks.md": Page(TORCH, setup=callbacks_page, after=callbacks_were_heard),
     "docs/configuration.md": Page(after=settings_are_read),
     "docs/conformance.md": Page(slow=True, setup=mine),
     "docs/recipes.md": Page(TORCH),

@@ -157,6 +157,6 @@ def test_raw_ids_are_refused_by_a_backend_that_hands_over_codes(data: recs.Inter
         model.fit(data, epochs=1)
 
 
-def test_a_history_cannot_be_handed_to_a_module() -> None:
-    with pytest.raises(SpecError, match="features must be Categorical, Bag, Text or Numeric"):
-        recs.Adopted(object(), [recs.History("item")])
+def test_what_a_module_reads_is_a_list_of_features() -> None:
+    with pytest.raises(SpecError, match="features must be Categorical, Bag, …, got 'item'"):
+        recs.Adopted(object(), ["item"])  # type: ignore[list-item]

@@ -57,6 +57,18 @@ def taken(*parts: recs.Interactions) -> dict[str, set[str]]:
 # Trained on
 
 
+def test_later_rows_without_side_tables_keep_the_features_that_were_learnt(data: recs.Interactions) -> None:
+    model = declared()
+    model.fit(data)
+    before = model.catalog.candidate
+    rows = data.to_table().slice(0, 20)
+    model.fit(recs.Interactions.from_table(rows, query="user", candidate="item", timestamp="t"), epochs=1)
+    assert np.array_equal(model.catalog.candidate.dense["price"], before.dense["price"])
+    with pytest.raises(DataError, match="no such column"):
+        items = {"item": rows["item"].unique(), "prise": [1.0] * len(rows["item"].unique())}
+        model.fit(recs.Interactions.from_table(rows, query="user", candidate="item", candidates=items), epochs=1)
+
+
 def test_what_an_earlier_fit_saw_is_not_forgotten_here_or_in_the_bundle(
     data: recs.Interactions, tmp_path: Path
 ) -> None:
@@ -255,7 +267,7 @@ class Quiet:
     ("options", "said"),
     [
         ({"early_stopping": 3}, "early_stopping must be recs.EarlyStopping"),
-        ({"early_stopping": recs.EarlyStopping}, "got the class recs_core.training.EarlyStopping"),
+        ({"early_stopping": recs.EarlyStopping}, "got the class recs_core.training.early_stopping.EarlyStopping"),
         ({"schedule": lambda step: 0.1}, r"schedule is recs\.Schedule"),
         ({"optimizer": "adam"}, r"optimizer must be recs\.Adam.*got str"),
         ({"callbacks": Quiet()}, "callbacks: expected a list, got Quiet"),
@@ -266,8 +278,8 @@ class Quiet:
         ({"validate_every": 0}, "validate_every must be a whole number ≥ 1, got 0"),
         ({"validate_every": 1.5}, "validate_every must be a whole number ≥ 1, got 1.5"),
         ({"checkpoint_every": True}, "checkpoint_every must be a whole number ≥ 1, got True"),
-        ({"k": [0]}, "k must be whole numbers ≥ 1"),
-        ({"k": "10"}, "k must be whole numbers ≥ 1"),
+        ({"k": [0]}, "k must be whole numbers from 1"),
+        ({"k": "10"}, "k must be whole numbers from 1"),
         ({"epochs": 0}, "needs epochs ≥ 1"),
         ({"drop_last": 1}, "drop_last is True or False"),
     ],
@@ -345,12 +357,13 @@ def test_numbers_out_of_range_or_of_another_type_are_refused(make) -> None:
 
 def test_drop_last_leaves_out_the_short_batch_alone() -> None:
     from recs_core.contract.protocols import BatchPlan
+    from recs_core.data.batching import Batching
     from recs_core.data.encoded import EncodedDataset
     from recs_core.data.schema import Schema
 
     data, spec = shop(101), recs.RetrievalSpec(negatives="corpus")
     towers = recs.TowerSpec([recs.Categorical("user", dim=2)]), recs.TowerSpec([recs.Categorical("item", dim=2)])
-    encoded = EncodedDataset.encode(*towers, Schema.learn(*towers, data), data)
+    encoded = Batching(EncodedDataset.encode(*towers, Schema.learn(*towers, data), data))
     sizes = {}
     for drop in (False, True):
         plan = BatchPlan(20, "interaction", spec, drop_last=drop)

@@ -11,6 +11,7 @@ from recs_core.contract.features import Bag, Categorical, History, Numeric, Text
 from recs_core.contract.protocols import BatchPlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
+from recs_core.data.batching import Batching
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.negatives import accidental_hits, columns_holding, sampling_probability
 from recs_core.data.schema import Schema
@@ -45,11 +46,11 @@ def data() -> EncodedDataset:
 
 
 def batches(
-    data: EncodedDataset, step: str, seed: int = 0, epoch: int = 0, size: int = 32, **spec: object
+    data: EncodedDataset, batch_by: str, seed: int = 0, epoch: int = 0, size: int = 32, **spec: object
 ) -> list[Batch]:
     options = {"num_negatives": 5} if spec.get("negatives") in ("uniform", "mixed") else {}
-    plan = BatchPlan(size, step, RetrievalSpec(**{**options, **spec}))  # type: ignore[arg-type]
-    return list(data.batches(plan, seed=seed, epoch=epoch))
+    plan = BatchPlan(size, batch_by, RetrievalSpec(**{**options, **spec}))  # type: ignore[arg-type]
+    return list(Batching(data).batches(plan, seed=seed, epoch=epoch))
 
 
 def item_rows(batch: Batch, side: str) -> np.ndarray | Ragged:
@@ -74,10 +75,10 @@ def test_by_interaction_every_row_comes_once(data: EncodedDataset, negatives: st
     assert sorted(map(tuple, got)) == sorted(map(tuple, expected))
 
 
-@pytest.mark.parametrize("step", ["interaction", "query"])
-def test_the_target_column_holds_the_target(data: EncodedDataset, step: str) -> None:
+@pytest.mark.parametrize("batch_by", ["interaction", "query"])
+def test_the_target_column_holds_the_target(data: EncodedDataset, batch_by: str) -> None:
     for negatives in ("in-batch", "uniform", "mixed", "corpus"):
-        for batch in batches(data, step, negatives=negatives):
+        for batch in batches(data, batch_by, negatives=negatives):
             rows = item_rows(batch, "candidate")
             item = data.schema.vocabularies["table/item"].encode(data.schema.candidates.ids) + 1
             assert (rows == item[batch.task["candidate_ids"]]).all()
@@ -152,7 +153,7 @@ def test_sampling_probability_by_hand() -> None:
 
 def test_weights_are_rows_to_the_alpha_minus_one_times_recency(data: EncodedDataset) -> None:
     plan = BatchPlan(1000, "interaction", RetrievalSpec(), row_weight=0.5, recency_days=1 / 86_400 * 10)
-    (batch,) = data.batches(plan, seed=0, epoch=0)
+    (batch,) = Batching(data).batches(plan, seed=0, epoch=0)
     got = sorted(batch.task["sample_weight"])
     n = np.bincount(data.query_codes)[data.query_codes]
     age = data.timestamps.max() - data.timestamps

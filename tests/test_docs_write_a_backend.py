@@ -82,25 +82,14 @@ class Reader:
 
 
 def put(block: str, text: str) -> str:
-    """`text` with a block's imports first and its methods in their classes, in place of those of the same name."""
+    """`text` with a block's imports beside its own, in place of the classes of those names."""
     for statement in ast.parse(block).body:
-        if not isinstance(statement, ast.ClassDef):
-            text = text.replace("\n\n\n", f"\n{ast.get_source_segment(block, statement)}\n\n\n", 1)
-            continue
-        for method in statement.body:
-            lines = text.splitlines(keepends=True)
-            (owner,) = (c for c in ast.parse(text).body if isinstance(c, ast.ClassDef) and c.name == statement.name)
-            old = [m for m in owner.body if isinstance(m, ast.FunctionDef) and m.name == method.name]
-            start, end = (old[0].lineno - 1, old[0].end_lineno) if old else (owner.end_lineno, owner.end_lineno)
-            lines[start:end] = [*([] if old else ["\n"]), *_lines_of(method, block)]
-            text = "".join(lines)
+        assert isinstance(statement, ast.ImportFrom), block
+        lines = text.splitlines(keepends=True)
+        (old,) = (c for c in ast.parse(text).body if isinstance(c, ast.ClassDef) and c.name == statement.names[0].name)
+        del lines[old.lineno - 1 : old.end_lineno + 2]
+        text = "".join(lines).replace("\n\n\n", f"\n{ast.get_source_segment(block, statement)}\n\n\n", 1)
     return text
-
-
-def _lines_of(method: ast.stmt, block: str) -> list[str]:
-    """The source of a method, its decorators with it."""
-    first = min([method.lineno, *(d.lineno for d in getattr(method, "decorator_list", []))])
-    return block.splitlines(keepends=True)[first - 1 : method.end_lineno]
 
 
 @pytest.mark.slow

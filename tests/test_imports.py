@@ -5,6 +5,7 @@ alone do not, as nothing depends on them when the code runs."""
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -19,7 +20,9 @@ FLOORS = (
     ("environment", "fitted", "reference", "scoring", "storage"),
     ("copies", "plugin", "tables"),
     ("config", "data", "index", "keras_backend"),
-    ("adopted", "asked", "datasets", "evaluation", "training"),
+    ("adopted", "asked", "datasets"),
+    ("evaluation",),
+    ("training",),
     ("bundle", "recommender"),
     ("restoring", "runtime"),
     ("two_tower",),
@@ -32,6 +35,9 @@ FLOORS = (
 """From the ground up. A room is a folder or a file right below the package; `recs_core` is the package's own face."""
 
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
+DRAWN = re.compile(r"(<!-- made by tests/test_imports\.py -->\n\n```text\n).*?(```\n)", flags=re.S)
 
 BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 """Where statements hold statements."""
@@ -95,6 +101,28 @@ def climbing(graph: Arrows) -> list[str]:
     )
 
 
+def drawing() -> str:
+    """The house from its roof down: a line per room, with the first line of its docstring."""
+    lines = []
+    for number in range(len(FLOORS), 0, -1):
+        for at, name in enumerate(FLOORS[number - 1]):
+            path = PACKAGE if name == PACKAGE.name else PACKAGE / name
+            file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+            said = (ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "").splitlines()[0]
+            lines.append(f"{number if not at else '':>2}  {name + ('/' if path.is_dir() else '.py'):<15} {said}")
+    return "\n".join(lines)
+
+
+def test_the_page_draws_the_house_as_it_is() -> None:
+    page = PAGE.read_text("utf-8")
+    assert page == with_drawing(page), "run python tests/test_imports.py"
+
+
+def with_drawing(page: str) -> str:
+    """The page with the house drawn as it is now."""
+    return DRAWN.sub(lambda found: f"{found[1]}{drawing()}\n{found[2]}", page)
+
+
 def test_every_room_has_a_floor() -> None:
     assert {room(module) for module in ours()} == set(FLOOR)
 
@@ -125,3 +153,7 @@ def test_what_is_seen(tmp_path: Path) -> None:
     assert graph["recs_core.training"] == {"recs_core.tables.columns", "recs_core.tables"}
     assert climbing(graph) == ["recs_core.tables.times → recs_core.training"]
     assert set(cycle(graph)) == {"recs_core.tables.columns", "recs_core.tables.times", "recs_core.training"}
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_drawing(PAGE.read_text("utf-8")), "utf-8")

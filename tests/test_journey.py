@@ -138,7 +138,7 @@ def test_history_answers_a_query_nobody_has_seen(parts: tuple) -> None:
     model = two_tower(
         query=recs.TowerSpec([recs.History("item", dim=8)]),
         retrieval=recs.RetrievalSpec(temperature=0.2, negatives="corpus"),
-        training=recs.TrainingSpec(epochs=8, batch_size=8, step="query", recency_days=1.0),
+        training=recs.TrainingSpec(epochs=8, batch_size=8, batch_by="query", recency_days=1.0),
     )
     model.fit(train)
     odd = model.recommend(history=[["i1", "i3", "i5"]], k=6, exclude="seen")

@@ -29,7 +29,7 @@ def test_a_distribution_whose_names_fit_each_other(tmp_path: Path) -> None:
     classes = {
         node.name for node in ast.parse((source / "backend.py").read_text()).body if isinstance(node, ast.ClassDef)
     }
-    assert classes == {f"MyOwn2{part}" for part in ("Tower", "Task", "Model", "Trainer", "Backend")}
+    assert classes == {"Tower", "RetrievalTask", "Model", "Trainer", "Backend"}
     left_over = [file for file in folder.rglob("*") if file.is_file() and re.search(r"\$\{?[a-z]", file.read_text())]
     assert not left_over
 
@@ -41,7 +41,7 @@ def test_the_manifest_claims_nothing_and_declares_everything(tmp_path: Path) -> 
     (info,) = found["recs_backends"]()  # type: ignore[operator]
     assert list(info.capabilities) == list(BACKEND_CAPABILITIES)
     assert not any(info.capabilities.values())
-    assert info.factory == "recs_core_mine.backend:MineBackend"
+    assert info.factory == "recs_core_mine.backend:create"
 
 
 @pytest.mark.parametrize("name", ["", "Mine", "my_own", "1st", "-mine", "mine-", "my--own", "a/b", "..", "ä", "mine\n"])

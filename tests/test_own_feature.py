@@ -12,10 +12,10 @@ import pytest
 
 import recs_core as recs
 from recs_core.contract.batch import Ragged
-from recs_core.contract.errors import BundleError, DataError, SpecError
+from recs_core.contract.columns import as_numbers, as_values
+from recs_core.contract.errors import BackendConflict, BundleError, DataError, SpecError
 from recs_core.contract.features import Feature, TableFeature
 from recs_core.reference.backend import OracleBackend
-from recs_core.tables.columns import as_numbers, as_values
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,10 @@ def test_it_trains_as_the_oracle_does_and_serves_without_a_framework(
     data: recs.Interactions, backend: Any, tmp_path: Path
 ) -> None:
     own, oracle = model(backend, dtype="float64"), model(OracleBackend(), dtype="float64")
-    own.fit(data)
+    try:
+        own.fit(data)
+    except BackendConflict as error:  # TensorFlow with Keras 2 and with Keras 3: tests/parity has a process for each
+        pytest.skip(str(error))
     oracle.fit(data)
     np.testing.assert_allclose(own.history.losses, oracle.history.losses, rtol=1e-9)
     for name, weight in oracle.weights().items():

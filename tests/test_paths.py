@@ -13,7 +13,7 @@ from recs_core import bundle, datasets
 from recs_core.cli.main import main
 from recs_core.config import CONFIG_VARIABLE
 from recs_core.contract.errors import BundleError, ConfigError, DataError, RecsError
-from recs_core.experiment import DataSpec, Run, execute
+from recs_core.experiment import DataSpec, Experiment, execute
 from recs_core.index import CandidateIndex
 from recs_core.runtime.batch import Job, recommend_file
 from recs_core.storage.paths import local
@@ -54,7 +54,38 @@ def test_a_refusal_says_what_to_do(url, advice):
         local(url, "load")
 
 
-@pytest.mark.parametrize("path", [None, 3, 1.5, True, b"x", "", "a\0b", ["x"], np.int64(3), object()], ids=repr)
+@pytest.mark.parametrize(
+    "path", ["x" * 5000, "a/" * 3000, "circle", "circle/x"], ids=["name", "depth", "link", "below"]
+)
+def test_a_path_that_the_system_cannot_look_up_is_refused_by_all(home, path):
+    Path("circle").symlink_to("circle")
+    model = fitted(ids_only(), interactions())
+    for call in (
+        lambda: model.save(path),
+        lambda: recs.load(path),
+        lambda: recs.TwoTower.resume(path),
+        lambda: bundle.info(path),
+        lambda: model.fit(interactions(), epochs=1, checkpoint=path),
+        lambda: recs.Interactions.from_table(f"{path}.csv" if path[0] != "c" else path, query="user", candidate="item"),
+    ):
+        with pytest.raises(RecsError, match="cannot be a path here") as caught:
+            call()
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
+    assert [found.name for found in Path().iterdir()] == ["circle"]
+
+
+def test_any_path_object_names_a_table(home):
+    class Named:
+        def __fspath__(self):
+            return "x.csv"
+
+    Path("x.csv").write_text("user,item\n1,2\n")
+    assert len(recs.Interactions.from_table(Named(), query="user", candidate="item", delimiter=",")) == 1
+
+
+@pytest.mark.parametrize(
+    "path", [None, 3, 1.5, True, b"x", "", "a\0b", ["x"], np.int64(3), object(), " ", "\ud800"], ids=repr
+)
 def test_what_is_no_path_is_refused(path):
     with pytest.raises(DataError, match="^here: "):
         local(path, "here", DataError)
@@ -91,9 +122,9 @@ CALLS = {
     "from_table": lambda path: recs.Interactions.from_table(path, query="user", candidate="item"),
     "side table": lambda path: recs.Interactions.from_table(TABLE, query="user", candidate="item", queries=path),
     "movielens": lambda path: datasets.load("movielens-100k", path=path),
-    "run.json": Run.read,
-    "execute": lambda path: execute(Run(DataSpec("report")), out=path),
-    "source": lambda path: execute(Run(DataSpec(str(path), query="user", candidate="item"))),
+    "run.json": Experiment.read,
+    "execute": lambda path: execute(Experiment(DataSpec("report")), out=path),
+    "source": lambda path: execute(Experiment(DataSpec(str(path), query="user", candidate="item"))),
     "index save": INDEX.save,
     "index load": CandidateIndex.load,
     "queries": lambda path: recommend_file(fitted(ids_only()), Job(path, Path("o.parquet"), bundle="")),
@@ -158,7 +189,7 @@ def test_a_settings_file_in_a_home_folder(home, monkeypatch):
 
     (home / "recs.toml").write_text('backend = "torch"\n')
     monkeypatch.setenv(CONFIG_VARIABLE, "~/recs.toml")
-    monkeypatch.delenv("RECS_CORE_BACKEND", raising=False)
+    monkeypatch.delenv("RECS_BACKEND", raising=False)
     assert select(None).name == "torch"
     monkeypatch.setenv(CONFIG_VARIABLE, "s3://bucket/recs.toml")
     with pytest.raises(ConfigError, match=f"^{CONFIG_VARIABLE}: 's3://bucket/recs.toml' is a URL"):

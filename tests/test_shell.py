@@ -109,3 +109,16 @@ def test_wrong_usage_is_still_explained(capsys):
         out, err = capsys.readouterr()
         assert ended.value.code == 2 or arguments == []
         assert said in out + err
+
+
+def test_a_warning_is_one_line():
+    done = subprocess.run([*RECS, "recommend", V1, "--query", "31337"], capture_output=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr.startswith(b"recs: 1 of 1 queries were never seen") and done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("other", ["0100", "1_00", "+100", " 100", "１００", "100.0", "x", ""])
+def test_what_only_resembles_an_integer_id_is_no_id(other, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["recommend", V1, f"--query={other}"])
+    assert capsys.readouterr().err == f"recs: --query: the ids of 'user' are integers, got {other!r}\n"

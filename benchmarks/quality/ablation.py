@@ -31,7 +31,7 @@ from recs_core.two_tower import TwoTower
 
 Change = Callable[[Recipe, Interactions], Recipe]
 
-PAIRS = TrainingSpec(epochs=8, batch_size=1024, step="interaction", schedule=Schedule())
+PAIRS = TrainingSpec(epochs=8, batch_size=1024, batch_by="interaction", schedule=Schedule())
 """A step by interaction: what most two-tower models are trained with."""
 
 
@@ -72,7 +72,7 @@ def other_step(base: Recipe, data: Interactions) -> Recipe:
     """What the recipe `history` does where its rule says the opposite; `ids` as it is."""
     if base.history is None or data.timestamps is None:
         return base
-    other = history.next_from_latest if base.training.step == "query" else history.half_from_half
+    other = history.next_from_latest if base.training.batch_by == "query" else history.half_from_half
     return other(data, "against the rule")
 
 
@@ -83,7 +83,7 @@ ROWS: Mapping[str, tuple[str, Change]] = {
     "mixed": ("logQ, and 1,024 uniform negatives beside", by_interaction("mixed", num_negatives=1024)),
     "corpus": ("the whole corpus", by_interaction("corpus")),
     "recipe": ("the recipe", lambda base, _: base),
-    "no-bias": ("the recipe without a bias a candidate", task(candidate_bias=False)),
+    "no-bias": ("the recipe without a bias per candidate", task(candidate_bias=False)),
     "half-temperature": ("the recipe at half its temperature", temperature(0.5)),
     "double-temperature": ("the recipe at twice its temperature", temperature(2.0)),
     "lazy": ("the recipe with lazy Adam", lambda base, _: replace(base, optimizer=Adam(base.optimizer.learning_rate))),

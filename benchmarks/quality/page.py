@@ -129,16 +129,18 @@ def of_new_candidates(runs: list[dict[str, Any]]) -> str:
 def of_ablation(run: dict[str, Any]) -> str:
     """What each part is worth."""
     metrics = run["metrics"]
+    seeds = max((row["seeds"] for row in run["rows"]), key=len)
     body = []
     for row in run["rows"]:
+        name = row["name"] + ("" if row["seeds"] == seeds else f" (seed {_listed(row['seeds'])})")
         spread = [max(column) - min(column) for column in zip(*row["by_seed"], strict=True)]
         values = [f"{mean:.4f}" + (f" ± {s / 2:.4f}" if s else "") for mean, s in zip(row["mean"], spread, strict=True)]
-        body.append([row["name"], *values, f"{row['tail_recall']:.4f}", f"{row['seconds']:.0f} s"])
+        body.append([name, *values, f"{row['tail_recall']:.4f}", f"{row['seconds']:.0f} s"])
     return "\n\n".join(
         [
             f"## What each part is worth: {run['set']}",
             f"`python benchmarks/quality/ablation.py {run['set']}{_data(run['set'])}`, on validation; seeds "
-            f"{_listed(run['rows'][0]['seeds'])}, ± half of what lies between the best and the worst.",
+            f"{_listed(seeds)}, ± half of what lies between the best and the worst.",
             _table(["", *map(_title, metrics), "tail", "time"], body),
         ]
     )

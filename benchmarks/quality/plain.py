@@ -32,7 +32,7 @@ class Examples:
 
 
 class Plain(nn.Module):
-    """A vector a query, or the mean of its history; a vector and a bias a candidate; cosine over temperature."""
+    """A vector per query, or the mean of its history; a vector and a bias per candidate; cosine over temperature."""
 
     def __init__(self, recipe: Recipe, queries: int, candidates: int) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Rows:
 
     def batches(self) -> Iterator[Examples]:
         """The batches of an epoch."""
-        by_query = self.recipe.training.step == "query"
+        by_query = self.recipe.training.batch_by == "query"
         units = len(self.present) if by_query else len(self.items)
         for chosen in np.array_split(np.random.permutation(units), -(-units // self.recipe.training.batch_size)):
             yield self._by_query(chosen) if by_query else self._by_interaction(chosen)

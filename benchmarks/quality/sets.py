@@ -6,6 +6,7 @@ not let anyone pass them on:
 gowalla         train.txt.gz, valid.txt.gz (a part of train), test.txt.gz: LightGCN's split (RecZoo calls it Gowalla_m1)
 ml-1m           lfcn/train.txt.gz, lfcn/test.txt.gz: the split of LFCN, UltraGCN and SimpleX
 movielens-100k  GroupLens's u.data, u.item, u.user; the cut of the TFRS tutorials, drawn with NumPy
+yelp2018        train.txt.gz, test.txt.gz: the split of NGCF and LightGCN
 beauty          sequences.txt.gz of S3-Rec (Amazon Beauty, 5-core): the last item of each user is the test
 
 A line of a .txt.gz is `user item item …`, separated by spaces.
@@ -85,6 +86,13 @@ def _gowalla(folder: Path) -> QualitySet:
     )
 
 
+def _yelp2018(folder: Path) -> QualitySet:
+    """31,668 × 38,048; validation is a random tenth of the training rows."""
+    train, test = (_lines(folder / f"{part}.txt.gz") for part in ("train", "test"))
+    fitted, validation = train.split(by="random", test=0.1, known_only=True)
+    return QualitySet("yelp2018", "ids", train, test, fitted, validation, goals=(0.0686, 0.0567))
+
+
 def _movielens_100k(folder: Path) -> QualitySet:
     """80,000 rows to train and 20,000 to test, all ratings as positives, titles as candidates."""
     if not (folder / "u.data").is_file():
@@ -146,6 +154,7 @@ SETS: dict[str, Callable[[Path], QualitySet]] = {
     "online-retail": _online_retail,
     "ml-1m": _ml_1m,
     "gowalla": _gowalla,
+    "yelp2018": _yelp2018,
     "movielens-100k": _movielens_100k,
     "beauty": _beauty,
 }

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.contract.errors import BundleError
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.storage import tensors
 from recs_core.storage.files import MANIFEST, check_digest, mapped, others
 from recs_core.tables import id_files
-from recs_core.tables.vocabulary import Vocabulary
 
 Arrays = Mapping[str, NDArray[Any]]
 

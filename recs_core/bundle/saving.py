@@ -23,13 +23,13 @@ from recs_core.bundle.progress import arrays_of, fields_of
 from recs_core.bundle.stated import SchemaFiles, of_fields
 from recs_core.contract.as_json import to_json
 from recs_core.contract.errors import BundleError
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.schema import Schema
 from recs_core.fitted import Fitted, Progress
 from recs_core.storage import manifest, tensors
 from recs_core.storage.commit import Commit, committing
 from recs_core.storage.paths import local
 from recs_core.tables import id_files
-from recs_core.tables.vocabulary import Vocabulary
 from recs_core.training import Position, TrainingHistory
 from recs_core.version import __version__, installed
 

@@ -14,7 +14,8 @@ from recs_core.cli import options
 from recs_core.cli.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
-    from recs_core.experiment import Run
+    from recs_core.contract.protocols import DType
+    from recs_core.experiment import Experiment
 
 Report = dict[str, Any]
 
@@ -74,11 +75,12 @@ def compare(
         "encoding": encoding, "delimiter": delimiter, "null_values": null,
         "path": path, "min_per_query": min_per_query, "min_per_candidate": min_per_candidate, "at": at, "test": test,
     }  # fmt: skip
-    run = _run(spec, dataset, recipe, split, data)
-    run = replace(run, seed=run.seed if seed is None else seed, dtype="float64" if float64 else run.dtype)
+    experiment = _experiment(spec, dataset, recipe, split, data)
+    dtype: DType = "float64" if float64 else experiment.dtype
+    experiment = replace(experiment, seed=experiment.seed if seed is None else seed, dtype=dtype)
     names, skipped = choose_backends(backends)
     ids = [text.strip() for text in show.split(",")] if show else []
-    settled = plan(run, Options(k=k, show=ids, epochs=epochs, quick=quick, threads=threads))
+    settled = plan(experiment, Options(k=k, show=ids, epochs=epochs, quick=quick, threads=threads))
     prepare(out, force=force)
     try:
         report = run_all(
@@ -101,20 +103,23 @@ def compare(
         raise typer.Exit(1)
 
 
-def _run(spec: Path | None, dataset: str | None, recipe: str | None, split: str | None, data: dict[str, Any]) -> Run:
+def _experiment(
+    spec: Path | None, dataset: str | None, recipe: str | None, split: str | None, data: dict[str, Any]
+) -> Experiment:
     """The run to compare: a file's, a data set with the model that goes with it, or the model of one on the other."""
     from recs_core.compare.defaults import MODELS
     from recs_core.contract.errors import ConfigError
-    from recs_core.experiment import DataSpec, ModelSpec, Run
+    from recs_core.experiment import DataSpec, Experiment, ModelSpec
 
     if spec is not None and recipe is not None:
         raise ConfigError("give either --spec, which holds a model, or --recipe")
     if spec is not None and dataset is None:
-        return Run.read(spec)
+        return Experiment.read(spec)
     source = dataset or "report"
     model = ModelSpec(recipe=recipe) if recipe else MODELS.get(source, ModelSpec())
     return replace(
-        Run.read(spec) if spec else Run(DataSpec(source), model), data=options.data_spec(source, split, **data)
+        Experiment.read(spec) if spec else Experiment(DataSpec(source), model),
+        data=options.data_spec(source, split, **data),
     )
 
 

@@ -24,13 +24,13 @@ def evaluate(
 ) -> None:
     """Evaluate a trained run on its test data, over the whole corpus, training candidates excluded."""
     from recs_core.contract.errors import ConfigError
-    from recs_core.experiment import Run, cut, load_data
+    from recs_core.experiment import Experiment, cut, load_data
     from recs_core.loading import load
     from recs_core.storage.paths import local
 
     folder = local(folder, "recs evaluate")
-    run = Run.read(folder / "run.json")
-    parts = cut(load_data(run.data), run.data, run.seed)
+    experiment = Experiment.read(folder / "run.json")
+    parts = cut(load_data(experiment.data), experiment.data, experiment.seed)
     if parts.test is None:
         raise ConfigError(
             f"{folder}/run.json: the run keeps no test part (split is null), so there is nothing to evaluate"
@@ -51,12 +51,12 @@ def _rows(
     model: Recommender, parts: Parts, k: tuple[int, ...], ties: Any, intervals: bool
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Name → metric → value and, on request, low and high."""
-    from recs_core.evaluation import query_metrics, report_rows
+    from recs_core.evaluation import query_metrics, rank_popularity, report_rows
 
     assert parts.test is not None
     ranks = {
         "model": model.rank(parts.test, exclude=parts.train),
-        "popularity": model.rank_popularity(parts.train, parts.test),
+        "popularity": rank_popularity(model.schema, parts.train, parts.test),
     }
     rows = {
         name: report_rows(query_metrics(found, k=k, ties=ties), with_intervals=intervals)

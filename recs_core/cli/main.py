@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Annotated, NoReturn
+import warnings
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -67,11 +68,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Run `recs`, for every command alike.
 
     Exit code 2 and one line on stderr for an error of ours, an argument that is no text, and an output that cannot be
-    written; 130 and not a word for Ctrl-C; else the command's own.
+    written; a warning is one line too; 130 and not a word for Ctrl-C; else the command's own.
     """
     try:
         _check_text(sys.argv[1:] if arguments is None else arguments)
-        code = _run(sys.argv[1:] if arguments is None else arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            code = _run(sys.argv[1:] if arguments is None else arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
         sys.exit(code)
@@ -108,6 +111,12 @@ def _check_text(arguments: list[str]) -> None:
     for argument in arguments:
         if not argument.isascii() and any("\ud800" <= letter <= "\udfff" for letter in argument):
             raise ConfigError(f"argument {argument!a} is not UTF-8; give it in that encoding")
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning without Python's line of source, which tells a reader of the shell nothing."""
+    with contextlib.suppress(OSError):
+        typer.echo(f"recs: {message}".encode(errors="backslashreplace"), err=True)
 
 
 def _leave(code: int, said: str | None = None) -> NoReturn:

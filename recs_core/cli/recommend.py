@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from recs_core.recommender import Recommender
 
 UNKNOWN = ("oov", "popular", "error")
+INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 
 
 def recommend(
@@ -101,10 +103,10 @@ def _typed(model: Recommender, query: list[str]) -> list[Any]:
 
     if not pa.types.is_integer(model.schema.queries.ids.type):
         return query
-    try:
-        return [int(name) for name in query]
-    except ValueError as error:
-        raise DataError(f"--query: the model's {model.schema.query_name!r} are integers, {error}") from None
+    for name in query:
+        if not INTEGER.fullmatch(name):  # int() would read 007, 1_0 and ７ too, which are other ids
+            raise DataError(f"--query: the ids of {model.schema.query_name!r} are integers, got {name!r}")
+    return [int(name) for name in query]
 
 
 def _many(bundle: Path, as_json: bool, **job: Any) -> None:

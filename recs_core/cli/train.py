@@ -49,7 +49,7 @@ def train(
     from dataclasses import replace
 
     from recs_core.contract.errors import ConfigError
-    from recs_core.experiment import ModelSpec, Run, execute
+    from recs_core.experiment import Experiment, ModelSpec, execute
     from recs_core.storage.paths import local
 
     out = local(out, "--out")
@@ -58,6 +58,8 @@ def train(
         raise ConfigError("give either data or --config run.json, which names its own")
     if resume and (config is not None or source is not None):
         raise ConfigError(f"--resume takes everything from {out}/run.json; leave data and --config out")
+    if resume and (epochs is not None or batch_size is not None):
+        raise ConfigError("--resume finishes the run as it was planned; leave --epochs and --batch-size out")
     if resume:
         config = out / "run.json"
     if config is None and source is None:
@@ -65,7 +67,7 @@ def train(
     if out.exists() and not force and not resume:
         raise ConfigError(f"{out} exists; choose another --out, or --force to write into it")
     if config is not None:
-        run = Run.read(config)
+        experiment = Experiment.read(config)
     else:
         assert source is not None
         data = options.data_spec(
@@ -87,13 +89,13 @@ def train(
             test=test,
             validation=validation,
         )
-        run = Run(data, ModelSpec(recipe=recipe or "history"))
+        experiment = Experiment(data, ModelSpec(recipe=recipe or "history"))
     if seed is not None:
-        run = replace(run, seed=seed)
+        experiment = replace(experiment, seed=seed)
     if float64:
-        run = replace(run, dtype="float64")
+        experiment = replace(experiment, dtype="float64")
     say = None if as_json else typer.echo
-    outcome = execute(run, epochs=epochs, batch_size=batch_size, say=say, out=out, resume=resume)
+    outcome = execute(experiment, epochs=epochs, batch_size=batch_size, say=say, out=out, resume=resume)
     outcome.write(out)
     if as_json:
         print_json(outcome.to_json())

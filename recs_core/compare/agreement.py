@@ -26,7 +26,7 @@ from recs_core.compare.processes import Answer
 from recs_core.contract.towers import TowerSpec
 from recs_core.evaluation import Interval, QueryMetrics, intervals
 from recs_core.evaluation import compare as paired
-from recs_core.experiment import ModelSpec, Run
+from recs_core.experiment import Experiment, ModelSpec
 
 SAME_LISTS = 0.99
 FLOAT32 = 2.0**-23
@@ -108,10 +108,10 @@ def window(total: int, steps_per_epoch: int) -> int:
     return total if total <= 100 else min(steps_per_epoch, 100)
 
 
-def tier(run: Run, model: ModelSpec, total: int, steps_per_epoch: int) -> Tier:
-    """What trainings of a run are held to. `model` has every spec spelled out."""
+def tier(experiment: Experiment, model: ModelSpec, total: int, steps_per_epoch: int) -> Tier:
+    """What trainings of an experiment are held to. `model` has every spec spelled out."""
     steps = window(total, steps_per_epoch)
-    if run.dtype == "float64":
+    if experiment.dtype == "float64":
         return Tier("P1", "float64: rounding does not show", total, 1e-9, 1e-7, None)
     assert model.query is not None and model.candidate is not None and model.optimizer is not None
     bent = [side for side, tower in (("query", model.query), ("candidate", model.candidate)) if _has_relu(tower)]

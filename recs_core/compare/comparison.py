@@ -24,12 +24,12 @@ from recs_core.compare.progress import Board
 from recs_core.config import parse
 from recs_core.contract.errors import BackendBroken, BackendConflict, BackendNotFound, ConfigError, MissingExtra
 from recs_core.contract.randomness import generator
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.interactions import Interactions
 from recs_core.evaluation import intervals
-from recs_core.experiment import Parts, Run, build, cut, load_data
+from recs_core.experiment import Experiment, Parts, build, cut, load_data
 from recs_core.plugin.manager import backend_info, list_backends
 from recs_core.reference.backend import ORACLE
-from recs_core.tables.vocabulary import Vocabulary
 from recs_core.two_tower import TwoTower
 
 FORMAT, VERSION = "recs-core-comparison", 1
@@ -63,7 +63,7 @@ class Options:
 class Plan:
     """Everything settled before the first process starts."""
 
-    run: Run
+    experiment: Experiment
     model: TwoTower
     data: Interactions
     parts: Parts
@@ -96,7 +96,9 @@ class Plan:
     @property
     def tier(self) -> Tier:
         """What the backends are held to."""
-        return agreement.tier(self.run, self.run.resolved(self.model).model, self.steps, self.steps_per_epoch)
+        return agreement.tier(
+            self.experiment, self.experiment.resolved(self.model).model, self.steps, self.steps_per_epoch
+        )
 
     @property
     def threads(self) -> int:
@@ -123,16 +125,17 @@ def choose_backends(text: str | None) -> tuple[list[str], dict[str, str]]:
     return list(dict.fromkeys(map(str, selections))), skipped
 
 
-def plan(run: Run, options: Options) -> Plan:
+def plan(experiment: Experiment, options: Options) -> Plan:
     """Read the data, build the (unfitted) model and choose the queries. Raises for every mistake of the user's."""
-    data = load_data(run.data)
-    parts = cut(data, run.data, run.seed)
-    model = build(run, parts.train)
+    data = load_data(experiment.data)
+    parts = cut(data, experiment.data, experiment.seed)
+    model = build(experiment, parts.train)
     epochs = options.epochs or model.training.epochs
     model.training = replace(model.training, epochs=min(epochs, QUICK_EPOCHS) if options.quick else epochs)
-    run = replace(run.resolved(model), backend=None)
-    shown, queries = choose_queries(parts, options.show, run.seed)
-    return Plan(run, model, data, parts, options, _steps_per_epoch(model, parts.train), queries, len(shown))
+    experiment = replace(experiment.resolved(model), backend=None)
+    shown, queries = choose_queries(parts, options.show, experiment.seed)
+    steps = _steps_per_epoch(model, parts.train)
+    return Plan(experiment, model, data, parts, options, steps, queries, len(shown))
 
 
 def choose_queries(parts: Parts, show: Sequence[str], seed: int) -> tuple[list[Any], list[Any]]:
@@ -166,16 +169,14 @@ def _codes_as_typed(show: Sequence[str], ids: Vocabulary) -> list[int]:
 
 def _steps_per_epoch(model: TwoTower, train: Interactions) -> int:
     from recs_core.contract.protocols import BatchPlan
+    from recs_core.data.batching import Batching
     from recs_core.data.encoded import EncodedDataset
     from recs_core.data.schema import Schema
 
-    settings = model.training
     encoded = EncodedDataset.encode(
         model.query, model.candidate, Schema.learn(model.query, model.candidate, train), train
     )
-    return encoded.steps(
-        BatchPlan(settings.batch_size, settings.step, model.retrieval, settings.row_weight, settings.recency_days)
-    )
+    return Batching(encoded).steps(BatchPlan.of(model.training, model.retrieval))
 
 
 def compare(
@@ -217,7 +218,7 @@ def _job(plan: Plan, name: str, purpose: Purpose, stop_after: int, folder: Path,
     return Job(
         backend=name,
         purpose=purpose,
-        run=plan.run.to_json(),
+        experiment=plan.experiment.to_json(),
         queries=plan.queries if purpose != "repeat" else [],
         k=max(LISTS, plan.options.k),
         threads=plan.threads,
@@ -266,7 +267,7 @@ def _report(
         "k": plan.options.k,
         "quick": plan.options.quick,
         "machine": machine(plan.threads),
-        "run": plan.run.to_json(),
+        "run": plan.experiment.to_json(),
         "data": _data(plan),
         "model": _model(plan),
         "tier": {"name": held_to.name, "why": held_to.why, "window": held_to.window},
@@ -284,7 +285,7 @@ def _report(
 def _data(plan: Plan) -> dict[str, Any]:
     train, test = plan.parts.train, plan.parts.test
     return {
-        "source": plan.run.data.source,
+        "source": plan.experiment.data.source,
         "rows": len(plan.data),
         "queries": int((train.query_counts() > 0).sum()),
         "candidates": int((train.candidate_counts() > 0).sum()),
@@ -309,9 +310,9 @@ def _model(plan: Plan) -> dict[str, Any]:
         "steps_per_epoch": plan.steps_per_epoch,
         "steps": plan.steps,
         "batch_size": model.training.batch_size,
-        "step": model.training.step,
-        "seed": plan.run.seed,
-        "dtype": plan.run.dtype,
+        "batch_by": model.training.batch_by,
+        "seed": plan.experiment.seed,
+        "dtype": plan.experiment.dtype,
     }
 
 

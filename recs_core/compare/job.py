@@ -17,15 +17,15 @@ class Job:
     """One training in a process of its own.
 
     `purpose`: "measure" trains, times, evaluates, recommends and saves; "repeat" trains again, to be compared bit by
-    bit; "oracle" trains the reference instead of a backend. `run`: the JSON of a `Run`. `stop_after`: the steps to take
-    (to "measure", a step at which weights are looked at). `queries`: ids to recommend for. `k`: the length of their
-    lists. `threads`: CPUs that the process may use. `folder`: where result and arrays go; it exists. `log`: the file
-    for what the process prints.
+    bit; "oracle" trains the reference instead of a backend. `experiment`: the JSON of an `Experiment`. `stop_after`:
+    the steps to take (to "measure", a step at which weights are looked at). `queries`: ids to recommend for. `k`: the
+    length of their lists. `threads`: CPUs that the process may use. `folder`: where result and arrays go; it exists.
+    `log`: the file for what the process prints.
     """
 
     backend: str
     purpose: Purpose
-    run: dict[str, Any]
+    experiment: dict[str, Any]
     queries: list[Any]
     k: int
     threads: int

@@ -201,7 +201,7 @@ def where(report: Report) -> Table:
     load = "" if machine["load_average"] is None else f", load {machine['load_average']:.1f} after the run"
     rows = [
         ("data", f"{data['source']}: {pairs}; {split}"),
-        ("run", f"{model['epochs']} epochs, {model['steps']:,} steps of {model['batch_size']} by {model['step']}, "
+        ("run", f"{model['epochs']} epochs, {model['steps']:,} steps of {model['batch_size']} by {model['batch_by']}, "
                 f"seed {model['seed']}, {model['dtype']}"),
         ("held to", f"{report['tier']['name']}: {report['tier']['why']}"),
         ("CPU", f"{machine['cpu']}, {machine['threads']} of {machine['cpus']} usable{load}"),

@@ -39,7 +39,7 @@ def loss(retrieval: RetrievalSpec, training: TrainingSpec) -> str:
     if retrieval.masks_hits:
         extras.append("accidental hits masked")
     rows = "sum" if retrieval.reduction == "sum" else "weighted mean"
-    unit = {"interaction": "rows", "query": "queries with all their targets"}[training.step]
+    unit = {"interaction": "rows", "query": "queries with all their targets"}[training.batch_by]
     detail = f"; {', '.join(extras)}" if extras else ""
     over = f"{rows} over targets of {training.batch_size} {unit}"
     return f"softmax cross-entropy of {score} against {against}, {over}{detail}"

@@ -21,9 +21,9 @@ from recs_core.compare.job import ARRAYS, RESULT, Job
 from recs_core.contract.errors import RecsError
 
 if TYPE_CHECKING:
-    from recs_core.compare.watch import Watched
+    from recs_core.compare.watch import Watch
     from recs_core.contract.protocols import Backend
-    from recs_core.experiment import Parts, Run
+    from recs_core.experiment import Parts
     from recs_core.two_tower import TwoTower
 
 CUTS = (1, 5, 10, 20, 50, 100)
@@ -76,30 +76,27 @@ def _work(job: Job, say: Say) -> dict[str, Any]:
 
     say("reading data")
     start = time.perf_counter()
-    from recs_core.experiment import Run, build, cut, load_data
+    from recs_core.experiment import Experiment, build, cut, load_data
 
-    run = Run.from_json(job.run)
-    parts = cut(load_data(run.data), run.data, run.seed)
+    experiment = Experiment.from_json(job.experiment)
+    parts = cut(load_data(experiment.data), experiment.data, experiment.seed)
     seconds["data"] = time.perf_counter() - start
 
-    from recs_core.compare.watch import EnoughSteps, Watched
+    from recs_core.compare.watch import Watch
 
-    watched = Watched(backend, lambda done: say("training", steps=done), also=job.stop_after, stop_after=None)
-    if job.purpose != "measure":
-        watched.stop_after = job.stop_after
-    model = build(run, parts.train, backend=cast(Any, watched))
+    model = build(experiment, parts.train, backend=backend)
+    watch = Watch(model, say, also=job.stop_after, stop_after=None if job.purpose == "measure" else job.stop_after)
     say("training", steps=0)
     start = time.perf_counter()
-    with contextlib.suppress(EnoughSteps):
-        model.fit(parts.train, callbacks=[_Epochs(say)], progress=False)
+    model.fit(parts.train, callbacks=[watch], progress=False)
     seconds["fit"] = time.perf_counter() - start
     finished = model.position.epoch >= model.training.epochs
-    if finished and watched.done not in watched.digests:
-        watched.look(model.model, None)
+    if finished and watch.done not in watch.digests:
+        watch.look(None)
 
-    result = _trained(model, watched, seconds)
-    arrays: dict[str, Any] = {"losses": watched.losses}
-    for step, weights in watched.snapshots.items():
+    result = _trained(model, watch, seconds)
+    arrays: dict[str, Any] = {"losses": watch.losses}
+    for step, weights in watch.snapshots.items():
         arrays |= {f"weights/{step}/{name}": value for name, value in weights.items()}
     if finished and job.purpose != "repeat":
         say("evaluating")
@@ -107,7 +104,7 @@ def _work(job: Job, say: Say) -> dict[str, Any]:
         _recommend(model, parts, job, arrays)
     if job.purpose == "measure":
         say("saving")
-        result |= _describe(model, watched, run) | {"bundle": _save(model, parts, job, arrays)}
+        result |= _describe(model) | {"bundle": _save(model, parts, job, arrays)}
         memory["peak"] = peak_memory()
         result["memory"] = memory
     import numpy as np
@@ -132,20 +129,11 @@ def _load(job: Job) -> Backend:
     return backend
 
 
-class _Epochs:
-    def __init__(self, say: Say) -> None:
-        self._say = say
-
-    def on_epoch_end(self, record: Any) -> None:
-        """See `Callback`."""
-        self._say("epoch", epoch=record.epoch, loss=record.loss, seconds=record.seconds)
-
-
-def _trained(model: TwoTower, watched: Watched, seconds: dict[str, float]) -> dict[str, Any]:
+def _trained(model: TwoTower, watch: Watch, seconds: dict[str, float]) -> dict[str, Any]:
     return {
-        "steps": watched.done,
+        "steps": watch.done,
         "epochs": [{"loss": e.loss, "seconds": e.seconds} for e in model.history.epochs],
-        "digests": {str(step): found for step, found in watched.digests.items()},
+        "digests": {str(step): found for step, found in watch.digests.items()},
         "masked_share": model.history.masked_share,
         "seconds": seconds,
     }
@@ -155,7 +143,7 @@ def _evaluate(model: TwoTower, parts: Parts, seconds: dict[str, float], arrays: 
     """Metrics of every query, of the model and of popularity. Without a test part: of the training rows themselves."""
     from statistics import median
 
-    from recs_core.evaluation import query_metrics
+    from recs_core.evaluation import query_metrics, rank_popularity
 
     tests = parts.test if parts.test is not None else parts.train
     exclude = parts.train if parts.test is not None else None
@@ -166,7 +154,7 @@ def _evaluate(model: TwoTower, parts: Parts, seconds: dict[str, float], arrays: 
         ranks = model.rank(tests, exclude=exclude)
         times.append(time.perf_counter() - start)
     seconds["first evaluation"], seconds["evaluation"] = times[0], median(times[1:])
-    popular = model.rank_popularity(parts.train, tests, exclude=exclude is not None)
+    popular = rank_popularity(model.schema, parts.train, tests, exclude=exclude is not None)
     cuts = [k for k in CUTS if k < len(model.schema.candidates)] or [1]
     for name, found in (("model", query_metrics(ranks, k=cuts)), ("popularity", query_metrics(popular, k=cuts))):
         chosen = {m: v for m, v in found.values.items() if m.split("@")[0] in FAMILIES}
@@ -219,15 +207,16 @@ def _finite(scores: Any) -> Any:
     return np.where(np.isfinite(scores), scores, 0)
 
 
-def _describe(model: TwoTower, watched: Watched, run: Run) -> dict[str, Any]:
+def _describe(model: TwoTower) -> dict[str, Any]:
     """What the backend is and what it built."""
+    trainer = model._trainer
     return {
         "name": model.backend_name,
         "summary": model.backend.info.summary,
         "static_shapes": model.backend.info.static_shapes,
         "versions": _versions(model),
         "python": ".".join(map(str, sys.version_info[:3])),
-        "trainer": watched.trainer_class,
+        "trainer": f"{type(trainer).__module__}.{type(trainer).__qualname__}",
         "native": {
             "query": printout(model.query_tower.native),
             "candidate": printout(model.candidate_tower.native),

@@ -21,7 +21,7 @@ from recs_core.contract.plans import TowerPlan
 from recs_core.contract.randomness import generator
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
-from recs_core.contract.training import Step
+from recs_core.contract.training import BatchBy
 from recs_core.reference.training import Model
 
 PLAIN = RetrievalSpec(
@@ -42,7 +42,7 @@ class World:
     query: TowerSpec = USER_TOWER
     candidate: TowerSpec = ITEM_TOWER
     retrieval: RetrievalSpec = PLAIN
-    step: Step = "interaction"
+    batch_by: BatchBy = "interaction"
     queries: int = 8
     corpus: int = 12
     users: int = 9
@@ -121,7 +121,7 @@ class World:
     def batch(self, number: int = 0) -> Batch:
         """Batch `number`. By interaction: a target a query. By query: one to three targets a query."""
         random = generator(self.seed, "conformance/batch", step=number)
-        per_query = random.integers(1, 4, self.queries) if self.step == "query" else np.ones(self.queries, int)
+        per_query = random.integers(1, 4, self.queries) if self.batch_by == "query" else np.ones(self.queries, int)
         target_query = np.repeat(np.arange(self.queries), per_query).astype(np.int32)
         # Squared draws make some candidates popular, so that a batch holds accidental hits.
         codes = (self.corpus * random.random(len(target_query)) ** 2).astype(np.int32)
@@ -138,7 +138,7 @@ class World:
             task["candidate_sampling_probability"] = (
                 uniform if self.retrieval.negatives == "uniform" else popularity[columns]
             )
-        if self.step == "query":
+        if self.batch_by == "query":
             task["sample_weight"] = random.random(len(target_query)) + 0.1
         if self.retrieval.mask_positives:
             task["positives"] = self._positives(codes, target_query, columns, random)
@@ -298,7 +298,7 @@ def random_task(seed: int) -> TaskWorld:
         reduction=pick("mean", "sum"),
     )
     world = World(
-        step=pick("interaction", "query"), retrieval=spec, queries=5, masks=pick(True, False, False), seed=seed
+        batch_by=pick("interaction", "query"), retrieval=spec, queries=5, masks=pick(True, False, False), seed=seed
     )
     inputs: dict[str, Any] = {**world.batch().task}
     columns = len(inputs["candidate_ids"])

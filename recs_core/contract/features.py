@@ -4,15 +4,21 @@ A kind says what a backend sees of it (`column`: one code, several codes, or num
 training data, and how it turns values into codes or numbers. No backend knows any kind by name, so one of your own is a
 subclass in your program:
 
-    @dataclass(frozen=True)
-    class Rounded(TableFeature):
-        'A price, by its whole euros up to 99.'
-
-        def rows(self, state):
-            return 100
-
-        def encode(self, values, known):
-            return np.clip(np.nan_to_num(as_numbers(values, self.where)), 0, 99).astype(np.int32)
+>>> from dataclasses import dataclass
+>>> import numpy as np, pyarrow as pa
+>>> from recs_core.contract.columns import as_numbers
+>>> from recs_core.contract.features import Known, TableFeature
+>>> @dataclass(frozen=True)
+... class Rounded(TableFeature):
+...     "A price, by its whole euros up to 99."
+...
+...     def rows(self, state):
+...         return 100
+...
+...     def encode(self, values, known):
+...         return np.clip(np.nan_to_num(as_numbers(values, self.where)), 0, 99).astype(np.int32)
+>>> Rounded("price", dim=8).encode(pa.array([3.5, None, 250.0]), Known()).tolist()
+[3, 0, 99]
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -28,10 +35,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Codes, Ragged
+from recs_core.contract.columns import as_lists, as_numbers, as_values, describe_type
 from recs_core.contract.errors import BadRows, DataError, SpecError
-from recs_core.contract.validation import is_finite, is_whole, require
-from recs_core.tables.columns import as_lists, as_numbers, as_values, describe_type
-from recs_core.tables.vocabulary import Vocabulary
+from recs_core.contract.validation import Declared, is_finite, is_one_of, is_whole, require
+from recs_core.contract.vocabulary import Vocabulary
 
 Kind: TypeAlias = Literal["one", "many", "dense"]
 State: TypeAlias = Mapping[str, Any]
@@ -67,7 +74,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Feature:
+class Feature(Declared):
     """The base of all kinds. A frozen dataclass, so that it can be compared, hashed and written as JSON.
 
     `name`: the column it reads. A subclass sets `kind` and gives `width` and `encode`; the rest has defaults.
@@ -82,6 +89,7 @@ class Feature:
     """Whether its table has a row for each id seen in training, which `ids` gives."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(isinstance(self.name, str) and bool(self.name), self, f"name must be a column name, got {self.name!r}")
         require("/" not in self.name, self, f"name {self.name!r} must not contain '/', which separates weight names")
 
@@ -170,7 +178,8 @@ class TableFeature(Feature):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(is_whole(self.dim, 1), self, f"{self.name!r} needs dim ≥ 1, got {self.dim!r}")
-        require(self.table is None or bool(self.table), self, f"{self.name!r}: table must be a name or None")
+        named = isinstance(self.table, str) and bool(self.table)
+        require(self.table is None or named, self, f"{self.name!r}: table is a name or None, got {self.table!r}")
 
     @property
     def table_name(self) -> str:
@@ -227,7 +236,9 @@ class Bag(TableFeature):
         super().__post_init__()
         require(is_whole(self.num_oov, 1), self, f"{self.name!r} needs num_oov ≥ 1, got {self.num_oov!r}")
         require(
-            self.pooling in ("mean", "sum"), self, f"{self.name!r}: pooling is 'mean' or 'sum', got {self.pooling!r}"
+            is_one_of(self.pooling, ("mean", "sum")),
+            self,
+            f"{self.name!r}: pooling is 'mean' or 'sum', got {self.pooling!r}",
         )
 
     @property
@@ -314,7 +325,9 @@ class History(TableFeature):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
-            self.share in ("candidate", None), self, f"{self.name!r}: share is 'candidate' or None, got {self.share!r}"
+            self.share is None or is_one_of(self.share, ("candidate",)),
+            self,
+            f"{self.name!r}: share is 'candidate' or None, got {self.share!r}",
         )
         require(
             is_finite(self.input_share) and 0 < self.input_share < 1,
@@ -380,6 +393,46 @@ class Numeric(Feature):
         return numbers
 
 
+@dataclass(frozen=True)
+class Bucketed(TableFeature):
+    """A number, by the bucket that it falls into: one of the rows 1 … n of its table; row 0 is for a missing one.
+
+    `edges`: the ascending borders, n − 1 of them, or a number of buckets of equal size in the training data. A number
+    on a border belongs to the bucket above it.
+    """
+
+    edges: Sequence[float] | int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not is_whole(self.edges, 2):
+            given = list(self.edges) if isinstance(self.edges, (list, tuple, np.ndarray)) else []
+            rising = all(is_finite(edge) for edge in given) and all(a < b for a, b in pairwise(given))
+            require(bool(given) and rising, self, f"{self.name!r}: edges must rise, or be ≥ 2, got {self.edges!r}")
+            object.__setattr__(self, "edges", tuple(float(edge) for edge in given))
+
+    def learn(self, values: pa.Array) -> State:
+        numbers = as_numbers(values, self.where)
+        if not isinstance(self.edges, int):
+            return {"edges": list(self.edges)}
+        known = numbers[np.isfinite(numbers)]
+        shares = np.arange(1, self.edges) / self.edges
+        return {"edges": np.unique(np.quantile(known, shares)).tolist() if len(known) else []}
+
+    def check_learnt(self, state: State) -> None:
+        edges = state.get("edges")
+        if not isinstance(edges, list) or not all(is_finite(edge) for edge in edges) or edges != sorted(edges):
+            raise DataError(f"{self.where}: has no ascending edges")
+
+    def rows(self, state: State) -> int:
+        return len(state["edges"]) + 2
+
+    def encode(self, values: pa.Array, known: Known) -> NDArray[np.int32]:
+        numbers = as_numbers(values, self.where)
+        buckets = 1 + np.searchsorted(known.state["edges"], numbers, side="right")
+        return np.where(np.isnan(numbers), 0, buckets).astype(np.int32)
+
+
 def table_rows(ids: pa.Array, known: Known, where: str) -> NDArray[np.int32]:
     """The row of each id; a null or unseen one gets an OOV row. Raises `DataError` for ids of another type."""
     vocabulary = known.vocabulary
@@ -428,5 +481,5 @@ def _described(value: Any) -> str:
     return type(value).__name__
 
 
-FEATURES: Sequence[type[Feature]] = (Categorical, Bag, Text, History, Numeric)
+FEATURES: Sequence[type[Feature]] = (Categorical, Bag, Text, History, Numeric, Bucketed)
 """The kinds that recs-core brings."""

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
-from recs_core.contract.validation import is_finite, require
+from recs_core.contract.validation import Declared, is_finite, require
 
 Formula: TypeAlias = Literal["adagrad", "adam"]
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(Declared):
     """What every optimizer has. `weight_decay` is decoupled (w ← w − lr·decay·w, before the update, on touched rows
     and dense weights, not on `task/…`); `clip_norm`: g ← g · clip_norm / max(‖g‖, clip_norm), one norm over all
     weights, rows merged."""
@@ -22,6 +22,7 @@ class Optimizer:
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             is_finite(self.learning_rate) and self.learning_rate > 0,
             self,
@@ -119,6 +120,7 @@ class Adam(Optimizer):
             value = getattr(self, name)
             require(is_finite(value) and 0 <= value < 1, self, f"needs 0 ≤ {name} < 1, got {value!r}")
         require(is_finite(self.epsilon) and self.epsilon > 0, self, f"needs epsilon > 0, got {self.epsilon!r}")
+        require(isinstance(self.dense, bool), self, f"dense is True or False, got {self.dense!r}")
 
     formula: ClassVar[Formula] = "adam"
     slots: ClassVar[tuple[str, ...]] = ("m", "v")

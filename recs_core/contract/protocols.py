@@ -25,7 +25,7 @@ from recs_core.contract.features import Column
 from recs_core.contract.manifest import BackendInfo, IndexInfo
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec
-from recs_core.contract.training import Step
+from recs_core.contract.training import BatchBy, TrainingSpec
 from recs_core.contract.weights import Weights
 
 DType: TypeAlias = Literal["float32", "float64"]
@@ -35,21 +35,33 @@ DType: TypeAlias = Literal["float32", "float64"]
 class BatchPlan:
     """How to cut a data set into batches.
 
-    `size` counts interactions or queries, as `step` says; `retrieval` says which candidates go with them. See
+    `size` counts interactions or queries, as `batch_by` says; `retrieval` says which candidates go with them. See
     `TrainingSpec` for `row_weight`, `recency_days` and `drop_last`.
     """
 
     size: int
-    step: Step
+    batch_by: BatchBy
     retrieval: RetrievalSpec
     row_weight: float = 1.0
     recency_days: float | None = None
     drop_last: bool = False
 
+    @classmethod
+    def of(cls, training: TrainingSpec, retrieval: RetrievalSpec) -> BatchPlan:
+        """The plan of a training that is declared."""
+        return cls(
+            training.batch_size,
+            training.batch_by,
+            retrieval,
+            training.row_weight,
+            training.recency_days,
+            training.drop_last,
+        )
+
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Encoded interactions that can be cut into batches; `recs_core.data.encoded.EncodedDataset` is the core's own."""
+    """Encoded interactions that can be cut into batches; `recs_core.data.batching.Batching` is the core's own."""
 
     def __len__(self) -> int:
         """Number of training interactions."""

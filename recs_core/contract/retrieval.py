@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from recs_core.contract.validation import is_finite, is_whole, require
+from recs_core.contract.validation import Declared, is_finite, is_one_of, is_whole, require
 
 Negatives: TypeAlias = Literal["in-batch", "uniform", "mixed", "corpus"]
 
@@ -13,7 +13,7 @@ NEGATIVES = ("in-batch", "uniform", "mixed", "corpus")
 
 
 @dataclass(frozen=True)
-class RetrievalSpec:
+class RetrievalSpec(Declared):
     """The retrieval task: how a pair is scored and what it is trained against (docs/meanings.md pins each).
 
     `scoring`: "cosine" or "dot". `temperature` divides the score; with `learn_temperature` it is where a learned
@@ -37,14 +37,17 @@ class RetrievalSpec:
     reduction: Literal["mean", "sum"] = "mean"
 
     def __post_init__(self) -> None:
-        require(self.scoring in ("cosine", "dot"), self, f"scoring is 'cosine' or 'dot', got {self.scoring!r}")
+        super().__post_init__()
+        require(is_one_of(self.scoring, ("cosine", "dot")), self, f"scoring is 'cosine' or 'dot', got {self.scoring!r}")
         require(
             is_finite(self.temperature) and self.temperature > 0,
             self,
             f"needs temperature > 0, got {self.temperature!r}",
         )
         require(
-            self.negatives in NEGATIVES, self, f"negatives is one of {', '.join(NEGATIVES)}, got {self.negatives!r}"
+            is_one_of(self.negatives, NEGATIVES),
+            self,
+            f"negatives is one of {', '.join(NEGATIVES)}, got {self.negatives!r}",
         )
         sampled = self.negatives in ("uniform", "mixed")
         require(
@@ -53,13 +56,16 @@ class RetrievalSpec:
             f"negatives={self.negatives!r} needs num_negatives {'≥ 1' if sampled else '= None'}, "
             f"got {self.num_negatives!r}",
         )
-        require(self.logq in (True, False, "refined"), self, f"logq is True, False or 'refined', got {self.logq!r}")
+        known = isinstance(self.logq, bool) or is_one_of(self.logq, ("refined",))
+        require(known, self, f"logq is True, False or 'refined', got {self.logq!r}")
         require(
             self.hard_negatives is None or is_whole(self.hard_negatives, 1),
             self,
             f"hard_negatives is a number ≥ 1 or None, got {self.hard_negatives!r}",
         )
-        require(self.reduction in ("mean", "sum"), self, f"reduction is 'mean' or 'sum', got {self.reduction!r}")
+        require(
+            is_one_of(self.reduction, ("mean", "sum")), self, f"reduction is 'mean' or 'sum', got {self.reduction!r}"
+        )
         for name in ("learn_temperature", "candidate_bias", "remove_accidental_hits", "mask_positives"):
             require(
                 isinstance(getattr(self, name), bool), self, f"{name} is True or False, got {getattr(self, name)!r}"

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import numpy as np
+
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import SpecError
 from recs_core.contract.features import Categorical, Feature, History, TableFeature
-from recs_core.contract.validation import is_finite, is_whole, require
+from recs_core.contract.validation import Declared, is_finite, is_one_of, is_whole, require
 
 Activation: TypeAlias = Literal["relu", "tanh", "sigmoid"]
 
@@ -18,7 +20,7 @@ SIDES: tuple[Side, Side] = ("query", "candidate")
 
 
 @dataclass(frozen=True)
-class TowerSpec:
+class TowerSpec(Declared):
     """Features, concatenated in the order given, then dense layers.
 
     `activation` follows every layer but the last, `final_activation` the last; None is linear. `dropout` is the
@@ -33,14 +35,15 @@ class TowerSpec:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("features", "layers"):
             value = getattr(self, name)
             require(
-                isinstance(value, Sequence) and not isinstance(value, str),
+                isinstance(value, Sequence) and not isinstance(value, (str, bytes)),
                 self,
                 f"{name} must be a list, got {value!r}",
             )
-            object.__setattr__(self, name, tuple(value))
+            object.__setattr__(self, name, tuple(v.item() if isinstance(v, np.generic) else v for v in value))
         require(bool(self.features), self, "needs at least one feature")
         for feature in self.features:
             require(isinstance(feature, Feature), self, f"features must be Categorical, Bag, …, got {feature!r}")
@@ -54,7 +57,7 @@ class TowerSpec:
         for name in ("activation", "final_activation"):
             value = getattr(self, name)
             require(
-                value is None or value in ACTIVATIONS,
+                value is None or is_one_of(value, ACTIVATIONS),
                 self,
                 f"{name} is one of {', '.join(ACTIVATIONS)} or None, got {value!r}",
             )

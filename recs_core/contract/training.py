@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypedDict
 
-from recs_core.contract.validation import is_finite, is_whole, require
+from recs_core.contract.validation import Declared, is_finite, is_one_of, is_whole, require
 
-Step: TypeAlias = Literal["interaction", "query"]
+BatchBy: TypeAlias = Literal["interaction", "query"]
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Declared):
     """Learning-rate factor: linear warm-up over the first `warmup` share of all steps, then linear decay to `final`."""
 
     warmup: float = 0.05
     final: float = 0.05
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(is_finite(self.warmup) and 0 <= self.warmup < 1, self, f"needs 0 ≤ warmup < 1, got {self.warmup!r}")
         require(is_finite(self.final) and 0 <= self.final <= 1, self, f"needs 0 ≤ final ≤ 1, got {self.final!r}")
 
@@ -31,10 +32,10 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class TrainingSpec:
+class TrainingSpec(Declared):
     """How `fit` trains, unless its own arguments say otherwise.
 
-    `batch_size` counts what `step` names: interactions, or queries with all their targets. A target's weight is
+    `batch_size` counts what `batch_by` names: interactions, or queries with all their targets. A target's weight is
     n^(row_weight − 1) over its query's n targets, × (½^(age / recency_days) + 0.02) where `recency_days` is a
     half-life in days before the newest training row (None: no recency). `drop_last` leaves out an epoch's last batch
     where it is smaller than `batch_size`, as a batch normalisation of one's own may need; who is in it differs from
@@ -43,16 +44,21 @@ class TrainingSpec:
 
     epochs: int = 10
     batch_size: int = 4096
-    step: Step = "interaction"
+    batch_by: BatchBy = "interaction"
     recency_days: float | None = None
     row_weight: float = 1.0
     schedule: Schedule | None = None
     drop_last: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(is_whole(self.epochs, 1), self, f"needs epochs ≥ 1, got {self.epochs!r}")
         require(is_whole(self.batch_size, 1), self, f"needs batch_size ≥ 1, got {self.batch_size!r}")
-        require(self.step in ("interaction", "query"), self, f"step is 'interaction' or 'query', got {self.step!r}")
+        require(
+            is_one_of(self.batch_by, ("interaction", "query")),
+            self,
+            f"batch_by is 'interaction' or 'query', got {self.batch_by!r}",
+        )
         require(
             self.recency_days is None or (is_finite(self.recency_days) and self.recency_days > 0),
             self,
@@ -65,3 +71,15 @@ class TrainingSpec:
             f"schedule is recs.Schedule(warmup=…, final=…) or None, got {self.schedule!r}",
         )
         require(isinstance(self.drop_last, bool), self, f"drop_last is True or False, got {self.drop_last!r}")
+
+
+class TrainingSettings(TypedDict, total=False):
+    """The fields of `TrainingSpec` as keyword arguments: those that are there win over what was declared."""
+
+    epochs: int
+    batch_size: int
+    batch_by: BatchBy
+    recency_days: float | None
+    row_weight: float
+    schedule: Schedule | None
+    drop_last: bool

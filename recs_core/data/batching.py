@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +14,9 @@ from recs_core.contract.errors import DataError
 from recs_core.contract.protocols import BatchPlan
 from recs_core.contract.randomness import generator
 from recs_core.contract.towers import TowerSpec
+from recs_core.data.encoded import EncodedDataset
 from recs_core.data.encoding import past
 from recs_core.data.negatives import candidate_columns, task_inputs
-
-if TYPE_CHECKING:
-    from recs_core.data.encoded import EncodedDataset
 
 
 @dataclass(frozen=True)
@@ -34,6 +31,33 @@ class _Targets:
 
 
 class Batching:
+    """The core's `Dataset`: encoded interactions, cut into batches by any plan."""
+
+    def __init__(self, data: EncodedDataset) -> None:
+        self.data = data
+        self._cuts: dict[BatchPlan, _Cut] = {}
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def steps(self, plan: BatchPlan) -> int:
+        """Number of batches per epoch."""
+        return self._cut(plan).steps
+
+    def batches(self, plan: BatchPlan, *, seed: int, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch: every row once, in an order drawn from (seed, epoch).
+
+        Raises `DataError` for data without rows, a plan that leaves no batch, or one that needs times and has none.
+        """
+        return self._cut(plan).batches(seed=seed, epoch=epoch)
+
+    def _cut(self, plan: BatchPlan) -> _Cut:
+        if plan not in self._cuts:
+            self._cuts[plan] = _Cut(self.data, plan)
+        return self._cuts[plan]
+
+
+class _Cut:
     """One data set under one plan. What does not change from epoch to epoch is computed once."""
 
     def __init__(self, data: EncodedDataset, plan: BatchPlan) -> None:
@@ -51,13 +75,13 @@ class Batching:
         for step in range(self.steps):
             chosen = order[step * self.plan.size : (step + 1) * self.plan.size]
             random = generator(seed, "batch", epoch, step)
-            targets = self._by_query(chosen, random) if self.plan.step == "query" else self._by_interaction(chosen)
+            targets = self._by_query(chosen, random) if self.plan.batch_by == "query" else self._by_interaction(chosen)
             yield self._batch(targets, random)
 
     @property
     def units(self) -> int:
         """What an epoch goes through once: interactions, or queries."""
-        return len(self.rows_of_query[0]) if self.plan.step == "query" else len(self.data)
+        return len(self.rows_of_query[0]) if self.plan.batch_by == "query" else len(self.data)
 
     @property
     def steps(self) -> int:
@@ -68,7 +92,7 @@ class Batching:
     def full(self) -> tuple[int, int]:
         """How many queries and targets a full batch may hold: by query, but for one batch in thousands."""
         queries = min(self.plan.size, self.units)
-        if self.plan.step != "query":
+        if self.plan.batch_by != "query":
             return queries, queries
         lengths = self.rows_of_query[1].lengths
         targets = lengths - np.floor((self.data.input_share or 0) * lengths)
@@ -165,7 +189,7 @@ class Batching:
         """Candidate codes that are no negatives of each query: all its positives, or by query its input history."""
         if self.plan.retrieval.mask_positives:
             return self.positives.take(targets.queries)
-        return targets.history if self.plan.step == "query" else None
+        return targets.history if self.plan.batch_by == "query" else None
 
 
 def _random_share(rows: Ragged, share: float, random: np.random.Generator) -> NDArray[np.bool_]:

@@ -11,9 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Features, Ragged
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
-from recs_core.tables.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from recs_core.data.encoded import EncodedDataset

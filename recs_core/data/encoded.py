@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Batch, Features, Ragged, Side
+from recs_core.contract.batch import Features, Ragged, Side
 from recs_core.contract.errors import DataError
-from recs_core.contract.protocols import BatchPlan
 from recs_core.contract.towers import TowerSpec
-from recs_core.data.batching import Batching
 from recs_core.data.encoding import encode
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
@@ -30,7 +27,7 @@ SECONDS_A_DAY = 86_400.0
 
 @dataclass(frozen=True)
 class EncodedDataset:
-    """Interactions in the codes of one schema: the core's `Dataset`.
+    """Interactions in the codes of one schema; `Batching` cuts them into batches.
 
     Rows are sorted by query, then time (row order where there is none), so that a query's rows are one slice and its
     past at any row is what stands before it. `past` (n,) counts the strictly earlier rows of the row's query.
@@ -47,7 +44,6 @@ class EncodedDataset:
     past: NDArray[np.int32]  # (n,)
     counts: NDArray[np.int64]  # (corpus,) training rows of each candidate
     adopted: frozenset[str] = frozenset()  # sides whose tower is a user's own: their codes stay rows of whole tables
-    _cut: dict[BatchPlan, Batching] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def encode(
@@ -108,19 +104,6 @@ class EncodedDataset:
         age = (self.timestamps.max() - self.timestamps) / SECONDS_A_DAY
         return 0.5 ** (age / half_life_days) + RECENCY_FLOOR
 
-    def batches(self, plan: BatchPlan, *, seed: int, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch: every row once, in an order drawn from (seed, epoch)."""
-        return self._batching(plan).batches(seed=seed, epoch=epoch)
-
-    def steps(self, plan: BatchPlan) -> int:
-        """Number of batches an epoch."""
-        return self._batching(plan).steps
-
-    def _batching(self, plan: BatchPlan) -> Batching:
-        if plan not in self._cut:
-            self._cut[plan] = Batching(self, plan)
-        return self._cut[plan]
-
 
 def _side(tower: TowerSpec, side: Side, schema: Schema, data: Interactions, before: Features | None) -> Features:
     """Features of every id of the schema. Later data wins over what was learnt `before` it; an id that it lacks, or
@@ -131,6 +114,8 @@ def _side(tower: TowerSpec, side: Side, schema: Schema, data: Interactions, befo
         table, ids, known = data.candidates, data.candidate_ids, schema.candidates
     if before is None:
         return _encoded(tower, side, schema, table.take(pa.array(ids.encode(known.ids))))
+    if table.num_columns == 1:  # the ids alone: nothing was said
+        return before
     codes = known.encode(ids.ids)
     stated = np.flatnonzero((codes >= 0) & _says_something(table, tower, schema)).astype(np.int32)
     return before.replaced(codes[stated], _encoded(tower, side, schema, table.take(pa.array(stated))))

@@ -14,9 +14,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Ragged
+from recs_core.contract.columns import as_ids, describe_type
 from recs_core.contract.errors import DataError
-from recs_core.tables.columns import as_ids, describe_type
-from recs_core.tables.vocabulary import Vocabulary
+from recs_core.contract.vocabulary import Vocabulary
 
 
 def id_list(values: Any, where: str, vocabulary: Vocabulary) -> pa.Array:
@@ -27,6 +27,8 @@ def id_list(values: Any, where: str, vocabulary: Vocabulary) -> pa.Array:
     """
     if _is_one(values):
         raise DataError(f"{where}: expected a list of ids, got one, {_shown(values)}; write [{_shown(values)}]")
+    if _is_tensor(values):
+        values = _numpy(values)
     column = isinstance(values, (list, tuple, np.ndarray, pa.Array, pa.ChunkedArray))
     return _of_type(as_ids(values if column else _listed(values, where), where), where, vocabulary)
 
@@ -86,8 +88,8 @@ def _listed(values: Any, where: str) -> list[Any]:
     if isinstance(values, Mapping) or hasattr(values, "column_names") or hasattr(values, "columns"):
         kind = type(values).__name__
         raise DataError(f"{where}: expected a list, got a {kind}; give the ids themselves, in the order of the queries")
-    if isinstance(values, np.ndarray):
-        return list(values.tolist())
+    if isinstance(values, np.ndarray) or _is_tensor(values):
+        return list(_numpy(values).tolist())
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return list(values.to_pylist())
     if hasattr(values, "to_list"):  # pandas and polars
@@ -114,10 +116,23 @@ def _is_one(values: Any) -> bool:
     """Whether this is one value, not several."""
     if values is None or isinstance(values, (str, bytes, bool, int, float, np.generic, pa.Scalar)):
         return True
-    return isinstance(values, np.ndarray) and values.ndim == 0
+    return (isinstance(values, np.ndarray) or _is_tensor(values)) and values.ndim == 0
+
+
+def _is_tensor(values: Any) -> bool:
+    """Whether this is an array of torch, JAX or TensorFlow, or a view of memory."""
+    array = hasattr(values, "__array__") and hasattr(values, "ndim")
+    return isinstance(values, memoryview) or (
+        array and not hasattr(values, "to_list") and not hasattr(values, "columns")
+    )
+
+
+def _numpy(values: Any) -> NDArray[Any]:
+    on_a_device = hasattr(values, "cpu")  # torch's, which NumPy cannot read where it lies
+    return np.asarray(values.detach().cpu() if on_a_device else values)
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.item()
+    if isinstance(value, np.generic | np.ndarray) or _is_tensor(value):
+        value = _numpy(value).item()
     return repr(value.as_py() if isinstance(value, pa.Scalar) else value)

@@ -15,12 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import some
+from recs_core.contract.vocabulary import Vocabulary, refuse_duplicates
 from recs_core.data import splits
 from recs_core.tables import readers
 from recs_core.tables.csv_files import Dialect
 from recs_core.tables.digests import column_digest
 from recs_core.tables.times import Unit, day, seconds
-from recs_core.tables.vocabulary import Vocabulary, refuse_duplicates
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -77,6 +77,9 @@ class Interactions:
         Raises `DataError` naming table, column and row, and for an option that no table given can use.
         """
         names = [name for name in (query, candidate, timestamp) if name is not None]
+        for role, name in (("query", query), ("candidate", candidate), ("timestamp", timestamp)):
+            if not isinstance(name, str) and (name is not None or role != "timestamp"):
+                raise DataError(f"{role} is the name of a column, got {name!r}")
         if len(set(names)) < len(names):
             raise DataError(f"query, candidate and timestamp must be different columns, got {names}")
         dialect = Dialect(encoding, delimiter, null_values)
@@ -129,6 +132,8 @@ class Interactions:
     def take(self, rows: ArrayLike) -> Interactions:
         """The rows asked for (numbers or a mask), in that order, with the same vocabularies and side tables."""
         rows = np.asarray(rows)
+        if rows.ndim != 1:
+            raise DataError(f"take: expected a list of row numbers or a mask, got an array of shape {rows.shape}")
         try:
             chosen = np.arange(len(self))[rows if rows.size else []]
         except IndexError as error:

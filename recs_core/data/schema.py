@@ -15,8 +15,8 @@ from recs_core.contract.batch import Side
 from recs_core.contract.errors import BadRows, DataError
 from recs_core.contract.features import Feature, Known, State
 from recs_core.contract.towers import TowerSpec
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.interactions import Interactions
-from recs_core.tables.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

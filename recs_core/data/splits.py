@@ -15,8 +15,8 @@ from recs_core.contract.randomness import generator
 from recs_core.tables.times import seconds
 
 if TYPE_CHECKING:
+    from recs_core.contract.vocabulary import Vocabulary
     from recs_core.data.interactions import Interactions
-    from recs_core.tables.vocabulary import Vocabulary
 
 By: TypeAlias = Literal["time", "last", "random"]
 

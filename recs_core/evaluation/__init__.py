@@ -12,12 +12,13 @@
 {'value': 0.666..., 'low': 0.0, 'high': 1.0}
 """
 
-from recs_core.evaluation.baselines import popularity, recent_popularity, score_ranks
+from recs_core.evaluation.baselines import popularity, rank_popularity, recent_popularity, score_ranks
 from recs_core.evaluation.intervals import Interval, compare, intervals
 from recs_core.evaluation.lists import list_metrics
 from recs_core.evaluation.measures import DEFAULT_K, QueryMetrics, Ties, metric_names, metrics, query_metrics
 from recs_core.evaluation.ranking import NEVER, Ranks, ranks
 from recs_core.evaluation.report import report_rows
+from recs_core.evaluation.targets import targets_of
 
 __all__ = [
     "DEFAULT_K",
@@ -33,8 +34,10 @@ __all__ = [
     "metrics",
     "popularity",
     "query_metrics",
+    "rank_popularity",
     "ranks",
     "recent_popularity",
     "report_rows",
     "score_ranks",
+    "targets_of",
 ]

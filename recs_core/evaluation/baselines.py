@@ -1,4 +1,4 @@
-"""What needs no model: popularity, plain and recent. A score a candidate, the same for every query."""
+"""What needs no model: popularity, plain and recent. A score per candidate, the same for every query."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from recs_core.contract.batch import Ragged
 from recs_core.contract.errors import DataError, SpecError
+from recs_core.data.interactions import Interactions
+from recs_core.data.schema import Schema
 from recs_core.evaluation.ranking import Ranks, ranks
+from recs_core.evaluation.targets import targets_of
 
 DAY = 86_400.0
 
@@ -37,6 +40,31 @@ def recent_popularity(
     age = (times.max(initial=0.0) if now is None else now) - times
     weight = 0.5 ** (age / (half_life_days * DAY))
     return np.bincount(_known(codes, num_candidates), weight, minlength=num_candidates).astype(np.float64)
+
+
+def rank_popularity(
+    schema: Schema,
+    train: Interactions,
+    test: Interactions,
+    *,
+    half_life_days: float | None = None,
+    exclude: bool = True,
+) -> Ranks:
+    """The rank of every test candidate by how often each candidate of `schema` (`model.schema`) was taken in `train`:
+    what a model must beat, on the same test as `model.rank(test)`.
+
+    `half_life_days`: a row weighs half as much for every so many days before the last. `exclude`: training candidates
+    leave the ranking of their query. Raises `DataError` for data without rows, or without times where they are needed.
+    """
+    _, targets, excluded = targets_of(schema, test, train if exclude else None)
+    codes = schema.candidates.encode(train.candidate_ids.ids)[train.candidate_codes]
+    known, corpus = codes >= 0, len(schema.candidates)
+    if half_life_days is None:
+        return score_ranks(popularity(codes[known], corpus), targets, exclude=excluded)
+    if train.timestamps is None:
+        raise DataError("recent popularity needs a timestamp column; name it in Interactions.from_table(timestamp=…)")
+    scores = recent_popularity(codes[known], train.timestamps[known], corpus, half_life_days=half_life_days)
+    return score_ranks(scores, targets, exclude=excluded)
 
 
 def score_ranks(scores: ArrayLike, targets: Ragged, *, exclude: Ragged | None = None) -> Ranks:

@@ -227,9 +227,9 @@ def _cumulated(terms: Values) -> Values:
 
 
 def cuts(k: Iterable[int] | int) -> list[int]:
-    """One k or several, ascending. Raises `SpecError` unless all are whole numbers ≥ 1."""
+    """One k or several, ascending. Raises `SpecError` unless all are whole numbers from 1 to 2³¹ − 1."""
     given = list(k) if isinstance(k, Iterable) else [k]
     whole = [isinstance(cut, (int, np.integer)) and not isinstance(cut, bool) for cut in given]
-    if not given or not all(whole) or min(given) < 1:
-        raise SpecError(f"k must be whole numbers ≥ 1, got {k!r}")
+    if not given or not all(whole) or not 1 <= min(given) <= max(given) < 2**31:
+        raise SpecError(f"k must be whole numbers from 1 to 2**31 - 1, got {k!r}")
     return sorted({int(cut) for cut in given})

@@ -14,11 +14,11 @@ from recs_core.contract.batch import Ragged
 from recs_core.contract.errors import BundleError, DataError
 from recs_core.contract.messages import some
 from recs_core.contract.protocols import Index, TopK
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.index import storage, tiles
 from recs_core.index.filtered import FilteredIndex, resolve
 from recs_core.index.filters import ragged
 from recs_core.storage.paths import local
-from recs_core.tables.vocabulary import Vocabulary
 
 
 class CandidateIndex:

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.contract.errors import BundleError
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.storage import files, manifest, tensors
 from recs_core.storage.commit import committing
 from recs_core.storage.known import known
 from recs_core.tables import id_files
-from recs_core.tables.vocabulary import Vocabulary
 
 KIND = "index"
 CARD = """# Index: {name}

@@ -6,11 +6,14 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from recs_core.contract.errors import SpecError
+from recs_core.contract.errors import DataError, SpecError
 from recs_core.data.interactions import Interactions
 from recs_core.recipes import features, history, ids
 from recs_core.recipes.choice import Recipe
+from recs_core.recipes.suggestion import suggest
 from recs_core.two_tower import TwoTower
+
+__all__ = ["RECIPES", "Recipe", "choose", "recipe", "suggest"]
 
 log = logging.getLogger("recs_core")
 
@@ -23,8 +26,12 @@ RECIPES: Mapping[str, Callable[[Interactions], Recipe]] = {
 
 
 def choose(name: str, data: Interactions) -> Recipe:
-    """The settings a recipe takes for this training data, and its reasons. Raises `SpecError` for an unknown name."""
-    if name not in RECIPES:
+    """The settings a recipe takes for this training data, and its reasons. Raises `SpecError` for an unknown name,
+    `DataError` for other data than `Interactions`."""
+    if not isinstance(data, Interactions):
+        got = type(data).__name__
+        raise DataError(f"recipe: expected Interactions, got {got}; make them with Interactions.from_table")
+    if not isinstance(name, str) or name not in RECIPES:
         raise SpecError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)}")
     return RECIPES[name](data)
 

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recs_core.contract.columns import as_numbers, as_values, nature
 from recs_core.contract.features import Bag, Categorical, Feature, Numeric, Text
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.interactions import Interactions
 from recs_core.recipes import history
 from recs_core.recipes.choice import Recipe
-from recs_core.tables.columns import as_numbers, as_values, nature
 
 DIM = 64
 SIDE_DIM = 16

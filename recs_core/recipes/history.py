@@ -1,7 +1,7 @@
 """Recipe `history`: a query is the mean of its past candidates, or the latest of them, in the candidates' own table.
 
 Suits shops and media where queries have few rows, tastes drift, and new queries come daily: a query nobody has seen is
-answered from its history. Costs no memory a query.
+answered from its history. Costs no memory per query.
 
 Long histories say what a query likes: a random half of its candidates predicts the other half. Short ones, of which
 times are known, say what it is after now: the latest few candidates predict the next one.
@@ -15,24 +15,24 @@ from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 from recs_core.contract.training import Schedule, TrainingSpec
 from recs_core.data.interactions import Interactions
-from recs_core.recipes.choice import Recipe, negatives, rows_a_query
+from recs_core.recipes.choice import Recipe, negatives, rows_per_query, temperature_for
 
 DIM = 64
 HALF_LIFE_DAYS = 21.0
 
 SHORT_UP_TO = 20
-"""Rows a query, on average, up to which histories are short."""
+"""Rows per query, on average, up to which histories are short."""
 LATEST = 3
 
 
 def choose(data: Interactions) -> Recipe:
     """Settings for this training data."""
-    rows = rows_a_query(data)
+    rows = rows_per_query(data)
     if data.timestamps is None:
         return half_from_half(data, "no timestamps")
     if rows > SHORT_UP_TO:
-        return half_from_half(data, f"{rows:.0f} rows a query > {SHORT_UP_TO}")
-    return next_from_latest(data, f"{rows:.0f} rows a query ≤ {SHORT_UP_TO}")
+        return half_from_half(data, f"{rows:.0f} rows per query > {SHORT_UP_TO}")
+    return next_from_latest(data, f"{rows:.0f} rows per query ≤ {SHORT_UP_TO}")
 
 
 def half_from_half(data: Interactions, why: str) -> Recipe:
@@ -41,10 +41,8 @@ def half_from_half(data: Interactions, why: str) -> Recipe:
     return _recipe(
         data,
         History(data.candidate_name, dim=DIM),
-        0.25,
-        TrainingSpec(epochs=60, batch_size=256, step="query", recency_days=recency, schedule=Schedule()),
+        TrainingSpec(epochs=60, batch_size=256, batch_by="query", recency_days=recency, schedule=Schedule()),
         how=f"step by query: {why}, so a random half of a query's candidates predicts the other half",
-        because="a mean of several vectors is short of extremes",
     )
 
 
@@ -53,17 +51,16 @@ def next_from_latest(data: Interactions, why: str) -> Recipe:
     return _recipe(
         data,
         History(data.candidate_name, dim=DIM, max_length=LATEST),
-        0.12,
-        TrainingSpec(epochs=10, batch_size=512, step="interaction", recency_days=HALF_LIFE_DAYS, schedule=Schedule()),
+        TrainingSpec(
+            epochs=10, batch_size=512, batch_by="interaction", recency_days=HALF_LIFE_DAYS, schedule=Schedule()
+        ),
         how=f"step by interaction: {why}, so the latest {LATEST} candidates predict the next",
-        because="what comes next is one candidate of few",
     )
 
 
-def _recipe(
-    data: Interactions, history: History, temperature: float, training: TrainingSpec, *, how: str, because: str
-) -> Recipe:
+def _recipe(data: Interactions, history: History, training: TrainingSpec, *, how: str) -> Recipe:
     against, why = negatives(int((data.candidate_counts() > 0).sum()))
+    temperature, why_this = temperature_for(data, training.batch_by)
     half_life = training.recency_days
     return Recipe(
         query=TowerSpec([history]),
@@ -74,7 +71,7 @@ def _recipe(
         reasons=(
             how,
             why,
-            f"temperature {temperature}: {because}",
+            why_this,
             "Adam at 0.01, warmed up and let fade: seeds differ less than at a constant rate",
             f"rows weigh half as much every {half_life:g} days" if half_life else "no timestamps, so no recency weight",
         ),

@@ -22,12 +22,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recs_core.contract.columns import as_values
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import one_line
 from recs_core.index.exact import check_k
 from recs_core.recommender import Recommender
 from recs_core.storage.paths import local
-from recs_core.tables.columns import as_values
 
 PART_ROWS = 8_192
 """Queries answered together: enough for the search to be one of large matrices, little to lose or to hold."""
@@ -114,8 +114,11 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _column(source: pq.ParquetFile, name: str, path: Path) -> str:
-    if name not in source.schema_arrow.names:
-        raise DataError(f"{path}: no column {name!r} with query ids; it has {', '.join(source.schema_arrow.names)}")
+    names = source.schema_arrow.names
+    if name not in names:
+        raise DataError(f"{path}: no column {name!r} with query ids; it has {', '.join(names)}")
+    if names.count(name) > 1:
+        raise DataError(f"{path}: column {name!r} appears more than once")
     return name
 
 
@@ -139,6 +142,8 @@ def _checked(model: Recommender, job: Job, source: pq.ParquetFile, column: str) 
 def _check_out(job: Job) -> None:
     if job.out.is_dir():
         raise DataError(f"{job.out}: is a folder; name the file of the answers")
+    if job.out.exists() and not job.out.is_file():
+        raise DataError(f"{job.out}: is no ordinary file, and would be replaced; name a file for the answers")
     if job.out.exists() and job.out.samefile(job.queries):
         raise DataError(f"{job.out}: holds the queries; name another file for the answers")
     above = next(folder for folder in job.out.absolute().parents if folder.exists())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 from pathlib import Path
@@ -29,12 +31,13 @@ def local(path: Any, asks: str, error: type[RecsError] = ConfigError) -> Path:
     """A path on this machine, with `~` and `~user` expanded.
 
     `path`: text or `os.PathLike`. `asks`: the call or option that takes it, for the message. Raises `error` for a URL
-    (`s3://…`, `file://…`), an unknown home, empty text, a NUL, and what is no path; nothing is touched on disk.
+    (`s3://…`, `file://…`), an unknown home, blank text, a NUL, what is no path, and one that the system cannot look up,
+    being too long or a circle of links; nothing is touched on disk.
     """
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
     if not isinstance(text, str):
         raise error(f"{asks}: a path is text or a pathlib.Path, got {_brief(path)}")
-    if not text or "\0" in text:
+    if not text.strip() or "\0" in text:
         raise error(f"{asks}: {text!r} is no path; name a file or a folder")
     url = _URL.match(text)
     if url is not None:
@@ -46,7 +49,20 @@ def local(path: Any, asks: str, error: type[RecsError] = ConfigError) -> Path:
                 f"{asks}: {text!r} names no home folder here; write the whole path, or './{text}' for that name"
             )
         text = expanded
+    _look_up(text, f"{asks}: {_shortened(text)!r}", error)
     return Path(text)
+
+
+def _look_up(text: str, what: str, error: type[RecsError]) -> None:
+    """Raise `error` for a path that no file can have here; whether there is one is not asked."""
+    try:
+        with contextlib.suppress(PermissionError, FileNotFoundError, NotADirectoryError):
+            os.stat(text)
+    except OSError as found:
+        if found.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise error(f"{what} cannot be a path here: {found.strerror}") from None
+    except ValueError as found:  # text that no file name can hold
+        raise error(f"{what} cannot be a path here: {found}") from None
 
 
 def _refusal(scheme: str, rest: str) -> str:
@@ -62,5 +78,8 @@ def _refusal(scheme: str, rest: str) -> str:
 
 
 def _brief(value: Any) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 40 else text[:39] + '…'}" if value is not None else "None"
+    return f"{type(value).__name__} {_shortened(repr(value))}" if value is not None else "None"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else text[:39] + "…"

@@ -1,1 +1,1 @@
-"""Tables from anywhere: files, data frames, Arrow columns and what they can be, ids and their codes."""
+"""Tables from anywhere: files, data frames, CSV dialects, times, digests. Above the contract's columns and ids."""

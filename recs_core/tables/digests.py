@@ -1,6 +1,6 @@
 """SHA-256 of a column, straight from Arrow's buffers: no Python object per value.
 
-Equal for equal values of one plain type (`recs_core.tables.plain`), whatever the chunks, slices, offsets and indices,
+Equal for equal values of one plain type (`recs_core.contract.plain`), whatever the chunks, slices, offsets and indices,
 and whatever lies under nulls.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.tables.plain import list_lengths, plain_column, union_kinds, union_places
+from recs_core.contract.plain import list_lengths, plain_column, union_kinds, union_places
 
 Mask = NDArray[np.bool_]
 

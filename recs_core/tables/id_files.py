@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from recs_core.contract.errors import BundleError, DataError
-from recs_core.tables.vocabulary import Vocabulary
+from recs_core.contract.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer

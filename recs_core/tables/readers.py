@@ -6,6 +6,7 @@ row (counting from 0; a CSV message counts lines from 1).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recs_core.contract.columns import as_ids, describe_type, first
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import one_line, some
+from recs_core.contract.plain import as_array, plain_table
 from recs_core.storage.paths import local
 from recs_core.tables import csv_files
-from recs_core.tables.columns import as_ids, describe_type, first
 from recs_core.tables.csv_files import Dialect
-from recs_core.tables.plain import as_array, plain_table
 
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 # No leading zeros or plus sign, so that no two ids become one; pandas writes integers with gaps as 12.0.
@@ -45,7 +46,7 @@ def read(source: Any, role: str, *, ids: tuple[str, ...], dialect: Dialect | Non
 
     `dialect`: how it is written, if it is a CSV file.
     """
-    if isinstance(source, (str, Path)):
+    if isinstance(source, (str, os.PathLike)):
         path = local(source, role, DataError)
         found = Source(_read_file(path, ids, dialect or Dialect()), str(path), text=is_csv(path))
     else:
@@ -59,7 +60,8 @@ def read(source: Any, role: str, *, ids: tuple[str, ...], dialect: Dialect | Non
 
 def is_csv(source: Any) -> bool:
     """Whether `source` is the path of a CSV file, by its name."""
-    return isinstance(source, (str, Path)) and str(source).lower().endswith(csv_files.SUFFIXES)
+    text = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+    return isinstance(text, str) and text.lower().endswith(csv_files.SUFFIXES)
 
 
 def id_column(source: Source, name: str) -> pa.Array:

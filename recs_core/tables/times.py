@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recs_core.contract.columns import first
 from recs_core.contract.errors import DataError
-from recs_core.tables.columns import first
-from recs_core.tables.plain import as_array
+from recs_core.contract.plain import as_array
 
 Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
 
@@ -90,7 +90,7 @@ def suspicion(times: NDArray[np.float64]) -> str | None:
 
 
 def _check(unit: Unit | None, where: str) -> None:
-    if unit is not None and unit not in get_args(Unit):
+    if unit is not None and not (isinstance(unit, str) and unit in get_args(Unit)):
         raise DataError(f"{where}: unit is 's', 'ms', 'us' or 'ns', got {unit!r}")
 
 

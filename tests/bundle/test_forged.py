@@ -16,9 +16,9 @@ import recs_core as recs
 from recs_core import bundle
 from recs_core.cli.main import main
 from recs_core.contract.errors import BundleError
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.reference.backend import OracleBackend
 from recs_core.tables import id_files as ids
-from recs_core.tables.vocabulary import Vocabulary
 from recs_core.training import EarlyStopping
 from tests.bundle.forge import resign
 from tests.bundle.small import every_feature, interactions

@@ -15,11 +15,11 @@ from recs_core import bundle
 from recs_core.contract.errors import BackendNotFound, BundleError, NotFitted
 from recs_core.contract.manifest import IndexInfo
 from recs_core.contract.protocols import TopK
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.interactions import Interactions
 from recs_core.reference.backend import OracleBackend
 from recs_core.storage import tensors
 from recs_core.tables import id_files as ids
-from recs_core.tables.vocabulary import Vocabulary
 from tests.bundle import forge
 from tests.bundle.small import every_feature, fitted, ids_only, interactions
 

@@ -12,11 +12,11 @@ from recs_core.compare.defaults import REPORT
 from recs_core.compare.job import Job
 from recs_core.compare.processes import Answer
 from recs_core.contract.optimizers import Adagrad, Adam
-from recs_core.experiment import DataSpec, Run
+from recs_core.experiment import DataSpec, Experiment
 
 P3 = Tier("P3", "for a test", 100, 1e-5, 1e-5, 1e-4)
 P5 = Tier("P5", "for a test", 100, None, 1e-5, None)
-RUN = Run(DataSpec("report"), REPORT)
+RUN = Experiment(DataSpec("report"), REPORT)
 
 
 def answer(name="a", losses=(3.0, 2.0), weights=None, queries=None, candidates=None, lists=None, metric=None):

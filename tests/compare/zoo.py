@@ -8,9 +8,9 @@ import threading
 
 import numpy as np
 
-from recs_core.compare.oracle import Oracle, OracleModel, OracleTower, OracleTrainer, Specs
 from recs_core.contract.manifest import BACKEND_CAPABILITIES
 from recs_core.plugin import BackendInfo, hookimpl
+from recs_core.reference.backend import Model, OracleBackend, Tower, Trainer
 
 NAMES = ("right", "rounding", "wrong", "dying", "nan", "hanging", "broken", "random")
 
@@ -29,51 +29,52 @@ def recs_backends():
     ]
 
 
-class ZooTower(OracleTower):
+class ZooTower(Tower):
     def embed(self, features):
-        return super().embed(features).astype(self.model.dtype)
+        return super().embed(features).astype(self.native.shown)
 
 
-class ZooModel(OracleModel):
-    """Shows its weights and vectors in the dtype asked for; inside it is the oracle."""
+class ZooModel(Model):
+    """Shows its weights and vectors in the dtype asked for; inside it is the oracle, in float64."""
 
-    def __init__(self, specs, weights, dtype):
-        super().__init__(specs, weights)
-        self.dtype = dtype
-        self.query, self.candidate = ZooTower(self, "query", specs.query), ZooTower(self, "candidate", specs.candidate)
+    def __init__(self, query, candidate, retrieval, weights, dtype):
+        super().__init__(query, candidate, retrieval, weights, "float64")
+        self.shown = dtype
+        self.query, self.candidate = ZooTower("query", query, self), ZooTower("candidate", candidate, self)
 
     def weights(self):
-        return {name: value.astype(self.dtype) for name, value in super().weights().items()}
+        return {name: value.astype(self.shown) for name, value in super().weights().items()}
 
 
-class Animal(Oracle):
+class Animal(OracleBackend):
     """The oracle under another name, with another trainer."""
 
     def model(self, query, candidate, retrieval, weights, *, dtype="float32"):
-        return ZooModel(Specs(query, candidate, retrieval), weights, dtype)
+        return ZooModel(query, candidate, retrieval, weights, dtype)
 
     def __init__(self, name, trainer):
+        super().__init__()
         self.info = next(info for info in recs_backends() if info.name == name)
         self._trainer = trainer
 
-    def trainer(self, model, optimizer):
-        return self._trainer(model, optimizer)
+    def trainer(self, model, plan):
+        return self._trainer(model, plan)
 
 
-class Rounding(OracleTrainer):
+class Rounding(Trainer):
     """Keeps weights in float32, as a framework would."""
 
     def step(self, batch, learning_rate):
         loss = super().step(batch, learning_rate)
-        self.model.now = {name: value.astype(np.float32).astype(float) for name, value in self.model.now.items()}
+        self.model.held = {name: value.astype(np.float32).astype(float) for name, value in self.model.held.items()}
         return float(np.float32(loss))
 
 
-class Wrong(OracleTrainer):
+class Wrong(Trainer):
     """One percent too eager, from the third step on."""
 
-    def __init__(self, model, optimizer):
-        super().__init__(model, optimizer)
+    def __init__(self, model, plan):
+        super().__init__(model, plan)
         self.done = 0
 
     def step(self, batch, learning_rate):
@@ -81,28 +82,28 @@ class Wrong(OracleTrainer):
         return super().step(batch, learning_rate * (1.01 if self.done >= 3 else 1))
 
 
-class Dying(OracleTrainer):
+class Dying(Trainer):
     def step(self, batch, learning_rate):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class NaN(OracleTrainer):
+class NaN(Trainer):
     def step(self, batch, learning_rate):
         return float("nan")
 
 
-class Hanging(OracleTrainer):
+class Hanging(Trainer):
     def step(self, batch, learning_rate):
         threading.Event().wait()
 
 
-class Random(OracleTrainer):
+class Random(Trainer):
     """Nothing that a seed decides."""
 
     def step(self, batch, learning_rate):
         loss = super().step(batch, learning_rate)
         noise = np.random.default_rng()
-        self.model.now = {n: v + 1e-9 * noise.standard_normal(v.shape) for n, v in self.model.now.items()}
+        self.model.held = {n: v + 1e-9 * noise.standard_normal(v.shape) for n, v in self.model.held.items()}
         return loss
 
 
@@ -110,7 +111,7 @@ def _maker(name, trainer):
     return lambda engine=None: Animal(name, trainer)
 
 
-make_right = _maker("right", OracleTrainer)
+make_right = _maker("right", Trainer)
 make_rounding = _maker("rounding", Rounding)
 make_wrong = _maker("wrong", Wrong)
 make_dying = _maker("dying", Dying)

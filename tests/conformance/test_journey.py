@@ -3,8 +3,10 @@
 import numpy as np
 
 from recs_core.conformance.shop import CUSTOMERS, shop, trained
+from recs_core.contract.plans import UpdatePlan
 from recs_core.contract.protocols import Backend, Model, Tower, Trainer
-from recs_core.reference.backend import OracleBackend, OracleTower
+from recs_core.reference.backend import OracleBackend
+from recs_core.reference.backend import Tower as OracleTower
 
 
 def test_the_oracle_is_a_backend():
@@ -13,7 +15,7 @@ def test_the_oracle_is_a_backend():
         (model.backend, Backend),
         (model.model, Model),
         (model.query_tower, Tower),
-        (model.backend.trainer(model.model, model.optimizer), Trainer),
+        (model.backend.trainer(model.model, UpdatePlan(model.optimizer)), Trainer),
     ):
         assert isinstance(part, protocol)
     assert model.evaluate(shop().test)["recall@20"] > 0

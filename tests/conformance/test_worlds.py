@@ -12,32 +12,31 @@ from recs_core.conformance.checks.task import oracle
 from recs_core.conformance.worlds import WIDE, World, ragged, random_task
 from recs_core.contract.batch import Ragged
 from recs_core.contract.retrieval import RetrievalSpec
-from recs_core.contract.task import plan_task
 
 SEEDS = st.integers(0, 2**31)
 SOURCE = Path(__file__).parents[2] / "examples" / "numpy_backend_plugin" / "src"
 
 
 @pytest.fixture(scope="module")
-def kernel():
+def numpy_task():
     """The NumPy plugin's, which follows `TaskPlan`."""
     sys.path.insert(0, str(SOURCE))
-    from recs_core_numpy.task import loss_and_gradients
+    from recs_core_numpy.task import RetrievalTask
 
-    yield loss_and_gradients
+    yield RetrievalTask
     sys.path.remove(str(SOURCE))
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(seed=SEEDS)
-def test_the_plan_of_a_task_gives_what_its_formula_gives(kernel, seed):
+def test_the_plan_of_a_task_gives_what_its_formula_gives(numpy_task, seed):
     world = random_task(seed)
     expected = oracle(world)
     query, candidate = np.float64(world.query), np.float64(world.candidate)
     bias = None if world.bias is None else np.float64(world.bias)
-    tau = world.spec.temperature if world.log_temperature is None else np.exp(world.log_temperature)
-    plan = plan_task(world.spec, len(query), len(candidate), **world.inputs)
-    loss, *gradients = kernel(world.spec, plan, query, candidate, bias, tau)
+    weights = {"task/bias": bias, "task/log_temperature": world.log_temperature}
+    task = numpy_task(world.spec, {name: np.float64(w) for name, w in weights.items() if w is not None}, "float64")
+    loss, *gradients = task.gradients(query, candidate, bias, **world.inputs)
     assert loss == pytest.approx(expected.loss, rel=1e-11, abs=1e-11)
     for got, want in zip(
         gradients, (expected.query, expected.candidate, expected.bias, expected.log_temperature), strict=True

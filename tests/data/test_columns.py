@@ -7,13 +7,13 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from recs_core.contract.columns import as_ids, as_lists, as_numbers, as_values, nature
 from recs_core.contract.errors import DataError
 from recs_core.contract.features import Bag, Categorical, History, Numeric, Text
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.encoding import encode
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
-from recs_core.tables.columns import as_ids, as_lists, as_numbers, as_values, nature
 
 ID = TowerSpec([Categorical("item")])
 HUGE = pa.array([2**64 - 1, 5], pa.uint64())

@@ -9,7 +9,7 @@ import pytest
 
 from recs_core.cli.main import main
 from recs_core.contract.errors import ConfigError
-from recs_core.experiment import DataSpec, Run, load_data
+from recs_core.experiment import DataSpec, Experiment, load_data
 
 COLUMNS = ("--query", "user", "--candidate", "item", "--timestamp", "t")
 START = 1_600_000_000_000  # 2020-09-13, in milliseconds
@@ -64,13 +64,13 @@ def test_no_word_is_missing_on_request(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_run_json_holds_how_the_file_is_read(export: Path, tmp_path: Path) -> None:
-    run = Run(
+    run = Experiment(
         DataSpec(str(export), "user", "item", "t", unit="ms", encoding="latin-1", delimiter="^", null_values=("-",))
     )
-    again = Run.from_json(json.loads(json.dumps(run.to_json())))
+    again = Experiment.from_json(json.loads(json.dumps(run.to_json())))
     assert again == run
     assert load_data(again.data).digest() == load_data(run.data).digest()
-    assert Run.from_json(Run(DataSpec("x.csv", null_values=())).to_json()).data.null_values == ()
+    assert Experiment.from_json(Experiment(DataSpec("x.csv", null_values=())).to_json()).data.null_values == ()
 
 
 def test_train_writes_it_and_repeats_it(export: Path, tmp_path: Path) -> None:

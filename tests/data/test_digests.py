@@ -6,13 +6,13 @@ import pyarrow as pa
 import pytest
 
 from recs_core.contract.features import Categorical, History
+from recs_core.contract.plain import is_plain, plain, plain_column
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.audit import audit
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
 from recs_core.tables.digests import column_digest
-from recs_core.tables.plain import is_plain, plain, plain_column
 from tests.data.arrow_types import COLUMNS, WORDS, N, lists_of
 
 EACH = pytest.mark.parametrize("column", COLUMNS.values(), ids=COLUMNS)

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from recs_core.contract.errors import DataError
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.ids import codes_of, codes_per_row, known_codes
-from recs_core.tables.vocabulary import Vocabulary
 
 NAMES = Vocabulary(["a1", "b2", "c3"], "item")
 NUMBERS = Vocabulary([10, 20, 30], "item")
@@ -109,3 +109,18 @@ def test_lists_per_row_keep_their_order_and_leave_out_the_unknown(kind: str) -> 
 def test_a_row_that_is_no_list_is_named(values, said) -> None:
     with pytest.raises(DataError, match=said):
         codes_per_row(values, "exclude", NAMES, rows=2 if said.startswith("exclude: 1 lists") else None)
+
+
+@pytest.mark.parametrize("kind", ["torch", "jax", "memoryview"])
+def test_an_array_of_a_framework_is_a_list_of_ids(kind: str) -> None:
+    if kind == "memoryview":
+        made = memoryview
+    else:
+        module = pytest.importorskip(kind)
+        made = module.tensor if kind == "torch" else module.numpy.asarray
+    vocabulary = Vocabulary([7, 8, 9], "user")
+    given = made(np.array([9, 7], np.int32))
+    assert codes_of(given, "queries", vocabulary).tolist() == [2, 0]
+    assert codes_per_row([given, []], "history", vocabulary).values.tolist() == [2, 0]
+    with pytest.raises(DataError, match=r"history: row 0 is one id, 9, not a list of ids"):
+        codes_per_row(given, "history", vocabulary)

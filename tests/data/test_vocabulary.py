@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recs_core.contract.errors import DataError
-from recs_core.tables.vocabulary import Vocabulary
+from recs_core.contract.vocabulary import Vocabulary
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 # Any text that UTF-8 can hold: surrogates cannot.

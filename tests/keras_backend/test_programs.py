@@ -58,8 +58,8 @@ def test_a_second_model_compiles_nothing(backend: Backend) -> None:
 @pytest.mark.parametrize("history", [False, True])
 @pytest.mark.parametrize(
     "batches",
-    [{"step": "interaction", "batch_size": 250}, {"step": "query", "batch_size": 70}],
-    ids=lambda b: b["step"],
+    [{"batch_by": "interaction", "batch_size": 250}, {"batch_by": "query", "batch_size": 70}],
+    ids=lambda b: b["batch_by"],
 )
 def test_a_fit_compiles_few_programs(backend: Backend, batches: dict[str, Any], history: bool) -> None:
     """Vectors, kernel, update: whatever the epochs, and with a last batch that is smaller. How many codes and masked
@@ -70,7 +70,8 @@ def test_a_fit_compiles_few_programs(backend: Backend, batches: dict[str, Any], 
     towers = recs.TowerSpec(features), recs.TowerSpec([recs.Categorical(item, dim=8)])
     model = recs.TwoTower(*towers, backend="keras[jax]")
     assert (
-        compiled_by(lambda: model.fit(data, epochs=2, drop_last=history and batches["step"] == "query", **batches)) <= 6
+        compiled_by(lambda: model.fit(data, epochs=2, drop_last=history and batches["batch_by"] == "query", **batches))
+        <= 6
     )
     assert compiled_by(lambda: model.recommend(data.query_ids.ids[:9].to_pylist(), k=3)) <= 4
 

@@ -76,7 +76,7 @@ def test_steps_are_the_oracles(backend: Backend, optimizer: Optimizer) -> None:
 def test_steps_by_query_longer_than_a_block(backend: Backend, negatives: str) -> None:
     """More rows than one block of scores holds, the last block ragged, and several targets a row."""
     sampled = 7 if negatives in ("uniform", "mixed") else None
-    world = WIDE.with_(step="query", queries=301, negatives=negatives, num_negatives=sampled)
+    world = WIDE.with_(batch_by="query", queries=301, negatives=negatives, num_negatives=sampled)
     losses, weights, _ = trained(backend, world, Adagrad(), 1)
     expected = training.trajectory(world.model, Adagrad(), world.weights(), world.batches(1))
     np.testing.assert_allclose(losses, expected[0], rtol=1e-12)

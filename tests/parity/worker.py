@@ -94,7 +94,7 @@ def of_history(**where: Any) -> recs.TwoTower:
         recs.TowerSpec([recs.Categorical("item_id", dim=32)]),
         recs.RetrievalSpec(temperature=0.25, negatives="corpus"),
         recs.Adam(3e-3),
-        training=recs.TrainingSpec(batch_size=512, step="query", recency_days=21),
+        training=recs.TrainingSpec(batch_size=512, batch_by="query", recency_days=21),
         **where,
     )
 

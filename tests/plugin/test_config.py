@@ -102,6 +102,8 @@ def test_nobody_speaks_and_nothing_is_installed(project: Path, monkeypatch: pyte
     install_engines(monkeypatch)
     with pytest.raises(BackendNotFound, match="jax, torch, tensorflow.*pip install keras jax"):
         select()
+    with pytest.raises(BackendNotFound, match="backend= names keras without an engine, and none of jax, .* keras jax"):
+        select("keras")
 
 
 def test_nobody_speaks_and_keras_is_not_installed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -206,3 +207,18 @@ def test_memory_is_that_of_a_row_group(model, job, monkeypatch):
     recommend_file(model, job, lambda done, of: held.append(pa.total_allocated_bytes() - before))
     assert len(held) == 60
     assert max(held) < rows * 8 / 4  # the ids alone would be 480 kB
+
+
+def test_an_output_that_is_no_ordinary_file_is_left_alone(model, job, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(DataError, match="is no ordinary file"):
+        recommend_file(model, replace(job, out=pipe))
+    assert pipe.is_fifo() and not replace(job, out=pipe).parts.exists()
+
+
+def test_two_columns_of_one_name_are_refused(model, job):
+    ids = model.schema.queries.ids.slice(0, 1)
+    pq.write_table(pa.table([ids, ids], names=[model.schema.query_name] * 2), job.queries)
+    with pytest.raises(DataError, match="appears more than once"):
+        recommend_file(model, job)

@@ -1,4 +1,4 @@
-"""What a user's own `tf.keras.Model` is handed: every kind of column, ragged and ordered too, by code or raw id."""
+"""What a user's own `tf.keras.Model` is handed: every kind of column, ragged ones in order, by code or by raw id."""
 
 from __future__ import annotations
 

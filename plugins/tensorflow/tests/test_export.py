@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from recs_core_tensorflow import export_recommender, export_tower
 from recs_core_tensorflow.export import Lookup, ServedTower, save_recommender, save_tower
@@ -131,6 +133,31 @@ def tower_of(ids: np.ndarray, first_row: int = 1) -> ServedTower:
     spec = recs.TowerSpec([recs.Bag("user", dim=2)])
     weights = {"table/user": np.zeros((len(ids) + first_row, 2))}
     return ServedTower(spec, "query", weights, {"table/user": Lookup(ids, first_row)}, {})
+
+
+@dataclass(frozen=True)
+class Lowered(recs.Categorical):
+    """Ids in lower case: a kind of a user's own, whose table is like any other's."""
+
+    def encode(self, values: Any, known: Known) -> Any:
+        return super().encode(pc.utf8_lower(values), known)
+
+
+def test_a_kind_of_ones_own_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    data = recs.Interactions.from_table(
+        {"user": ["a", "b", "a", "b"], "item": ["x", "y", "y", "x"]}, query="user", candidate="item"
+    )
+    towers = recs.TowerSpec([Lowered("user", dim=2)]), recs.TowerSpec([recs.Categorical("item", dim=2)])
+    model = recs.TwoTower(*towers, backend="tensorflow")
+    model.fit(data, epochs=1, batch_size=4, progress=False)
+    says = r"cannot hold Lowered\('user'\).*\(it can: Categorical, .*\); serve .* recs\.load\(path, runtime='numpy'\)"
+    with pytest.raises(UnsupportedFeature, match=says) as caught:
+        export_tower(model, "query", tmp_path / "tower")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UnsupportedFeature, match=says):
+        export_recommender(model, tmp_path / "recommender")
+    assert not list(tmp_path.iterdir())
+    export_tower(model, "candidate", tmp_path / "candidate")
 
 
 def test_what_cannot_be_served_is_refused(tmp_path: Path) -> None:

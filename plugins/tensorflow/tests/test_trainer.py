@@ -19,6 +19,7 @@ from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.protocols import BatchPlan, DType
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
+from recs_core.data.batching import Batching
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.schema import Schema
 from recs_core.reference import training as oracle
@@ -33,11 +34,11 @@ def model_of(world: World, dtype: DType = "float32") -> Model:
     return create().model(*plans, world.retrieval, world.weights(), dtype=dtype)
 
 
-def report_data(retrieval: RetrievalSpec) -> tuple[EncodedDataset, dict[str, np.ndarray]]:
+def report_data(retrieval: RetrievalSpec) -> tuple[Batching, dict[str, np.ndarray]]:
     train = datasets.load("report")
     schema = Schema.learn(QUERY, CANDIDATE, train)
     start = canonical.initial(*PLANS, retrieval, schema.table_rows, len(schema.candidates), seed=1)
-    return EncodedDataset.encode(QUERY, CANDIDATE, schema, train), start
+    return Batching(EncodedDataset.encode(QUERY, CANDIDATE, schema, train)), start
 
 
 def test_batches_of_any_size_run_one_trace() -> None:
@@ -134,7 +135,7 @@ def test_tfrs_loop_refuses_steps_by_query() -> None:
     retrieval = RetrievalSpec()
     data, start = report_data(retrieval)
     model = create().model(*PLANS, retrieval, start)
-    with pytest.raises(SpecError, match="step='query'"):
+    with pytest.raises(SpecError, match="batch_by='query'"):
         tf_dataset(data, model, BatchPlan(4, "query", retrieval))
 
 

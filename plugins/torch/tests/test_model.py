@@ -16,7 +16,7 @@ from torch_worlds import CANDIDATE, CORPUS, QUERY, ROWS, codes, ragged, spec
 from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Batch, Features
 from recs_core.contract.errors import ConfigError, DataError, SpecError
-from recs_core.contract.features import Categorical
+from recs_core.contract.features import Bag, Categorical, Column, Numeric
 from recs_core.contract.optimizers import Adagrad, Adam
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec
@@ -36,6 +36,21 @@ def test_a_shared_table_is_one_parameter(model: Model) -> None:
     assert model.query.table("table/item") is model.candidate.table("table/item")
     names = dict(model.named_parameters())
     assert len(names) == len(canonical.shapes(QUERY, CANDIDATE, model.task.spec, ROWS, CORPUS))
+
+
+@pytest.mark.parametrize("how", ["through .data", "by a fused optimizer", "into a NumPy view", "in another order"])
+def test_whatever_writes_a_weight_moves_the_version(model: Model, how: str) -> None:
+    before, weight = model.version, next(model.parameters())
+    if how == "through .data":
+        weight.data.mul_(2)
+    elif how == "by a fused optimizer":
+        weight.grad = torch.ones_like(weight)
+        torch.optim.Adam([weight], lr=0.1, fused=True).step()
+    elif how == "into a NumPy view":
+        weight.detach().numpy()[0] += 1
+    else:
+        weight.data.copy_(weight.data.flip(0))
+    assert model.version != before
 
 
 def test_state_dict_moves_and_copies(model: Model, batch: Batch) -> None:
@@ -159,6 +174,9 @@ def test_task_alone() -> None:
         task(np.zeros((2, 3), np.float32), vectors, candidate_ids=[0, 1])
 
 
+COLUMNS = (Bag("tags").column, Numeric("age").column)
+
+
 class Doubled(nn.Module):
     """A user's own tower of two features."""
 
@@ -169,15 +187,17 @@ class Doubled(nn.Module):
 
     def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         values, offsets = inputs["tags"]
-        return self.out(self.table(values, offsets) * inputs["age"][:, None])
+        return self.out(self.table(values, offsets) * inputs["age"])
 
 
 def test_adopted_module_trains_saves_and_serves() -> None:
     torch.manual_seed(0)
-    tower = BACKEND.adopt(Doubled(), ["tags", "age"], output_dim=2)
+    tower = BACKEND.adopt(Doubled(), COLUMNS)
+    assert tower.output_dim == 2
+    assert (tower.native.out[1].running_mean == 0).all()  # trying it taught it nothing
     weights = {"table/item": np.array([[1, 0], [0, 1], [1, 1]], np.float32)}
     model = BACKEND.model(tower, ONE, spec(), weights)
-    features = Features(2, {"tags": ragged([0, 1], [])}, {"age": np.array([1.0, 2.0], np.float32)})
+    features = Features(2, {"tags": ragged([0, 1], [])}, {"age": np.array([[1.0], [2.0]], np.float32)})
     first = tower.embed(features)
     np.testing.assert_array_equal(first, tower.embed(features))  # no dropout when serving
     assert tower.native.training
@@ -188,11 +208,22 @@ def test_adopted_module_trains_saves_and_serves() -> None:
     saved = model.weights()
     assert (saved["query/native/table.weight"][:2] != before["query/native/table.weight"][:2]).any()
     assert (saved["query/native/out.1.running_mean"] != before["query/native/out.1.running_mean"]).any()
-    again = BACKEND.model(BACKEND.adopt(Doubled(), ["tags", "age"], output_dim=2), ONE, spec(), saved)
+    again = BACKEND.model(BACKEND.adopt(Doubled(), COLUMNS), ONE, spec(), saved)
     np.testing.assert_array_equal(again.query.embed(features), tower.embed(features))
 
 
+def test_embedding_leaves_each_part_in_its_mode() -> None:
+    """A batch norm that its owner froze stays frozen."""
+    tower = BACKEND.adopt(Doubled(), COLUMNS)
+    tower.native.out[1].eval()
+    tower.embed(Features(1, {"tags": ragged([1])}, {"age": np.ones((1, 1))}))
+    assert tower.native.out[0].training and not tower.native.out[1].training
+
+
 def test_adopting_probes_the_width() -> None:
+    wide = BACKEND.adopt(nn.Linear(3, 5), [Column("vector", "dense", 3)])
+    assert wide.output_dim == 5
+    assert wide.embed(Features(4, dense={"vector": np.ones((4, 3))})).shape == (4, 5)
     assert BACKEND.adopt(nn.Sequential(nn.Embedding(3, 4), nn.Linear(4, 7)), ["item"]).output_dim == 7
 
 

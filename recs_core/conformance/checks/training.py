@@ -228,7 +228,7 @@ def query_step(context: BackendContext) -> None:
     Look at `target_query`: queries are fewer than targets.
     """
     query = TowerSpec((USER, History("item", dim=4)), layers=(3,), activation="tanh", final_activation="tanh")
-    one_step(context, OPTIMIZERS["adagrad"], WORLD.with_(query=query, step="query"), dtype=context.finest)
+    one_step(context, OPTIMIZERS["adagrad"], WORLD.with_(query=query, batch_by="query"), dtype=context.finest)
 
 
 @check(
@@ -241,7 +241,7 @@ def whole_corpus(context: BackendContext) -> None:
 
     Look at `Batch.whole`, names that need no gather, and at a table that is whole but for its OOV row.
     """
-    one_step(context, OPTIMIZERS["adagrad"], WORLD.with_(negatives="corpus", step="query"), dtype=context.finest)
+    one_step(context, OPTIMIZERS["adagrad"], WORLD.with_(negatives="corpus", batch_by="query"), dtype=context.finest)
 
 
 def padded(batch: Batch, weights: Mapping[str, NDArray[Any]], extra: int = 3) -> Batch:

@@ -101,7 +101,10 @@ def version(context: BackendContext) -> None:
     stepped = model.version
     expect.true(stepped != first, "the version after a step", "another one", stepped)
     model.load_weights(WORLD.with_(seed=1).weights())
-    expect.true(model.version != stepped, "the version after a load", "another one", stepped)
+    loaded = model.version
+    expect.true(loaded != stepped, "the version after a load", "another one", stepped)
+    model.load_weights({name: np.flip(value) for name, value in model.weights().items()})
+    expect.true(model.version != loaded, "the version after a load in reverse order", "another one", loaded)
 
 
 @check("weights/refusals", rests_on=("weights/round-trip",))

@@ -14,6 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[2]))
 
+from recs_core.asked import asked  # noqa: E402
 from recs_core.reference.scoring import candidate_vectors, query_vectors  # noqa: E402
 from recs_core.reference.topk import top_k  # noqa: E402
 from recs_core.reference.towers import embed  # noqa: E402
@@ -24,7 +25,8 @@ def main() -> None:
     model = fitted(every_feature())
     model.save(HERE / "v1")
     weights, catalog = model.weights(), model.catalog
-    query = embed(model.query, "query", model._with_history(catalog.query, catalog.seen), weights)
+    everyone = asked(catalog, model.query, catalog.schema.queries.ids, None, None)
+    query = embed(model.query, "query", everyone.features(model.query, catalog), weights)
     candidate = embed(model.candidate, "candidate", catalog.candidate, weights)
     answers = top_k(
         query_vectors(model.retrieval, query),

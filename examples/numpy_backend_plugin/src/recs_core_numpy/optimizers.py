@@ -1,33 +1,35 @@
-"""What an optimizer does to the rows of one weight, in place."""
-
-from __future__ import annotations
+"""The formulas of `recs_core.contract.optimizers`, in place on a weight, or on the rows that a batch touched."""
 
 from typing import Any
 
 import numpy as np
 
-from recs_core.contract.optimizers import Adam, Optimizer
+from recs_core.contract.plans import UpdatePlan
+
+FORMULAS = ("adagrad", "adam")
 
 
-def initial_slots(optimizer: Optimizer, weight: Any) -> dict[str, Any]:
-    """The slots of a weight before the first step."""
-    if isinstance(optimizer, Adam):
-        return {slot: np.zeros_like(weight) for slot in optimizer.slots}
-    return {"accumulator": np.full_like(weight, optimizer.initial_accumulator)}
+def new_slots(plan: UpdatePlan, name: str, weight: Any) -> dict[str, Any]:
+    """A weight's slots before the first step."""
+    return {slot: np.full(shape, plan.start, weight.dtype) for slot, shape in plan.slots(name, weight.shape).items()}
 
 
-def update(
-    optimizer: Optimizer, name: str, weight: Any, slots: dict[str, Any], rows: Any, g: Any, rate: float, step: int
-) -> None:
-    """One step on `weight[rows]`, from their gradient."""
-    w = weight[rows]
-    if not name.startswith("task/"):
-        w = w - rate * optimizer.weight_decay * w
-    if isinstance(optimizer, Adam):
-        m = slots["m"][rows] = optimizer.beta_1 * slots["m"][rows] + (1 - optimizer.beta_1) * g
-        v = slots["v"][rows] = optimizer.beta_2 * slots["v"][rows] + (1 - optimizer.beta_2) * g * g
-        m, v = m / (1 - optimizer.beta_1**step), v / (1 - optimizer.beta_2**step)
-        weight[rows] = w - rate * m / (np.sqrt(v) + optimizer.epsilon)
-        return
-    a = slots["accumulator"][rows] = slots["accumulator"][rows] + g * g
-    weight[rows] = w - rate * g / (np.sqrt(a) + optimizer.epsilon)
+def update(plan: UpdatePlan, w: Any, g: Any, slots: dict[str, Any], scalars: dict[str, float]) -> None:
+    """Move `w` and its slots by the gradient `g`. `scalars`: the plan's of this step."""
+    if plan.formula == "adagrad":
+        a = slots["accumulator"]
+        by_row = a.shape != w.shape
+        a += (g * g).mean(axis=1) if by_row else g * g
+        w -= scalars["rate"] * g / (np.sqrt(a[:, None] if by_row else a) + plan.spec.epsilon)
+    else:
+        m, v = slots["m"], slots["v"]
+        m += (1 - plan.spec.beta_1) * (g - m)
+        v += (1 - plan.spec.beta_2) * (g * g - v)
+        w -= scalars["rate"] * scalars["m_scale"] * m / (np.sqrt(v * scalars["v_scale"]) + plan.spec.epsilon)
+
+
+def clip(gradients: Any, limit: float) -> None:
+    """Scale all gradients by limit / max(norm, limit), norm being the one over all of them together."""
+    norm = np.sqrt(sum((g**2).sum() for g in gradients))
+    for gradient in gradients:
+        np.multiply(gradient, limit / max(norm, limit), out=gradient)

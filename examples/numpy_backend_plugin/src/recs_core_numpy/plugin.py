@@ -1,26 +1,58 @@
 """What this backend says of itself, through the hook that every backend uses."""
 
-from __future__ import annotations
+from recs_core.contract.errors import UnsupportedFeature
+from recs_core.plugin import BackendInfo, No, hookimpl
 
-from recs_core.plugin import BACKEND_CAPABILITIES, BackendInfo, No, hookimpl
-
-LACKS = {
-    "dense_adam": No("Adam moves touched rows only here"),
-    "row_wise_adagrad": No("accumulators are shaped as their weight here"),
-    "adopt": No("plain NumPy has no modules of its own"),
-    "native_loop": No("plain NumPy has no gradients of its own"),
-}
+LACKS = {"adopt": No("NumPy has no modules of its own"), "native_loop": No("NumPy has no gradients of its own")}
 
 INFO = BackendInfo(
     name="numpy",
-    factory="recs_core_numpy.backend:NumpyBackend",
+    factory="recs_core_numpy.backend:create",
     summary="plain NumPy, gradients by hand",
     requires=("numpy",),
-    capabilities={name: LACKS.get(name, True) for name in BACKEND_CAPABILITIES},
+    capabilities={
+        "categorical": True,
+        "bag": True,
+        "history": True,
+        "numeric": True,
+        "text": True,
+        "dropout": True,
+        "cosine": True,
+        "dot": True,
+        "learn_temperature": True,
+        "candidate_bias": True,
+        "in-batch": True,
+        "uniform": True,
+        "mixed": True,
+        "corpus": True,
+        "logq": True,
+        "refined_logq": True,
+        "remove_accidental_hits": True,
+        "mask_positives": True,
+        "score_mask": True,
+        "hard_negatives": True,
+        "sample_weight": True,
+        "sum_reduction": True,
+        "query_step": True,
+        "adagrad": True,
+        "row_wise_adagrad": True,
+        "lazy_adam": True,
+        "dense_adam": True,
+        "weight_decay": True,
+        "clip_norm": True,
+        "sparse_rows": True,
+        "float64": True,
+        "state": True,
+        **LACKS,
+    },
 )
 
 
 @hookimpl
 def recs_backends() -> list[BackendInfo]:
-    """The manifest of `numpy`."""
     return [INFO]
+
+
+def lacks(capability: str) -> UnsupportedFeature:
+    """What a call that needs a declined capability raises: the reason declared above."""
+    return UnsupportedFeature(f"backend 'numpy' has no {capability}: {LACKS[capability].reason}")

@@ -1,75 +1,64 @@
-"""Towers, forward and backward. `weights` holds whole tables, or the rows of them that a batch names."""
-
-from __future__ import annotations
+"""Towers: the columns of a plan side by side, × dropout's keep mask, then dense layers; and their gradients."""
 
 from typing import Any
 
 import numpy as np
 
-from recs_core.contract.batch import Features, Ragged
-from recs_core.contract.towers import TowerSpec
+from recs_core.contract.batch import Batch, Features
+from recs_core.contract.features import Column
+from recs_core.contract.plans import TowerPlan
+from recs_core_numpy.data import as_inputs
+from recs_core_numpy.plugin import lacks
 
-Arrays = dict[str, Any]
-ACTIVATE = {
-    "relu": lambda x: np.maximum(x, 0),
-    "tanh": np.tanh,
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    None: lambda x: x,
+ACTIVATIONS = {  # each with its slope, by its output
+    None: (lambda x: x, np.ones_like),
+    "relu": (lambda x: np.maximum(x, 0), lambda y: y > 0),
+    "tanh": (np.tanh, lambda y: 1 - y * y),
+    "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), lambda y: y * (1 - y)),
 }
-SLOPE = {"relu": lambda y: y > 0, "tanh": lambda y: 1 - y * y, "sigmoid": lambda y: y * (1 - y), None: np.ones_like}
 
 
-def forward(tower: TowerSpec, side: str, features: Features, weights: Arrays, dtype: str) -> list[Any]:
-    """The input and every layer's output; the last is the tower's."""
-    columns = []
-    for feature in tower.features:
-        if feature.table_name is None:
-            columns.append(features.dense[feature.name].astype(dtype)[:, None])
-            continue
-        codes, table = features.codes[feature.name], weights[feature.table_name]
-        if isinstance(codes, Ragged):
-            pooled = np.zeros((features.size, feature.width), dtype)
-            np.add.at(pooled, codes.segments, table[codes.values])
-            columns.append(pooled / divisor(feature, codes, dtype))
-        else:
-            columns.append(table[codes])
-    x = np.concatenate(columns, axis=1)
-    outputs = [x if features.keep is None else x * features.keep.astype(dtype)]
-    for i, activation in enumerate(activations(tower)):
-        kernel, bias = weights[f"{side}/dense_{i}/kernel"], weights[f"{side}/dense_{i}/bias"]
-        outputs.append(ACTIVATE[activation](outputs[-1] @ kernel + bias))
-    return outputs
+class Tower:
+    def __init__(self, plan: TowerPlan, weights: dict[str, Any], dtype: str) -> None:
+        self.plan, self.weights, self.dtype = plan, weights, dtype
+        self.output_dim, self.native = plan.output_dim, self
+
+    def embed(self, features: Features) -> Any:
+        return self.run(Features(features.size, features.codes, features.dense), self.weights)[0]
+
+    def __call__(self, features: Features | Batch) -> Any:
+        raise lacks("native_loop")
+
+    def run(self, features: Features, weights: dict[str, Any]) -> tuple[Any, Any]:
+        """(n, output_dim), and what adds every weight's gradient to a dict, given the gradient by the first.
+        `weights`: whole tables, or the rows of them that codes count within."""
+        inputs = as_inputs(features, self.dtype)
+        parts, parts_back = zip(*(look_up(weights, c, inputs[c.name]) for c in self.plan.columns), strict=True)
+        keep = 1 if features.keep is None else features.keep.astype(self.dtype)
+        outputs = [np.concatenate(parts, axis=1) * keep]
+        for layer in self.plan.layers:
+            x = outputs[-1] @ weights[layer.kernel] + weights[layer.bias]
+            outputs.append(ACTIVATIONS[layer.activation][0](x))
+
+        def back(g: Any, into: dict[str, Any]) -> None:
+            for layer, x, y in reversed(list(zip(self.plan.layers, outputs, outputs[1:], strict=False))):
+                g = g * ACTIVATIONS[layer.activation][1](y)
+                into[layer.kernel] += x.T @ g
+                into[layer.bias] += g.sum(axis=0)
+                g = g @ weights[layer.kernel].T
+            ends = np.cumsum([column.width for column in self.plan.columns])
+            for part_back, part in zip(parts_back, np.split(g * keep, ends[:-1], axis=1), strict=True):
+                part_back(part, into)
+
+        return outputs[-1], back
 
 
-def backward(
-    tower: TowerSpec, side: str, features: Features, weights: Arrays, outputs: list[Any], gradient: Any, into: Arrays
-) -> None:
-    """Add the gradient of every weight to `into`."""
-    for i, activation in reversed(list(enumerate(activations(tower)))):
-        gradient = gradient * SLOPE[activation](outputs[i + 1])
-        into[f"{side}/dense_{i}/kernel"] += outputs[i].T @ gradient
-        into[f"{side}/dense_{i}/bias"] += gradient.sum(axis=0)
-        gradient = gradient @ weights[f"{side}/dense_{i}/kernel"].T
-    if features.keep is not None:
-        gradient = gradient * features.keep.astype(gradient.dtype)
-    start = 0
-    for feature in tower.features:
-        part = gradient[:, start : start + feature.width]
-        start += feature.width
-        if feature.table_name is None:
-            continue
-        codes = features.codes[feature.name]
-        if isinstance(codes, Ragged):
-            part = (part / divisor(feature, codes, part.dtype))[codes.segments]
-            codes = codes.values
-        np.add.at(into[feature.table_name], codes, part)
-
-
-def activations(tower: TowerSpec) -> list[Any]:
-    """The activation after each layer."""
-    return [tower.activation] * (len(tower.layers) - 1) + [tower.final_activation] * bool(tower.layers)
-
-
-def divisor(feature: Any, codes: Ragged, dtype: Any) -> Any:
-    """(n, 1): what a row's sum is divided by."""
-    return np.maximum(1, codes.lengths)[:, None].astype(dtype) if feature.pooling == "mean" else 1
+def look_up(tables: dict[str, Any], column: Column, value: Any) -> tuple[Any, Any]:
+    """(n, width) the sum or mean of the rows of each list of codes (none: zeros), or the numbers; and the way back."""
+    if column.table is None:
+        return value, lambda g, into: None
+    table = tables[column.table]
+    divisor = np.maximum(1, value.lengths)[:, None].astype(table.dtype) if column.mean else 1
+    pooled = np.zeros((len(value.lengths), column.width), table.dtype)
+    np.add.at(pooled, value.segments, table[value.values])
+    return pooled / divisor, lambda g, into: np.add.at(into[column.table], value.values, (g / divisor)[value.segments])

@@ -37,7 +37,8 @@ class AdoptedTower(Tower):
         ids: Mapping[str, ArrayLike] | None = None,
     ) -> None:
         _check_module(module)
-        self.plan, self.side, self.native = None, None, module
+        self.plan, self.native = None, module
+        self.side: Side | None = None
         self.columns = {column.name: column for column in as_columns(features)}
         unknown = sorted(set(ids or {}) - {name for name, column in self.columns.items() if column.kind != "dense"})
         if unknown:
@@ -54,8 +55,7 @@ class AdoptedTower(Tower):
 
     def join(self, side: Side, dtype: DType, guard: Guard) -> None:
         """Become one side of a model."""
-        self.side: Side | None = side
-        self.dtype, self.guard = dtype, guard
+        self.side, self.dtype, self.guard = side, dtype, guard
 
     @property
     def variables(self) -> dict[str, Any]:

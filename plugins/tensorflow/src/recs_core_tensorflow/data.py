@@ -58,9 +58,9 @@ def tf_dataset(data: Dataset, model: Model, plan: BatchPlan, *, seed: int = 42) 
     of whole tables, ragged where they are, and numbers) and, under "task", the arguments of `tfrs.tasks.Retrieval`.
     Raises `SpecError` for anything but in-batch negatives by interaction, which is all that TFRS's loop knows.
     """
-    if plan.step != "interaction" or plan.retrieval.negatives != "in-batch":
+    if plan.batch_by != "interaction" or plan.retrieval.negatives != "in-batch":
         raise SpecError(
-            f"TFRS's own loop trains by interaction on in-batch negatives, the plan says step={plan.step!r}, "
+            f"TFRS's own loop trains by interaction on in-batch negatives, the plan says batch_by={plan.batch_by!r}, "
             f"negatives={plan.retrieval.negatives!r}; use TwoTower.fit"
         )
     epochs = itertools.count()

@@ -29,10 +29,10 @@ from recs_core.contract.features import Bag, Categorical, Feature, History, Nume
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.contract.weights import Weights
 from recs_core.recommender import Recommender
 from recs_core.storage.paths import local
-from recs_core.tables.vocabulary import Vocabulary
 from recs_core_tensorflow.environment import tf
 from recs_core_tensorflow.indexes import NO_INTEGER, NO_STRING, refuse_duplicates
 from recs_core_tensorflow.kernel import normalised

@@ -63,7 +63,7 @@ class _Promises:
 
         def ask(queries: Any, exclusions: Any, k: Any = None) -> tuple[Any, Any]:
             if not self.built:  # Keras saves no layer that was never called itself
-                tf.function(self.__call__).get_concrete_function(queries)  # type: ignore[attr-defined]
+                tf.function(self.__call__).get_concrete_function(queries)  # type: ignore[operator]
             return method(self, queries, exclusions, k)  # a tf.function of the method itself would not hold the layer
 
         function = tf.function(ask)

@@ -6,10 +6,10 @@ One block of the scores s = rows · columnsᵀ + added, which is all of them tha
                ┌───────────────────────┐
     row low    │ s   z   s   s   ▒   s │   z: a target's own score, where it is among its row's (`place`)
                │ s   s   ▒   z   s   s │   ▒: masked, −1e30, whose exp is 0
-    row high−1 │ z   s   s   s   s   ▒ │   before it: blocks that are done; after it: blocks to come
+    row high−1 │ z   s   s   s   s   ▒ │
                └───────────────────────┘
-    kept: loss ()               + Σ w (log Σ exp − z)           d_rows (rows of the block, d), written once
-          d_keys (d + 1, N)     + rowsᵀ · slopes                d_own (targets of the block,), where z stands apart
+    What is kept of a block. Summed over blocks: the loss (), and d_keys (d + 1, N), the gradients of columns and added.
+    One piece per block: d_rows (its rows, d), and d_own (its targets,), where the scores z are made apart.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ _ACTIVATIONS = {"relu": tf.nn.relu, "tanh": tf.tanh, "sigmoid": tf.sigmoid, None
 
 def look_up(weights: Tensors, column: Column, values: Any) -> Any:
     """(n, width): what one column adds to its tower's input. `values`: codes of its table in `weights`, or numbers."""
-    if column.kind == "dense":
+    if column.table is None:
         return values
     table = weights[column.table]
     if column.kind == "one":

@@ -94,17 +94,11 @@ class _Graph(nn.Module):
 
 
 def _part(tower: Tower, column: Column, value: Input) -> Tensor:
-    """What the tower looks up for one column. Many rows are pooled in plain operations: ONNX has no bags."""
-    if isinstance(value, tuple) and column.table is not None:
-        return _pooled(tower.table(column.table).weight[value[0]], value[1], mean=column.mean)
-    return look_up({name: tower.table(name) for name in tower.plan.tables}, column, value)
-
-
-def _pooled(rows: Tensor, offsets: Tensor, *, mean: bool) -> Tensor:
-    """(n, dim): Σ or mean of rows[offsets[i]:offsets[i + 1]]; none is zeros."""
-    position = torch.arange(rows.shape[0])[:, None]
-    segment = (position >= offsets[None, 1:]).sum(1)
-    pooled = torch.zeros(offsets.shape[0] - 1, rows.shape[1], dtype=rows.dtype)
-    pooled = pooled.index_add(0, segment, rows)
-    lengths = (offsets[1:] - offsets[:-1]).clamp(min=1)
-    return pooled / lengths[:, None] if mean else pooled
+    """(n, width): what the tower looks up for one column. ONNX has no bags: many rows are pooled step by step."""
+    if isinstance(value, Tensor) or column.table is None:
+        return look_up({name: tower.table(name) for name in tower.plan.tables}, column, value)
+    values, offsets = value
+    rows = tower.table(column.table).weight[values]
+    segment = (torch.arange(rows.shape[0])[:, None] >= offsets[None, 1:]).sum(1)
+    pooled = rows.new_zeros(offsets.shape[0] - 1, column.width).index_add(0, segment, rows)
+    return pooled / (offsets[1:] - offsets[:-1]).clamp(min=1)[:, None] if column.mean else pooled

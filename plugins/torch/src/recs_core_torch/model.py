@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,9 +73,10 @@ class Model(nn.Module):
         return out
 
     @property
-    def version(self) -> Hashable:
-        """See `Model.version`. PyTorch counts what is written into a tensor in place, whoever writes."""
-        return tuple((w.parameter.data_ptr(), w.parameter._version) for w in self.canonical().values())
+    def version(self) -> int:
+        """See `Model.version`. Read off the weights themselves: PyTorch does not count what is written through `.data`,
+        by a fused optimizer, or into a NumPy view."""
+        return canonical.fingerprint(w.parameter.detach().cpu().numpy() for w in self.canonical().values())
 
     def weights(self) -> dict[str, NDArray[np.floating]]:
         """Every weight by canonical name, as copies."""

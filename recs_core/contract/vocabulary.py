@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
+from recs_core.contract.columns import as_ids, describe_type
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import some
-from recs_core.tables.columns import as_ids, describe_type
 
 UNKNOWN = -1
 

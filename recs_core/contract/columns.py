@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recs_core.contract.errors import DataError
-from recs_core.tables.plain import as_array, list_lengths, list_offsets, plain, plain_column
+from recs_core.contract.plain import as_array, list_lengths, list_offsets, plain, plain_column
 
 Use: TypeAlias = Literal["id", "ids", "text", "number", "vector"]
 

@@ -1,0 +1,74 @@
+"""The interactions of an experiment: loaded, and cut into what trains, validates and tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from recs_core.contract.errors import ConfigError, DataError
+from recs_core.experiment.spec import OF_FILES, DataSpec
+from recs_core.storage.paths import local
+
+if TYPE_CHECKING:
+    from recs_core.data.interactions import Interactions
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What trains, what validates while training, what tests at the end, and a line on leakage."""
+
+    train: Interactions
+    validation: Interactions | None
+    test: Interactions | None
+    leakage: str | None
+
+
+def load_data(spec: DataSpec) -> Interactions:
+    """The interactions, filtered, before the cut. Raises `DataError`."""
+    from recs_core import datasets
+    from recs_core.data.interactions import Interactions
+
+    if spec.source in datasets.names():
+        said = [name for name in OF_FILES if getattr(spec, name) is not None]
+        if said:
+            raise ConfigError(f"{' and '.join(said)}: for files; the data set {spec.source!r} knows its own")
+        data = datasets.load(spec.source, **({} if spec.path is None else {"path": spec.path}))
+    else:
+        if spec.query is None or spec.candidate is None:
+            raise ConfigError(
+                f"{spec.source} is none of {', '.join(datasets.names())}, so it is read as a file: name its id columns "
+                "with --query and --candidate"
+            )
+        data = Interactions.from_table(
+            local(spec.source, "source", DataError),
+            query=spec.query,
+            candidate=spec.candidate,
+            timestamp=spec.timestamp,
+            unit=spec.unit,
+            queries=spec.queries and local(spec.queries, "queries", DataError),
+            candidates=spec.candidates and local(spec.candidates, "candidates", DataError),
+            encoding=spec.encoding,
+            delimiter=spec.delimiter,
+            null_values=spec.null_values,
+        )
+    if spec.min_per_query > 1 or spec.min_per_candidate > 1:
+        data = data.filter(min_per_query=spec.min_per_query, min_per_candidate=spec.min_per_candidate)
+    return data
+
+
+def cut(data: Interactions, spec: DataSpec, seed: int) -> Parts:
+    """Train, validation and test parts."""
+    train, test, leakage = data, None, None
+    if spec.split is not None:
+        options: dict[str, Any] = {"at": spec.at} if spec.at is not None else {}
+        if spec.split != "last" and spec.at is None:
+            options["test"] = spec.test if spec.test is not None else 0.1
+        by = "random" if spec.split == "time" and data.timestamps is None else spec.split
+        parts = data.split(by=by, known_only=spec.known_only, **options, **({"seed": seed} if by == "random" else {}))
+        train, test = parts
+        leakage = str(parts)
+    validation = None
+    if spec.validation is not None:
+        by = "time" if train.timestamps is not None else "random"
+        train, validation = train.split(by=cast(Any, by), test=spec.validation, known_only=True)
+    return Parts(train, validation, test, leakage)

@@ -1,0 +1,74 @@
+"""An experiment done from beginning to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from recs_core.experiment.data import cut, load_data
+from recs_core.experiment.files import write_json
+from recs_core.experiment.model import build, choose
+from recs_core.experiment.outcome import Outcome, beside_popularity
+from recs_core.experiment.spec import Experiment
+from recs_core.storage.paths import local
+
+CARD_K = (10, 20)
+"""Cuts of the metrics on the model card."""
+
+
+def execute(
+    experiment: Experiment,
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    progress: bool | None = None,
+    say: Callable[[str], object] | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+) -> Outcome:
+    """Load, cut, build, train, evaluate. `say` gets a line on each stage.
+
+    With a folder `out` the experiment is written there before it trains and its bundle after every epoch, so that
+    `resume` can finish one that was cut off, as it would have ended; `epochs` and `batch_size` are then as planned.
+    """
+    from recs_core.evaluation import intervals, query_metrics
+    from recs_core.recipes import suggest
+    from recs_core.two_tower import TwoTower
+    from recs_core.version import __version__
+
+    say = say or (lambda line: None)
+    out = None if out is None else local(out, "execute(out=…)")
+    checkpoint = None if out is None else out / "bundle"
+    parts = cut(load_data(experiment.data), experiment.data, experiment.seed)
+    say(parts.leakage or f"{len(parts.train):,} rows, no test part")
+    if resume and checkpoint is not None and checkpoint.exists():
+        model = TwoTower.resume(checkpoint, backend=experiment.backend)
+        say(f"resumed after {model.position.epoch} epochs")
+    else:
+        specs, reasons = choose(experiment.model, parts.train)
+        for reason in reasons:
+            say(f"recipe {specs.recipe}: {reason}")
+        better, why = suggest(parts.train)
+        if specs.recipe is not None and better != specs.recipe:
+            say(f"recipe {better} would be the better guess here: {why}")
+        model = build(replace(experiment, model=specs), parts.train)
+        training = model.training
+        size = batch_size or training.batch_size
+        model.training = replace(training, epochs=epochs or training.epochs, batch_size=size)
+    if out is not None and not resume:
+        write_json(out, {"recs_core": __version__, "run": experiment.resolved(model).to_json()})
+    history = model.fit(parts.train, parts.validation, progress=progress, checkpoint=checkpoint)
+    if history.masked_share is not None:
+        say(f"masked {history.masked_share:.2%} of the scored pairs: the target's own candidate in another column")
+    ranks = None if parts.test is None else model.rank(parts.test, exclude=parts.train)
+    return Outcome(
+        experiment=experiment.resolved(model),
+        model=model,
+        backend=model.backend_name,
+        epochs=model.position.epoch,
+        training_seconds=sum(model.history["seconds"]),
+        losses=model.history["loss"],
+        metrics={} if ranks is None else beside_popularity(model, ranks, parts),
+        intervals={} if ranks is None else intervals(query_metrics(ranks, k=CARD_K)),
+    )

@@ -1,0 +1,31 @@
+"""`run.json`: an experiment under "run", and what came of it beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recs_core.contract.errors import BundleError, ConfigError
+
+
+def read_json(path: Path) -> Any:
+    """What a `run.json` holds. Raises `ConfigError` if it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read, {error.strerror or error}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not JSON that holds a run, {error}") from error
+
+
+def write_json(folder: Path, data: Mapping[str, Any]) -> None:
+    """Write `run.json` whole or not at all. Raises `BundleError` if it cannot be written."""
+    path, new = folder / "run.json", folder / ".run.json.new"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        new.replace(path)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be written, {error.strerror or error}") from error

@@ -1,0 +1,54 @@
+"""What `fit` is given, checked before anything is trained."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from recs_core.contract.errors import DataError, SpecError
+from recs_core.contract.training import TrainingSettings
+from recs_core.data.interactions import Interactions
+from recs_core.training.run import FitRun
+
+
+def check_settings(settings: Mapping[str, Any], fit: Callable[..., Any]) -> None:
+    """Raise `SpecError` for a setting of a name that `fit` does not know."""
+    fields = TrainingSettings.__annotations__
+    known = sorted({*fields, *inspect.signature(fit).parameters} - {"self", "settings"})
+    for name in settings:
+        if name not in fields:
+            meant = difflib.get_close_matches(name, known, n=1) or known
+            raise SpecError(f"fit: there is no argument {name!r}; there is {', '.join(meant)}")
+
+
+def check_every(**counts: Any) -> None:
+    """Raise `SpecError` for one that is no whole number ≥ 1."""
+    for name, every in counts.items():
+        if not isinstance(every, (int, np.integer)) or isinstance(every, bool) or every < 1:
+            raise SpecError(f"fit: {name} must be a whole number ≥ 1, got {every!r}")
+
+
+def check_rows(train: Any, validation: Any) -> None:
+    """Raise `DataError` unless these are `Interactions`; `validation` may be None."""
+    for name, rows in (("train", train), ("validation", validation)):
+        if not isinstance(rows, Interactions) and (rows is not None or name == "train"):
+            got = type(rows).__name__
+            raise DataError(f"fit: {name} must be Interactions, got {got}; make them with Interactions.from_table")
+
+
+def check_validated(run: FitRun, validation: Interactions | None) -> None:
+    """Raise `SpecError` where early stopping looks at a metric that there will not be."""
+    rule = run.best.rule
+    if rule is None or rule.metric == "loss":
+        return
+    from recs_core.evaluation import metric_names
+
+    if validation is None:
+        raise SpecError(f"early stopping on {rule.metric!r} needs validation=, or metric='loss'")
+    names = metric_names(run.k)
+    if rule.metric not in names:
+        raise SpecError(f"early stopping: unknown metric {rule.metric!r}; known are loss, {', '.join(names)}")
