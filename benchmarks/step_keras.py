@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from recs_core.contract.batch import Batch, Features, Side
+from recs_core.contract.batch import Batch, Features
 from recs_core.contract.features import Categorical
 from recs_core.contract.optimizers import Adam
 from recs_core.contract.plans import TowerPlan, UpdatePlan
@@ -50,12 +50,9 @@ def stepper(backend: Backend, rows: int, size: int, dim: int) -> Callable[[], fl
         "table/item": random.standard_normal((rows, dim), np.float32),
         "task/bias": np.zeros(rows - 1, np.float32),
     }
-    specs: dict[Side, TowerSpec] = {
-        "query": TowerSpec((Categorical("user", dim=dim),)),
-        "candidate": TowerSpec((Categorical("item", dim=dim),)),
-    }
-    towers = [TowerPlan.of(side, spec) for side, spec in specs.items()]
-    trainer = backend.trainer(backend.model(*towers, TASK, weights), UpdatePlan(Adam(1e-3)))
+    query = TowerPlan.of("query", TowerSpec((Categorical("user", dim=dim),)))
+    candidate = TowerPlan.of("candidate", TowerSpec((Categorical("item", dim=dim),)))
+    trainer = backend.trainer(backend.model(query, candidate, TASK, weights), UpdatePlan(Adam(1e-3)))
     batches = [batch(rows, size, random) for _ in range(8)]
     turn = iter(range(10**9))
     return lambda: float(trainer.step(batches[next(turn) % len(batches)], 1e-3))
