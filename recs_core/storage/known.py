@@ -7,6 +7,7 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from recs_core.contract.errors import BundleError, RecsError
@@ -29,7 +30,7 @@ def known(cls: type[T], data: Any, where: str) -> T:
     """
     if not isinstance(data, Mapping):
         raise _wrong(where, "an object", data)
-    hints = get_type_hints(cls, include_extras=True)
+    hints = _hints(cls)  # type: ignore[arg-type]  # a class has a hash
     given: dict[str, Any] = {}
     for field in fields(cls):  # type: ignore[arg-type]
         name = field.name.removesuffix("_")  # `from` is Python's own word
@@ -38,6 +39,12 @@ def known(cls: type[T], data: Any, where: str) -> T:
         elif _needed(field):
             raise BundleError(f"{where}: has no {name}")
     return cls(**given)
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    """What each field of a dataclass is of; evaluating the annotations takes longer than reading by them."""
+    return get_type_hints(cls, include_extras=True)
 
 
 def _needed(field: Field[Any]) -> bool:
