@@ -34,7 +34,7 @@ from recs_core.fitted import Declared, Fitted, Progress
 from recs_core.recommender import DECLARED, Recommender
 from recs_core.storage.paths import local
 from recs_core.training import Best, EarlyStopping, FitRun, Loop, Position, TrainingHistory, check_callbacks
-from recs_core.training.arguments import check_every, check_rows, check_settings, check_validated
+from recs_core.training.arguments import check_every, check_progress, check_rows, check_settings, check_validated
 from recs_core.training.built_in import built_in
 from recs_core.training.callbacks import AnyCallback
 from recs_core.version import installed
@@ -203,6 +203,7 @@ class TwoTower(Recommender):
         _check("early_stopping", early_stopping, EarlyStopping, "recs.EarlyStopping('recall@20', patience=3)")
         check_every(validate_every=validate_every, checkpoint_every=checkpoint_every)
         check_rows(train, validation)
+        check_progress(progress)
         run = self._planned(settings, train, validate_every, tuple(cuts(k)), early_stopping, optimizer)
         check_validated(run, validation)
         if checkpoint is not None:

@@ -278,6 +278,7 @@ class Quiet:
         ({"validate_every": 0}, "validate_every must be a whole number ≥ 1, got 0"),
         ({"validate_every": 1.5}, "validate_every must be a whole number ≥ 1, got 1.5"),
         ({"checkpoint_every": True}, "checkpoint_every must be a whole number ≥ 1, got True"),
+        ({"progress": "x"}, "progress is True, False or None"),
         ({"k": [0]}, "k must be whole numbers from 1"),
         ({"k": "10"}, "k must be whole numbers from 1"),
         ({"epochs": 0}, "needs epochs ≥ 1"),

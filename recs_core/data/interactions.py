@@ -161,7 +161,7 @@ class Interactions:
         their minimum is 0), so codes change. Rows are counted, not distinct pairs. Raises `DataError` if none is left.
         """
         for name, least in (("min_per_query", min_per_query), ("min_per_candidate", min_per_candidate)):
-            if not isinstance(least, int) or isinstance(least, bool) or least < 0:
+            if not isinstance(least, (int, np.integer)) or isinstance(least, bool) or least < 0:
                 raise DataError(f"filter: {name} must be a whole number ≥ 0, got {least!r}")
         kept = self
         while True:

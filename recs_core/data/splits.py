@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from recs_core.contract.errors import DataError
 from recs_core.contract.randomness import generator
+from recs_core.contract.validation import is_whole
 from recs_core.tables.times import seconds
 
 if TYPE_CHECKING:
@@ -101,6 +102,11 @@ def split(
     """See `Interactions.split`."""
     if by not in ("time", "last", "random"):
         raise DataError(f"split: by is 'time', 'last' or 'random', got {by!r}")
+    n, test, seed = _plain(n), _plain(test), _plain(seed)
+    if not is_whole(seed, 0):
+        raise DataError(f"split: seed must be a whole number ≥ 0, got {seed!r}")
+    if not isinstance(known_only, bool):
+        raise DataError(f"split: known_only is True or False, got {known_only!r}")
     if at is not None and by != "time":
         raise DataError(f"split: at is for by='time', not by={by!r}")
     if test is not None and by == "last":
@@ -151,6 +157,11 @@ def leakage(train: Interactions, test: Interactions, dropped_rows: int = 0) -> L
         early_rows=early,
         early_rows_of_query=early_of_query,
     )
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's scalars as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _late(data: Interactions, at: str | date | float | None, test: float | None) -> NDArray[np.bool_]:

@@ -32,6 +32,12 @@ def check_every(**counts: Any) -> None:
             raise SpecError(f"fit: {name} must be a whole number ≥ 1, got {every!r}")
 
 
+def check_progress(progress: Any) -> None:
+    """Raise `SpecError` unless this is True, False or None."""
+    if progress is not None and not isinstance(progress, bool):
+        raise SpecError(f"fit: progress is True, False or None, got {progress!r}")
+
+
 def check_rows(train: Any, validation: Any) -> None:
     """Raise `DataError` unless these are `Interactions`; `validation` may be None."""
     for name, rows in (("train", train), ("validation", validation)):

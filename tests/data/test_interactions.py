@@ -308,3 +308,27 @@ def test_audit_of_clean_data_has_nothing_to_say():
 def test_audit_refuses_other_id_types():
     with pytest.raises(DataError, match="integers.*strings"):
         audit(made([("a", 1)]), made([("a", "1")]))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"by": "random", "test": 0.5, "seed": "a"}, "split: seed must be a whole number ≥ 0, got 'a'"),
+        ({"by": "random", "test": 0.5, "seed": True}, "split: seed must be a whole number"),
+        ({"by": "random", "test": 0.5, "known_only": "x"}, "split: known_only is True or False, got 'x'"),
+    ],
+)
+def test_split_refuses_what_cannot_be_meant(options, said):
+    with pytest.raises(DataError, match=said):
+        made([("a", 1), ("b", 2)]).split(**options)
+
+
+def test_numpy_scalars_are_numbers():
+    data = made([("a", 1, 10), ("a", 2, 20), ("b", 2, 30), ("b", 1, 40)])
+    for scalars, plain in (
+        ({"by": "time", "test": np.float32(0.25)}, {"by": "time", "test": 0.25}),
+        ({"by": "last", "n": np.int64(1)}, {"by": "last", "n": 1}),
+        ({"by": "random", "test": 0.5, "seed": np.int32(3)}, {"by": "random", "test": 0.5, "seed": 3}),
+    ):
+        assert rows(data.split(**scalars).test) == rows(data.split(**plain).test)
+    assert rows(data.filter(min_per_query=np.int64(2))) == rows(data)
