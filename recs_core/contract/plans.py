@@ -85,8 +85,12 @@ class TowerPlan:
 
 def check_towers(query: Any, candidate: Any) -> None:
     """Raise `SpecError` unless two towers, each a `TowerPlan` or an adopted tower, fit together."""
-    if isinstance(query, TowerPlan) and isinstance(candidate, TowerPlan):
+    plans = [tower for tower in (query, candidate) if isinstance(tower, TowerPlan)]
+    if len(plans) == 2:
         check_pair(query.spec, candidate.spec)
+    elif not plans and query.native is candidate.native:  # an optimizer would move it twice in every step
+        module = type(query.native).__name__
+        raise SpecError(f"the same {module} stands in both towers; give each tower a module of its own")
     elif query.output_dim != candidate.output_dim:
         raise SpecError(
             f"the query tower's output has {query.output_dim} dims, the candidate tower's {candidate.output_dim}; "

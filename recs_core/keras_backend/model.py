@@ -87,6 +87,3 @@ def _check(query: Any, candidate: Any) -> None:
             got = type(tower).__name__
             raise SpecError(f"the {side} tower is a {got}; give a TowerPlan, or what keras's adopt() returned")
     check_towers(query, candidate)
-    natives = [tower.native for tower in (query, candidate) if isinstance(tower, AdoptedTower)]
-    if len(natives) == 2 and natives[0] is natives[1]:
-        raise SpecError(f"the module {natives[0].name!r} stands in both towers; give each its own")

@@ -10,7 +10,7 @@ from recs_core_tensorflow.environment import tf
 
 import recs_core as recs
 from recs_core import datasets
-from recs_core.contract.errors import BundleError
+from recs_core.contract.errors import BundleError, SpecError
 
 
 def module(ids: list[str] | list[int], seed: int, dim: int = 8) -> object:
@@ -37,6 +37,14 @@ def test_an_adopted_model_is_saved_and_trains_on(tmp_path: Path) -> None:
         np.testing.assert_allclose(each.recommend(ids[:5]).scores, model.recommend(ids[:5]).scores, rtol=1e-6)
     with pytest.raises(BundleError, match=r"does not fit the module given .*'query/native/0/embeddings' has shape"):
         recs.load(path, backend="tensorflow", native={"query": module(ids, 0, dim=4)})
+
+
+def test_one_model_in_both_towers_is_refused() -> None:
+    """It would move twice in every step."""
+    data = datasets.load("synthetic")
+    both = recs.Adopted(module(data.query_ids.ids.to_pylist(), 0), raw_ids=True)
+    with pytest.raises(SpecError, match="the same Sequential stands in both towers"):
+        recs.TwoTower(both, both, backend="tensorflow").fit(data, epochs=1)
 
 
 def adapted(kind: str, ids: list[str], seed: int) -> object:

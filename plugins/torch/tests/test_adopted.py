@@ -15,7 +15,7 @@ from torch import nn
 
 import recs_core as recs
 from recs_core import datasets
-from recs_core.contract.errors import BundleError
+from recs_core.contract.errors import BundleError, SpecError
 
 GRU4REC = Path(__file__).parents[3] / "examples" / "gru4rec_torch.py"
 
@@ -42,6 +42,13 @@ def test_an_adopted_module_is_saved_and_trains_on(tmp_path: Path) -> None:
         np.testing.assert_array_equal(each.recommend(ids).scores, model.recommend(ids).scores)
     with pytest.raises(BundleError, match=r"does not fit the module given .*'query/native/0.weight' has shape"):
         recs.load(path, backend="torch", native={"query": module(rows + 1, 0)})
+
+
+def test_one_module_in_both_towers_is_refused() -> None:
+    """It would move twice in every step."""
+    data, both = datasets.load("synthetic"), module(1000, 0)
+    with pytest.raises(SpecError, match="the same Sequential stands in both towers"):
+        recs.TwoTower(both, both, backend="torch").fit(data, epochs=1)
 
 
 def walks() -> recs.Interactions:
