@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from recs_core.recommender import Recommender
 
 UNKNOWN = ("oov", "popular", "error")
+PARQUET = ("", ".parquet", ".pq")
 INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 
 
@@ -48,6 +49,8 @@ def recommend(
         return
     assert queries is not None
     queries, out = local(queries, "--queries"), local(out, "--out")
+    if out.suffix.lower() not in PARQUET:
+        raise ConfigError(f"--out is written as Parquet, got {out.name!r}; name it {out.stem}.parquet")
     if out.exists() and not force:
         raise ConfigError(f"{out} exists; choose another --out, or --force to replace it")
     _many(bundle, as_json, queries=queries, out=out, column=column, k=k, **options)

@@ -111,6 +111,7 @@ def test_verify(recs, tmp_path):
         ((V1,), "name the queries"),
         ((V1, "--query", "1", "--queries", "q.parquet"), "name the queries"),
         ((V1, "--queries", "q.parquet"), "go together"),
+        ((V1, "--queries", "q.parquet", "--out", "r.csv"), "got 'r.csv'; name it r.parquet"),
         ((V1, "--query", "one"), "'user' are integers"),
         ((V1, "--query", "100", "--unknown", "guess"), "--unknown is oov, popular, error"),
         ((V1, "--query", "9", "--unknown", "error"), "never seen in training"),
