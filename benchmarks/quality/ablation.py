@@ -32,7 +32,7 @@ from recs_core.two_tower import TwoTower
 Change = Callable[[Recipe, Interactions], Recipe]
 
 PAIRS = TrainingSpec(epochs=8, batch_size=1024, batch_by="interaction", schedule=Schedule())
-"""A step by interaction: what most two-tower models are trained with."""
+"""Batches by interaction: what most two-tower models are trained with."""
 
 
 def by_interaction(negatives: Negatives, **retrieval: Any) -> Change:

@@ -255,7 +255,7 @@ def task_world(
 
 
 def many_targets() -> TaskWorld:
-    """A corpus step by query: a candidate liked twice, a query without weight, one without targets, masked columns."""
+    """By query, against the corpus: a candidate liked twice, queries without weight or targets, masked columns."""
     spec = RetrievalSpec(
         scoring="dot",
         temperature=0.5,

@@ -30,7 +30,7 @@ ROWS_UP_TO = 200
 """Rows per query, on average, from which on the temperature falls no further: 132 were the most tried."""
 
 NEXT = 1.4
-"""What a step by interaction multiplies the temperature by: one candidate predicted from few leaves more to chance."""
+"""What batches by interaction multiply the temperature by: one candidate predicted from few leaves more to chance."""
 
 LAZY_RATE = 3.0
 """What a lazy row, which moves only when touched, learns faster by."""
@@ -64,7 +64,7 @@ def negatives(corpus: int) -> tuple[dict[str, Any], str]:
 def temperature(rows_per_query: float, shared: float, step: BatchBy = "query") -> float:
     """The temperature for so many training rows per query, and queries that share so much (`recs_core.recipes.lift`).
 
-    1.33 ÷ (rows per query^0.4 × lift^0.8), times `NEXT` for a step by interaction, at the nearest of
+    1.33 ÷ (rows per query^0.4 × lift^0.8), times `NEXT` for batches by interaction, at the nearest of
     `TEMPERATURES`. More rows per query say more of each, and a high lift says that few candidates suit a query: both
     allow sharper scores. Beside these two the size of the corpus explains nothing more, and without the lift nothing
     explains why two corpora of 3,000 differ. A lift below 1 counts as 1, and more rows than

@@ -42,7 +42,7 @@ def half_from_half(data: Interactions, why: str) -> Recipe:
         data,
         History(data.candidate_name, dim=DIM),
         TrainingSpec(epochs=60, batch_size=256, batch_by="query", recency_days=recency, schedule=Schedule()),
-        how=f"step by query: {why}, so a random half of a query's candidates predicts the other half",
+        how=f"batches by query: {why}, so a random half of a query's candidates predicts the other half",
     )
 
 
@@ -54,7 +54,7 @@ def next_from_latest(data: Interactions, why: str) -> Recipe:
         TrainingSpec(
             epochs=10, batch_size=512, batch_by="interaction", recency_days=HALF_LIFE_DAYS, schedule=Schedule()
         ),
-        how=f"step by interaction: {why}, so the latest {LATEST} candidates predict the next",
+        how=f"batches by interaction: {why}, so the latest {LATEST} candidates predict the next",
     )
 
 

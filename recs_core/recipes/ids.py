@@ -28,7 +28,7 @@ def choose(data: Interactions) -> Recipe:
         optimizer=optimizer,
         training=TrainingSpec(epochs=60, batch_size=256, batch_by="query", row_weight=0.5, schedule=Schedule()),
         reasons=(
-            f"step by query: a query meets all its targets at once, {rows_per_query(data):.0f} rows per query here",
+            f"batches by query: a query meets all its targets at once, {rows_per_query(data):.0f} rows per query here",
             why,
             why_this,
             why_so,

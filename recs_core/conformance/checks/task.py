@@ -339,7 +339,7 @@ def several_targets(context: BackendContext) -> None:
     ),
 )  # fmt: skip
 def many_targets(context: BackendContext) -> None:
-    """A corpus step by query: a candidate liked twice, a query without weight, one without targets, masked columns.
+    """By query, against the corpus: a candidate liked twice, queries without weight or targets, masked columns.
 
     Look at a target that comes twice: its gradient is that of both.
     """
