@@ -29,7 +29,7 @@ class Watch(Callback):
     """Keeps, at the steps that are looked at, the weights and digests of weights and batch.
 
     `also`: another step to look at. `stop_after`: the steps that may be taken. `say` is called with a stage and what
-    there is to tell: "training" with the steps done, a few times a second, and every "epoch".
+    there is to tell: "training" with the steps done, a few times per second, and every "epoch".
     """
 
     def __init__(self, model: TwoTower, say: Callable[..., object], *, also: int, stop_after: int | None) -> None:

@@ -21,7 +21,7 @@ Codes: TypeAlias = "NDArray[np.int32] | Ragged"
 
 @dataclass(frozen=True)
 class Ragged:
-    """Several codes a row: row i holds values[offsets[i]:offsets[i + 1]]."""
+    """Several codes per row: row i holds values[offsets[i]:offsets[i + 1]]."""
 
     values: NDArray[np.int32]  # (nnz,)
     offsets: NDArray[np.int32]  # (n + 1,), from 0 to nnz

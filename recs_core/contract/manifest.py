@@ -9,7 +9,7 @@ from recs_core.contract.errors import SpecError
 
 BACKEND_CAPABILITIES: Mapping[str, str] = {
     "categorical": "towers: one id a row",
-    "bag": "towers: several ids a row",
+    "bag": "towers: several ids per row",
     "history": "towers: the mean of past candidates, its own or the candidate tower's table",
     "numeric": "towers: standardised numbers",
     "text": "towers: hashed words",

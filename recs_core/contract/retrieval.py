@@ -17,7 +17,7 @@ class RetrievalSpec(Declared):
     """The retrieval task: how a pair is scored and what it is trained against (docs/meanings.md pins each).
 
     `scoring`: "cosine" or "dot". `temperature` divides the score; with `learn_temperature` it is where a learned
-    one starts. `candidate_bias` adds a learned number a candidate. `negatives`: "in-batch", "uniform" (sampled from
+    one starts. `candidate_bias` adds a learned number per candidate. `negatives`: "in-batch", "uniform" (sampled from
     the corpus), "mixed" (both) or "corpus" (all of it); `num_negatives` is how many are sampled a step. `logq`:
     correct in-batch and mixed scores by − log q; "refined" leaves the positive uncorrected. `remove_accidental_hits`
     masks other columns that hold the target's candidate; `mask_positives` masks every known positive of the query.
