@@ -25,7 +25,7 @@ NAMES = {
     "task": {"RetrievalTask"},
     "kernel": {"pack", "loss"},
     "trainer": {"Trainer"},
-    "optimizers": {"FORMULAS", "new_slots", "update", "clip"},
+    "optimizers": {"new_slots", "update", "clip"},
     "data": {"as_inputs"},
 }
 """File → what it defines. `kernel.pack`: a `TaskPlan` in the framework's arrays; `kernel.loss`: the loss from it."""

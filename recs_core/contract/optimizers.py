@@ -1,14 +1,18 @@
-"""Optimizers, declared: their formulas, and what state they keep per weight."""
+"""Optimizers: what is declared, what state they keep per weight, and their formulas.
+
+A formula is written once, in arithmetic that the arrays of every framework have, and `xp`: a namespace of `sqrt` and
+`mean`, as NumPy's. A backend may put one of its own in a formula's place where that is faster.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar
 
 from recs_core.contract.validation import Declared, is_finite, require
 
-Formula: TypeAlias = Literal["adagrad", "adam"]
+Slots = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,6 @@ class Optimizer(Declared):
             f"needs clip_norm > 0 or None, got {self.clip_norm!r}",
         )
 
-    formula: ClassVar[Formula]
     slots: ClassVar[tuple[str, ...]]
     """Names of the state kept for each weight."""
     by_row: ClassVar[bool] = False
@@ -64,6 +67,14 @@ class Optimizer(Declared):
         """What the formula corrects by at step `step` (from 1)."""
         return {}
 
+    def direction(self, g: Any, slots: Slots, scalars: Mapping[str, Any], xp: Any) -> tuple[Any, dict[str, Any]]:
+        """What a weight moves against, w ← w − lr·direction, and its slots after the step.
+
+        `g`: the gradient, and `slots`: the state before the step, of the same rows, as arrays of one framework, which
+        stay as they are. `scalars`: those of the step. `xp`: see above.
+        """
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Adagrad(Optimizer):
@@ -82,7 +93,6 @@ class Adagrad(Optimizer):
         )
         require(is_finite(self.epsilon) and self.epsilon > 0, self, f"needs epsilon > 0, got {self.epsilon!r}")
 
-    formula: ClassVar[Formula] = "adagrad"
     slots: ClassVar[tuple[str, ...]] = ("accumulator",)
 
     @property
@@ -92,6 +102,12 @@ class Adagrad(Optimizer):
     @property
     def is_well_conditioned(self) -> bool:
         return self.initial_accumulator >= 0.1
+
+    def direction(self, g: Any, slots: Slots, scalars: Mapping[str, Any], xp: Any) -> tuple[Any, dict[str, Any]]:
+        by_row = len(slots["accumulator"].shape) < len(g.shape)
+        accumulator = slots["accumulator"] + (xp.mean(g * g, axis=1) if by_row else g * g)
+        root = xp.sqrt(accumulator)
+        return g / ((root[:, None] if by_row else root) + self.epsilon), {"accumulator": accumulator}
 
 
 @dataclass(frozen=True)
@@ -122,7 +138,6 @@ class Adam(Optimizer):
         require(is_finite(self.epsilon) and self.epsilon > 0, self, f"needs epsilon > 0, got {self.epsilon!r}")
         require(isinstance(self.dense, bool), self, f"dense is True or False, got {self.dense!r}")
 
-    formula: ClassVar[Formula] = "adam"
     slots: ClassVar[tuple[str, ...]] = ("m", "v")
 
     @property
@@ -135,6 +150,11 @@ class Adam(Optimizer):
 
     def scalars(self, step: int) -> dict[str, float]:
         return {"m_scale": 1 / (1 - self.beta_1**step), "v_scale": 1 / (1 - self.beta_2**step)}
+
+    def direction(self, g: Any, slots: Slots, scalars: Mapping[str, Any], xp: Any) -> tuple[Any, dict[str, Any]]:
+        m = self.beta_1 * slots["m"] + (1 - self.beta_1) * g
+        v = self.beta_2 * slots["v"] + (1 - self.beta_2) * g * g
+        return m * scalars["m_scale"] / (xp.sqrt(v * scalars["v_scale"]) + self.epsilon), {"m": m, "v": v}
 
 
 OPTIMIZERS: Sequence[type[Optimizer]] = (Adagrad, RowWiseAdagrad, Adam)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recs_core.contract.batch import Batch, Codes, Features, Ragged, Side
-from recs_core.contract.errors import SpecError, UnsupportedFeature
+from recs_core.contract.errors import SpecError
 from recs_core.contract.features import Column
-from recs_core.contract.optimizers import Formula, Optimizer
+from recs_core.contract.optimizers import Optimizer
 from recs_core.contract.towers import Activation, TowerSpec, check_pair
 
 
@@ -112,11 +112,6 @@ class UpdatePlan:
     spec: Optimizer
 
     @property
-    def formula(self) -> Formula:
-        """Which formula: see the optimizers' docstrings."""
-        return self.spec.formula
-
-    @property
     def moves_all_rows(self) -> bool:
         """Whether every row of a table moves at every step, and not only those that a batch touches."""
         return self.spec.moves_all_rows
@@ -152,8 +147,11 @@ class UpdatePlan:
         """The numbers of step `step` (from 1), in float64: `rate`, and what the formula corrects by."""
         return {"rate": learning_rate, **self.spec.scalars(step)}
 
-    def refuse_unless(self, backend: str, has: tuple[Formula, ...]) -> None:
-        """Raise `UnsupportedFeature` unless the formula is one of those that the backend `has`."""
-        if self.formula not in has:
-            name = type(self.spec).__name__
-            raise UnsupportedFeature(f"the {backend} backend has no optimizer {name}; it has {', '.join(has)}")
+    def update(
+        self, weight: str, w: Any, g: Any, slots: Mapping[str, Any], scalars: Mapping[str, Any], xp: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """A weight, or rows of it, and its slots after a step, as new arrays. See `Optimizer.direction`."""
+        if self.decay(weight):
+            w = w - scalars["rate"] * self.decay(weight) * w
+        direction, slots = self.spec.direction(g, slots, scalars, xp)
+        return w - scalars["rate"] * direction, slots

@@ -227,7 +227,8 @@ class Backend(Protocol):
         ...
 
     def trainer(self, model: Model, plan: UpdatePlan) -> Trainer:
-        """A trainer that moves `model`. Raises `UnsupportedFeature` for a formula that it lacks."""
+        """A trainer that moves `model`. Raises `SpecError` for another backend's model, `UnsupportedFeature` for an
+        optimizer that the manifest declines."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The formulas of `recs_core.contract.optimizers`, in place on a weight, or on the rows that a batch touched."""
+"""What one step does to one weight, or to rows of it. The formulas: `recs_core.contract.optimizers`."""
 
 from typing import Any
 
@@ -6,26 +6,15 @@ import numpy as np
 
 from recs_core.contract.plans import UpdatePlan
 
-FORMULAS = ("adagrad", "adam")
-
 
 def new_slots(plan: UpdatePlan, name: str, weight: Any) -> dict[str, Any]:
     """A weight's slots before the first step."""
     return {slot: np.full(shape, plan.start, weight.dtype) for slot, shape in plan.slots(name, weight.shape).items()}
 
 
-def update(plan: UpdatePlan, w: Any, g: Any, slots: dict[str, Any], scalars: dict[str, float]) -> None:
-    """Move `w` and its slots by the gradient `g`. `scalars`: the plan's of this step."""
-    if plan.formula == "adagrad":
-        a = slots["accumulator"]
-        by_row = a.shape != w.shape
-        a += (g * g).mean(axis=1) if by_row else g * g
-        w -= scalars["rate"] * g / (np.sqrt(a[:, None] if by_row else a) + plan.spec.epsilon)
-    else:
-        m, v = slots["m"], slots["v"]
-        m += (1 - plan.spec.beta_1) * (g - m)
-        v += (1 - plan.spec.beta_2) * (g * g - v)
-        w -= scalars["rate"] * scalars["m_scale"] * m / (np.sqrt(v * scalars["v_scale"]) + plan.spec.epsilon)
+def update(plan: UpdatePlan, name: str, w: Any, slots: Any, g: Any, scalars: dict[str, float]) -> tuple[Any, Any]:
+    """The weight and its slots after the step; all of them hold the same rows. `scalars`: the plan's of this step."""
+    return plan.update(name, w, g, slots, scalars, np)
 
 
 def clip(gradients: Any, limit: float) -> None:

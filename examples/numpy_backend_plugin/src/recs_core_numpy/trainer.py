@@ -15,7 +15,6 @@ class Trainer:
     """One optimizer on one model: gather rows, differentiate, clip, update, put the rows back."""
 
     def __init__(self, model: Model, plan: UpdatePlan) -> None:
-        plan.refuse_unless("numpy", optimizers.FORMULAS)
         self.model, self.plan = model, plan
         self.slots = {name: optimizers.new_slots(plan, name, w) for name, w in model.own.items()}
         self.own = {f"{name}/{slot}": array for name, slots in self.slots.items() for slot, array in slots.items()}
@@ -40,11 +39,9 @@ class Trainer:
             whole = np.zeros_like(weight)
             whole[touched] = gradient
             touched, gradient = ..., whole
-        w, rows = weight[touched], {slot: value[touched] for slot, value in slots.items()}
-        w *= 1 - scalars["rate"] * self.plan.decay(name)
-        optimizers.update(self.plan, w, gradient, rows, scalars)
-        weight[touched] = w
-        for slot, value in rows.items():
+        before = {slot: value[touched] for slot, value in slots.items()}
+        weight[touched], after = optimizers.update(self.plan, name, weight[touched], before, gradient, scalars)
+        for slot, value in after.items():
             slots[slot][touched] = value
 
     def state(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What an optimizer does to a weight: formulas as in `recs_core.contract.optimizers`, on tensors.
+"""What an optimizer does to a weight, on tensors. The formulas: `recs_core.contract.optimizers`.
 
 `update` moves whatever rows it is given; which rows these are, gathered or whole, is the trainer's business.
 """
@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
-from recs_core.contract.optimizers import Formula
 from recs_core.contract.plans import UpdatePlan
 from recs_core_tensorflow.environment import tf
 
 Tensors = Mapping[str, Any]
 
-FORMULAS: tuple[Formula, ...] = ("adagrad", "adam")
+XP = SimpleNamespace(sqrt=tf.sqrt, mean=tf.reduce_mean)
 
 
 def new_slots(plan: UpdatePlan, name: str, variable: Any) -> dict[str, Any]:
@@ -39,15 +39,4 @@ def update(
     plan: UpdatePlan, name: str, weight: Any, slots: Tensors, gradient: Any, now: Tensors
 ) -> tuple[Any, dict[str, Any]]:
     """The new weight and slots; all of them hold the same rows. `now`: the scalars of the step."""
-    constants: Any = plan.spec
-    if plan.decay(name):
-        weight -= now["rate"] * plan.decay(name) * weight
-    if plan.formula == "adam":
-        m = constants.beta_1 * slots["m"] + (1 - constants.beta_1) * gradient
-        v = constants.beta_2 * slots["v"] + (1 - constants.beta_2) * gradient * gradient
-        step = (m * now["m_scale"]) / (tf.sqrt(v * now["v_scale"]) + constants.epsilon)
-        return weight - now["rate"] * step, {"m": m, "v": v}
-    square = gradient * gradient
-    accumulator = slots["accumulator"] + (tf.reduce_mean(square, axis=1) if plan.by_row(name) else square)
-    root = tf.sqrt(accumulator)[:, None] if plan.by_row(name) else tf.sqrt(accumulator)
-    return weight - now["rate"] * gradient / (root + constants.epsilon), {"accumulator": accumulator}
+    return plan.update(name, weight, gradient, slots, now, XP)

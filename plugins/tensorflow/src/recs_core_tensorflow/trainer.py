@@ -28,11 +28,10 @@ Tensors = Mapping[str, Any]
 
 
 class Trainer:
-    """One optimizer on one model. Raises `UnsupportedFeature` for a formula that it lacks."""
+    """One optimizer on one model."""
 
     def __init__(self, model: Model, plan: UpdatePlan) -> None:
         model.guard.check()
-        plan.refuse_unless("tensorflow", optimizers.FORMULAS)
         self.model, self.plan = model, plan
         self.slots = {name: optimizers.new_slots(plan, name, variable) for name, variable in model.trainable.items()}
         self._step = 0

@@ -55,7 +55,7 @@ class Backend:
         return adopt(module, features, output_dim)
 
     def trainer(self, model: Model, plan: UpdatePlan) -> Trainer:
-        """A trainer that moves `model`. Raises `UnsupportedFeature` for a formula that PyTorch's half lacks."""
+        """A trainer that moves `model`. Raises `SpecError` for another backend's model."""
         if not isinstance(model, Model):
             raise SpecError(f"the torch backend trains its own models, got {type(model).__name__}")
         return Trainer(model, plan)

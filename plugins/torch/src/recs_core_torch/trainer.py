@@ -22,7 +22,6 @@ class Trainer:
     """One optimizer on one model: gather rows, loss, gradients, clip, update, put the rows back."""
 
     def __init__(self, model: Model, plan: UpdatePlan) -> None:
-        plan.refuse_unless("torch", optimizers.FORMULAS)
         self.model, self.plan, self.steps = model, plan, 0
         self.weights = {name: w for name, w in model.canonical().items() if w.parameter.requires_grad}
         self.slots = {name: optimizers.new_slots(plan, name, w.parameter) for name, w in self.weights.items()}
@@ -78,14 +77,11 @@ class Trainer:
         parameter, slots = self.weights[name].parameter, self.slots[name]
         whole = touched is None or self.plan.moves_all_rows
         moved = parameter if whole else value
-        decay = self.plan.decay(name)
-        if decay:
-            moved.mul_(1 - scalars["rate"] * decay)
-        if touched is None or whole:
-            optimizers.update(self.plan, moved, gradient, slots, scalars, touched)
+        if whole:
+            optimizers.update(self.plan, name, moved, gradient, slots, scalars, touched)
             return
         rows = {slot: tensor.index_select(0, touched) for slot, tensor in slots.items()}
-        optimizers.update(self.plan, moved, gradient, rows, scalars)
+        optimizers.update(self.plan, name, moved, gradient, rows, scalars)
         # index_copy_ writes on one core; the rows, read on all of them first, are in cache for it.
         parameter.index_select(0, touched)
         parameter.index_copy_(0, touched, moved)
