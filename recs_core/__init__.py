@@ -31,7 +31,7 @@ _HOMES = {
         "TableFeature",
         "Text",
     ),
-    "recs_core.contract.optimizers": ("Adagrad", "Adam", "RowWiseAdagrad"),
+    "recs_core.contract.optimizers": ("SGD", "Adagrad", "Adam", "RowWiseAdagrad"),
     "recs_core.contract.retrieval": ("RetrievalSpec",),
     "recs_core.contract.towers": ("TowerSpec",),
     "recs_core.contract.training": ("Schedule", "TrainingSpec"),
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from recs_core.contract.features import Numeric as Numeric
     from recs_core.contract.features import TableFeature as TableFeature
     from recs_core.contract.features import Text as Text
+    from recs_core.contract.optimizers import SGD as SGD
     from recs_core.contract.optimizers import Adagrad as Adagrad
     from recs_core.contract.optimizers import Adam as Adam
     from recs_core.contract.optimizers import RowWiseAdagrad as RowWiseAdagrad

@@ -23,6 +23,7 @@ DECLARED: tuple[Any, ...] = (
     recs.Numeric("price"),
     recs.TowerSpec([USER]),
     recs.RetrievalSpec(),
+    recs.SGD(),
     recs.Adagrad(),
     recs.RowWiseAdagrad(),
     recs.Adam(),

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Batch, Codes, Features, Ragged, TaskInputs
 from recs_core.contract.features import Bag, Categorical, History, Numeric, Text
-from recs_core.contract.optimizers import Adagrad, Adam, Optimizer, RowWiseAdagrad
+from recs_core.contract.optimizers import SGD, Adagrad, Adam, Optimizer, RowWiseAdagrad
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.randomness import generator
 from recs_core.contract.retrieval import RetrievalSpec
@@ -354,6 +354,7 @@ def _row_counts(world: World | TaskWorld) -> Mapping[str, int]:
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
+    "sgd": SGD(0.1, momentum=0.8),
     "adagrad": Adagrad(0.1),
     "row-wise-adagrad": RowWiseAdagrad(0.1),
     "lazy-adam": Adam(0.01),

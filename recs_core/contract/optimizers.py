@@ -43,10 +43,13 @@ class Optimizer(Declared):
             f"needs clip_norm > 0 or None, got {self.clip_norm!r}",
         )
 
-    slots: ClassVar[tuple[str, ...]]
-    """Names of the state kept for each weight."""
     by_row: ClassVar[bool] = False
     """Whether the slots of a table hold one number per row."""
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the state kept for each weight."""
+        raise NotImplementedError
 
     @property
     def start(self) -> float:
@@ -77,6 +80,33 @@ class Optimizer(Declared):
 
 
 @dataclass(frozen=True)
+class SGD(Optimizer):
+    """v ← momentum·v + g; w ← w − lr·v. Touched rows only. Slot `velocity`, shaped as the weight.
+
+    Without momentum there is no slot: w ← w − lr·g. As in PyTorch, a step's rate scales all of v.
+    """
+
+    learning_rate: float = 0.01
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            is_finite(self.momentum) and 0 <= self.momentum < 1, self, f"needs 0 ≤ momentum < 1, got {self.momentum!r}"
+        )
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("velocity",) if self.momentum else ()
+
+    def direction(self, g: Any, slots: Slots, scalars: Mapping[str, Any], xp: Any) -> tuple[Any, dict[str, Any]]:
+        if not self.momentum:
+            return g, {}
+        velocity = self.momentum * slots["velocity"] + g
+        return velocity, {"velocity": velocity}
+
+
+@dataclass(frozen=True)
 class Adagrad(Optimizer):
     """a ← a + g²; w ← w − lr·g / (√a + epsilon). Touched rows only. Slot `accumulator`, shaped as the weight."""
 
@@ -93,7 +123,9 @@ class Adagrad(Optimizer):
         )
         require(is_finite(self.epsilon) and self.epsilon > 0, self, f"needs epsilon > 0, got {self.epsilon!r}")
 
-    slots: ClassVar[tuple[str, ...]] = ("accumulator",)
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("accumulator",)
 
     @property
     def start(self) -> float:
@@ -138,7 +170,9 @@ class Adam(Optimizer):
         require(is_finite(self.epsilon) and self.epsilon > 0, self, f"needs epsilon > 0, got {self.epsilon!r}")
         require(isinstance(self.dense, bool), self, f"dense is True or False, got {self.dense!r}")
 
-    slots: ClassVar[tuple[str, ...]] = ("m", "v")
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("m", "v")
 
     @property
     def moves_all_rows(self) -> bool:
@@ -157,5 +191,5 @@ class Adam(Optimizer):
         return m * scalars["m_scale"] / (xp.sqrt(v * scalars["v_scale"]) + self.epsilon), {"m": m, "v": v}
 
 
-OPTIMIZERS: Sequence[type[Optimizer]] = (Adagrad, RowWiseAdagrad, Adam)
+OPTIMIZERS: Sequence[type[Optimizer]] = (SGD, Adagrad, RowWiseAdagrad, Adam)
 """The optimizers that recs-core brings."""

@@ -2,6 +2,7 @@
 
     clip             g ← g · clip_norm / max(‖g‖, clip_norm), ‖·‖ over all weights of the model at once
     decay            w ← w − lr · weight_decay · w, before the update; never for task/…
+    SGD              v ← μ v + g;               w ← w − lr · v                        (no v where μ = 0: w ← w − lr · g)
     Adagrad          a ← a + g²;                w ← w − lr · g / (√a + ε)
     RowWiseAdagrad   a_i ← a_i + mean_k g_ik²;  w_i ← w_i − lr · g_i / (√a_i + ε)     (tables; plain Adagrad elsewhere)
     Adam             m ← β₁ m + (1 − β₁) g;     v ← β₂ v + (1 − β₂) g²
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.optimizers import Adagrad, Adam, Optimizer, RowWiseAdagrad
+from recs_core.contract.optimizers import SGD, Adagrad, Adam, Optimizer, RowWiseAdagrad
 
 Array = NDArray[np.float64]
 
@@ -30,7 +31,10 @@ def initial_state(optimizer: Optimizer, weights: Mapping[str, NDArray[Any]]) -> 
     """`<weight>/<slot>` for every weight, and `step`, before the first step."""
     state: dict[str, NDArray[Any]] = {"step": np.asarray(0, np.int64)}
     for name, weight in weights.items():
-        if isinstance(optimizer, Adagrad):
+        if isinstance(optimizer, SGD):
+            if optimizer.momentum:
+                state[f"{name}/velocity"] = np.zeros(np.shape(weight))
+        elif isinstance(optimizer, Adagrad):
             shape = np.shape(weight)[:1] if _row_wise(optimizer, name) else np.shape(weight)
             state[f"{name}/accumulator"] = np.full(shape, optimizer.initial_accumulator)
         else:
@@ -67,6 +71,14 @@ def update(
     w, g = weight[rows], gradient[rows]
     if not name.startswith("task/"):
         w = w - learning_rate * optimizer.weight_decay * w
+
+    if isinstance(optimizer, SGD):
+        v = g
+        if optimizer.momentum:
+            v = optimizer.momentum * slots["velocity"][rows] + g
+            slots["velocity"][rows] = v
+        weight[rows] = w - learning_rate * v
+        return weight, slots
 
     if isinstance(optimizer, Adam):
         m = optimizer.beta_1 * slots["m"][rows] + (1 - optimizer.beta_1) * g

@@ -44,7 +44,10 @@ def equal(left, right):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("optimizer", [recs.Adagrad(), recs.RowWiseAdagrad(), recs.Adam(), recs.Adam(dense=True)])
+@pytest.mark.parametrize(
+    "optimizer",
+    [recs.SGD(), recs.SGD(momentum=0.5), recs.Adagrad(), recs.RowWiseAdagrad(), recs.Adam(), recs.Adam(dense=True)],
+)
 def test_weights_and_optimizer_state_come_back_bit_for_bit(tmp_path, dtype, optimizer):
     model = fitted(every_feature(dtype=dtype, optimizer=optimizer))
     loaded = recs.load(model.save(tmp_path / "b"), backend=OracleBackend())

@@ -429,6 +429,10 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
         "the sum of squares for the mean",
         [optimizers("(g**2).mean(axis=-1)", "(g**2).sum(axis=-1)")],
     ),
+    "training/sgd-one-step": (
+        "a velocity that is dampened",
+        [optimizers('slots["velocity"][rows] + g', 'slots["velocity"][rows] + (1 - optimizer.momentum) * g')],
+    ),
     "training/lazy-adam-one-step": (
         "no correction of the first moments' bias",
         [optimizers("m / (1 - optimizer.beta_1**step)", "m / 1")],
@@ -541,6 +545,14 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
             optimizers(
                 '    a = slots["accumulator"][rows] + squares\n',
                 '    a = slots["accumulator"][rows] + (squares if step <= 50 or not _row_wise(optimizer, name) else 0)\n',
+            )
+        ],
+    ),
+    "training/sgd-100-steps": (
+        "a velocity that starts anew after 50 steps",
+        [
+            optimizers(
+                '        slots["velocity"][rows] = v\n', '        slots["velocity"][rows] = v if step != 50 else 0\n'
             )
         ],
     ),

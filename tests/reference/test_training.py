@@ -5,7 +5,7 @@ import pytest
 
 from recs_core.contract.batch import Batch, Features, Ragged
 from recs_core.contract.features import Categorical, History
-from recs_core.contract.optimizers import Adagrad, Adam, RowWiseAdagrad
+from recs_core.contract.optimizers import SGD, Adagrad, Adam, RowWiseAdagrad
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 from recs_core.reference import training
@@ -20,6 +20,19 @@ def one_update(optimizer, name="table/a", step=1, touched=(1,), slots=None):
     slots = slots or {slot: state[f"{name}/{slot}"] for slot in optimizer.slots}
     rows = None if touched is None else np.array(touched)
     return update(optimizer, name, weight, gradient, slots=slots, touched=rows, learning_rate=LR, step=step)
+
+
+def test_sgd_with_momentum():
+    slots = {"velocity": np.array([[7.0, 7.0], [10.0, 20.0]])}
+    weight, after = one_update(SGD(momentum=0.1), slots=slots)
+    np.testing.assert_allclose(after["velocity"], [[7, 7], [4, -2]])
+    np.testing.assert_allclose(weight, [[1, 2], [3 - LR * 4, 4 + LR * 2]])
+
+
+def test_sgd_without_momentum_keeps_nothing():
+    weight, slots = one_update(SGD())
+    np.testing.assert_allclose(weight, [[1, 2], [3 - LR * 3, 4 + LR * 4]])
+    assert not slots and set(initial_state(SGD(), {"table/a": weight})) == {"step"}
 
 
 def test_adagrad():

@@ -21,7 +21,7 @@ from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import OPTIMIZERS, USER, World
 from recs_core.contract.batch import Batch, Features
 from recs_core.contract.features import History
-from recs_core.contract.optimizers import Adagrad, Adam, Optimizer
+from recs_core.contract.optimizers import SGD, Adagrad, Adam, Optimizer
 from recs_core.contract.protocols import DType
 from recs_core.contract.towers import TowerSpec
 from recs_core.reference import training
@@ -119,6 +119,21 @@ def row_wise_adagrad_one_step(context: BackendContext) -> None:
     Look at mean, not sum, and at dense weights, whose accumulators have the weight's shape.
     """
     one_step(context, OPTIMIZERS["row-wise-adagrad"])
+
+
+@check(
+    "training/sgd-one-step",
+    needs=("state",),
+    rests_on=BASE,
+    formula="v ← μ v + g; w ← w − lr · v, touched rows only; w ← w − lr · g where μ = 0",
+)
+def sgd_one_step(context: BackendContext) -> None:
+    """A step of SGD, with momentum from a state under way and without: loss, weights and velocities.
+
+    Look for a rate inside the velocity, for dampening (1 − μ), and for a slot where momentum is 0.
+    """
+    one_step(context, OPTIMIZERS["sgd"])
+    one_step(context, SGD(0.1))
 
 
 @check(
@@ -342,6 +357,19 @@ def row_wise_adagrad_trajectory(context: BackendContext) -> None:
     As training/adagrad-100-steps.
     """
     trajectory(context, OPTIMIZERS["row-wise-adagrad"])
+
+
+@check(
+    "training/sgd-100-steps",
+    needs=("float64", "state"),
+    rests_on=("training/sgd-one-step",),
+)
+def sgd_trajectory(context: BackendContext) -> None:
+    """A hundred steps of SGD with momentum (P1).
+
+    As training/adagrad-100-steps.
+    """
+    trajectory(context, OPTIMIZERS["sgd"])
 
 
 @check(
