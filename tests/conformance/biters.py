@@ -668,6 +668,10 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
             )
         ],
     ),
+    "training/adopted-step": (
+        "codes of an adopted module mapped a second time",
+        [backend("{name: np.arange(len(w)) for", "{name: np.arange(len(w))[::-1] for")],
+    ),
     "weights/canonical-names": (
         "a weight too many",
         [

@@ -47,10 +47,15 @@ class NumpyTower:
 
 
 class AdoptedTower:
+    """The only module that NumPy has is the native half of a tower here."""
+
     plan = None
 
     def __init__(self, module, features, output_dim):
-        self.native, self.output_dim = module, output_dim
+        self.native, self.output_dim, self.spec = module, output_dim, module.__self__.spec
+        tables = {feature.table_name for feature in self.spec.features}
+        side = module.__self__.side
+        self.own = {n: w for n, w in module.__self__.weights.items() if n in tables or n.startswith(f"{side}/")}
         self.features = [column.name for column in as_columns(features)]
 
     def embed(self, features):
@@ -70,10 +75,12 @@ class NumpyTask:
 
 
 class NumpyModel:
-    def __init__(self, query, candidate, retrieval, weights, dtype):
+    def __init__(self, query, candidate, retrieval, weights, dtype, adopted):
         self.spec = training.Model(query, candidate, retrieval)
         self.dtype = dtype
         self._weights = {name: np.array(value, dtype) for name, value in weights.items()}
+        for tower in adopted:
+            self._weights |= tower.own
         self.query = NumpyTower(query, "query", self._weights, dtype)
         self.candidate = NumpyTower(candidate, "candidate", self._weights, dtype)
         self.task = NumpyTask(retrieval, self._weights)
@@ -95,6 +102,10 @@ class NumpyTrainer:
         self._state = self._rounded(optimizers.initial_state(optimizer, model.weights()))
 
     def step(self, batch, learning_rate):
+        whole = {name: np.arange(len(w)) for name, w in self.model._weights.items() if name.startswith("table/")}
+        batch = dataclasses.replace(
+            batch, rows={**whole, **batch.rows}
+        )  # an adopted module's codes are of whole tables
         result = training.step(
             self.model.spec, self.optimizer, self.model.weights(), self._state, batch, learning_rate=learning_rate
         )
@@ -133,7 +144,8 @@ class NumpyBackend:
     def model(self, query, candidate, retrieval, weights, *, dtype="float32"):
         self._needs("hard_negatives", retrieval.hard_negatives is not None)
         self._needs("text", any(type(f).__name__ == "Text" for f in (*query.spec.features, *candidate.spec.features)))
-        return NumpyModel(query.spec, candidate.spec, retrieval, weights, dtype)
+        adopted = [tower for tower in (query, candidate) if isinstance(tower, AdoptedTower)]
+        return NumpyModel(query.spec, candidate.spec, retrieval, weights, dtype, adopted)
 
     def task(self, spec, *, weights=None, dtype="float32"):
         self._needs("hard_negatives", spec.hard_negatives is not None)

@@ -27,7 +27,11 @@ def backend(monkeypatch):
 def test_it_passes_and_refuses_what_it_declines(backend):
     report = run(backend)
     assert report.green, report.table()
-    assert {o.check for o in report.outcomes if o.status == "refused"} == {"weights/adopt", "weights/native-loop"}
+    assert {o.check for o in report.outcomes if o.status == "refused"} == {
+        "weights/adopt",
+        "weights/native-loop",
+        "training/adopted-step",
+    }
 
 
 @pytest.mark.parametrize("code", [-1, 2])

@@ -1,4 +1,4 @@
-"""Weights and state: their names, in and out, refused when wrong; vectors for an index; a user's own modules."""
+"""Weights and state: their names, in and out, refused when wrong; vectors for an index."""
 
 from __future__ import annotations
 
@@ -188,19 +188,6 @@ def native_loop(context: BackendContext) -> None:
     got = number(model.task(model.query(batch), model.candidate(batch), **batch.task))
     expected, _ = reference.gradients(WORLD.model, WORLD.weights(), batch)
     expect.close("the loss", got, expected, expect.LOSS["float32"])
-
-
-@check("weights/adopt", tier="optional", needs=("adopt",), rests_on=LOOP)
-def adopt(context: BackendContext) -> None:
-    """A native module, here the backend's own, is adopted as a tower with the same vectors.
-
-    It takes one feature positionally. Look at `Tower.native`: it must be callable by itself.
-    """
-    model = context.model(WORLD)
-    features = WORLD.features("query", 5)
-    tower = context.backend.adopt(model.query.native, ["user"], output_dim=WORLD.query.output_dim)
-    expect.same("output_dim", tower.output_dim, WORLD.query.output_dim)
-    expect.close("the vectors", tower.embed(features), model.query.embed(features), expect.VECTOR["float32"])
 
 
 @check(
