@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from recs_core.contract.batch import Batch, Features
-from recs_core.contract.features import Categorical
+from recs_core.contract.feature_kinds import Categorical
 from recs_core.contract.optimizers import Adam
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec

@@ -27,7 +27,7 @@ from recs_core_tensorflow.backend import create
 
 from recs_core.conformance.worlds import World, batch_of
 from recs_core.contract.batch import Batch, Features
-from recs_core.contract.features import Categorical
+from recs_core.contract.feature_kinds import Categorical
 from recs_core.contract.optimizers import Adagrad, Adam, Optimizer
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec

@@ -13,7 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core.contract.errors import SpecError, UnsupportedFeature
-from recs_core.contract.features import Categorical, Column, Feature
+from recs_core.contract.feature_kinds import Categorical
+from recs_core.contract.features import Column, Feature
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.protocols import Backend, Tower
 from recs_core.contract.towers import TowerSpec

@@ -17,7 +17,7 @@ import numpy as np
 from recs_core.config import Selection, parse
 from recs_core.contract.batch import Batch, Features
 from recs_core.contract.errors import MissingExtra, RecsError
-from recs_core.contract.features import Categorical
+from recs_core.contract.feature_kinds import Categorical
 from recs_core.contract.optimizers import Adagrad
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.protocols import Backend

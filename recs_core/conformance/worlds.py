@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Batch, Codes, Features, Ragged, TaskInputs
-from recs_core.contract.features import Bag, Categorical, History, Numeric, Text
+from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text
 from recs_core.contract.optimizers import Adagrad, Adam, Optimizer, RowWiseAdagrad
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.randomness import generator

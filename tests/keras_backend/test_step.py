@@ -12,7 +12,7 @@ from recs_core.conformance.checks.task import judge
 from recs_core.conformance.context import BackendContext
 from recs_core.conformance.worlds import World, many_targets
 from recs_core.contract.errors import DataError
-from recs_core.contract.features import Bag, Categorical, History, Numeric
+from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric
 from recs_core.contract.optimizers import Adagrad, Adam, Optimizer, RowWiseAdagrad
 from recs_core.contract.plans import UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec

@@ -20,7 +20,7 @@ from recs_core.conformance.context import Arrays, BackendContext, number
 from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import OPTIMIZERS, USER, World
 from recs_core.contract.batch import Batch, Features
-from recs_core.contract.features import History
+from recs_core.contract.feature_kinds import History
 from recs_core.contract.optimizers import Adagrad, Adam, Optimizer
 from recs_core.contract.protocols import DType
 from recs_core.contract.towers import TowerSpec
