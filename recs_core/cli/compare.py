@@ -61,9 +61,9 @@ def compare(
 
     Exit code 1 if a backend failed or differs by more than the run allows.
     """
-    from recs_core.compare.comparison import Options, choose_backends, plan
     from recs_core.compare.comparison import compare as run_all
     from recs_core.compare.figures import check_extra
+    from recs_core.compare.planning import Options, choose_backends, plan
     from recs_core.compare.writing import prepare, write
     from recs_core.storage.paths import local
 
