@@ -30,7 +30,7 @@ BACKEND_CAPABILITIES: Mapping[str, str] = {
     "hard_negatives": "task: the highest-scored negatives only",
     "sample_weight": "task: a weight a target",
     "sum_reduction": "task: reduction='sum'",
-    "query_step": "task: several targets a query",
+    "several_targets": "task: several targets per query",
     "adagrad": "optimizer: Adagrad",
     "row_wise_adagrad": "optimizer: RowWiseAdagrad",
     "lazy_adam": "optimizer: Adam, touched rows only",

@@ -89,7 +89,7 @@ def missing_input(context: BackendContext) -> None:
 COMBINED = (
     "cosine", "learn_temperature", "candidate_bias", "uniform", "mixed", "corpus", "logq", "refined_logq",
     "remove_accidental_hits", "mask_positives", "score_mask", "hard_negatives", "sample_weight", "sum_reduction",
-    "query_step",
+    "several_targets",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ TARGET_QUERY, TARGET_CANDIDATE = np.array([0, 0, 0, 1, 3], np.int32), np.array([
 
 @check(
     "task/several-targets",
-    needs=("query_step",),
+    needs=("several_targets",),
     rests_on=BASE,
     formula="one ℓ_t a target; a query's other targets are among its negatives unless masked",
 )
@@ -31,7 +31,9 @@ def several_targets(context: BackendContext) -> None:
 
 @check(
     "task/many-targets",
-    needs=("dot", "corpus", "learn_temperature", "candidate_bias", "mask_positives", "sample_weight", "query_step"),
+    needs=(
+        "dot", "corpus", "learn_temperature", "candidate_bias", "mask_positives", "sample_weight", "several_targets",
+    ),
     rests_on=(
         "task/learned-temperature", "task/candidate-bias", "task/corpus-negatives", "task/mask-positives",
         "task/sample-weight", "task/several-targets",
@@ -47,7 +49,7 @@ def many_targets(context: BackendContext) -> None:
 
 @check(
     "task/several-targets-masked",
-    needs=("query_step", "remove_accidental_hits"),
+    needs=("several_targets", "remove_accidental_hits"),
     rests_on=("task/several-targets", "task/accidental-hits-beyond-the-batch"),
 )
 def several_targets_masked(context: BackendContext) -> None:

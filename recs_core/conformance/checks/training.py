@@ -174,11 +174,11 @@ def learning_rate(context: BackendContext) -> None:
 
 
 @check(
-    "training/query-step",
-    needs=("query_step", "sample_weight", "adagrad", "state"),
+    "training/several-targets",
+    needs=("several_targets", "sample_weight", "adagrad", "state"),
     rests_on=("task/several-targets", "task/sample-weight", "towers/shared-table", "training/adagrad-one-step"),
 )
-def query_step(context: BackendContext) -> None:
+def several_targets(context: BackendContext) -> None:
     """A step over queries with several weighted targets each, history included, moves weights as the oracle's.
 
     Look at `target_query`: queries are fewer than targets.

@@ -65,7 +65,7 @@ BITERS = {
             )
         ],
     ),
-    "training/query-step": (
+    "training/several-targets": (
         "weights ignored where queries have several targets",
         [
             training(
