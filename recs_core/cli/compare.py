@@ -124,7 +124,7 @@ def _experiment(
 
 
 def tell(report: Report, out: Path) -> None:
-    """The report on a terminal: verdicts, then one line a backend."""
+    """The report on a terminal: verdicts, then one line per backend."""
 
     from recs_core.compare import tables
 

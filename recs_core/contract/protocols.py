@@ -68,7 +68,7 @@ class Dataset(Protocol):
         ...
 
     def steps(self, plan: BatchPlan) -> int:
-        """Number of batches an epoch."""
+        """Number of batches per epoch."""
         ...
 
     def batches(self, plan: BatchPlan, *, seed: int, epoch: int) -> Iterator[Batch]:
@@ -253,7 +253,7 @@ class Index(Protocol):
     ) -> TopK:
         """Best k positions of each of (Q, d) queries: score descending, then position ascending.
 
-        `exclude`: positions that must not come back, a row a query, in any order and as often as they are named; −1 is
+        `exclude`: positions that must not come back, a row per query, in any order, as often as they are named; −1 is
         an id outside the corpus and excludes nothing. `allow`: the only positions that may. A k beyond the n vectors is
         cut to n before anything is allocated: (Q, min(k, n)). Where filters leave fewer the rest is −1 and − inf; an
         exact index never leaks and never shortens.

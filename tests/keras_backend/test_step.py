@@ -74,7 +74,7 @@ def test_steps_are_the_oracles(backend: Backend, optimizer: Optimizer) -> None:
 
 @pytest.mark.parametrize("negatives", ["in-batch", "uniform", "mixed", "corpus"])
 def test_steps_by_query_longer_than_a_block(backend: Backend, negatives: str) -> None:
-    """More rows than one block of scores holds, the last block ragged, and several targets a row."""
+    """More rows than one block of scores holds, the last block ragged, and several targets per row."""
     sampled = 7 if negatives in ("uniform", "mixed") else None
     world = WIDE.with_(batch_by="query", queries=301, negatives=negatives, num_negatives=sampled)
     losses, weights, _ = trained(backend, world, Adagrad(), 1)

@@ -256,7 +256,7 @@ def accidental_hits_beyond(context: BackendContext) -> None:
 def mask_positives(context: BackendContext) -> None:
     """All known positives of a query are masked as negatives; its target stays.
 
-    `positives` holds columns, not codes, a ragged row a query; some rows are empty.
+    `positives` holds columns, not codes, a ragged row per query; some rows are empty.
     """
     positives = ragged([[0, 3], [], [2], [1, 3, 8], [4, 5], []])
     judge(context, task_world(spec_of(mask_positives=True), positives=positives))

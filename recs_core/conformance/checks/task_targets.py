@@ -19,7 +19,7 @@ TARGET_QUERY, TARGET_CANDIDATE = np.array([0, 0, 0, 1, 3], np.int32), np.array([
     "task/several-targets",
     needs=("several_targets",),
     rests_on=BASE,
-    formula="one ℓ_t a target; a query's other targets are among its negatives unless masked",
+    formula="one ℓ_t per target; a query's other targets are among its negatives unless masked",
 )
 def several_targets(context: BackendContext) -> None:
     """A query may have several targets: each is scored against the rest, and the query's gradient is their sum.

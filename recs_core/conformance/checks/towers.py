@@ -56,7 +56,7 @@ def gradients(context: BackendContext, world: World) -> None:
 
 @check("towers/categorical", needs=("categorical",), formula="f(x) = table[code of x]")
 def categorical(context: BackendContext) -> None:
-    """One id a row is the row of its code, and gets the row's gradient, summed where a batch names it twice.
+    """One id per row is the row of its code, and gets the row's gradient, summed where a batch names it twice.
 
     A failure here blocks most others. Look at the gather from `rows`, and at whether codes count within `rows` (in a
     batch) or whole tables (in `embed`).

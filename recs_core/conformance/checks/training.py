@@ -89,7 +89,7 @@ def adagrad_one_step(context: BackendContext) -> None:
     formula="a_i ← a_i + mean_k g_ik²; w_i ← w_i − lr · g_i / (√a_i + ε); plain Adagrad on dense weights",
 )
 def row_wise_adagrad_one_step(context: BackendContext) -> None:
-    """A step of row-wise Adagrad: one accumulator a row of a table, of shape (rows,).
+    """A step of row-wise Adagrad: one accumulator per row of a table, of shape (rows,).
 
     Look at mean, not sum, and at dense weights, whose accumulators have the weight's shape.
     """

@@ -93,7 +93,7 @@ def row_wise_adagrad_trajectory(context: BackendContext) -> None:
 def lazy_adam_trajectory(context: BackendContext) -> None:
     """A hundred steps of lazy Adam (P1).
 
-    As training/adagrad-100-steps; look at the counter, which rises by one a step for all weights.
+    As training/adagrad-100-steps; look at the counter, which rises by one per step for all weights.
     """
     trajectory(context, OPTIMIZERS["lazy-adam"])
 
