@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core import Interactions, TwoTower
-from recs_core.contract.features import Categorical
+from recs_core.contract.feature_kinds import Categorical
 from recs_core.contract.towers import TowerSpec
 
 ROWS, USERS, ITEMS, BATCH, DIM = 1_000_000, 100_000, 20_000, 4096, 64

@@ -49,7 +49,7 @@ def main() -> None:
     wall, cpu = interleaved({"sgemm": sgemm, "ranks and metrics": evaluate}, options.rounds)
     work = 2 * options.queries * options.candidates * options.dim / 1e9
     report(
-        f"{options.queries:,} queries × {options.candidates:,} × {options.dim}, {SEEN} excluded a query",
+        f"{options.queries:,} queries × {options.candidates:,} × {options.dim}, {SEEN} excluded per query",
         ["", "seconds", "GFLOP/s", "share of sgemm", "in processor time"],
         {
             name: [
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def rows_of(random: np.random.Generator, rows: int, candidates: int, each: int) -> Ragged:
-    """`each` random candidates a row."""
+    """`each` random candidates per row."""
     values = random.integers(0, candidates, rows * each).astype(np.int32)
     return Ragged(values, np.arange(0, rows * each + 1, each, dtype=np.int32))
 

@@ -2,7 +2,7 @@
 
     python benchmarks/step_keras.py --engine torch
 
-Medians of wall-clock milliseconds. "tables": lazy Adam, d = 64, batch 1024, at 10k and at 1M rows a table, steps
+Medians of wall-clock milliseconds. "tables": lazy Adam, d = 64, batch 1024, at 10k and at 1M rows per table, steps
 interleaved so that both see the same machine; their ratio is what the backend promises to keep near 1. "in-batch":
 cosine, bias, accidental hits masked, B = 4096 on tables of 10k rows.
 """
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from recs_core.contract.batch import Batch, Features
-from recs_core.contract.features import Categorical
+from recs_core.contract.feature_kinds import Categorical
 from recs_core.contract.optimizers import Adam
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec

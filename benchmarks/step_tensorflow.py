@@ -27,7 +27,7 @@ from recs_core_tensorflow.backend import create
 
 from recs_core.conformance.worlds import World, batch_of
 from recs_core.contract.batch import Batch, Features
-from recs_core.contract.features import Categorical
+from recs_core.contract.feature_kinds import Categorical
 from recs_core.contract.optimizers import Adagrad, Adam, Optimizer
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec
@@ -37,7 +37,7 @@ SPEC = RetrievalSpec(
     scoring="dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False, reduction="sum"
 )
 
-# name: rows a table, batch, dim, steps a round, optimizer, goal (ours at least so many times TFRS)
+# name: rows per table, batch, dim, steps per round, optimizer, goal (ours at least so many times TFRS)
 CASES: dict[str, tuple[int, int, int, int, Optimizer, float]] = {
     "batch-4096-d16": (10_000, 4096, 16, 8, Adagrad(0.01), 2.5),
     "batch-4096-d64": (10_000, 4096, 64, 8, Adagrad(0.01), 2.5),
@@ -56,7 +56,7 @@ GROUPS = {
 
 
 def towers(dim: int) -> tuple[TowerSpec, TowerSpec]:
-    """One table a tower."""
+    """One table per tower."""
     return TowerSpec((Categorical("user", dim=dim),)), TowerSpec((Categorical("item", dim=dim),))
 
 
@@ -137,7 +137,7 @@ def prepared(name: str) -> dict[str, Callable[[], float]]:
 
 
 def measure(names: Sequence[str], rounds: int) -> list[dict[str, Any]]:
-    """Milliseconds a step of both sides of each case, all in turn in every round."""
+    """Milliseconds per step of both sides of each case, all in turn in every round."""
     runs = {(name, side): run for name in names for side, run in prepared(name).items()}
     taken: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
     for _ in range(rounds):
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     results = []
-    print("| case | rows a table | batch | dim | optimizer | ours, ms | TFRS, ms | ratio | goal |")
+    print("| case | rows per table | batch | dim | optimizer | ours, ms | TFRS, ms | ratio | goal |")
     print("| --- | --: | --: | --: | --- | --: | --: | --: | --: |")
     for group in options.only:
         for r in measure(GROUPS[group], options.rounds):

@@ -21,16 +21,8 @@ _HOMES = {
     "recs_core.recommender": ("Recommender",),
     "recs_core.training": ("Callback", "EarlyStopping", "StopTraining"),
     "recs_core.two_tower": ("TwoTower",),
-    "recs_core.contract.features": (
-        "Bag",
-        "Bucketed",
-        "Categorical",
-        "Feature",
-        "History",
-        "Numeric",
-        "TableFeature",
-        "Text",
-    ),
+    "recs_core.contract.feature_kinds": ("Bag", "Bucketed", "Categorical", "History", "Numeric", "Text"),
+    "recs_core.contract.features": ("Feature", "TableFeature"),
     "recs_core.contract.optimizers": ("SGD", "Adagrad", "Adam", "RowWiseAdagrad"),
     "recs_core.contract.retrieval": ("RetrievalSpec",),
     "recs_core.contract.towers": ("TowerSpec",),
@@ -49,14 +41,14 @@ if TYPE_CHECKING:
     from recs_core.config import backend as backend
     from recs_core.config import use as use
     from recs_core.contract import errors as errors
-    from recs_core.contract.features import Bag as Bag
-    from recs_core.contract.features import Bucketed as Bucketed
-    from recs_core.contract.features import Categorical as Categorical
+    from recs_core.contract.feature_kinds import Bag as Bag
+    from recs_core.contract.feature_kinds import Bucketed as Bucketed
+    from recs_core.contract.feature_kinds import Categorical as Categorical
+    from recs_core.contract.feature_kinds import History as History
+    from recs_core.contract.feature_kinds import Numeric as Numeric
+    from recs_core.contract.feature_kinds import Text as Text
     from recs_core.contract.features import Feature as Feature
-    from recs_core.contract.features import History as History
-    from recs_core.contract.features import Numeric as Numeric
     from recs_core.contract.features import TableFeature as TableFeature
-    from recs_core.contract.features import Text as Text
     from recs_core.contract.optimizers import SGD as SGD
     from recs_core.contract.optimizers import Adagrad as Adagrad
     from recs_core.contract.optimizers import Adam as Adam

@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recs_core.contract.batch import Side
 from recs_core.contract.errors import SpecError, UnsupportedFeature
-from recs_core.contract.features import Categorical, Column, Feature
+from recs_core.contract.feature_kinds import Categorical
+from recs_core.contract.features import Column, Feature
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.protocols import Backend, Tower
 from recs_core.contract.towers import TowerSpec
@@ -72,6 +74,18 @@ class Adopted:
             )
         ids = {column.name: _raw_ids(column, schema) for column in reads.columns if column.table is not None}
         return backend.adopt(self.module, reads.columns, output_dim=self.output_dim, ids=ids)  # type: ignore[call-arg]
+
+
+def as_adopted(side: Side, tower: Any) -> Adopted:
+    """A native module as a tower; refuses what can be none."""
+    if isinstance(tower, Adopted):
+        return tower
+    features = isinstance(tower, Feature) or (isinstance(tower, (list, tuple)) and bool(tower))
+    if features or isinstance(tower, type) or not callable(tower):
+        got = f"the class {tower.__name__}" if isinstance(tower, type) else f"{type(tower).__name__}"
+        hint = "write recs.TowerSpec([…])" if features else "or a module of the backend's framework"
+        raise SpecError(f"TwoTower: {side} must be a recs.TowerSpec, got {got}; {hint}")
+    return Adopted(tower)
 
 
 def _raw_ids(column: Column, schema: Schema) -> NDArray[Any]:

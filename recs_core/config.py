@@ -111,6 +111,14 @@ def parse(text: str, source: str) -> Selection:
     return Selection(name, engine, source)
 
 
+def check(asked: Any) -> None:
+    """Raise `ConfigError` for what neither is a backend nor reads as the name of one; nothing is imported."""
+    if isinstance(asked, str):
+        parse(asked, "backend=")
+    elif asked is not None:
+        backend(asked)
+
+
 def _from_environment() -> Selection | None:
     for name in os.environ:
         if (meant := _meant_variable(name)) is not None:

@@ -62,7 +62,7 @@ def prepare_keras(engine: str, source: str) -> None:
     if imported is not None:
         raise BackendConflict(
             f"{source} asks for keras[{engine}], but keras is already imported with {imported}, "
-            f"and it has one engine a process; start Python with KERAS_BACKEND={engine}, or use keras[{imported}]"
+            f"and it has one engine per process; start Python with KERAS_BACKEND={engine}, or use keras[{imported}]"
         )
     missing = [module for module in ("keras", engine) if not is_installed(module)]
     if missing:

@@ -58,6 +58,25 @@ def on_backend(kind: type[Model], stored: Stored, backend: str | Backend | None,
         raise BundleError(f"{weights}: does not fit the module given in native=, {error}") from error
 
 
+def resumed(
+    kind: type[Model],
+    checkpoint: str | Path,
+    backend: str | Backend | None,
+    modules: Mapping[Side, Any],
+    custom: Sequence[type[Feature]],
+) -> Model:
+    """A model of this class whose run, as the checkpoint holds it, `fit` finishes. Raises as `TwoTower.resume`."""
+    stored = opened(checkpoint, custom=custom)
+    progress = stored.fitted.progress
+    if progress is None or progress.run is None or progress.state is None:
+        raise BundleError(f"{checkpoint}: holds no run to finish; recs.load it and fit with epochs= to train on")
+    model = on_backend(kind, stored, backend, modules)
+    replay(stored, model, model.backend.info.name)
+    if model.run is not None and not model.run.open:
+        model.run.open, model.run.until = True, model.position.epoch
+    return model
+
+
 def replay(stored: Stored, model: Recommender, by: str) -> None:
     """Ask the golden queries. Raises `BundleError` if the model answers otherwise; `by` names who answered."""
     towers = Towers(model.query_tower, model.candidate_tower, getattr(model, "vectors", None))

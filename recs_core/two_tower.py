@@ -7,13 +7,13 @@ import logging
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Self, Unpack
+from typing import Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core import copies
-from recs_core.adopted import Adopted
+from recs_core import config, copies
+from recs_core.adopted import Adopted, as_adopted
 from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import BundleError, NotFitted, SpecError
@@ -22,7 +22,7 @@ from recs_core.contract.optimizers import Adam, Optimizer
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.protocols import Backend, BatchPlan, DType, Index, Model, Tower, Trainer
 from recs_core.contract.retrieval import RetrievalSpec
-from recs_core.contract.towers import TowerSpec, check_pair
+from recs_core.contract.towers import SIDES, TowerSpec, check_pair
 from recs_core.contract.training import TrainingSettings, TrainingSpec
 from recs_core.contract.weights import Weights
 from recs_core.data.batching import Batching
@@ -33,17 +33,12 @@ from recs_core.data.schema import Schema
 from recs_core.fitted import Declared, Fitted, Progress
 from recs_core.recommender import DECLARED, Recommender
 from recs_core.storage.paths import local
-from recs_core.training import Best, EarlyStopping, FitRun, Loop, Position, TrainingHistory, check_callbacks
-from recs_core.training.arguments import check_every, check_progress, check_rows, check_settings, check_validated
+from recs_core.training import Best, EarlyStopping, FitRun, Loop, Position, TrainingHistory, arguments, check_callbacks
 from recs_core.training.built_in import built_in
 from recs_core.training.callbacks import AnyCallback
 from recs_core.version import installed
 
 log = logging.getLogger("recs_core")
-
-
-SIDES: Final[tuple[Side, Side]] = ("query", "candidate")
-DTYPES: Final = ("float32", "float64")
 
 
 class TwoTower(Recommender):
@@ -71,17 +66,15 @@ class TwoTower(Recommender):
         self._adopted: dict[Side, Adopted] = {}
         for side, tower in zip(SIDES, (query, candidate), strict=True):
             if not isinstance(tower, TowerSpec):
-                self._adopted[side] = _as_adopted(side, tower)
+                self._adopted[side] = as_adopted(side, tower)
         if not self._adopted:
             check_pair(query, candidate)
-        _check("retrieval", retrieval, RetrievalSpec, "recs.RetrievalSpec(scoring='cosine', …)")
-        _check("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
-        _check("training", training, TrainingSpec, "recs.TrainingSpec(epochs=10, …)")
-        if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
-            raise SpecError(f"TwoTower: seed must be a whole number, got {seed!r}")
-        if not isinstance(dtype, str) or dtype not in DTYPES:
-            raise SpecError(f"TwoTower: dtype is 'float32' or 'float64', got {dtype!r}")
-        _check_backend(backend)
+        arguments.check_kind("retrieval", retrieval, RetrievalSpec, "recs.RetrievalSpec(scoring='cosine', …)")
+        arguments.check_kind("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
+        arguments.check_kind("training", training, TrainingSpec, "recs.TrainingSpec(epochs=10, …)")
+        arguments.check_seed(seed)
+        arguments.check_dtype(dtype)
+        config.check(backend)
         reads = {side: adopted.reads(f"{side}_id") for side, adopted in self._adopted.items()}
         towers = reads.get("query", query), reads.get("candidate", candidate)
         super().__init__(*towers, retrieval or RetrievalSpec(), index)
@@ -116,9 +109,7 @@ class TwoTower(Recommender):
         """The backend of this model, loaded when first needed."""
         if self._backend is not None and not isinstance(self._backend, str):
             return self._backend
-        from recs_core.config import backend
-
-        return backend(self._backend)
+        return config.backend(self._backend)
 
     @property
     def backend_name(self) -> str:
@@ -198,14 +189,16 @@ class TwoTower(Recommender):
         if self._fitting:
             raise SpecError("fit: this model is being fitted; a callback or a thread may ask and save it meanwhile")
         callbacks = check_callbacks(callbacks)
-        check_settings(settings, TwoTower.fit)
-        _check("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
-        _check("early_stopping", early_stopping, EarlyStopping, "recs.EarlyStopping('recall@20', patience=3)")
-        check_every(validate_every=validate_every, checkpoint_every=checkpoint_every)
-        check_rows(train, validation)
-        check_progress(progress)
+        arguments.check_settings(settings, TwoTower.fit)
+        arguments.check_kind("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
+        arguments.check_kind(
+            "early_stopping", early_stopping, EarlyStopping, "recs.EarlyStopping('recall@20', patience=3)"
+        )
+        arguments.check_every(validate_every=validate_every, checkpoint_every=checkpoint_every)
+        arguments.check_rows(train, validation)
+        arguments.check_progress(progress)
         run = self._planned(settings, train, validate_every, tuple(cuts(k)), early_stopping, optimizer)
-        check_validated(run, validation)
+        arguments.check_validated(run, validation)
         if checkpoint is not None:
             checkpoint = local(checkpoint, "fit(checkpoint=…)", BundleError)
         data = self._encoded(train)
@@ -213,7 +206,7 @@ class TwoTower(Recommender):
         model, trainer = self._prepared(data, optimizer)
         if self.run is not None and self.position.step and not run.cuts_as(self.run):
             self.position = Position(self.position.epoch)  # the epoch begun has other batches: it begins anew
-        self._catalog, self.run, self.data = catalog, run, _facts(train, run.data)
+        self._catalog, self.run, self.data = catalog, run, run.facts(train)
         history, schedule, base = self.history, run.settings.schedule, self.optimizer.learning_rate
         plan = BatchPlan.of(run.settings, self.retrieval)
         before = len(history.epochs), len(history.losses)
@@ -374,15 +367,7 @@ class TwoTower(Recommender):
         """
         from recs_core import restoring  # what `recs.load` rests on too: loading itself is above this class
 
-        stored = restoring.opened(checkpoint, custom=custom)
-        progress = stored.fitted.progress
-        if progress is None or progress.run is None or progress.state is None:
-            raise BundleError(f"{checkpoint}: holds no run to finish; recs.load it and fit with epochs= to train on")
-        model = restoring.on_backend(cls, stored, backend, native or {})
-        restoring.replay(stored, model, model.backend.info.name)
-        if model.run is not None and not model.run.open:
-            model.run.open, model.run.until = True, model.position.epoch
-        return model
+        return restoring.resumed(cls, checkpoint, backend, native or {}, custom)
 
     def save(
         self,
@@ -410,47 +395,3 @@ class TwoTower(Recommender):
         corpus = self.encode_candidate().astype(self.dtype, copy=False) if include_vectors else None
         towers = bundle.Towers(self.query_tower, self.candidate_tower, corpus)
         return bundle.save(fitted, path, towers=towers, metrics=metrics, licence=licence)
-
-
-def _as_adopted(side: Side, tower: Any) -> Adopted:
-    """A native module as a tower; refuses what can be none."""
-    if isinstance(tower, Adopted):
-        return tower
-    features = isinstance(tower, Feature) or (isinstance(tower, (list, tuple)) and bool(tower))
-    if features or isinstance(tower, type) or not callable(tower):
-        got = f"the class {tower.__name__}" if isinstance(tower, type) else f"{type(tower).__name__}"
-        hint = "write recs.TowerSpec([…])" if features else "or a module of the backend's framework"
-        raise SpecError(f"TwoTower: {side} must be a recs.TowerSpec, got {got}; {hint}")
-    return Adopted(tower)
-
-
-def _check(name: str, value: Any, kind: type, example: str) -> None:
-    """Raise `SpecError` unless this is None or one of ours."""
-    if value is None or isinstance(value, kind):
-        return
-    what = value if isinstance(value, type) else type(value)
-    home = "" if what.__module__ == "builtins" else f"{what.__module__}."
-    raise SpecError(f"{name} must be {example}, got {'the class ' if what is value else ''}{home}{what.__qualname__}")
-
-
-def _check_backend(asked: Any) -> None:
-    """Raise `ConfigError` for what neither is a backend nor reads as the name of one; nothing is imported."""
-    from recs_core import config
-
-    if isinstance(asked, str):
-        config.parse(asked, "backend=")
-    elif asked is not None:
-        config.backend(asked)
-
-
-def _facts(train: Interactions, digest: str) -> dict[str, Any]:
-    """What a bundle tells of the training data."""
-    times = train.timestamps
-    return {
-        "digest": digest,
-        "rows": len(train),
-        "queries": len(train.query_ids),
-        "candidates": len(train.candidate_ids),
-        "from": None if times is None or not len(times) else float(times.min()),
-        "to": None if times is None or not len(times) else float(times.max()),
-    }

@@ -12,25 +12,7 @@ import pytest
 import recs_core as recs
 from recs_core.contract.errors import DataError, SpecError, TrainingError
 from recs_core.training import EpochRecord
-
-
-def shop(rows: int = 300, seed: int = 3) -> recs.Interactions:
-    random = np.random.default_rng(seed)
-    who, what = random.integers(0, 15, rows), random.integers(0, 12, rows)
-    table = {"user": [f"u{n}" for n in who], "item": [f"i{n}" for n in what], "t": np.arange(rows, dtype=float)}
-    items = {"item": [f"i{n}" for n in range(12)], "price": [float(n) for n in range(12)]}
-    return recs.Interactions.from_table(table, query="user", candidate="item", timestamp="t", candidates=items)
-
-
-def declared(**options: object) -> recs.TwoTower:
-    parts = {
-        "query": recs.TowerSpec([recs.Categorical("user", dim=4), recs.History("item", dim=4)], layers=[6]),
-        "candidate": recs.TowerSpec([recs.Categorical("item", dim=4), recs.Numeric("price")], layers=[6]),
-        "retrieval": recs.RetrievalSpec(negatives="corpus"),
-        "optimizer": recs.Adam(0.05),
-        "training": recs.TrainingSpec(epochs=2, batch_size=64),
-    }
-    return recs.TwoTower(**{**parts, **options})  # type: ignore[arg-type]
+from tests.shop import declared, shop
 
 
 @pytest.fixture(scope="module")
@@ -253,104 +235,6 @@ def test_a_mistake_names_the_argument(fitted: recs.TwoTower, data: recs.Interact
     with pytest.raises(DataError, match=said) as caught:
         call(fitted, data)
     assert "\n" not in str(caught.value)
-
-
-# Settings that cannot be meant
-
-
-class Quiet:
-    def on_epoch_end(self, record: EpochRecord) -> None:
-        """Nothing."""
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"early_stopping": 3}, "early_stopping must be recs.EarlyStopping"),
-        ({"early_stopping": recs.EarlyStopping}, "got the class recs_core.training.early_stopping.EarlyStopping"),
-        ({"schedule": lambda step: 0.1}, r"schedule is recs\.Schedule"),
-        ({"optimizer": "adam"}, r"optimizer must be recs\.Adam.*got str"),
-        ({"callbacks": Quiet()}, "callbacks: expected a list, got Quiet"),
-        ({"callbacks": print}, "callbacks: expected a list, got print"),
-        ({"callbacks": [print]}, r"callbacks\[0\]: print has no on_epoch_end"),
-        ({"callbacks": [Quiet(), Quiet]}, r"callbacks\[1\]: the class Quiet has no on_epoch_end"),
-        ({"callbacks": [recs.EarlyStopping("loss")]}, "pass it as early_stopping="),
-        ({"validate_every": 0}, "validate_every must be a whole number ≥ 1, got 0"),
-        ({"validate_every": 1.5}, "validate_every must be a whole number ≥ 1, got 1.5"),
-        ({"checkpoint_every": True}, "checkpoint_every must be a whole number ≥ 1, got True"),
-        ({"progress": "x"}, "progress is True, False or None"),
-        ({"k": [0]}, "k must be whole numbers from 1"),
-        ({"k": "10"}, "k must be whole numbers from 1"),
-        ({"epochs": 0}, "needs epochs ≥ 1"),
-        ({"drop_last": 1}, "drop_last is True or False"),
-    ],
-)
-def test_settings_are_checked_before_training(data: recs.Interactions, options: dict[str, object], said: str) -> None:
-    model = declared()
-    with pytest.raises(SpecError, match=said) as caught:
-        model.fit(data, **options)  # type: ignore[arg-type]
-    assert "\n" not in str(caught.value) and model.position.epoch == 0 and not model.history.losses
-
-
-def test_a_frameworks_own_callback_is_refused_before_training(data: recs.Interactions) -> None:
-    recs.backend("keras")  # chooses the engine before Keras is imported
-    import keras
-
-    with pytest.raises(SpecError, match=r"callbacks\[0\]: CSVLogger is a callback of keras"):
-        declared().fit(data, callbacks=[keras.callbacks.CSVLogger("log.csv")])
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"retrieval": "cosine"}, r"retrieval must be recs\.RetrievalSpec.*got str"),
-        ({"retrieval": {"scoring": "dot"}}, r"retrieval must be recs\.RetrievalSpec.*got dict"),
-        ({"dtype": "bfloat16"}, "dtype is 'float32' or 'float64', got 'bfloat16'"),
-        ({"dtype": np.float32}, "dtype is 'float32' or 'float64'"),
-        (
-            {"query": [recs.Categorical("user", dim=4)]},
-            r"query must be a recs.TowerSpec, got list; write recs.TowerSpec",
-        ),
-        ({"candidate": recs.Categorical("item", dim=4)}, r"candidate must be .* got Categorical; write recs.TowerSpec"),
-        ({"query": None}, "query must be a recs.TowerSpec, got NoneType"),
-        ({"query": recs.TowerSpec}, "query must be a recs.TowerSpec, got the class TowerSpec"),
-        ({"optimizer": recs.Adam}, "optimizer must be .* got the class recs_core.contract.optimizers.Adam"),
-        ({"training": {"epochs": 3}}, r"training must be recs\.TrainingSpec.*got dict"),
-        ({"seed": "7"}, "seed must be a whole number"),
-    ],
-)
-def test_a_declaration_that_cannot_be_meant_is_refused_when_made(options: dict[str, object], said: str) -> None:
-    with pytest.raises(SpecError, match=said):
-        declared(**options)
-
-
-def test_a_frameworks_own_optimizer_is_refused_when_made() -> None:
-    class Adam:
-        __module__ = "torch.optim"
-
-    with pytest.raises(SpecError, match=r"optimizer must be recs\.Adam.*got torch\.optim\..*Adam"):
-        declared(optimizer=Adam())
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: recs.EarlyStopping("loss", patience=0),
-        lambda: recs.EarlyStopping("loss", patience=1.5),
-        lambda: recs.EarlyStopping(3),
-        lambda: recs.EarlyStopping("loss", min_delta=float("nan")),
-        lambda: recs.EarlyStopping("loss", min_delta=-1),
-        lambda: recs.Adam(0.1, beta_1="a"),
-        lambda: recs.Adam(0.1, epsilon=None),
-        lambda: recs.Adagrad(0.1, initial_accumulator="0"),
-        lambda: recs.Schedule(warmup="10%"),
-        lambda: recs.Schedule(final=float("nan")),
-        lambda: recs.TrainingSpec(schedule=0.1),
-    ],
-)
-def test_numbers_out_of_range_or_of_another_type_are_refused(make) -> None:
-    with pytest.raises(SpecError):
-        make()
 
 
 # The last batch

@@ -7,7 +7,7 @@ import pytest
 
 import recs_core as recs
 from recs_core.contract.batch import Batch, Ragged
-from recs_core.contract.features import Bag, Categorical, History, Numeric, Text
+from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text
 from recs_core.contract.protocols import BatchPlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec

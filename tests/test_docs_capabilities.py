@@ -41,7 +41,7 @@ def hooks_of(path: Path) -> Any:
 
 
 def table(what: str, known: Mapping[str, str], infos: list[Any]) -> list[str]:
-    """A row a capability, a column a manifest; reasons below."""
+    """A row per capability, a column per manifest; reasons below."""
     reasons: list[str] = []
     rows = []
     for name, meaning in known.items():

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 import recs_core as recs
-from recs_core.contract.features import Bag, Categorical, History, Numeric, Text
+from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.schema import Schema
 from recs_core.recipes import choose

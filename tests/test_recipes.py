@@ -9,7 +9,7 @@ import pytest
 
 import recs_core as recs
 from recs_core.contract.errors import SpecError
-from recs_core.contract.features import History
+from recs_core.contract.feature_kinds import History
 from recs_core.contract.optimizers import Adam
 from recs_core.contract.training import BatchBy
 from recs_core.experiment import DataSpec, Experiment, ModelSpec, execute

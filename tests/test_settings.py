@@ -13,6 +13,9 @@ import pytest
 import recs_core as recs
 from recs_core.contract.as_json import from_json, to_json
 from recs_core.contract.errors import RecsError, SpecError
+from recs_core.contract.protocols import BatchPlan
+from recs_core.contract.training import TrainingSettings
+from tests.bundle.small import every_feature, interactions
 
 USER = recs.Categorical("user", dim=4)
 DECLARED: tuple[Any, ...] = (
@@ -121,3 +124,30 @@ def test_a_k_beyond_any_corpus_and_modules_without_sides_are_refused(tmp_path: A
         recs.evaluation.measures.cuts([10**30])
     with pytest.raises(RecsError, match="native: expected"):
         recs.load(tmp_path, native=3)  # type: ignore[arg-type]
+
+
+# Settings of fit
+
+
+def test_settings_of_fit_are_the_fields_of_the_spec() -> None:
+    assert list(TrainingSettings.__annotations__) == [field.name for field in dataclasses.fields(recs.TrainingSpec)]
+
+
+def test_what_is_given_wins_and_none_is_a_value() -> None:
+    data = interactions()
+    declared = recs.TrainingSpec(epochs=1, batch_size=16, recency_days=1.0, schedule=recs.Schedule(), row_weight=0.5)
+    fitted = every_feature(training=declared)
+    fitted.fit(data, recency_days=None, schedule=None)
+    assert fitted.run is not None
+    assert fitted.run.settings == dataclasses.replace(declared, recency_days=None, schedule=None)
+    for name in ("epochs", "batch_size", "drop_last"):
+        with pytest.raises(SpecError, match="got None"):
+            fitted.fit(data, **{name: None})  # type: ignore[arg-type]
+
+
+def test_a_plan_of_batches_is_that_of_the_training() -> None:
+    spec = recs.TrainingSpec(
+        batch_size=3, batch_by="query", recency_days=2.0, row_weight=0.5, drop_last=True, schedule=recs.Schedule()
+    )
+    retrieval = recs.RetrievalSpec(temperature=0.3)
+    assert BatchPlan.of(spec, retrieval) == BatchPlan(3, "query", retrieval, 0.5, 2.0, True)

@@ -18,7 +18,7 @@ NAMES = {"recall": "Recall", "ndcg": "NDCG", "hit_rate": "HR", "top_k_categorica
 
 
 def main() -> None:
-    """Intro, a section a set, the backends side by side, new candidates, ablations."""
+    """Intro, a section per set, the backends side by side, new candidates, ablations."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--page", type=Path, default=RESULTS.parents[2] / "docs" / "quality.md")
     options = asked.parse_args()

@@ -118,7 +118,7 @@ def best_setting(peer: Any, validation: Problem, data: QualitySet) -> dict[str, 
 
 
 def plain_ratio(data: QualitySet, backend: str) -> dict[str, Any]:
-    """Seconds an epoch of the recipe and of a plain PyTorch loop, the medians over turns of a few epochs each."""
+    """Seconds per epoch of the recipe and of a plain PyTorch loop, the medians over turns of a few epochs each."""
     from plain import seconds_an_epoch
 
     plain: list[float] = []

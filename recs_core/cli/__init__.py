@@ -1,1 +1,1 @@
-"""The command line, `recs`: one file a command or group of commands, registered in `main`."""
+"""The command line, `recs`: one file per command or group of commands, registered in `main`."""

@@ -61,9 +61,9 @@ def compare(
 
     Exit code 1 if a backend failed or differs by more than the run allows.
     """
-    from recs_core.compare.comparison import Options, choose_backends, plan
     from recs_core.compare.comparison import compare as run_all
     from recs_core.compare.figures import check_extra
+    from recs_core.compare.planning import Options, choose_backends, plan
     from recs_core.compare.writing import prepare, write
     from recs_core.storage.paths import local
 
@@ -124,7 +124,7 @@ def _experiment(
 
 
 def tell(report: Report, out: Path) -> None:
-    """The report on a terminal: verdicts, then one line a backend."""
+    """The report on a terminal: verdicts, then one line per backend."""
 
     from recs_core.compare import tables
 

@@ -17,7 +17,7 @@ import numpy as np
 from recs_core.config import Selection, parse
 from recs_core.contract.batch import Batch, Features
 from recs_core.contract.errors import MissingExtra, RecsError
-from recs_core.contract.features import Categorical
+from recs_core.contract.feature_kinds import Categorical
 from recs_core.contract.optimizers import Adagrad
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.protocols import Backend
@@ -49,7 +49,7 @@ def probe(name: str) -> dict[str, Any]:
 
 
 def try_step(backend: Backend) -> str | None:
-    """What is wrong with one in-batch step over three rows a side; None if nothing is."""
+    """What is wrong with one in-batch step over three rows per side; None if nothing is."""
     query = TowerPlan.of("query", TowerSpec((Categorical("user", dim=4),)))
     candidate = TowerPlan.of("candidate", TowerSpec((Categorical("item", dim=4),)))
     task = RetrievalSpec("dot", temperature=1.0, candidate_bias=False, logq=False, remove_accidental_hits=False)

@@ -26,7 +26,7 @@ def recommend(
     queries: Annotated[Path | None, typer.Option(help="Parquet file with a column of query ids.")] = None,
     out: Annotated[Path | None, typer.Option(help="Parquet file for the answers to --queries.")] = None,
     column: Annotated[str | None, typer.Option(help="The column of ids in --queries, if renamed.")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many candidates a query.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many candidates per query.")] = 10,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out what training saw.")] = False,
     unknown: Annotated[str, typer.Option(help="Queries never seen: oov, popular or error.")] = "oov",
     force: Annotated[bool, typer.Option("--force", help="Replace --out if it exists.")] = False,

@@ -249,7 +249,7 @@ def _lists(first: Answer, second: Answer, shown: int, k: int) -> dict[str, Any]:
 
 
 def _scores(answer: Answer, codes: NDArray[Any]) -> NDArray[np.float64]:
-    """Scores of corpus positions, a row of them a query, in float64; 0 at −1."""
+    """Scores of corpus positions, a row of them per query, in float64; 0 at −1."""
     queries = answer.arrays["vectors/query"].astype(np.float64)
     candidates = answer.arrays["vectors/candidate"][codes].astype(np.float64)
     return np.where(codes < 0, 0, np.einsum("qd,qkd->qk", queries, candidates))

@@ -221,7 +221,7 @@ def _from_one(values: Any) -> Any:
 
 
 def _metrics(axes: Any, report: Report) -> None:
-    """A group of bars a metric, one a backend, popularity as a hollow one."""
+    """A group of bars per metric, one per backend, popularity as a hollow one."""
     done = finished(report)
     columns: list[tuple[str, Any, str | None]] = [
         (row["name"], row["metrics"], SERIES[i]) for i, row in enumerate(done)
@@ -331,7 +331,7 @@ def _loss_alt(report: Report) -> str:
     ends = ", ".join(f"{row['name']} {row['losses']['epochs'][-1]:.4f}" for row in done)
     apart = [row["oracle"]["loss"] for row in done if row["oracle"]]
     against = f" At most {max(apart):.1e} from the oracle, relative to the loss." if apart else ""
-    return f"Loss curves lie on one another; mean loss a target in the last epoch: {ends}.{against}"
+    return f"Loss curves lie on one another; mean loss per target in the last epoch: {ends}.{against}"
 
 
 def _metrics_alt(report: Report) -> str:

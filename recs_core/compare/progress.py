@@ -1,4 +1,4 @@
-"""What the workers are doing, live on a terminal, a line a stage elsewhere; always on stderr."""
+"""What the workers are doing, live on a terminal, a line per stage elsewhere; always on stderr."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PURPOSES = {"measure": "", "repeat": " again", "oracle": ""}
 
 
 class Board:
-    """One row a job. `expect` adds the rows; `hear` is the workers' listener, called from their threads."""
+    """One row per job. `expect` adds the rows; `hear` is the workers' listener, called from their threads."""
 
     def __init__(self, steps: int, *, live: bool) -> None:
         self.steps, self.live = steps, live

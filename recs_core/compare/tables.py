@@ -99,7 +99,7 @@ def _interval(value: dict[str, float]) -> str:
 
 
 def losses(report: Report) -> Table:
-    """Mean loss a target, epoch by epoch, and the largest difference from the oracle over the steps it followed."""
+    """Mean loss per target, epoch by epoch, and the largest difference from the oracle over the steps it followed."""
     columns = [(row["name"], row["losses"]["epochs"]) for row in finished(report)]
     oracle = report["oracle"]
     if oracle["ok"] and oracle["steps"] == oracle["of"]:
@@ -112,7 +112,7 @@ def losses(report: Report) -> Table:
         rows.append(["apart from oracle", *apart, *([NOTHING] if len(columns) > len(apart) else [])])
     steps = f"{oracle['steps']} of {oracle['of']} steps" if oracle["ok"] else "no step"
     note = (
-        f"Mean loss a target. The oracle, float64 by formula, followed {steps}; the last row is the largest relative "
+        f"Mean loss per target. The oracle, float64 by formula, followed {steps}; the last row is the largest relative "
         "difference over them."
     )
     return Table("Loss per epoch", note, ("epoch", *(name for name, _ in columns)), rows)
@@ -125,7 +125,7 @@ COST = (
     ("first epoch, with compilation", "first_epoch", "seconds"),
     ("epoch, median of the others", "epoch", "seconds"),
     ("training in all", "training", "seconds"),
-    ("training rows a second", "rows_per_second", "number"),
+    ("training rows per second", "rows_per_second", "number"),
     ("first evaluation, with compilation", "first_evaluation", "seconds"),
     ("evaluation, median", "evaluation", "seconds"),
     ("memory after import", "memory_imported", "bytes"),

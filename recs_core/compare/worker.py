@@ -1,8 +1,8 @@
 """`python -m recs_core.compare.worker JOB`: one training of one backend, in a process of its own.
 
-Says what it is doing on stdout, a JSON object a line; whatever a framework prints goes to stderr. Leaves `result.json`
-and `arrays.npz` in the job's folder. Frameworks and the rest of the core are imported after the first line is said, so
-that every import is timed.
+Says what it is doing on stdout, a JSON object per line; whatever a framework prints goes to stderr. Leaves
+`result.json` and `arrays.npz` in the job's folder. Frameworks and the rest of the core are imported after the first
+line is said, so that every import is timed.
 """
 
 from __future__ import annotations

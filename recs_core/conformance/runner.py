@@ -79,7 +79,7 @@ class Report:
         }
 
     def table(self) -> str:
-        """The report for a terminal: a line a check, failures in full, a last line that counts."""
+        """The report for a terminal: a line per check, failures in full, a last line that counts."""
         width = max((len(o.check) for o in self.outcomes), default=0)
         lines = [f"{self.subject} {self.name}", *(f"  {k:<12} {v}" for k, v in self.environment.items()), ""]
         for o in self.outcomes:

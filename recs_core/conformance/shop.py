@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.features import Bag, Categorical, History, Numeric
+from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric
 from recs_core.contract.optimizers import Adam
 from recs_core.contract.protocols import Backend, DType
 from recs_core.contract.randomness import generator

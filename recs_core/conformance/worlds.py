@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Batch, Codes, Features, Ragged, TaskInputs
-from recs_core.contract.features import Bag, Categorical, History, Numeric, Text
+from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text
 from recs_core.contract.optimizers import SGD, Adagrad, Adam, Optimizer, RowWiseAdagrad
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.randomness import generator
@@ -119,7 +119,7 @@ class World:
         return [self.batch(i) for i in range(number)]
 
     def batch(self, number: int = 0) -> Batch:
-        """Batch `number`. By interaction: a target a query. By query: one to three targets a query."""
+        """Batch `number`. By interaction: a target per query. By query: one to three targets per query."""
         random = generator(self.seed, "conformance/batch", step=number)
         per_query = random.integers(1, 4, self.queries) if self.batch_by == "query" else np.ones(self.queries, int)
         target_query = np.repeat(np.arange(self.queries), per_query).astype(np.int32)

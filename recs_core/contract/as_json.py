@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from recs_core.contract.errors import SpecError
-from recs_core.contract.features import FEATURES, Feature
+from recs_core.contract.feature_kinds import FEATURES
+from recs_core.contract.features import Feature
 from recs_core.contract.optimizers import OPTIMIZERS, Optimizer
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec

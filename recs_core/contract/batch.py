@@ -129,7 +129,7 @@ class TaskInputs(TypedDict, total=False):
     target_query: NDArray[np.int32]  # (T,) row of the query of each target
     target_candidate: NDArray[np.int32]  # (T,) its column among the candidates
     sample_weight: NDArray[np.floating]  # (T,) ≥ 0
-    candidate_sampling_probability: NDArray[np.floating]  # (C,) q of each column, a draw
+    candidate_sampling_probability: NDArray[np.floating]  # (C,) q of each column, per draw
     candidate_ids: NDArray[np.int32]  # (C,) codes of the candidates, rows of task/bias
     positives: Ragged  # (Q rows) columns that are never negatives of the query
     negatives_from: int  # columns from this one on are negatives of every query; earlier ones serve as targets only

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from recs_core.contract.errors import SpecError
 
 BACKEND_CAPABILITIES: Mapping[str, str] = {
-    "categorical": "towers: one id a row",
+    "categorical": "towers: one id per row",
     "bag": "towers: several ids per row",
     "history": "towers: the mean of past candidates, its own or the candidate tower's table",
     "numeric": "towers: standardised numbers",
@@ -17,7 +17,7 @@ BACKEND_CAPABILITIES: Mapping[str, str] = {
     "cosine": "task: cosine scores",
     "dot": "task: inner-product scores",
     "learn_temperature": "task: a learned temperature",
-    "candidate_bias": "task: a learned bias a candidate",
+    "candidate_bias": "task: a learned bias per candidate",
     "in-batch": "task: in-batch negatives",
     "uniform": "task: negatives sampled from the corpus",
     "mixed": "task: in-batch and sampled negatives",
@@ -28,9 +28,9 @@ BACKEND_CAPABILITIES: Mapping[str, str] = {
     "mask_positives": "task: known positives masked",
     "score_mask": "task: a mask of scores, given",
     "hard_negatives": "task: the highest-scored negatives only",
-    "sample_weight": "task: a weight a target",
+    "sample_weight": "task: a weight per target",
     "sum_reduction": "task: reduction='sum'",
-    "query_step": "task: several targets a query",
+    "several_targets": "task: several targets per query",
     "adagrad": "optimizer: Adagrad",
     "row_wise_adagrad": "optimizer: RowWiseAdagrad",
     "lazy_adam": "optimizer: Adam, touched rows only",

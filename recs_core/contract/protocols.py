@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, Unpack, runtime_checkable
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.batch import Batch, Features, Ragged, TaskInputs
 from recs_core.contract.features import Column
 from recs_core.contract.manifest import BackendInfo, IndexInfo
 from recs_core.contract.plans import TowerPlan, UpdatePlan
@@ -68,7 +68,7 @@ class Dataset(Protocol):
         ...
 
     def steps(self, plan: BatchPlan) -> int:
-        """Number of batches an epoch."""
+        """Number of batches per epoch."""
         ...
 
     def batches(self, plan: BatchPlan, *, seed: int, epoch: int) -> Iterator[Batch]:
@@ -119,25 +119,12 @@ class RetrievalTask(Protocol):
         """What was declared."""
         ...
 
-    def __call__(
-        self,
-        query: Any,
-        candidate: Any,
-        *,
-        target_query: ArrayLike | None = None,
-        target_candidate: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-        candidate_sampling_probability: ArrayLike | None = None,
-        candidate_ids: ArrayLike | None = None,
-        positives: Ragged | None = None,
-        negatives_from: int = 0,
-        score_mask: ArrayLike | None = None,
-    ) -> Any:
+    def __call__(self, query: Any, candidate: Any, **inputs: Unpack[TaskInputs]) -> Any:
         """The loss, a native differentiable scalar that `float()` accepts.
 
-        `query` (Q, d) and `candidate` (C, d) are native tensors or arrays; the rest is as in `TaskInputs`. Targets
-        default to row i ↔ row i. Every backend hands the arguments to `recs_core.contract.task.plan_task`, which raises
-        `SpecError` and `DataError`.
+        `query` (Q, d) and `candidate` (C, d) are native tensors or arrays. Of `inputs` none is required: targets
+        default to row i ↔ row i, weights to 1, `negatives_from` to 0. Every backend hands them to
+        `recs_core.contract.task.plan_task`, which raises `SpecError` and `DataError`.
         """
         ...
 
@@ -267,7 +254,7 @@ class Index(Protocol):
     ) -> TopK:
         """Best k positions of each of (Q, d) queries: score descending, then position ascending.
 
-        `exclude`: positions that must not come back, a row a query, in any order and as often as they are named; −1 is
+        `exclude`: positions that must not come back, a row per query, in any order, as often as they are named; −1 is
         an id outside the corpus and excludes nothing. `allow`: the only positions that may. A k beyond the n vectors is
         cut to n before anything is allocated: (Q, min(k, n)). Where filters leave fewer the rest is −1 and − inf; an
         exact index never leaks and never shortens.

@@ -18,7 +18,7 @@ class RetrievalSpec(Declared):
 
     `scoring`: "cosine" or "dot". `temperature` divides the score; with `learn_temperature` it is where a learned
     one starts. `candidate_bias` adds a learned number per candidate. `negatives`: "in-batch", "uniform" (sampled from
-    the corpus), "mixed" (both) or "corpus" (all of it); `num_negatives` is how many are sampled a step. `logq`:
+    the corpus), "mixed" (both) or "corpus" (all of it); `num_negatives` is how many are sampled per step. `logq`:
     correct in-batch and mixed scores by − log q; "refined" leaves the positive uncorrected. `remove_accidental_hits`
     masks other columns that hold the target's candidate; `mask_positives` masks every known positive of the query.
     `hard_negatives` keeps the highest-scored n negatives of a row. `reduction`: "mean" is Σ w·ℓ / Σ w, "sum" Σ w·ℓ.

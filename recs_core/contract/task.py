@@ -180,7 +180,7 @@ def _codes(spec: RetrievalSpec, candidate_ids: ArrayLike | None, num_candidates:
     codes = np.asarray(candidate_ids)
     if codes.shape != (num_candidates,) or not np.issubdtype(codes.dtype, np.integer):
         raise DataError(
-            f"candidate_ids must be {num_candidates} integer codes, one a candidate; got shape {codes.shape} of "
+            f"candidate_ids must be {num_candidates} integer codes, one per candidate; got shape {codes.shape} of "
             f"{codes.dtype} (raw ids become codes through a vocabulary)"
         )
     return codes.astype(np.int32, copy=False)
@@ -204,7 +204,7 @@ def _corrections(
     q = np.asarray(probability, np.float64)
     if q.shape != (num_candidates,):
         raise DataError(
-            f"candidate_sampling_probability must hold {num_candidates} numbers, one a candidate; got shape {q.shape}"
+            f"candidate_sampling_probability must hold {num_candidates} numbers, one per candidate; got shape {q.shape}"
         )
     needed = q[start:]
     if not (np.isfinite(needed).all() and (needed > 0).all()):
@@ -226,7 +226,7 @@ def _weights(spec: RetrievalSpec, sample_weight: ArrayLike | None, targets: int)
         return np.full(targets, 1.0 if spec.reduction == "sum" else 1 / max(1, targets))
     weight = np.asarray(sample_weight, np.float64)
     if weight.shape != (targets,):
-        raise DataError(f"sample_weight must hold {targets} numbers, one a target; got shape {weight.shape}")
+        raise DataError(f"sample_weight must hold {targets} numbers, one per target; got shape {weight.shape}")
     if not np.isfinite(weight).all() or (weight < 0).any():
         raise DataError("sample_weight must be finite and ≥ 0")
     if spec.reduction == "sum":

@@ -10,7 +10,8 @@ import numpy as np
 
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import SpecError
-from recs_core.contract.features import Categorical, Feature, History, TableFeature
+from recs_core.contract.feature_kinds import Categorical, History
+from recs_core.contract.features import Feature, TableFeature
 from recs_core.contract.validation import Declared, is_finite, is_one_of, is_whole, require
 
 Activation: TypeAlias = Literal["relu", "tanh", "sigmoid"]

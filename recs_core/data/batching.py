@@ -204,7 +204,7 @@ def _random_share(rows: Ragged, share: float, random: np.random.Generator) -> ND
 def _localise(
     data: EncodedDataset, query: Features, candidate: Features, everything: bool
 ) -> tuple[dict[str, NDArray[np.int32]], Features, Features, set[str]]:
-    """Replace table rows by places among the batch's unique rows, one union a table over all its uses."""
+    """Replace table rows by places among the batch's unique rows, one union per table over all its uses."""
     uses: dict[str, list[tuple[str, str, NDArray[np.int32]]]] = {}
     for side, tower, features in (("query", data.query_tower, query), ("candidate", data.candidate_tower, candidate)):
         for feature in tower.features:

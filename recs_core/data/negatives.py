@@ -14,7 +14,7 @@ def candidate_columns(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
     """(columns' candidate codes (C,), each target's column (T,), first column that is a negative).
 
-    in-batch: a column a target. uniform: the distinct targets, then the sample. mixed: a column a target, then the
+    in-batch: a column per target. uniform: the distinct targets, then the sample. mixed: a column per target, then the
     sample. corpus: every candidate.
     """
     if spec.negatives == "corpus":

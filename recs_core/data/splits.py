@@ -110,7 +110,7 @@ def split(
     if at is not None and by != "time":
         raise DataError(f"split: at is for by='time', not by={by!r}")
     if test is not None and by == "last":
-        raise DataError("split: by='last' takes n, the number of rows a query, not test")
+        raise DataError("split: by='last' takes n, the number of rows per query, not test")
     if by == "time":
         is_test = _late(data, at, test)
     elif by == "last":

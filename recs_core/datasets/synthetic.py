@@ -37,7 +37,7 @@ class Synthetic:
     taste: float
 
     def scores(self, query_codes: NDArray[np.integer]) -> NDArray[np.float64]:
-        """(n, candidates): the logarithm of the true preference, up to a constant a query. Best possible ranking."""
+        """(n, candidates): the logarithm of the true preference, up to a constant per query. Best possible ranking."""
         affinity = self.query_vectors[query_codes].astype(np.float64) @ self.candidate_vectors.T.astype(np.float64)
         return self.taste * affinity + np.log(self.popularity)
 

@@ -47,7 +47,7 @@ class Ranks:
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """(Q,): targets a query."""
+        """(Q,): targets per query."""
         return np.diff(self.offsets).astype(np.int64)
 
     @cached_property
@@ -66,10 +66,10 @@ def ranks(
 ) -> Ranks:
     """Rank the `targets` of (Q, d) queries among (C, d) candidates by inner product.
 
-    `targets`: a row a query of distinct candidate rows; −1 is a target outside the corpus, never found. `exclude`: a
-    row a query of candidates that leave its ranking; a target among them is never found either, as `recommend` would
+    `targets`: a row per query of distinct candidate rows; −1 is a target outside the corpus, never found. `exclude`: a
+    row per query of candidates that leave its ranking; a target among them is never found either, as `recommend` would
     never return it. `threads`: by default as many as the BLAS may use. Inputs are float32 or float64 and may be memory
-    maps. Working memory: a few MB a thread and the ranks themselves.
+    maps. Working memory: a few MB per thread and the ranks themselves.
 
     The ranks are float64's at float32's speed: scores made in float32 decide wherever their rounding cannot, and the
     few pairs closer than that are scored again in float64. Two scores tie when float64 cannot tell them apart, so equal

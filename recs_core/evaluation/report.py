@@ -16,7 +16,7 @@ def report_rows(
     samples: int = 1000,
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:
-    """A row a metric of `found`, in order, then those of `extra` (as `list_metrics` gives), which have no interval."""
+    """A row per metric of `found`, in order, then those of `extra` (of `list_metrics`), which have no interval."""
     bounds: Mapping[str, Interval] = intervals(found, samples=samples, seed=seed) if with_intervals else {}
     rows: dict[str, dict[str, float]] = {name: {"value": value} for name, value in found.mean().items()}
     for name, interval in bounds.items():

@@ -60,7 +60,7 @@ class CandidateIndex:
         """Best k ids of each of (Q, d) queries, and scores (Q, k) float32; None (strings) or −1 (integers) and − inf
         where fewer are left.
 
-        `exclude`: a list of ids a query (an unknown id excludes nothing), or positions as `Ragged`. `allow`: the only
+        `exclude`: a list of ids per query (an unknown id excludes nothing), or positions as `Ragged`. `allow`: the only
         ids that may come back. Raises `DataError` for k ≤ 0, an unknown id in `allow`, or shapes that do not fit.
         """
         hidden = self._positions_a_query(exclude, len(queries))

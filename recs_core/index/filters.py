@@ -1,6 +1,6 @@
 """Exclusions and allow-lists: one meaning for evaluation, index and serving.
 
-A row a query of corpus positions, as `Ragged`. −1 stands for an id outside the corpus and excludes nothing. Filtering
+A row per query of corpus positions, as `Ragged`. −1 stands for an id outside the corpus and excludes nothing. Filtering
 overwrites scores with a value that no comparison lets through; it never relies on scores being small or large.
 """
 
@@ -17,7 +17,7 @@ from recs_core.contract.errors import DataError
 
 
 def ragged(rows: Iterable[ArrayLike]) -> Ragged:
-    """Lists of positions, one a query, as `Ragged`."""
+    """Lists of positions, one per query, as `Ragged`."""
     arrays = [np.asarray(row, np.int32) for row in rows]
     offsets = np.zeros(len(arrays) + 1, np.int32)
     np.cumsum([len(row) for row in arrays], out=offsets[1:])
@@ -25,7 +25,7 @@ def ragged(rows: Iterable[ArrayLike]) -> Ragged:
 
 
 def check_positions(rows: Ragged, num_queries: int, num_candidates: int, what: str) -> Ragged:
-    """`rows` itself. Raises `DataError` unless it has a row a query and every position is −1 or in the corpus."""
+    """`rows` itself. Raises `DataError` unless it has a row per query and every position is −1 or in the corpus."""
     if len(rows.offsets) != num_queries + 1:
         raise DataError(f"{what} has {len(rows.offsets) - 1} rows for {num_queries} queries")
     outside = (rows.values < -1) | (rows.values >= num_candidates)

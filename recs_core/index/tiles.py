@@ -25,7 +25,7 @@ from recs_core.contract.errors import DataError
 Job = TypeVar("Job")
 
 TILE_CANDIDATES = 1020
-"""Candidates a tile: 2 MB of scores with as many queries as below."""
+"""Candidates per tile: 2 MB of scores with as many queries as below."""
 
 QUERY_ROWS = 512
 """Queries a tile; fewer where that would leave a thread without work."""

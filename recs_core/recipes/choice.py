@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from recs_core.contract.features import History
+from recs_core.contract.feature_kinds import History
 from recs_core.contract.optimizers import Adam, Optimizer
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recs_core.contract.columns import as_numbers, as_values, nature
-from recs_core.contract.features import Bag, Categorical, Feature, Numeric, Text
+from recs_core.contract.feature_kinds import Bag, Categorical, Numeric, Text
+from recs_core.contract.features import Feature
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.interactions import Interactions
 from recs_core.recipes import history

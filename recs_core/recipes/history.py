@@ -9,7 +9,7 @@ times are known, say what it is after now: the latest few candidates predict the
 
 from __future__ import annotations
 
-from recs_core.contract.features import Categorical, History
+from recs_core.contract.feature_kinds import Categorical, History
 from recs_core.contract.optimizers import Adam
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec

@@ -6,7 +6,7 @@ in memory, and answers new queries by candidate bias alone.
 
 from __future__ import annotations
 
-from recs_core.contract.features import Categorical
+from recs_core.contract.feature_kinds import Categorical
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 from recs_core.contract.training import Schedule, TrainingSpec

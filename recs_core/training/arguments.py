@@ -1,4 +1,4 @@
-"""What `fit` is given, checked before anything is trained."""
+"""What `fit` and `TwoTower` are given, checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -15,6 +15,18 @@ from recs_core.data.interactions import Interactions
 from recs_core.training.run import FitRun
 
 
+def check_seed(seed: Any) -> None:
+    """Raise `SpecError` unless this is a whole number."""
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
+        raise SpecError(f"TwoTower: seed must be a whole number, got {seed!r}")
+
+
+def check_dtype(dtype: Any) -> None:
+    """Raise `SpecError` unless this is "float32" or "float64"."""
+    if not isinstance(dtype, str) or dtype not in ("float32", "float64"):
+        raise SpecError(f"TwoTower: dtype is 'float32' or 'float64', got {dtype!r}")
+
+
 def check_settings(settings: Mapping[str, Any], fit: Callable[..., Any]) -> None:
     """Raise `SpecError` for a setting of a name that `fit` does not know."""
     fields = TrainingSettings.__annotations__
@@ -23,6 +35,15 @@ def check_settings(settings: Mapping[str, Any], fit: Callable[..., Any]) -> None
         if name not in fields:
             meant = difflib.get_close_matches(name, known, n=1) or known
             raise SpecError(f"fit: there is no argument {name!r}; there is {', '.join(meant)}")
+
+
+def check_kind(name: str, value: Any, kind: type, example: str) -> None:
+    """Raise `SpecError` unless this is None or one of ours."""
+    if value is None or isinstance(value, kind):
+        return
+    what = value if isinstance(value, type) else type(value)
+    home = "" if what.__module__ == "builtins" else f"{what.__module__}."
+    raise SpecError(f"{name} must be {example}, got {'the class ' if what is value else ''}{home}{what.__qualname__}")
 
 
 def check_every(**counts: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.training import TrainingSpec
+from recs_core.data.interactions import Interactions
 from recs_core.training.early_stopping import Best, EarlyStopping
 
 
@@ -44,3 +45,15 @@ class FitRun:
         mine, theirs = self.settings, other.settings
         same = all(getattr(mine, name) == getattr(theirs, name) for name in ("batch_size", "batch_by", "drop_last"))
         return same and self.data == other.data
+
+    def facts(self, train: Interactions) -> dict[str, Any]:
+        """What a bundle tells of the data that it trains on."""
+        times = train.timestamps
+        return {
+            "digest": self.data,
+            "rows": len(train),
+            "queries": len(train.query_ids),
+            "candidates": len(train.candidate_ids),
+            "from": None if times is None or not len(times) else float(times.min()),
+            "to": None if times is None or not len(times) else float(times.max()),
+        }

@@ -87,7 +87,7 @@ def test_a_run_cut_off_ends_as_one_that_was_not(whole, tmp_path, epoch):
 
 @pytest.mark.parametrize("step", [1, 3, 4, 9])
 def test_ctrl_c_within_an_epoch(whole, tmp_path, step):
-    """4 steps an epoch: the first, one in the middle, the last, and one two epochs later."""
+    """4 steps per epoch: the first, one in the middle, the last, and one two epochs later."""
     cut = model()
     cut._prepared(cut._encoded(interactions()))
     cut._trainer = PressesCtrlC(cut._trainer, step)

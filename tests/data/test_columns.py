@@ -9,7 +9,7 @@ import pytest
 
 from recs_core.contract.columns import as_ids, as_lists, as_numbers, as_values, nature
 from recs_core.contract.errors import DataError
-from recs_core.contract.features import Bag, Categorical, History, Numeric, Text
+from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.encoding import encode
 from recs_core.data.interactions import Interactions

@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recs_core.contract.features import Categorical, History
+from recs_core.contract.feature_kinds import Categorical, History
 from recs_core.contract.plain import is_plain, plain, plain_column
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.audit import audit

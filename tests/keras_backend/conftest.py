@@ -1,4 +1,4 @@
-"""The backend under test: keras on the engine of `KERAS_BACKEND`, else on the first one installed. One a process."""
+"""The backend under test: keras on the engine of `KERAS_BACKEND`, else on the first one installed. One per process."""
 
 from __future__ import annotations
 

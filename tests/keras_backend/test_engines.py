@@ -87,5 +87,5 @@ def test_a_second_engine_in_one_process_is_refused() -> None:
 
     mine = create(asked_by="the tests").engine
     other = next(engine for engine in ENGINES if engine != mine)
-    with pytest.raises(BackendConflict, match="one engine a process"):
+    with pytest.raises(BackendConflict, match="one engine per process"):
         create(other, asked_by="the tests")

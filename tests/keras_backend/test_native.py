@@ -11,7 +11,7 @@ import pytest
 from recs_core.conformance.worlds import World
 from recs_core.contract.batch import Features, Ragged
 from recs_core.contract.errors import DataError, SpecError, UnsupportedFeature
-from recs_core.contract.features import Bag, Categorical, Numeric
+from recs_core.contract.feature_kinds import Bag, Categorical, Numeric
 from recs_core.contract.optimizers import Adam
 from recs_core.contract.plans import UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec

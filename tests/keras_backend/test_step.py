@@ -12,7 +12,7 @@ from recs_core.conformance.checks.task import judge
 from recs_core.conformance.context import BackendContext
 from recs_core.conformance.worlds import World, many_targets
 from recs_core.contract.errors import DataError
-from recs_core.contract.features import Bag, Categorical, History, Numeric
+from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric
 from recs_core.contract.optimizers import Adagrad, Adam, Optimizer, RowWiseAdagrad
 from recs_core.contract.plans import UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec
@@ -74,7 +74,7 @@ def test_steps_are_the_oracles(backend: Backend, optimizer: Optimizer) -> None:
 
 @pytest.mark.parametrize("negatives", ["in-batch", "uniform", "mixed", "corpus"])
 def test_steps_by_query_longer_than_a_block(backend: Backend, negatives: str) -> None:
-    """More rows than one block of scores holds, the last block ragged, and several targets a row."""
+    """More rows than one block of scores holds, the last block ragged, and several targets per row."""
     sampled = 7 if negatives in ("uniform", "mixed") else None
     world = WIDE.with_(batch_by="query", queries=301, negatives=negatives, num_negatives=sampled)
     losses, weights, _ = trained(backend, world, Adagrad(), 1)

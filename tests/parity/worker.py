@@ -100,7 +100,7 @@ def of_history(**where: Any) -> recs.TwoTower:
 
 
 def of_ratings(**where: Any) -> recs.TwoTower:
-    """Five steps an epoch on the report's 50 ratings: smooth towers, Adagrad."""
+    """Five steps per epoch on the report's 50 ratings: smooth towers, Adagrad."""
     return recs.TwoTower(
         recs.TowerSpec([recs.Categorical("user_id", dim=8)], layers=[8], final_activation="tanh"),
         recs.TowerSpec([recs.Categorical("movie_id", dim=8)], layers=[8], final_activation="tanh"),

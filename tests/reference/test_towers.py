@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recs_core.contract.batch import Features, Ragged
-from recs_core.contract.features import Bag, Categorical, History, Numeric, Text
+from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text
 from recs_core.contract.towers import TowerSpec
 from recs_core.reference import towers
 

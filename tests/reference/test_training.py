@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recs_core.contract.batch import Batch, Features, Ragged
-from recs_core.contract.features import Categorical, History
+from recs_core.contract.feature_kinds import Categorical, History
 from recs_core.contract.optimizers import SGD, Adagrad, Adam, RowWiseAdagrad
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec

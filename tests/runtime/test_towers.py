@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Batch, Features, Ragged
 from recs_core.contract.errors import DataError, UnsupportedFeature
-from recs_core.contract.features import Bag, Categorical, History, Numeric, Text
+from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec

@@ -12,7 +12,7 @@ from recs_core import datasets
 from recs_core.adopted import Adopted
 from recs_core.contract.batch import Batch, Features
 from recs_core.contract.errors import DataError, SpecError
-from recs_core.contract.features import Categorical
+from recs_core.contract.feature_kinds import Categorical
 from recs_core.contract.optimizers import Adagrad
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec

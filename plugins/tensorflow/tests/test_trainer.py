@@ -13,7 +13,7 @@ from recs_core import datasets
 from recs_core.conformance.worlds import OPTIMIZERS, WIDE, World
 from recs_core.contract import weights as canonical
 from recs_core.contract.errors import DataError, SpecError
-from recs_core.contract.features import Categorical
+from recs_core.contract.feature_kinds import Categorical
 from recs_core.contract.optimizers import Adagrad
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.protocols import BatchPlan, DType

@@ -11,7 +11,7 @@ from recs_core_torch import Backend, loader
 from torch_worlds import codes, spec
 
 from recs_core.contract.batch import Batch, Features
-from recs_core.contract.features import Categorical
+from recs_core.contract.feature_kinds import Categorical
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.protocols import BatchPlan
 from recs_core.contract.randomness import generator

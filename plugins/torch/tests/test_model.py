@@ -16,7 +16,8 @@ from torch_worlds import CANDIDATE, CORPUS, QUERY, ROWS, codes, ragged, spec
 from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Batch, Features
 from recs_core.contract.errors import ConfigError, DataError, SpecError
-from recs_core.contract.features import Bag, Categorical, Column, Numeric
+from recs_core.contract.feature_kinds import Bag, Categorical, Numeric
+from recs_core.contract.features import Column
 from recs_core.contract.optimizers import Adagrad, Adam
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec

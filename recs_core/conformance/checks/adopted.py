@@ -13,7 +13,7 @@ from recs_core.conformance.context import BackendContext, number
 from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import USER
 from recs_core.contract.batch import Batch, Codes
-from recs_core.contract.features import Categorical, History
+from recs_core.contract.feature_kinds import Categorical, History
 from recs_core.contract.optimizers import SGD
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.towers import TowerSpec

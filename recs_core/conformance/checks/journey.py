@@ -18,7 +18,7 @@ from recs_core.conformance.context import BackendContext
 from recs_core.conformance.registry import check
 from recs_core.conformance.shop import CUSTOMERS, FIRST_ITEM, ITEMS, angled, restored, shop, trained
 from recs_core.contract import weights as canonical
-from recs_core.contract.features import Categorical
+from recs_core.contract.feature_kinds import Categorical
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.interactions import Interactions

@@ -1,27 +1,24 @@
-"""The task: each option alone, then all of them in seeded combinations. Loss and gradients, against the oracle.
+"""The task: each option alone. Loss and gradients, against the oracle.
 
 Towers hand out table rows here, so that a step's update tells the gradient with respect to every embedding.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from recs_core.conformance import expect, worlds
+from recs_core.conformance import expect
 from recs_core.conformance.context import BackendContext, number
-from recs_core.conformance.registry import CheckFailed, check
-from recs_core.conformance.worlds import PLAIN, TaskWorld, ragged, random_task, task_world
-from recs_core.contract.errors import SpecError
+from recs_core.conformance.registry import check
+from recs_core.conformance.worlds import PLAIN, TaskWorld, ragged, task_world
 from recs_core.contract.protocols import DType
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.reference.task import TaskResult, loss_and_gradients
 
 BASE = ("task/in-batch",)
 IDS = (4, 7, 4, 2, 7, 0, 4, 2, 9)  # columns 0, 2, 6 hold one candidate, as do 1, 4 and 3, 7
-TARGET_QUERY, TARGET_CANDIDATE = np.array([0, 0, 0, 1, 3], np.int32), np.array([8, 1, 4, 4, 0], np.int32)
 Q = np.array([0.3, 0.1, 0.3, 0.02, 0.1, 0.05, 0.3, 0.02, 0.004])
 
 
@@ -259,7 +256,7 @@ def accidental_hits_beyond(context: BackendContext) -> None:
 def mask_positives(context: BackendContext) -> None:
     """All known positives of a query are masked as negatives; its target stays.
 
-    `positives` holds columns, not codes, a ragged row a query; some rows are empty.
+    `positives` holds columns, not codes, a ragged row per query; some rows are empty.
     """
     positives = ragged([[0, 3], [], [2], [1, 3, 8], [4, 5], []])
     judge(context, task_world(spec_of(mask_positives=True), positives=positives))
@@ -314,151 +311,3 @@ def sum_reduction(context: BackendContext) -> None:
     """
     weight = np.array([0.5, 2, 0, 1, 3, 0.25])
     judge(context, task_world(spec_of(reduction="sum"), sample_weight=weight))
-
-
-@check(
-    "task/several-targets",
-    needs=("query_step",),
-    rests_on=BASE,
-    formula="one ℓ_t a target; a query's other targets are among its negatives unless masked",
-)
-def several_targets(context: BackendContext) -> None:
-    """A query may have several targets: each is scored against the rest, and the query's gradient is their sum.
-
-    Look at `target_query` and `target_candidate`; row i ↔ row i is only their default.
-    """
-    judge(context, task_world(PLAIN, queries=4, target_query=TARGET_QUERY, target_candidate=TARGET_CANDIDATE))
-
-
-@check(
-    "task/many-targets",
-    needs=("dot", "corpus", "learn_temperature", "candidate_bias", "mask_positives", "sample_weight", "query_step"),
-    rests_on=(
-        "task/learned-temperature", "task/candidate-bias", "task/corpus-negatives", "task/mask-positives",
-        "task/sample-weight", "task/several-targets",
-    ),
-)  # fmt: skip
-def many_targets(context: BackendContext) -> None:
-    """By query, against the corpus: a candidate liked twice, queries without weight or targets, masked columns.
-
-    Look at a target that comes twice: its gradient is that of both.
-    """
-    judge(context, worlds.many_targets())
-
-
-@check(
-    "task/several-targets-masked",
-    needs=("query_step", "remove_accidental_hits"),
-    rests_on=("task/several-targets", "task/accidental-hits-beyond-the-batch"),
-)
-def several_targets_masked(context: BackendContext) -> None:
-    """Where a mask depends on the target, each target of a query has negatives of its own.
-
-    Look at `TaskPlan.expand`: rows of scores then belong to targets.
-    """
-    spec = spec_of(remove_accidental_hits=True)
-    targets: dict[str, Any] = {"target_query": TARGET_QUERY, "target_candidate": TARGET_CANDIDATE}
-    judge(context, task_world(spec, queries=4, candidate_ids=IDS, **targets))
-
-
-@check("task/one-target", rests_on=BASE, formula="no negatives: ℓ = log exp z − z = 0")
-def one_target(context: BackendContext) -> None:
-    """A batch of one has no negatives: loss 0, gradients 0, nothing that is not finite.
-
-    Look at a log-sum-exp over nothing.
-    """
-    judge(context, task_world(PLAIN, queries=1, columns=1))
-
-
-@check(
-    "task/all-masked", needs=("mask_positives",), rests_on=("task/mask-positives",), formula="no negatives left: ℓ = 0"
-)
-def all_masked(context: BackendContext) -> None:
-    """A row whose negatives are all masked has loss 0, beside rows that have some.
-
-    Look at what a masked score becomes: − inf minus − inf is NaN.
-    """
-    positives = ragged([list(range(9)), [], [], list(range(1, 9)), [], []])
-    judge(context, task_world(spec_of(mask_positives=True), positives=positives))
-
-
-@check("task/zero-weights", needs=("sample_weight",), rests_on=("task/sample-weight",), formula="Σ w = 0: L = 0")
-def zero_weights(context: BackendContext) -> None:
-    """A batch whose weights are all zero has loss 0 and moves nothing.
-
-    Look at the division by Σ w.
-    """
-    judge(context, task_world(PLAIN, sample_weight=np.zeros(6)))
-
-
-@check("task/extreme-scores", rests_on=BASE, formula="log Σ exp s = max s + log Σ exp(s − max s)")
-def extreme_scores(context: BackendContext) -> None:
-    """Scores of ± thousands overflow nothing.
-
-    Look at exp without the row's maximum taken off.
-    """
-    world = task_world(PLAIN)
-    world.query[:] *= 60
-    world.candidate[:] *= 60
-    got = value(context, world, "float32")
-    expect.close("the loss in float32", got, oracle(world).loss, 5 * expect.LOSS["float32"])
-
-
-@check("task/defaults", rests_on=BASE, formula="target_query = target_candidate = 0 … Q − 1; sample_weight = 1")
-def defaults(context: BackendContext) -> None:
-    """Called with embeddings alone, row i is the target of row i and all weights are 1.
-
-    Look at what the task does with inputs that are None.
-    """
-    world = task_world(PLAIN)
-    query, candidate = world.query, world.candidate
-    got = number(context.backend.task(PLAIN)(query, candidate))
-    expect.close("the loss", got, loss_and_gradients(PLAIN, query, candidate).loss, expect.LOSS["float32"])
-
-
-@check("task/missing-input", needs=("logq",), rests_on=BASE)
-def missing_input(context: BackendContext) -> None:
-    """An input that the spec needs and does not get is a `SpecError` that names it; it is not quietly left out.
-
-    Hand the arguments to `recs_core.contract.task.plan_task`, which raises.
-    """
-    world = task_world(PLAIN)
-    for option, named in (
-        ("logq", "candidate_sampling_probability"),
-        ("remove_accidental_hits", "candidate_ids"),
-        ("mask_positives", "positives"),
-    ):
-        call = partial(context.backend.task(spec_of(**{option: True})), world.query, world.candidate)
-        expect.raises(f"{option}=True without {named}", SpecError, call, says=named)
-
-
-COMBINED = (
-    "cosine", "learn_temperature", "candidate_bias", "uniform", "mixed", "corpus", "logq", "refined_logq",
-    "remove_accidental_hits", "mask_positives", "score_mask", "hard_negatives", "sample_weight", "sum_reduction",
-    "query_step",
-)  # fmt: skip
-
-
-@check(
-    "task/combinations",
-    tier="optional",
-    needs=COMBINED,
-    rests_on=(
-        "task/cosine", "task/learned-temperature", "task/candidate-bias", "task/logq-correction",
-        "task/q-without-floor",
-        "task/refined-logq", "task/uniform-negatives", "task/mixed-negatives", "task/corpus-negatives",
-        "task/accidental-hits-beyond-the-batch", "task/score-mask", "task/hard-negatives", "task/sum-reduction",
-        "task/many-targets", "task/several-targets-masked", "task/all-masked", "task/zero-weights", "task/temperature",
-    ),
-)  # fmt: skip
-def combinations(context: BackendContext) -> None:
-    """Options and inputs in 24 seeded combinations; the gradients of every fourth.
-
-    Each option alone was right: look at the order in which they act (docs/meanings.md, order), and at own columns.
-    """
-    for seed in range(24):
-        world = random_task(seed)
-        try:
-            judge(context, world, step=seed % 4 == 0)
-        except CheckFailed as failed:
-            raise CheckFailed(f"combination {seed}, {world.spec}: {failed}") from None

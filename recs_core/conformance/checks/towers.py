@@ -9,7 +9,8 @@ from recs_core.conformance.context import BackendContext
 from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import ITEM, ITEM_TOWER, PLAIN, USER, USER_TOWER, WIDE, World, ragged
 from recs_core.contract.batch import Features
-from recs_core.contract.features import Bag, Categorical, Feature, History, Numeric, Text
+from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text
+from recs_core.contract.features import Feature
 from recs_core.contract.protocols import DType
 from recs_core.contract.towers import Activation, TowerSpec
 from recs_core.reference import towers, training
@@ -55,7 +56,7 @@ def gradients(context: BackendContext, world: World) -> None:
 
 @check("towers/categorical", needs=("categorical",), formula="f(x) = table[code of x]")
 def categorical(context: BackendContext) -> None:
-    """One id a row is the row of its code, and gets the row's gradient, summed where a batch names it twice.
+    """One id per row is the row of its code, and gets the row's gradient, summed where a batch names it twice.
 
     A failure here blocks most others. Look at the gather from `rows`, and at whether codes count within `rows` (in a
     batch) or whole tables (in `embed`).

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import ConfigError, DataError, UnsupportedFeature
-from recs_core.contract.features import Bag, Categorical, Feature, History, Numeric, State, Text
+from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text
+from recs_core.contract.features import Feature, State
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec

@@ -26,7 +26,7 @@ NO_INTEGER = -1
 
 SHOWN = 5
 STREAM_ROWS = 4096
-"""Candidates a block of the streaming index."""
+"""Candidates per block of the streaming index."""
 SCORES_HELD = 2**24
 """Scores that the brute-force index holds at a time: 64 MB."""
 STREAM_QUERIES = 4096

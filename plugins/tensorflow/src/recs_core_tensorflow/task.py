@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recs_core.contract.batch import Ragged
+from recs_core.contract.batch import TaskInputs
 from recs_core.contract.errors import SpecError
 from recs_core.contract.protocols import DType
 from recs_core.contract.retrieval import RetrievalSpec
@@ -15,6 +15,9 @@ from recs_core.contract.task import plan_task
 from recs_core.contract.weights import Weights
 from recs_core_tensorflow import kernel
 from recs_core_tensorflow.environment import refuse_forked, tf
+
+NO_ARRAYS = ("positives", "negatives_from")
+"""Those of `TaskInputs` that are never tensors."""
 
 
 class RetrievalTask:
@@ -41,37 +44,14 @@ class RetrievalTask:
         return cls(spec, dtype, bias, log_temperature)
 
     @tf.autograph.experimental.do_not_convert
-    def __call__(
-        self,
-        query: Any,
-        candidate: Any,
-        *,
-        target_query: ArrayLike | None = None,
-        target_candidate: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-        candidate_sampling_probability: ArrayLike | None = None,
-        candidate_ids: ArrayLike | None = None,
-        positives: Ragged | None = None,
-        negatives_from: int = 0,
-        score_mask: ArrayLike | None = None,
-    ) -> Any:
+    def __call__(self, query: Any, candidate: Any, **inputs: Unpack[TaskInputs]) -> Any:
         """The loss, a scalar tensor. In a `tf.function` the embeddings may be symbolic; what plans the task may not."""
         refuse_forked()
         query, candidate = tf.convert_to_tensor(query, self.dtype), tf.convert_to_tensor(candidate, self.dtype)
-        inputs: dict[str, Any] = {
-            "target_query": target_query,
-            "target_candidate": target_candidate,
-            "sample_weight": sample_weight,
-            "candidate_sampling_probability": candidate_sampling_probability,
-            "candidate_ids": candidate_ids,
-            "score_mask": score_mask,
-        }
-        arrays = {name: _concrete(name, value) for name, value in inputs.items()}
+        arrays: Any = {name: _concrete(name, value) for name, value in inputs.items() if name not in NO_ARRAYS}
         num_queries, num_candidates = _known_rows(query), _known_rows(candidate)
-        plan = plan_task(
-            self.spec, num_queries, num_candidates, positives=positives, negatives_from=negatives_from, **arrays
-        )
-        bias = None if self.bias is None else self._bias_of(candidate_ids, num_candidates)
+        plan = plan_task(self.spec, num_queries, num_candidates, **{**inputs, **arrays})
+        bias = None if self.bias is None else self._bias_of(inputs.get("candidate_ids"), num_candidates)
         return kernel.loss(self.spec, kernel.pack(plan, self.dtype), query, candidate, bias, self.log_temperature)
 
     def _bias_of(self, candidate_ids: ArrayLike | None, num_candidates: int) -> Any:

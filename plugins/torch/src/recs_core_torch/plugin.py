@@ -34,7 +34,7 @@ INFO = BackendInfo(
         "hard_negatives": True,
         "sample_weight": True,
         "sum_reduction": True,
-        "query_step": True,
+        "several_targets": True,
         "adagrad": True,
         "row_wise_adagrad": True,
         "lazy_adam": True,
