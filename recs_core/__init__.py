@@ -23,7 +23,7 @@ _HOMES = {
     "recs_core.two_tower": ("TwoTower",),
     "recs_core.contract.feature_kinds": ("Bag", "Bucketed", "Categorical", "History", "Numeric", "Text"),
     "recs_core.contract.features": ("Feature", "TableFeature"),
-    "recs_core.contract.optimizers": ("SGD", "Adagrad", "Adam", "RowWiseAdagrad"),
+    "recs_core.contract.optimizers": ("SGD", "Adagrad", "Adam", "Optimizer", "RowWiseAdagrad"),
     "recs_core.contract.retrieval": ("RetrievalSpec",),
     "recs_core.contract.towers": ("TowerSpec",),
     "recs_core.contract.training": ("Schedule", "TrainingSpec"),
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from recs_core.contract.optimizers import SGD as SGD
     from recs_core.contract.optimizers import Adagrad as Adagrad
     from recs_core.contract.optimizers import Adam as Adam
+    from recs_core.contract.optimizers import Optimizer as Optimizer
     from recs_core.contract.optimizers import RowWiseAdagrad as RowWiseAdagrad
     from recs_core.contract.protocols import TopK as TopK
     from recs_core.contract.retrieval import RetrievalSpec as RetrievalSpec

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from recs_core.bundle import BundleInfo, Stored
 from recs_core.bundle.reading import making_sense
+from recs_core.contract.as_json import Custom
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import BundleError
-from recs_core.contract.features import Feature
 from recs_core.restoring import on_backend, opened, refuse, replay
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def load(
     backend: str | Backend | None = None,
     runtime: Literal["numpy"] | None = None,
     native: Mapping[Side, Any] | None = None,
-    custom: Sequence[type[Feature]] = (),
+    custom: Sequence[Custom] = (),
     index: Index | str | None = None,
     verify: bool = True,
 ) -> Recommender:
@@ -33,7 +33,7 @@ def load(
     On a backend (by default the selected one) it is a `TwoTower`, which trains on from the saved optimizer state. With
     `runtime="numpy"` it is a `Recommender` that imports no framework and reads weights from a memory map. `native`:
     "query" or "candidate" → the module, built again, of a tower that is a user's own; it takes over the saved weights.
-    `custom`: the feature classes of your own that its towers use; nothing that a bundle names is imported.
+    `custom`: classes of your own, of features or of an optimizer; nothing that a bundle names is imported.
     `index`: an `Index`, or the name of an installed one, for `recommend`; by default every candidate is scored.
     `verify`: check every file's digest, that all weights are finite, and that this backend gives the golden queries'
     answers.
@@ -61,7 +61,7 @@ def load(
     return model
 
 
-def verify(path: str | Path, *, custom: Sequence[type[Feature]] = ()) -> BundleInfo:
+def verify(path: str | Path, *, custom: Sequence[Custom] = ()) -> BundleInfo:
     """Check everything: digests, names, dtypes, shapes, finiteness, codes, golden queries (by NumPy).
 
     `custom` as in `load`. Where a tower is a user's own module, which NumPy cannot run, the golden queries wait for

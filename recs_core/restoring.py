@@ -11,9 +11,9 @@ import numpy as np
 
 from recs_core.bundle import Stored, Towers, golden, read
 from recs_core.bundle.reading import making_sense
+from recs_core.contract.as_json import Custom
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import BundleError, DataError
-from recs_core.contract.features import Feature
 from recs_core.fitted import Native
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("recs_core")
 
 
-def opened(
-    path: str | Path, *, custom: Sequence[type[Feature]] = (), verify: bool = True, progress: bool = True
-) -> Stored:
+def opened(path: str | Path, *, custom: Sequence[Custom] = (), verify: bool = True, progress: bool = True) -> Stored:
     """As `recs_core.bundle.read`; what a save that was cut off left behind is said."""
     stored = read(path, custom=custom, verify=verify, progress=progress, asks="load")
     for name in stored.info.leftovers:
@@ -63,7 +61,7 @@ def resumed(
     checkpoint: str | Path,
     backend: str | Backend | None,
     modules: Mapping[Side, Any],
-    custom: Sequence[type[Feature]],
+    custom: Sequence[Custom],
 ) -> Model:
     """A model of this class whose run, as the checkpoint holds it, `fit` finishes. Raises as `TwoTower.resume`."""
     stored = opened(checkpoint, custom=custom)

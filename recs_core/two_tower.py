@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from recs_core import config, copies
 from recs_core.adopted import Adopted, as_adopted
 from recs_core.contract import weights as canonical
+from recs_core.contract.as_json import Custom
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import BundleError, NotFitted, SpecError
-from recs_core.contract.features import Feature
 from recs_core.contract.optimizers import Adam, Optimizer
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.protocols import Backend, BatchPlan, DType, Index, Model, Tower, Trainer
@@ -358,7 +358,7 @@ class TwoTower(Recommender):
         *,
         backend: str | Backend | None = None,
         native: Mapping[Side, Any] | None = None,
-        custom: Sequence[type[Feature]] = (),
+        custom: Sequence[Custom] = (),
     ) -> Self:
         """The model of a run that was cut off; `fit(train)` with the same data finishes it as planned.
 

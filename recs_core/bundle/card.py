@@ -11,7 +11,6 @@ from recs_core.bundle.stated import HistoryStated, Manifest, ModelStated, spec
 from recs_core.contract.as_json import TYPES
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import BundleError
-from recs_core.contract.optimizers import Optimizer
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.training import TrainingSpec
 from recs_core.fitted import Native
@@ -92,10 +91,9 @@ def _metrics(metrics: Mapping[str, float | tuple[float, float, float]]) -> str:
 
 def _settings(manifest: Manifest) -> str:
     model, run = manifest.model, manifest.run
-    optimizer = spec(Optimizer, model.optimizer, "optimizer")
     retrieval = spec(RetrievalSpec, model.retrieval, "retrieval")
     training = spec(TrainingSpec, model.training if run is None else run.settings, "training")
-    rows: list[tuple[str, Any]] = [("seed", model.seed), ("dtype", model.dtype), ("optimizer", _brief(optimizer))]
+    rows: list[tuple[str, Any]] = [("seed", model.seed), ("dtype", model.dtype), ("optimizer", _brief(model.optimizer))]
     for name, declared in (("retrieval", retrieval), ("training", training)):
         rows += [(f"{name}.{field}", value) for field, value in _changed(declared)]
     return _table(("setting", "value"), [(name, f"`{value}`") for name, value in rows])
@@ -106,8 +104,7 @@ def _towers(model: ModelStated) -> str:
 
 
 def brief_tower(model: ModelStated, side: Side) -> str:
-    """A tower in one line, defaults left out; read off its JSON, as a feature may be of a class that is not at hand.
-    Raises `BundleError` for one that cannot be meant."""
+    """A tower in one line, defaults left out. Raises `BundleError` for one that cannot be meant."""
     tower: Mapping[str, Any] = getattr(model, side)
     features = tower.get("features")
     if not isinstance(features, list) or not all(isinstance(feature, Mapping) for feature in features):
@@ -117,7 +114,7 @@ def brief_tower(model: ModelStated, side: Side) -> str:
         built = f", built by {native.rebuild}" if native.rebuild else ""
         return f"{native}{built}, of {', '.join(str(feature.get('name')) for feature in features)}"
     rest = [f"{name}={_plain(value)}" for name, value in _stated(tower) if name != "features"]
-    return ", ".join([*(f"{f.get('type')}({_arguments(f)})" for f in features), *rest])
+    return ", ".join([*(_brief(feature) for feature in features), *rest])
 
 
 def _arguments(data: Mapping[str, Any]) -> str:
@@ -136,9 +133,9 @@ def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _brief(spec: Any) -> str:
-    """The spec as one would type it, defaults left out."""
-    return f"{type(spec).__name__}({', '.join(f'{name}={value!r}' for name, value in _changed(spec))})"
+def _brief(data: Mapping[str, Any]) -> str:
+    """A spec as one would type it, defaults left out; read off its JSON: its class may not be at hand."""
+    return f"{data.get('type')}({_arguments(data)})"
 
 
 def _changed(spec: Any) -> list[tuple[str, Any]]:

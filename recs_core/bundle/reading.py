@@ -17,6 +17,7 @@ from recs_core.bundle.golden import Golden
 from recs_core.bundle.parts import Parts
 from recs_core.bundle.stated import Manifest, ModelStated, SchemaFiles, of_fields, spec
 from recs_core.contract import weights as canonical
+from recs_core.contract.as_json import Custom
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import (
     BackendBroken,
@@ -26,7 +27,6 @@ from recs_core.contract.errors import (
     MissingExtra,
     UnsupportedFeature,
 )
-from recs_core.contract.features import Feature
 from recs_core.contract.optimizers import Optimizer
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec
@@ -97,14 +97,14 @@ def info(path: str | Path) -> BundleInfo:
 def read(
     path: str | Path,
     *,
-    custom: Sequence[type[Feature]] = (),
+    custom: Sequence[Custom] = (),
     verify: bool = True,
     progress: bool = True,
     asks: str = "read",
 ) -> Stored:
     """All that a bundle holds, with every name, dtype, shape and code checked; no model is built.
 
-    `custom`: the feature classes of one's own that its towers use. `verify`: also check every file's digest, that all
+    `custom`: classes of one's own that it names. `verify`: also check every file's digest, that all
     weights are finite, and that ids are those of the golden queries. `progress`: also say where training stands, of
     which serving needs nothing; without it `fitted.progress` is None. `asks`: the call that the path was given to, for
     the message. Raises `BundleError` with the file and the reason.
@@ -138,7 +138,7 @@ def _info(folder: Path, fields: Mapping[str, Any]) -> BundleInfo:
     return BundleInfo(folder, fields, stated, tuple(leftovers), changed)
 
 
-def _read(info: BundleInfo, custom: Sequence[type[Feature]], verify: bool, progress: bool) -> Stored:
+def _read(info: BundleInfo, custom: Sequence[Custom], verify: bool, progress: bool) -> Stored:
     files = info.manifest["files"]
     parts = Parts(info.path, files, info.stated.contents, digests=verify)
     with making_sense(info.path):
@@ -152,7 +152,7 @@ def _read(info: BundleInfo, custom: Sequence[type[Feature]], verify: bool, progr
     return stored
 
 
-def _understood(info: BundleInfo, parts: Parts, custom: Sequence[type[Feature]], progress: bool) -> Stored:
+def _understood(info: BundleInfo, parts: Parts, custom: Sequence[Custom], progress: bool) -> Stored:
     stated = info.stated
     declared = _declared(stated.model, f"{parts.manifest}, model", custom)
     schema = _schema(stated.schema, parts)
@@ -183,12 +183,12 @@ def _progress(stated: Manifest, parts: Parts) -> Progress:
     return progress_of(stated, parts)
 
 
-def _declared(stated: ModelStated, where: str, custom: Sequence[type[Feature]]) -> Declared:
+def _declared(stated: ModelStated, where: str, custom: Sequence[Custom]) -> Declared:
     return Declared(
         query=spec(TowerSpec, stated.query, f"{where}, query", custom),
         candidate=spec(TowerSpec, stated.candidate, f"{where}, candidate", custom),
         retrieval=spec(RetrievalSpec, stated.retrieval, f"{where}, retrieval"),
-        optimizer=spec(Optimizer, stated.optimizer, f"{where}, optimizer"),
+        optimizer=spec(Optimizer, stated.optimizer, f"{where}, optimizer", custom),
         training=spec(TrainingSpec, stated.training, f"{where}, training"),
         seed=stated.seed,
         dtype=stated.dtype,

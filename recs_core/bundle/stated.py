@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from recs_core.contract.as_json import from_json
+from recs_core.contract.as_json import Custom, from_json
 from recs_core.contract.errors import BundleError
-from recs_core.contract.features import Feature
 from recs_core.fitted import Native
 from recs_core.storage.files import MANIFEST
 from recs_core.storage.known import FAULTS, Count, known
@@ -164,8 +163,8 @@ def of_fields(folder: Path, given: Json) -> Manifest:
     return known(Manifest, given, str(folder / MANIFEST))
 
 
-def spec(kind: type[Spec], data: Json, where: str, custom: Sequence[type[Feature]] = ()) -> Spec:
-    """A spec of this kind, fields of a later version left out. `custom`: feature classes of the caller's own that it
+def spec(kind: type[Spec], data: Json, where: str, custom: Sequence[Custom] = ()) -> Spec:
+    """A spec of this kind, fields of a later version left out. `custom`: classes of the caller's own that it
     may name. Raises `BundleError`."""
     try:
         found = from_json(data, custom=custom, strict=False)

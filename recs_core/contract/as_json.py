@@ -15,6 +15,7 @@ from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 from recs_core.contract.training import Schedule, TrainingSpec
 
+Custom: TypeAlias = "type[Feature] | type[Optimizer]"
 Spec: TypeAlias = Feature | TowerSpec | RetrievalSpec | Optimizer | Schedule | TrainingSpec
 
 TYPES: Mapping[str, type] = {
@@ -35,10 +36,10 @@ def to_json(spec: Spec) -> dict[str, Any]:
     return {"type": type(spec).__name__, **fields}
 
 
-def from_json(data: Mapping[str, Any] | str, *, custom: Sequence[type[Feature]] = (), strict: bool = True) -> Any:
+def from_json(data: Mapping[str, Any] | str, *, custom: Sequence[Custom] = (), strict: bool = True) -> Any:
     """The spec that `to_json` wrote.
 
-    `custom`: feature classes of the caller's own that it may name; nothing that the data names is imported. `strict`:
+    `custom`: classes of the caller's own that it may name; nothing that the data names is imported. `strict`:
     an unknown field is an error, and else ignored, as a later version may have added it. Raises `SpecError`.
     """
     if isinstance(data, str):
@@ -66,11 +67,14 @@ def from_json(data: Mapping[str, Any] | str, *, custom: Sequence[type[Feature]] 
         raise SpecError(f"{name}: {error}") from error
 
 
-def _types(custom: Sequence[type[Feature]]) -> dict[str, type]:
+def _types(custom: Sequence[Custom]) -> dict[str, type]:
     types = dict(TYPES)
     for cls in custom:
-        if not isinstance(cls, type) or not issubclass(cls, Feature) or not dataclasses.is_dataclass(cls):
-            raise SpecError(f"custom: {cls!r} is no feature class; write a frozen dataclass that extends recs.Feature")
+        if not isinstance(cls, type) or not issubclass(cls, (Feature, Optimizer)) or not dataclasses.is_dataclass(cls):
+            raise SpecError(
+                f"custom: {cls!r} is no class of a feature or an optimizer; write a frozen dataclass that extends "
+                "recs.Feature or recs.Optimizer"
+            )
         if cls.__name__ in TYPES:
             raise SpecError(f"custom: {cls.__qualname__} has the name of a class that recs-core brings; rename it")
         types[cls.__name__] = cls
@@ -79,5 +83,5 @@ def _types(custom: Sequence[type[Feature]]) -> dict[str, type]:
 
 def _unknown(name: Any, types: Mapping[str, type]) -> str:
     if isinstance(name, str) and name.isidentifier():
-        return f"{name} is no class of recs-core; if it is a feature of your own, hand it over: custom=[{name}]"
+        return f"{name} is no class of recs-core; if it is your own, hand it over: custom=[{name}]"
     return f'a spec needs "type", one of {", ".join(types)}; got {name!r}'

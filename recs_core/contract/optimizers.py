@@ -1,7 +1,22 @@
 """Optimizers: what is declared, what state they keep per weight, and their formulas.
 
 A formula is written once, in arithmetic that the arrays of every framework have, and `xp`: a namespace of `sqrt` and
-`mean`, as NumPy's. A backend may put one of its own in a formula's place where that is faster.
+`mean`, as NumPy's. A backend may put one of its own in a formula's place where that is faster. One of your own
+is a frozen dataclass in your program:
+
+>>> from dataclasses import dataclass
+>>> import numpy as np
+>>> from recs_core.contract.optimizers import Optimizer
+>>> from recs_core.contract.plans import UpdatePlan
+>>> @dataclass(frozen=True)
+... class SignDescent(Optimizer):
+...     "w ← w − lr·sign(g)."
+...
+...     def direction(self, g, slots, scalars, xp):
+...         return g / (xp.sqrt(g * g) + 1e-12), {}
+>>> w, _ = UpdatePlan(SignDescent(0.5)).update("table/a", np.ones(2), np.array([3.0, -4.0]), {}, {"rate": 0.5}, np)
+>>> w.round(6).tolist()
+[0.5, 1.5]
 """
 
 from __future__ import annotations
@@ -10,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from recs_core.contract.errors import SpecError
 from recs_core.contract.validation import Declared, is_finite, require
 
 Slots = Mapping[str, Any]
@@ -49,7 +65,7 @@ class Optimizer(Declared):
     @property
     def slots(self) -> tuple[str, ...]:
         """Names of the state kept for each weight."""
-        raise NotImplementedError
+        return ()
 
     @property
     def start(self) -> float:
@@ -76,7 +92,7 @@ class Optimizer(Declared):
         `g`: the gradient, and `slots`: the state before the step, of the same rows, as arrays of one framework, which
         stay as they are. `scalars`: those of the step. `xp`: see above.
         """
-        raise NotImplementedError
+        raise SpecError(f"{type(self).__qualname__}, an optimizer class, must define direction(g, slots, scalars, xp)")
 
 
 @dataclass(frozen=True)

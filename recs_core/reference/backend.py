@@ -12,6 +12,7 @@ from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Batch, Features, Side
 from recs_core.contract.errors import UnsupportedFeature
 from recs_core.contract.manifest import BackendInfo
+from recs_core.contract.optimizers import OPTIMIZERS
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.protocols import DType
 from recs_core.contract.retrieval import RetrievalSpec
@@ -118,5 +119,8 @@ class OracleBackend:
         raise UnsupportedFeature("the oracle adopts no module; declare a TowerSpec")
 
     def trainer(self, model: Any, plan: UpdatePlan) -> Trainer:
-        """See `Backend.trainer`."""
+        """See `Backend.trainer`. Raises `UnsupportedFeature` for an optimizer of a user's own."""
+        if type(plan.spec) not in OPTIMIZERS:
+            known = ", ".join(cls.__name__ for cls in OPTIMIZERS)
+            raise UnsupportedFeature(f"the oracle has no formula of {type(plan.spec).__name__}; it has {known}")
         return Trainer(model, plan)

@@ -120,6 +120,17 @@ def test_a_tower_with_every_kind_of_feature(tmp_path: Path) -> None:
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("edges", [[1.0, 2.5], [], [0.1 + 0.2]])
+def test_buckets_are_those_of_the_feature(edges: list[float], tmp_path: Path) -> None:
+    prices = recs.Bucketed("price", dim=1, edges=edges or 2)
+    weights = {"table/price": np.arange(len(edges) + 2.0)[:, None]}
+    save_tower(ServedTower(recs.TowerSpec([prices]), "query", weights, {}, {"price": {"edges": edges}}), tmp_path)
+    asked = [-1.0, 0.3, 0.1 + 0.2, 1.0, 2.4, 2.5, 9.0, float("nan")]
+    got = ask(tmp_path, {"price": asked})["embedding"][:, 0]
+    by_hand = [0 if np.isnan(price) else 1 + sum(price >= edge for edge in edges) for price in asked]
+    np.testing.assert_array_equal(got, by_hand)
+
+
 def test_a_fitted_tower(tmp_path: Path) -> None:
     model = fitted(str)
     export_tower(model, "candidate", tmp_path)

@@ -9,6 +9,7 @@ TF Serving wants it; rows of several ids are padded with "" or −1.
 | `Bag`, `History` | (n, any), padded | the ids' own |
 | `Text` | (n, any), padded with −1: the values of `Text.encode` | int32 |
 | `Numeric` | (n,), not yet standardised | float32 |
+| `Bucketed` | (n,), NaN where missing | float64 |
 
 A kind of one's own cannot be served so: its `encode` is Python, and no graph.
 """
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import ConfigError, DataError, UnsupportedFeature
-from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text
+from recs_core.contract.feature_kinds import Bag, Bucketed, Categorical, History, Numeric, Text
 from recs_core.contract.features import Feature, State
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.retrieval import RetrievalSpec
@@ -255,12 +256,18 @@ def _numeric(feature: Numeric, numbers: Any, rows: Any, learnt: State) -> Any:
     return ((numbers - learnt["mean"]) / learnt["deviation"])[:, None]
 
 
+def _bucketed(feature: Bucketed, numbers: Any, rows: Any, learnt: State) -> Any:
+    buckets = 1 + tf.searchsorted(tf.constant(learnt["edges"], tf.float64), numbers, side="right")
+    return tf.where(tf.math.is_nan(numbers), 0, buckets)
+
+
 _SERVED: Mapping[type[Feature], _Served] = {
     Categorical: _Served(1, None, lambda feature, ids, rows, _: rows),
     Bag: _Served(2, None, _bag),
     History: _Served(2, None, _history),
     Text: _Served(2, tf.int32, lambda feature, codes, rows, _: tf.ragged.boolean_mask(codes, codes >= 0)),
     Numeric: _Served(1, tf.float32, _numeric),
+    Bucketed: _Served(1, tf.float64, _bucketed),
 }
 """What each kind's `encode` is in a graph."""
 
