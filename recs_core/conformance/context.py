@@ -15,16 +15,15 @@ from recs_core.conformance.shop import trained
 from recs_core.conformance.worlds import TaskWorld, World
 from recs_core.contract.batch import Batch
 from recs_core.contract.manifest import BackendInfo, IndexInfo
-from recs_core.contract.optimizers import Adagrad, Optimizer
+from recs_core.contract.optimizers import SGD, Optimizer
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.protocols import Backend, DType, Index, Model, Trainer
 from recs_core.two_tower import TwoTower
 
 Arrays = dict[str, NDArray[Any]]
 
-DESCENT = Adagrad(1.0, initial_accumulator=1e12)
-"""Adagrad from so large an accumulator is plain gradient descent, w ← w − rate / 10⁶ · g, to 12 digits: so a step tells
-the gradient of every weight."""
+DESCENT = SGD()
+"""w ← w − rate · g: so a step tells the gradient of every weight."""
 DESCENT_RATE = 1e5
 """So long a step that the weight's own rounding does not blur the gradient read from it."""
 
@@ -86,7 +85,7 @@ class BackendContext:
         """The loss of a step and the gradient of every weight, read off a step of plain gradient descent."""
         model = self.model(world, dtype)
         before = model.weights()
-        loss = number(self.trainer(model, DESCENT).step(batch, DESCENT_RATE * 1e6))
+        loss = number(self.trainer(model, DESCENT).step(batch, DESCENT_RATE))
         after = model.weights()
         moved = {name: np.float64(before[name]) - np.float64(after[name]) for name in before}
         return loss, {name: np.asarray(value) / DESCENT_RATE for name, value in moved.items()}

@@ -8,7 +8,7 @@ from recs_core.conformance import expect
 from recs_core.conformance.context import BackendContext
 from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import ITEM, ITEM_TOWER, PLAIN, USER, USER_TOWER, WIDE, World, ragged
-from recs_core.contract.batch import Features
+from recs_core.contract.batch import Batch, Features
 from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text
 from recs_core.contract.features import Feature
 from recs_core.contract.protocols import DType
@@ -43,10 +43,10 @@ def embed(
         expect.close(f"the {side} vectors in {dtype}", got, expected, expect.VECTOR[dtype])
 
 
-def gradients(context: BackendContext, world: World) -> None:
+def gradients(context: BackendContext, world: World, batch: Batch | None = None) -> None:
     """The loss of a step, and the gradient of every weight, against the oracle's, in float64 where there is that."""
     dtype = context.finest
-    batch = world.batch()
+    batch = world.batch() if batch is None else batch
     expected_loss, expected = training.gradients(world.model, world.weights(), batch)
     loss, got = context.loss_and_gradients(world, batch, dtype)
     expect.close("the loss of a step", loss, expected_loss, expect.LOSS[dtype])
