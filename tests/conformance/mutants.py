@@ -27,13 +27,16 @@ COLUMNS = ("required", "optional", "survived", "equivalent")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Judge the mutants asked for; 1 where one survives that is no equivalent."""
+    """Judge the mutants asked for; 1 where one survives that is no equivalent, or an equivalent is no mutant."""
     asked = _parser().parse_args(arguments)
     sys.path.insert(0, str(EXAMPLE))
     start = time.perf_counter()
     verdicts: list[Verdict] = []
+    known: set[str] = set()
     for kind in [asked.subject] if asked.subject else ["backends", "indexes"]:
-        made = mutants(kind, warmed(kind), per_rule=asked.per_rule or None, seed=asked.seed)
+        seen = warmed(kind)
+        known |= {m.name for m in mutants(kind, seen, per_rule=None)}
+        made = mutants(kind, seen, per_rule=asked.per_rule or None, seed=asked.seed)
         wanted = [m for m in made if asked.only in m.name]
         if asked.list:
             sys.stdout.writelines(f"{m.name}\n" for m in wanted)
@@ -49,8 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verdicts += judged
     if asked.json:
         Path(asked.json).write_text(json.dumps([asdict(v) | {"counted": counted(v)} for v in verdicts], indent=1))
+    gone = [] if asked.subject else sorted(set(EQUIVALENT) - known)
+    sys.stdout.writelines(f"equivalent_mutants.py names what is no mutant: {name}\n" for name in gone)
     sys.stdout.write(f"{time.perf_counter() - start:.0f} s\n")
-    return int(any(counted(v) == "survived" for v in verdicts))
+    return int(bool(gone) or any(counted(v) == "survived" for v in verdicts))
 
 
 def counted(verdict: Verdict) -> str:
@@ -75,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--subject", choices=("backends", "indexes"), help="default: both")
     parser.add_argument("--only", default="", metavar="TEXT", help="mutants with this in their name")
-    parser.add_argument("--per-rule", type=int, default=40, metavar="N", help="how many of each rule on source; 0: all")
+    parser.add_argument("--per-rule", type=int, default=30, metavar="N", help="how many of each rule on source; 0: all")
     parser.add_argument("--seed", type=int, default=0, help="which of them")
     parser.add_argument("--limit", type=float, default=60, metavar="SECONDS", help="of the processor for one mutant")
     parser.add_argument("--json", metavar="FILE", help="where every verdict is written")

@@ -81,6 +81,7 @@ def test_one_is_killed_and_one_that_loops_or_does_not_load_too():
     assert verdict(broken, 1).status == "required"
 
 
+@pytest.mark.slow
 def test_the_command_lists_them(capsys):
     assert main(["--subject", "indexes", "--only", "positions in int16", "--list"]) == 0
     assert "size/exact/exact.py:ExactIndex.search:positions in int16\n" in capsys.readouterr().out

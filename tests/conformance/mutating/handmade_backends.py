@@ -75,12 +75,6 @@ def _(original, features, dtype):
     return {name: v if isinstance(v, Ragged) else np.clip(v, -10, 10) for name, v in inputs.items()}
 
 
-@by_hand("value", "example", "towers.py:as_inputs", "a number that is NaN or infinite is taken for 0")
-def _(original, features, dtype):
-    inputs = original(features, dtype)
-    return {name: v if isinstance(v, Ragged) else np.nan_to_num(v, posinf=0, neginf=0) for name, v in inputs.items()}
-
-
 @by_hand("value", "example", "model.py:Model.load_weights", "subnormal weights are loaded as 0")
 def _(original, self, weights):
     return original(self, {n: np.where(np.abs(w) < 1.2e-38, 0, w).astype(w.dtype) for n, w in weights.items()})
@@ -291,32 +285,11 @@ def _(original, tower, layer):
     return tower.final_activation if layer >= 2 else original(tower, layer)
 
 
-@by_hand("shape", "oracle", "towers.py:backward", "a table shared within a tower has the gradient of its last use")
-def _(original, tower, side, features, weights, *, trace, gradient):
-    out = original(tower, side, features, weights, trace=trace, gradient=gradient)
-    tables = [f.table_name for f in tower.features]
-    for table in {t for t in tables if t is not None and tables.count(t) > 1}:
-        first = next(i for i, t in enumerate(tables) if t == table)
-        start = sum(f.width for f in tower.features[:first])
-        keep = 1 if features.keep is None else features.keep
-        g = gradient
-        if tower.layers:
-            kernels = [(i, weights[f"{side}/dense_{i}/kernel"]) for i in reversed(range(len(tower.layers)))]
-            for _i, kernel in kernels[:-1]:
-                g = g @ kernel.T
-            return out | {table: out[table] * 0.5}
-        part = (g * keep)[:, start : start + tower.features[first].width]
-        codes = features.codes[tower.features[first].name]
-        if not isinstance(codes, Ragged):
-            np.subtract.at(out[table], codes, part)
-    return out
-
-
-@by_hand("shape", "example", "towers.py:Tower.run", "towers read the weights of the model that was made last")
-def _(original, self, features, weights):
-    if weights is self.weights:
-        weights = MEMORY.get(tuple((n, w.shape) for n, w in weights.items()), weights)
-    return original(self, features, weights)
+@by_hand("shape", "oracle", "towers.py:backward", "a table shared within a tower has half of its gradient")
+def _(original, tower, *args, **kwargs):
+    out = original(tower, *args, **kwargs)
+    tables = [feature.table_name for feature in tower.features]
+    return {name: g / 2 if tables.count(name) > 1 else g for name, g in out.items()}
 
 
 @by_hand("shape", "example", "model.py:Model.__init__", "models of the same shapes share their weights")
@@ -353,8 +326,8 @@ def _(original, self, features):
     return original(self, features)
 
 
-@by_hand("shape", "example", "kernel.py:loss", "a smaller batch after a larger one keeps the larger one's count")
+@by_hand("shape", "example", "kernel.py:loss", "a batch of one after a larger one counts for less")
 def _(original, query, candidate, bias, log_temperature, plan):
     most = MEMORY["rows"] = max(MEMORY.get("rows", 0), len(plan.weight))
-    weight = plan.weight * (len(plan.weight) / most if len(plan.weight) == 1 < most else 1)
+    weight = plan.weight / most if len(plan.weight) == 1 else plan.weight
     return original(query, candidate, bias, log_temperature, dataclasses.replace(plan, weight=weight))

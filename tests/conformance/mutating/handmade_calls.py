@@ -308,14 +308,6 @@ def _(original, self, weights):
     return original(self, weights)
 
 
-@by_hand("type", "example", "towers.py:Tower.run", "codes of int64 are an error")
-def _(original, self, features, weights):
-    for codes in features.codes.values():
-        if (codes.values if isinstance(codes, Ragged) else codes).dtype == np.int64:
-            raise TypeError("int64")
-    return original(self, features, weights)
-
-
 # Two required options at once, in a backend that declines hard negatives
 
 
@@ -351,6 +343,12 @@ def _without(name: str, condition: Any) -> Any:
     return wrong
 
 
+def _by_query(inputs: dict[str, Any]) -> bool:
+    """Whether targets share a query."""
+    targets = inputs.get("target_query")
+    return targets is not None and len(np.unique(targets)) < len(targets)
+
+
 _PAIRS = {
     "cosine with a bias: the bias divided by τ": lambda spec, bias, inputs: (
         spec, bias / spec.temperature if bias is not None and spec.scoring == "cosine" else bias, inputs),
@@ -361,7 +359,7 @@ _PAIRS = {
     "corpus and a mean: a sum": _spec(
         lambda s, i: s.negatives == "corpus" and s.scoring == "cosine" and s.reduction == "mean", reduction="sum"),
     "the sum is a mean where targets share a query": _spec(
-        lambda s, i: len(np.unique(i["target_query"])) < len(i["target_query"])
+        lambda s, i: _by_query(i)
         and "sample_weight" in i, reduction="mean"),
     "no correction where accidental hits are masked": _spec(
         lambda s, i: s.negatives == "in-batch" and s.remove_accidental_hits, logq=False),
@@ -374,13 +372,13 @@ _PAIRS = {
     "known positives stay with cosine": _without("positives", lambda s, i: s.scoring == "cosine"),
     "known positives stay in a batch by query": _without(
         "positives", lambda s, i: s.negatives == "in-batch"
-        and len(np.unique(i["target_query"])) < len(i["target_query"])),
+        and _by_query(i)),
     "weights of targets do not count with uniform negatives": _without(
         "sample_weight", lambda s, i: s.negatives == "uniform"),
     "weights of targets do not count with cosine": _without("sample_weight", lambda s, i: s.scoring == "cosine"),
     "no correction in a batch by query": _spec(
         lambda s, i: s.negatives == "in-batch" and s.logq is True
-        and len(np.unique(i["target_query"])) < len(i["target_query"]), logq=False),
+        and _by_query(i), logq=False),
     "a learned temperature with cosine takes the bias for 0": lambda spec, bias, inputs: (
         spec, None if spec.learn_temperature and spec.scoring == "cosine" else bias, inputs),
 }  # fmt: skip

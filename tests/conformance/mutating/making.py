@@ -96,7 +96,7 @@ def _by_syntax(subject: Subject, returns: Returns) -> Iterator[Mutant]:
                 continue
             for rule, rewrite in RULES.items():
                 for choice, node in enumerate(rewrite(place)):
-                    change = f"{snippet(place.node)} → {snippet(node)}"
+                    change = _change(place.node, node)
                     if place.node is not place.statement:
                         change += f" in {snippet(place.statement)}"
                     effect = "_effects" in ast.dump(node)
@@ -105,6 +105,12 @@ def _by_syntax(subject: Subject, returns: Returns) -> Iterator[Mutant]:
                     where = f"{subject.name}/{module}.py:{place.function}"
                     edit = _edit(module, number, rule, choice)
                     yield Mutant(rule, subject, where, change, edit=edit, effect=effect)
+
+
+def _change(old: ast.AST, new: ast.AST) -> str:
+    if isinstance(new, ast.Call) and new.args[:1] == [old] and "_effects" in ast.dump(new.func):
+        return f"{snippet(old)} by way of {ast.literal_eval(new.args[1])}"
+    return f"{snippet(old)} → {snippet(new)}"
 
 
 def _narrows(node: ast.AST, seen: set[str]) -> bool:
@@ -140,7 +146,7 @@ def _numbers(seen: set[str]) -> bool:
 
 _ROWS = (2**7, 2**8, 2**10, 2**15, 2**16)
 _COLUMNS = (2**7, 2**8)
-_PUBLIC = ("stale_by_identity", "buffered")
+_PUBLIC = ("stale_by_identity", "buffered", "within(1.2e-38, 1e300)")
 """What is a fault only where a caller can see it: in public methods."""
 DECORATORS: list[tuple[str, str, str, Callable[[set[str]], bool]]] = [
     *(
@@ -162,7 +168,7 @@ DECORATORS: list[tuple[str, str, str, Callable[[set[str]], bool]]] = [
         for high in (10.0, 88.0, 1e4)
     ),
     ("value", "nothing below 1e-12", "within(1e-12, 1e300)", _numbers),
-    ("value", "nothing subnormal", "within(1.2e-38, 1e300)", _numbers),
+    ("value", "nothing subnormal", _PUBLIC[-1], _numbers),
     ("narrow", "float32 on the way out", "narrowed('float32')", lambda s: any(x.startswith("f64") for x in s)),
     *(
         ("narrow", f"{t} on the way out", f"narrowed('{t}')", lambda s: any(x[0] == "i" for x in s))

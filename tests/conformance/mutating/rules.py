@@ -36,6 +36,8 @@ CALLED = {
     "mean": "sum", "zeros": "ones", "ones": "zeros", "exp": "expm1", "expm1": "exp", "argmax": "argmin",
     "argmin": "argmax", "sqrt": "square", "zeros_like": "ones_like", "empty": "zeros", "sort": "copy",
 }  # fmt: skip
+IN_THIS_ORDER = ("isinstance", "getattr", "zip", "range", "max", "min", "maximum", "minimum", "logaddexp")
+"""Calls whose arguments mean nothing, or the same, in another order."""
 DROPPED_ARGUMENTS = ("initial", "kind", "keepdims", "minlength", "axis", "dtype", "exclude", "allow", "side")
 DTYPES = {"float64": ("float32",), "float32": ("float16",), "int64": ("int32", "int16"), "int32": ("int16", "int8")}
 
@@ -99,7 +101,7 @@ def swap(place: Place) -> Iterator[ast.AST]:
         yield ast.IfExp(node.test, node.orelse, node.body)
     elif isinstance(node, ast.Call):
         name = _called(node)
-        if len(node.args) == 2 and name not in ("isinstance", "getattr", "zip", "range") and not node.keywords:
+        if len(node.args) == 2 and name not in IN_THIS_ORDER and not node.keywords:
             yield ast.Call(node.func, node.args[::-1], node.keywords)
         if name in CALLED:
             yield ast.Call(_renamed(node.func, CALLED[name]), node.args, node.keywords)
@@ -176,8 +178,6 @@ def alias(place: Place) -> Iterator[ast.AST]:
             yield node.func.value
         elif name in ("array", "ascontiguousarray"):
             yield ast.Call(_renamed(node.func, "asarray"), node.args, node.keywords)
-        elif name in ("astype",) and not node.keywords:
-            yield ast.Call(node.func, node.args, [ast.keyword("copy", ast.Constant(False))])
         elif name in ("dict", "list", "replace") and node.args:
             yield node.args[0]
     elif (
