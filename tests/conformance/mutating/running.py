@@ -9,6 +9,7 @@ import resource
 import select
 import signal
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +77,9 @@ def verdict(mutant: Mutant, limit: float) -> Verdict:
     """`judged` in a fork. What crashes or takes `limit` seconds of the processor is killed by the required tier."""
     start = time.perf_counter()
     reading, writing = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which are idle here
+        child = os.fork()
     if child == 0:
         _be_judged(mutant, limit, reading, writing)
     os.close(writing)
