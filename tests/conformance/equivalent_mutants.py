@@ -1,0 +1,109 @@
+"""Mutants that are no fault: what they change cannot be seen from outside, by the reason. Reviewed by hand."""
+
+# ruff: noqa: E501  (names of mutants quote lines of source)
+
+from collections.abc import Iterable
+
+BY_REASON: dict[str, Iterable[str]] = {
+    "Speed alone: how candidates and queries are cut into blocks, and how many threads work on them.": (
+        "off-by-one/exact/tiles.py:module:1020 → 1021 in TILE_CANDIDATES = 1020",
+        "off-by-one/exact/tiles.py:query_blocks:1 → 2 in size = max(1, min(QUERY_ROWS, -(-num_queries // threads)))",
+        "drop/exact/tiles.py:query_blocks:-num_queries → num_queries in size = max(1, min(QUERY_ROWS, -(-num_queries // threads)))",
+        "stale/exact/tiles.py:query_blocks:what the first call of these shapes gave",
+        "off-by-one/exact/tiles.py:_single_threaded_blas:1 → 0 in _limit.users += 1",
+        "off-by-one/exact/tiles.py:_single_threaded_blas:1 → 2 in _limit.users -= 1",
+        "drop/exact/tiles.py:_single_threaded_blas:_limit.restore = _blas().limit(limits=1).restore_original_l… → pass",
+        "swap/exact/tiles.py:_single_threaded_blas:_limit.users += 1 → _limit.users -= 1",
+        "stale/exact/tiles.py:num_threads:what the first call of these shapes gave",
+        "stale/exact/tiles.py:_current_threads:what the first call of these shapes gave",
+    ),
+    "The slack stays above what rounding in float32 moves a score by, so no candidate is lost; more of them are scored again.": (
+        "off-by-one/exact/tiles.py:rounding:2 → 3 in return float((dim + 4) * np.finfo(dtype).eps / 2)",
+        "drop/exact/tiles.py:rounding:(dim + 4) * np.finfo(dtype).eps / 2 → (dim + 4) * np.finfo(dtype).eps in return float((dim + 4) * np.finfo(dtype).eps / 2)",
+        "drop/exact/tiles.py:rounding:dim + 4 → dim in return float((dim + 4) * np.finfo(dtype).eps / 2)",
+        "drop/exact/exact.py:_Search.__init__:2 * tiles.rounding(queries.shape[1], np.float32) * scale → scale in self.slack = (2 * tiles.rounding(queries.shape[1], np.float…",
+        "swap/exact/tiles.py:rounding:(dim + 4) * np.finfo(dtype).eps → (dim + 4) / np.finfo(dtype).eps in return float((dim + 4) * np.finfo(dtype).eps / 2)",
+        "narrow/exact/exact.py:ExactIndex.build:float(tiles.norms(vectors, 'candidate').max(initial=0.0)) by way of float32 in self._norm = float(tiles.norms(vectors, 'candidate').max(in…",
+    ),
+    "What is held beyond the best k is cut off when it is sorted.": (
+        "off-by-one/exact/exact.py:_Held._weigh:scores > limit[:, None] → scores >= limit[:, None] in chosen = scores > limit[:, None] #2",
+    ),
+    "Only what a message says of what is refused either way.": (
+        "drop/exact/filters.py:check_allow:positions[0] if positions[0] < 0 else positions[-1] → positions[0] if False else positions[-1] in bad = positions[0] if positions[0] < 0 else positions[-1]",
+        "swap/exact/filters.py:check_allow:positions[0] if positions[0] < 0 else positions[-1] → positions[-1] if positions[0] < 0 else positions[0] in bad = positions[0] if positions[0] < 0 else positions[-1]",
+    ),
+    "A function of its arguments alone, all of which the key holds.": (
+        "stale/exact/tiles.py:rounding:what the first call of these shapes gave",
+        "stale/exact/tiles.py:check_vectors:what the first call of these shapes gave",
+        "stale/exact/exact.py:check_k:what the first call of these shapes gave",
+    ),
+    "Asked twice of one search, for arrays of different shapes.": (
+        "stale/exact/exact.py:_Search._positions:what the first call of these shapes gave",
+    ),
+    "It is called with new arrays each time, never with the same ones.": (
+        "stale/exact/filters.py:TilePatch.apply:what the first call with these objects gave",
+        "stale/example/towers.py:Tower.run:what the first call with these objects gave",
+    ),
+    "Any number below 0 stands for no candidate; −1 is put there at the end.": (
+        "off-by-one/exact/exact.py:_Held.__init__:1 → 2 in self.ids = np.full((num_queries, self.room), -1, np.int64)",
+    ),
+    "A block has at least one query, and room for more than one candidate.": (
+        "off-by-one/exact/exact.py:_Held._append:0 → 1 in if (self.used + number).max(initial=0) > self.room: return …",
+        "drop/exact/exact.py:_Held._weigh:number.max(initial=0) → number.max() in if number.max(initial=0) > self.room: return False",
+    ),
+    "The last axis is the default.": (
+        "drop/exact/exact.py:_Held._weigh:np.partition(scores, scores.shape[1] - self.k, axis=1) → np.partition(scores, scores.shape[1] - self.k) in worst = np.partition(scores, scores.shape[1] - self.k, axis…",
+    ),
+    "What goes through the narrower type fits: − inf, − 1, 0, a count of few, or rows and columns of a block (at most 512 by 1,020 + 2k + 64).": (
+        "narrow/exact/exact.py:_Held._weigh:np.float32 → np.float16 in limit = np.nextafter(worst - self.slack, np.float32(-np.inf…",
+        "narrow/exact/exact.py:_true_places:int16 on the way out",
+        "narrow/exact/exact.py:ExactIndex.search:np.full((len(queries), k), -1, np.int64) by way of int16 in ids = np.full((len(queries), k), -1, np.int64)",
+        "narrow/exact/exact.py:ExactIndex.search:np.full((len(queries), k), -1, np.int64) by way of int8 in ids = np.full((len(queries), k), -1, np.int64)",
+        "narrow/oracle/numpy_backend.py:NumpyTrainer.__init__:self._rounded(optimizers.initial_state(optimizer, model.wei… by way of int8 in self._state = self._rounded(optimizers.initial_state(optimi…",
+        "narrow/example/trainer.py:Trainer.__init__:np.zeros((), np.int64) by way of int8 in self.own['step'] = np.zeros((), np.int64)",
+        "narrow/example/trainer.py:Trainer._move:np.zeros_like(weight) by way of float32 in whole = np.zeros_like(weight)",
+        "narrow/oracle/towers.py:slope:np.float64 → np.float32 in return (y > 0).astype(np.float64)",
+        "narrow/exact/exact.py:_Held.__init__:np.zeros(num_queries, np.int64) by way of int8 in self.used = np.zeros(num_queries, np.int64)",
+        "narrow/exact/filters.py:TilePatch.__init__:queries[order] by way of int16 in self._queries = queries[order]",
+        "narrow/example/towers.py:look_up:np.maximum(1, value.lengths)[:, None].astype(table.dtype) i… by way of float32 in divisor = np.maximum(1, value.lengths)[:, None].astype(tabl…",
+    ),
+    "Scores come out in float32 anyway.": (
+        "narrow/topk/topk.py:top_k:float32 on the way out",
+        "narrow/exact/exact.py:_Search.best:tiles.exact_scores(self.queries, self.vectors, query, candi… by way of float32 in held.scores[query, place] = tiles.exact_scores(self.queries…",
+    ),
+    "Any other number is another version.": (
+        "off-by-one/oracle/numpy_backend.py:NumpyModel.load_weights:1 → 2 in self.version += 1",
+        "off-by-one/example/model.py:Model.__init__:0 → -1 in self.version = 0",
+        "off-by-one/example/trainer.py:Trainer.step:1 → 2 in self.model.version += 1",
+    ),
+    "Nothing is declined, so nothing needs a refusal.": (
+        "swap/oracle/numpy_backend.py:NumpyBackend.model:type(f).__name__ == 'Text' → type(f).__name__ != 'Text' in self._needs('text', any((type(f).__name__ == 'Text' for f i…",
+    ),
+    "Backends pad, not the core: a batch names no row out of range.": (
+        "drop/oracle/training.py:_whole:np.minimum(batch.rows[name], len(weights[name]) - 1) → batch.rows[name] in return np.minimum(batch.rows[name], len(weights[name]) - 1)",
+    ),
+    "A step is always given its rate.": (
+        "constant/oracle/training.py:step:learning_rate → 0.001 in rate = optimizer.learning_rate if learning_rate is None els…",
+        "constant/oracle/training.py:step:learning_rate → 0.1 in rate = optimizer.learning_rate if learning_rate is None els…",
+        "constant/oracle/training.py:step:optimizer.learning_rate → 0.001 in rate = optimizer.learning_rate if learning_rate is None els…",
+        "constant/oracle/training.py:step:optimizer.learning_rate → 0.1 in rate = optimizer.learning_rate if learning_rate is None els…",
+    ),
+    "Nobody else holds the array, or looks at it again.": (
+        "alias/oracle/optimizers.py:clipped:dict(gradients) → gradients in return dict(gradients)",
+        "alias/oracle/optimizers.py:update:weight.copy() → weight in weight, slots = (weight.copy(), {slot: value.copy() for slo…",
+        "alias/oracle/optimizers.py:update:value.copy() → value in weight, slots = (weight.copy(), {slot: value.copy() for slo…",
+        "alias/oracle/optimizers.py:update:w = w - learning_rate * optimizer.weight_decay * w → w -= learning_rate * optimizer.weight_decay * w",
+        "alias/oracle/towers.py:backward:gradient = gradient * slope(_activation(tower, i), trace.ou… → gradient *= slope(_activation(tower, i), trace.outputs[i])",
+        "alias/oracle/towers.py:backward:gradient = gradient * features.keep → gradient *= features.keep",
+        "alias/example/towers.py:Tower.run:g = g * ACTIVATIONS[layer.activation][1](y) → g *= ACTIVATIONS[layer.activation][1](y)",
+        "alias/example/task.py:RetrievalTask.gradients:results lie in one buffer",
+        "alias/example/model.py:Model.gradients:results lie in one buffer",
+    ),
+    "A vector of length 1 has no number beyond 10.": (
+        "value/oracle/task.py:normalised:nothing beyond ± 10",
+        "value/example/task.py:normalise:nothing beyond ± 10",
+    ),
+}
+
+EQUIVALENT: dict[str, str] = {name: reason for reason, names in BY_REASON.items() for name in names}
+"""Mutant → why it is equivalent."""

@@ -1,0 +1,120 @@
+"""Judging a mutant: the suite on it in a forked process, the required tier first, up to the first red check."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import select
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from recs_core.conformance.registry import CHECKS, Check
+from recs_core.conformance.runner import RED, Session
+
+from . import effects
+from .making import Mutant, observable
+from .subjects import SUBJECTS, Kind
+
+MEMORY = 6 * 2**30
+WAIT = 5
+"""Times the limit on processor seconds that a mutant may take by the clock, as on a machine that is busy."""
+ABOUT = {
+    "towers": ("towers", "journey"),
+    "data": ("towers",),
+    "task": ("task",),
+    "kernel": ("task",),
+    "optimizers": ("training",),
+    "training": ("training", "weights", "saving"),
+    "trainer": ("training", "weights", "saving"),
+    "model": ("weights", "training", "saving"),
+    "numpy_backend": ("weights", "manifest", "training"),
+}
+"""Module → the families of checks most likely to see a change in it; they are run first within a tier."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`status`: "required" or "optional", the tier that killed it; "survived"; or "void", where it changes nothing."""
+
+    mutant: str
+    rule: str
+    status: str
+    by: str  # the check, or what ended it
+    seconds: float
+
+
+def in_order(session: Session, module: str) -> Iterator[tuple[str, list[Check]]]:
+    """The checks in the order of running: ("required", …), which has the manifest tier in it, then ("optional", …)."""
+    families = ABOUT.get(module, ())
+    checks = sorted(session.checks, key=lambda c: c.name.split("/")[0] not in families)
+    for tier in ("required", "optional"):
+        yield tier, [c for c in checks if (c.tier == "optional") == (tier == "optional")]
+
+
+def judged(mutant: Mutant) -> tuple[str, str]:
+    """The status of a mutant, and what killed it. Runs here: call it in a process of its own."""
+    module = mutant.where.split("/")[-1].split(".py")[0]
+    try:
+        session = mutant.session()
+    except Exception as error:
+        return "required", f"it does not load: {type(error).__name__}"
+    for tier, checks in in_order(session, module):
+        for check in checks:
+            outcome = session.outcome(check.name)
+            if outcome.status in RED:
+                cause = CHECKS[outcome.cause or check.name]
+                return ("optional" if cause.tier == "optional" else tier), cause.name
+    return ("void" if mutant.effect and not effects.touched else "survived"), ""
+
+
+def verdict(mutant: Mutant, limit: float) -> Verdict:
+    """`judged` in a fork. What crashes or takes `limit` seconds of the processor is killed by the required tier."""
+    start = time.perf_counter()
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which are idle here
+        child = os.fork()
+    if child == 0:
+        _be_judged(mutant, limit, reading, writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        ready, _, _ = select.select([pipe], [], [], WAIT * limit)
+        said = pipe.read() if ready else b""
+    if not ready:
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    status, by = json.loads(said) if said else ("required", "a crash, or time" if ready else "time")
+    return Verdict(mutant.name, mutant.rule, status, by, round(time.perf_counter() - start, 2))
+
+
+def warmed(kind: Kind) -> dict[tuple[str, str, str], set[str]]:
+    """What functions return, seen on subjects that must be green. The oracle's own results stay in caches."""
+    for subject in SUBJECTS.values():
+        if subject.kind == kind:
+            report = subject.session(observable(subject)).report()
+            if not report.green:
+                raise SystemExit(f"{subject.name} is not green as it stands\n{report.table()}")
+    return effects.SEEN
+
+
+def _be_judged(mutant: Mutant, limit: float, reading: int, writing: int) -> None:
+    """The forked child: it says its verdict and ends, whatever happens."""
+    said: Any = ("required", "a crash")
+    try:
+        os.close(reading)
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+            resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit)))
+        said = judged(mutant)
+    finally:
+        os.write(writing, json.dumps(said).encode())
+        os._exit(0)
