@@ -195,10 +195,10 @@ class TaskWorld:
     """The task alone: embeddings are table rows, query i in row 1 + i of table/q, column j in row 1 + j of table/c."""
 
     spec: RetrievalSpec
-    query: NDArray[np.float32]  # (Q, d)
-    candidate: NDArray[np.float32]  # (C, d)
+    query: NDArray[np.floating]  # (Q, d)
+    candidate: NDArray[np.floating]  # (C, d)
     inputs: TaskInputs
-    bias: NDArray[np.float32] | None = None  # (C,) the bias of each column
+    bias: NDArray[np.floating] | None = None  # (C,) the bias of each column
     log_temperature: float | None = None
     towers: tuple[TowerSpec, TowerSpec] = field(init=False)
 
@@ -208,22 +208,25 @@ class TaskWorld:
         object.__setattr__(self, "towers", towers)
 
     @property
-    def task_weights(self) -> dict[str, NDArray[np.float32]]:
+    def task_weights(self) -> dict[str, NDArray[np.floating]]:
         """`task/bias` by code, and `task/log_temperature`."""
-        out: dict[str, NDArray[np.float32]] = {}
+        out: dict[str, NDArray[np.floating]] = {}
         if self.bias is not None:
             codes = self.inputs["candidate_ids"]
-            out["task/bias"] = np.zeros(int(codes.max()) + 1, np.float32)
+            out["task/bias"] = np.zeros(int(codes.max()) + 1, self.bias.dtype)
             out["task/bias"][codes] = self.bias
         if self.log_temperature is not None:
             out["task/log_temperature"] = np.asarray(self.log_temperature, np.float32)
         return out
 
     @property
-    def weights(self) -> dict[str, NDArray[np.float32]]:
+    def weights(self) -> dict[str, NDArray[np.floating]]:
         """The weights of a model whose towers hand out the embeddings."""
         pad = np.zeros((1, self.query.shape[1]), np.float32)
-        tables = {"table/q": np.vstack([pad, self.query]), "table/c": np.vstack([pad, self.candidate])}
+        tables: dict[str, NDArray[np.floating]] = {
+            "table/q": np.vstack([pad, self.query]),
+            "table/c": np.vstack([pad, self.candidate]),
+        }
         return tables | self.task_weights
 
     def batch(self) -> Batch:

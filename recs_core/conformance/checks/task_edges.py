@@ -81,8 +81,11 @@ def missing_input(context: BackendContext) -> None:
         ("logq", "candidate_sampling_probability"),
         ("remove_accidental_hits", "candidate_ids"),
         ("mask_positives", "positives"),
+        ("candidate_bias", "candidate_ids"),
     ):
-        call = partial(context.backend.task(spec_of(**{option: True})), world.query, world.candidate)
+        weights = {"task/bias": np.zeros(9, np.float32)} if option == "candidate_bias" else None
+        given = context.backend.task(spec_of(**{option: True}), weights=weights)
+        call = partial(given, world.query, world.candidate)
         expect.raises(f"{option}=True without {named}", SpecError, call, says=named)
 
 
