@@ -178,8 +178,7 @@ def arrays_of_the_caller(context: BackendContext) -> None:
 
     Look for tensors that share a NumPy array's memory, for buffers that are used again, for `state()` without copies.
     """
-    batches = [WIDER.batch(i) for i in range(3)]
-    quiet, losses, its_trainer = run(context, ADAM, batches, world=WIDER)
+    quiet, losses, its_trainer = run(context, ADAM, WIDER.batches(3), world=WIDER)
     given: Any = WIDER.weights()
     model = context.backend.model(*WIDER.plans, WIDER.retrieval, given)
     trainer = context.trainer(model, ADAM)
@@ -188,9 +187,11 @@ def arrays_of_the_caller(context: BackendContext) -> None:
     for array in (*given.values(), *state.values()):
         array[...] = 9
     got = []
-    for batch in copy.deepcopy(batches):
-        kept = copy.deepcopy(arrays_of(batch))
+    for batch in WIDER.batches(3):
+        kept, taken = copy.deepcopy(arrays_of(batch)), trainer.state()
+        before_step = copy.deepcopy(taken)
         loss = trainer.step(batch, RATE)
+        expect.all_close("state that was taken out before a step", taken, before_step, 0)
         for array, before in zip(arrays_of(batch), kept, strict=True):
             expect.same("an array of the batch after a step", array, before)
             array[...] = 0
@@ -207,20 +208,6 @@ def arrays_of_the_caller(context: BackendContext) -> None:
     expect.same("vectors after others were asked for", first, kept_first)
     np.asarray(first)[...] = 7
     expect.same("vectors after those before were written to", model.query.embed(features), kept_first)
-
-
-@check("calls/state-is-a-copy", needs=("lazy_adam", "state"), rests_on=("calls/arrays-of-the-caller",))
-def state_is_a_copy(context: BackendContext) -> None:
-    """State that was taken out does not move with the next step, its count included.
-
-    Look for views of slots.
-    """
-    _, _, trainer = run(context, ADAM, WORLD.batches(2))
-    taken = trainer.state()
-    kept = copy.deepcopy(taken)
-    trainer.step(WORLD.batch(2), RATE)
-    for name, value in kept.items():
-        expect.same(f"{name} as taken out before a step", taken[name], value)
 
 
 @check(

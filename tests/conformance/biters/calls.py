@@ -2,7 +2,8 @@
 
 # ruff: noqa: E501  (lines of source are quoted as they stand)
 
-from biters.edits import EMBED, backend
+from biters.edits import backend
+from biters.journey import GIVEN
 
 STEP = "    def step(self, batch, learning_rate):\n"
 STATE = "        return {name: value.copy() for name, value in self._state.items()}\n"
@@ -71,17 +72,14 @@ BITERS = {
             )
         ],
     ),
-    "calls/state-is-a-copy": (
-        "state without a copy of its count",
-        [backend(STATE, STATE.replace("value.copy()", "value if name == 'step' else value.copy()"))],
-    ),
     "calls/memory-layout": (
         "memory in Fortran's order is read as in C's",
         [
             backend(
-                EMBED,
-                "        dense = {n: v.T.reshape(v.shape) if v.flags.f_contiguous and not v.flags.c_contiguous else v for n, v in features.dense.items()}\n"
-                "        whole = dataclasses.replace(whole, dense=dense)\n" + EMBED,
+                GIVEN,
+                GIVEN.replace(
+                    "np.array(value,", "np.array(value if value.flags.c_contiguous else value.T.reshape(value.shape),"
+                ),
             )
         ],
     ),
