@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.conformance import expect
+from recs_core.conformance.checks.task import oracle, spec_of
 from recs_core.conformance.checks.training import WORLD, run
 from recs_core.conformance.context import BackendContext, number
 from recs_core.conformance.registry import check
@@ -23,12 +24,17 @@ from recs_core.reference.optimizers import initial_state
 
 ADAM, RATE = OPTIMIZERS["lazy-adam"], 0.01
 WIDER = World(
-    query=TowerSpec((Categorical("user", dim=4, num_oov=2), Bag("tags", dim=3), Numeric("age")), layers=(5, 3)),
+    query=TowerSpec(
+        (Categorical("user", dim=4, num_oov=2), Bag("tags", dim=3), Numeric("age")), layers=(5, 3), dropout=0.25
+    ),
     candidate=TowerSpec((Categorical("item", dim=4),), layers=(3,)),
+    batch_by="query",
     users=40,
     corpus=30,
 )
-"""Codes, several codes and numbers."""
+"""Codes, several codes and numbers; masks and weights in its batches."""
+NUMBERS = World(query=TowerSpec((Numeric("age"),)), candidate=TowerSpec((Categorical("item", dim=1),)))
+"""A tower that hands its input on."""
 
 
 def same_shapes(number: int) -> Batch:
@@ -78,11 +84,11 @@ def each_anew(context: BackendContext) -> None:
     expect.close("the vectors after the steps", model.query.embed(features), due, 4 * expect.VECTOR["float32"])
 
 
-@check("calls/task-anew", rests_on=("task/in-batch",))
+@check("calls/task-anew", needs=("candidate_bias",), rests_on=("task/in-batch", "task/candidate-bias"))
 def task_anew(context: BackendContext) -> None:
-    """A task is called with other vectors of the same shapes, and with the first ones again.
+    """A task is called with other vectors of the same shapes, and with the first ones again; its weights are its own.
 
-    Look for what is kept by shape.
+    Look for what is kept by shape, and for an array of the caller's that is kept as it is.
     """
     given = context.backend.task(PLAIN)
     for seed in (0, 1, 0):
@@ -90,6 +96,12 @@ def task_anew(context: BackendContext) -> None:
         expected = task.loss_and_gradients(PLAIN, world.query, world.candidate, **world.inputs).loss
         got = number(given(world.query, world.candidate, **world.inputs))
         expect.close(f"the loss of the vectors of seed {seed}", got, expected, expect.LOSS["float32"])
+    world = task_world(spec_of(candidate_bias=True))
+    weights = world.task_weights
+    given = context.backend.task(world.spec, weights=weights)
+    weights["task/bias"][...] = 9
+    got = number(given(world.query, world.candidate, **world.inputs))
+    expect.close("the loss, its bias written to", got, oracle(world).loss, expect.LOSS["float32"])
 
 
 @check("calls/two-at-once", needs=("lazy_adam", "state"), rests_on=("calls/each-anew", "training/deterministic"))
@@ -169,9 +181,12 @@ def versions(context: BackendContext) -> None:
 
 @check(
     "calls/arrays-of-the-caller",
-    needs=("bag", "numeric", "lazy_adam", "state"),
-    rests_on=("weights/copies", "training/deterministic", "towers/bag-mean", "towers/numeric"),
-)
+    needs=("bag", "numeric", "dropout", "several_targets", "sample_weight", "lazy_adam", "state"),
+    rests_on=(
+        "weights/copies", "training/deterministic", "training/several-targets", "towers/bag-mean", "towers/numeric",
+        "towers/keep-is-for-steps",
+    ),
+)  # fmt: skip
 def arrays_of_the_caller(context: BackendContext) -> None:
     """What is handed to a call stays as it is, and may be written to once the call has returned; what comes out is the
     caller's: the next call does not write to it, and writing to it changes no model.
@@ -184,7 +199,9 @@ def arrays_of_the_caller(context: BackendContext) -> None:
     trainer = context.trainer(model, ADAM)
     state = trainer.state()
     trainer.load_state(state)
-    for array in (*given.values(), *state.values()):
+    loaded = WIDER.weights()
+    model.load_weights(loaded)
+    for array in (*given.values(), *state.values(), *loaded.values()):
         array[...] = 9
     got = []
     for batch in WIDER.batches(3):
@@ -208,6 +225,10 @@ def arrays_of_the_caller(context: BackendContext) -> None:
     expect.same("vectors after others were asked for", first, kept_first)
     np.asarray(first)[...] = 7
     expect.same("vectors after those before were written to", model.query.embed(features), kept_first)
+    ages = NUMBERS.features("query", 5)
+    kept_ages = ages.dense["age"].copy()
+    context.model(NUMBERS).query.embed(ages)[...] = 7
+    expect.same("numbers, after their vectors were written to", ages.dense["age"], kept_ages)
 
 
 @check(
