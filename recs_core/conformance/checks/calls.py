@@ -203,6 +203,9 @@ def arrays_of_the_caller(context: BackendContext) -> None:
     model.load_weights(loaded)
     for array in (*given.values(), *state.values(), *loaded.values()):
         array[...] = 9
+    features, other = WIDER.features("query", 5), WIDER.features("query", 5, "others")
+    due = towers.embed(WIDER.query, "query", features, WIDER.weights())
+    expect.close("the vectors, weights given written to", model.query.embed(features), due, expect.VECTOR["float32"])
     got = []
     for batch in WIDER.batches(3):
         kept, taken = copy.deepcopy(arrays_of(batch)), trainer.state()
@@ -218,7 +221,6 @@ def arrays_of_the_caller(context: BackendContext) -> None:
     expect.same("the losses", got, losses)
     for name, value in {**quiet.weights(), **its_trainer.state()}.items():
         expect.same(name, {**model.weights(), **trainer.state()}[name], value)
-    features, other = WIDER.features("query", 5), WIDER.features("query", 5, "others")
     first = model.query.embed(features)
     kept_first = first.copy()
     model.query.embed(other)
