@@ -71,10 +71,8 @@ def settings(context: BackendContext) -> None:
     """
     for optimizer in (
         SGD(0.1, momentum=0.4),
-        Adagrad(0.1, initial_accumulator=0.7, epsilon=0.05),
-        Adagrad(0.1, initial_accumulator=1e-6, epsilon=1e-9),
-        Adam(0.1, beta_1=0.5, beta_2=0.7, epsilon=0.02),
-        Adam(0.1, beta_1=0.0, beta_2=0.0, epsilon=1e-9),
+        Adagrad(0.1, initial_accumulator=1e-4, epsilon=1e-9),
+        Adam(0.1, beta_1=0.5, beta_2=0.7, epsilon=1e-9),
     ):
         steps(context, optimizer)
 
