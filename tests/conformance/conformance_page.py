@@ -83,7 +83,7 @@ TOLERANCES = """\
 | what | float64 | float32 | why |
 |---|---|---|---|
 | loss of a step | 1e-9 | 1e-6 | relative to the loss, or to 1: what is left of 16 or 7 digits after a long sum |
-| gradient | 1e-7 | 1e-5 | of each row's norm, and a tenth of that of the largest row's, for rows whose terms cancel |
+| gradient | 1e-9 | 1e-5 | of each row's norm, and a tenth of that of the largest row's, for rows whose terms cancel |
 | weights and state after a step | 1e-7 | 2e-6 | absolute, on weights of size 1: a rounding, and the step's own error |
 | tower outputs | 1e-10 | 1e-6 | absolute, on outputs of size 1 |
 | 100 steps | 1e-9, 1e-7 | 1e-5 | losses and weights; in float32 the losses of a smooth model |

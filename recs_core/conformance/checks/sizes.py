@@ -145,7 +145,7 @@ def large_task(*, by_query: bool) -> TaskWorld:
             target_candidate=random.integers(0, 1100, len(queries)).astype(np.int32),
             sample_weight=random.random(len(queries)),
         )
-    ids = (2**16 + random.integers(0, 550, 1100)).astype(np.int32)
+    ids = (2**16 * random.integers(0, 2, 1100) + random.integers(0, 275, 1100)).astype(np.int32)
     q = random.random(1100) * 1e-3
     options = {"logq": True, "remove_accidental_hits": True, "candidate_bias": True}
     world = task_world(

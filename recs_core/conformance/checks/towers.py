@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from recs_core.conformance import expect
-from recs_core.conformance.context import BackendContext
+from recs_core.conformance.context import DESCENT, BackendContext, number
 from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import ITEM, ITEM_TOWER, PLAIN, USER, USER_TOWER, WIDE, World, ragged
 from recs_core.contract.batch import Batch, Features
@@ -319,8 +321,13 @@ def float64(context: BackendContext) -> None:
     features = world.features("query", ROWS)
     features = Features(ROWS, features.codes, {"age": np.asarray(features.dense["age"], np.float64) / 3})
     expected = towers.embed(query, "query", features, weights)
-    got = context.model(world, "float64", weights).query.embed(features)
-    expect.close("the vectors", got, expected, 1e-13)
+    model = context.model(world, "float64", weights)
+    expect.close("the vectors", model.query.embed(features), expected, 1e-13)
+    batch = world.batch()
+    finer = {"age": np.asarray(batch.query.dense["age"], np.float64) / 3}
+    batch = dataclasses.replace(batch, query=dataclasses.replace(batch.query, dense=finer))
+    loss = number(context.trainer(model, DESCENT).step(batch, 0.1))
+    expect.close("the loss of a step", loss, training.gradients(world.model, weights, batch)[0], 1e-13)
 
 
 @check("towers/keep-is-for-steps", needs=("dropout",), rests_on=("towers/dropout",))

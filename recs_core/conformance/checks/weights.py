@@ -14,6 +14,7 @@ from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import OPTIMIZERS, WIDE, World
 from recs_core.contract import weights as canonical
 from recs_core.contract.errors import DataError
+from recs_core.contract.optimizers import Adagrad
 from recs_core.reference import scoring, topk, towers
 from recs_core.reference import training as reference
 from recs_core.reference.optimizers import initial_state
@@ -136,8 +137,7 @@ def state_names(context: BackendContext) -> None:
 
     Look at slots that are made at the first step only, and at a step counter that is not int64.
     """
-    for name in ("adagrad", "lazy-adam"):
-        optimizer = OPTIMIZERS[name]
+    for optimizer in (Adagrad(0.1, initial_accumulator=0.3), OPTIMIZERS["lazy-adam"]):
         trainer = context.trainer(context.model(WORLD), optimizer)
         got = trainer.state()
         expect.all_close("the state before the first step", got, initial_state(optimizer, WORLD.weights()), 1e-7)
