@@ -38,7 +38,9 @@ pytest and hypothesis come with `pip install "recs-core[conformance]"`; `recs ch
 
 - The judge is `recs_core.reference`, an oracle in float64 NumPy that shares no code with what it judges.
 - A check that fails shows what was expected, what came, the formula, and what to look at.
-- A check rests on others: where one of them fails it is not judged, so that one mistake makes one failure.
+- A check rests on others: where one of them fails it is not judged, so that one mistake makes one failure. Read the
+  first that failed: with each of the wrong implementations of tests/conformance it is the one about the mistake, and at
+  most three fail.
 - A capability that a manifest declines, `No("reason")`, is checked to be refused, whatever else fails: the call must
   raise `UnsupportedFeature` with that reason. What no call could refuse (`sparse_rows`, `memory_map`) is skipped. The
   required tier allows no `No`.
@@ -91,8 +93,8 @@ TOLERANCES = """\
 | scores of another's weights | | 4e-6 | absolute, on scores of 2 at most; lists may differ where scores are as close |
 | resume, determinism, untouched rows, weights from a file | 0 | 0 | bit for bit |
 
-Gradients are read from a step of `Adagrad` with an initial accumulator of 10¹², which is plain gradient descent to 12
-digits: a backend needs no door for them."""
+Gradients are read from a step of `SGD` at a rate of 10⁵, which is plain gradient descent: a backend needs no door for
+them."""
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")

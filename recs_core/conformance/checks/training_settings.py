@@ -95,7 +95,7 @@ def no_gradient(context: BackendContext) -> None:
 @check(
     "training/late-steps",
     needs=("lazy_adam", "state"),
-    rests_on=("training/settings", "weights/state"),
+    rests_on=("training/settings", "training/lazy-adam-100-steps", "weights/state"),
     formula="1 − β^t at t = 2,001 and 70,001",
 )
 def late_steps(context: BackendContext) -> None:
@@ -111,15 +111,18 @@ def late_steps(context: BackendContext) -> None:
     "training/decay-and-clip",
     tier="optional",
     needs=("candidate_bias", "learn_temperature", "state"),
-    rests_on=("training/weight-decay", "training/clip-norm", "training/no-gradient", "task/learned-temperature"),
+    rests_on=(
+        "training/row-wise-adagrad-one-step", "training/dense-adam-one-step", "training/weight-decay",
+        "training/clip-norm", "training/no-gradient", "training/everything",
+    ),
     formula="clip, then w ← w − lr · decay · w, then the optimizer's own; lr is the step's",
-)
+)  # fmt: skip
 def decay_and_clip(context: BackendContext) -> None:
     """Decay and clipping with every optimizer that is not declined, task/… weights among the gradients, rates that
     change, and gradients of zero.
 
-    Look for decay at the optimizer's own rate, for decay that needs a gradient, and for weights that the norm leaves
-    out.
+    Look for an optimizer that does not decay, for decay at its own rate in place of the step's, for decay that needs a
+    gradient, and for weights that the norm leaves out.
     """
     settings: dict[str, Any] = {"weight_decay": 0.2 if context.has("weight_decay") else 0.0}
     settings["clip_norm"] = 0.02 if context.has("clip_norm") else None
