@@ -20,8 +20,11 @@ def top_k(
     exclude: Ragged | None = None,
     allow: NDArray[np.integer] | None = None,
 ) -> TopK:
-    """Best k positions of (Q, d) queries among (n, d) vectors, by inner product in float64."""
-    scores = np.asarray(queries, np.float64) @ np.asarray(vectors, np.float64).T
+    """Best k positions of (Q, d) queries among (n, d) vectors, by inner product in float64.
+
+    Not by a BLAS product, whose last bits may depend on where a pair stands: equal vectors tie.
+    """
+    scores = np.einsum("qd,nd->qn", np.asarray(queries, np.float64), np.asarray(vectors, np.float64))
     return top_k_of_scores(scores, k, exclude=exclude, allow=allow)
 
 
