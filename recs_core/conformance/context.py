@@ -46,6 +46,10 @@ class BackendContext:
         """Its manifest."""
         return self.backend.info
 
+    def has(self, *capabilities: str) -> bool:
+        """Whether the manifest declines none of these."""
+        return all(self.info.capabilities.get(name, True) is True for name in capabilities)
+
     @property
     def dtypes(self) -> tuple[DType, ...]:
         """float32, and float64 where it is not declined."""

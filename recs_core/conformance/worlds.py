@@ -6,8 +6,9 @@ here uses the core's own batching, so that it can be judged by the same checks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any, cast
 
 import numpy as np
@@ -194,10 +195,10 @@ class TaskWorld:
     """The task alone: embeddings are table rows, query i in row 1 + i of table/q, column j in row 1 + j of table/c."""
 
     spec: RetrievalSpec
-    query: NDArray[np.float32]  # (Q, d)
-    candidate: NDArray[np.float32]  # (C, d)
+    query: NDArray[np.floating]  # (Q, d)
+    candidate: NDArray[np.floating]  # (C, d)
     inputs: TaskInputs
-    bias: NDArray[np.float32] | None = None  # (C,) the bias of each column
+    bias: NDArray[np.floating] | None = None  # (C,) the bias of each column
     log_temperature: float | None = None
     towers: tuple[TowerSpec, TowerSpec] = field(init=False)
 
@@ -207,22 +208,25 @@ class TaskWorld:
         object.__setattr__(self, "towers", towers)
 
     @property
-    def task_weights(self) -> dict[str, NDArray[np.float32]]:
+    def task_weights(self) -> dict[str, NDArray[np.floating]]:
         """`task/bias` by code, and `task/log_temperature`."""
-        out: dict[str, NDArray[np.float32]] = {}
+        out: dict[str, NDArray[np.floating]] = {}
         if self.bias is not None:
             codes = self.inputs["candidate_ids"]
-            out["task/bias"] = np.zeros(int(codes.max()) + 1, np.float32)
+            out["task/bias"] = np.zeros(int(codes.max()) + 1, self.bias.dtype)
             out["task/bias"][codes] = self.bias
         if self.log_temperature is not None:
             out["task/log_temperature"] = np.asarray(self.log_temperature, np.float32)
         return out
 
     @property
-    def weights(self) -> dict[str, NDArray[np.float32]]:
+    def weights(self) -> dict[str, NDArray[np.floating]]:
         """The weights of a model whose towers hand out the embeddings."""
         pad = np.zeros((1, self.query.shape[1]), np.float32)
-        tables = {"table/q": np.vstack([pad, self.query]), "table/c": np.vstack([pad, self.candidate])}
+        tables: dict[str, NDArray[np.floating]] = {
+            "table/q": np.vstack([pad, self.query]),
+            "table/c": np.vstack([pad, self.candidate]),
+        }
         return tables | self.task_weights
 
     def batch(self) -> Batch:
@@ -276,14 +280,20 @@ def many_targets() -> TaskWorld:
     )
 
 
-def random_task(seed: int) -> TaskWorld:
-    """A task with options and inputs drawn by `seed`: every combination comes up sooner or later."""
+OPTIONAL = ("mixed", "refined_logq", "score_mask", "hard_negatives")
+"""Options of the task that a manifest may decline."""
+
+
+def random_task(seed: int, declined: Collection[str] = ()) -> TaskWorld:
+    """A task with options and inputs drawn by `seed`: every combination of what is not `declined` comes up sooner or
+    later."""
     random = generator(seed, "conformance/random-task")
 
-    def pick(*choices: Any) -> Any:
+    def pick(*choices: Any, **optional: Any) -> Any:
+        choices = (*choices, *(choice for name, choice in optional.items() if name not in declined))
         return choices[int(random.integers(len(choices)))]
 
-    negatives = pick("in-batch", "uniform", "mixed", "corpus")
+    negatives = pick("in-batch", "uniform", "corpus", mixed="mixed")
     spec = RetrievalSpec(
         scoring=pick("dot", "cosine"),
         temperature=pick(0.3, 0.5, 1.0),
@@ -291,19 +301,44 @@ def random_task(seed: int) -> TaskWorld:
         candidate_bias=pick(True, False),
         negatives=negatives,
         num_negatives=4 if negatives in ("uniform", "mixed") else None,
-        logq=pick(True, False, "refined"),
+        logq=pick(True, False, refined_logq="refined"),
         remove_accidental_hits=pick(True, False),
         mask_positives=pick(True, False),
-        hard_negatives=pick(None, 2),
+        hard_negatives=pick(None, hard_negatives=2),
         reduction=pick("mean", "sum"),
     )
-    world = World(
-        batch_by=pick("interaction", "query"), retrieval=spec, queries=5, masks=pick(True, False, False), seed=seed
-    )
+    masks = pick(False, False, score_mask=True)
+    world = World(batch_by=pick("interaction", "query"), retrieval=spec, queries=5, masks=masks, seed=seed)
     inputs: dict[str, Any] = {**world.batch().task}
     columns = len(inputs["candidate_ids"])
     inputs["sample_weight"] = random.random(len(inputs["target_query"])) + 0.1
+    if spec.mask_positives:  # some columns of a candidate and not others: accidental hits are not all among them
+        inputs["positives"] = ragged([np.flatnonzero(random.random(columns) < 0.2) for _ in range(world.queries)])
     return task_world(spec, queries=world.queries, columns=columns, seed=seed, **inputs)
+
+
+def all_pairs(declined: Collection[str] = ()) -> list[TaskWorld]:
+    """Random tasks, chosen so that every two options that are drawn together among 300 meet in one of them."""
+    seen: set[tuple[Any, Any]] = set()
+    chosen = []
+    for seed in range(300):
+        world = random_task(seed, declined)
+        met = set(combinations(options_of(world), 2))
+        if met - seen:
+            chosen.append(world)
+            seen |= met
+    return chosen
+
+
+def options_of(world: TaskWorld) -> list[tuple[str, Any]]:
+    """What distinguishes a random task from others, by name."""
+    names = (
+        "scoring", "learn_temperature", "candidate_bias", "negatives", "logq", "remove_accidental_hits",
+        "mask_positives", "hard_negatives", "reduction",
+    )  # fmt: skip
+    several = len(world.inputs["target_query"]) > len(world.query)
+    given = [("several targets", several), ("score_mask", "score_mask" in world.inputs)]
+    return [*((name, getattr(world.spec, name)) for name in names), *given]
 
 
 def batch_of(

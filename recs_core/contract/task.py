@@ -103,7 +103,8 @@ def plan_task(
     masked = None if positives is None else _shift(positives, negatives_from)
     one_each = len(query) == num_queries and (target_query is None or bool((query == np.arange(num_queries)).all()))
     own_included = (column >= negatives_from) & ~_is_masked(masked, mask, query, column, negatives_from)
-    expand = not one_each and _masks_by_target(spec, own_included)
+    hits = spec.masks_hits and not one_each and not _hits_are_masked(masked, codes, query, column, negatives_from)
+    expand = not one_each and (hits or _differs_by_target(spec, own_included))
     if expand:
         masked = None if masked is None else masked.take(query)
         mask = None if mask is None else mask[query]
@@ -146,10 +147,31 @@ def plan_task(
     )
 
 
-def _masks_by_target(spec: RetrievalSpec, own_included: NDArray[np.bool_]) -> bool:
-    """Whether two targets of one query can have different negatives, or a different score for the own column."""
-    hits = spec.masks_hits and not (spec.mask_positives and not own_included.any())
-    return hits or (_own_scored_apart(spec) and bool(own_included.any())) or spec.hard_negatives is not None
+def _differs_by_target(spec: RetrievalSpec, own_included: NDArray[np.bool_]) -> bool:
+    """Whether, hits aside, two targets of a query can differ in their negatives or in the own column's score."""
+    return (_own_scored_apart(spec) and bool(own_included.any())) or spec.hard_negatives is not None
+
+
+def _hits_are_masked(
+    masked: Ragged | None,
+    codes: NDArray[np.int32] | None,
+    query: NDArray[np.int32],
+    column: NDArray[np.int32],
+    start: int,
+) -> bool:
+    """Whether the columns that hold a target's candidate are all masked for its query already, its own one included."""
+    if masked is None or codes is None:
+        return False
+    kinds, kind = np.unique(codes[start:], return_inverse=True)
+    wanted = np.searchsorted(kinds, codes[column])
+    held = np.append(kinds, -1)[wanted] == codes[column]  # others stand in no column from `start` on
+    number, stride = len(kind), np.int64(len(kinds))
+    pairs = np.unique(masked.segments.astype(np.int64) * number + masked.values)
+    found, times = np.unique(pairs // number * stride + kind[pairs % number], return_counts=True)
+    of = query[held].astype(np.int64) * stride + wanted[held]
+    place = np.searchsorted(found, of)
+    masked_times = np.where(np.append(found, -1)[place] == of, np.append(times, 0)[place], 0)
+    return bool((masked_times == np.bincount(kind)[wanted[held]]).all())
 
 
 def _own_scored_apart(spec: RetrievalSpec) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 
 from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Batch
-from recs_core.contract.errors import DataError, NotFitted, UnsupportedFeature
+from recs_core.contract.errors import DataError, NotFitted, SpecError, UnsupportedFeature
 from recs_core.contract.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES, BackendInfo, IndexInfo, No
 from recs_core.contract.plans import TowerPlan, as_columns
 from recs_core.contract.protocols import TopK
@@ -71,6 +71,8 @@ class NumpyTask:
 
     def __call__(self, query, candidate, **inputs):
         plan_task(self.spec, len(query), len(candidate), **inputs)
+        if self.spec.candidate_bias and "candidate_ids" not in inputs:
+            raise SpecError("candidate_bias=True needs candidate_ids, the code of each column")
         bias = self.weights["task/bias"][inputs["candidate_ids"]] if self.spec.candidate_bias else None
         log_temperature = float(self.weights["task/log_temperature"]) if self.spec.learn_temperature else None
         result = task.loss_and_gradients(self.spec, query, candidate, bias, log_temperature, **inputs)

@@ -1,5 +1,6 @@
 """The worlds themselves, and the plan that the core makes of a task, against the oracle in many more of them."""
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recs_core.conformance.checks.task import oracle
-from recs_core.conformance.worlds import WIDE, World, ragged, random_task
+from recs_core.conformance.worlds import OPTIONAL, WIDE, World, all_pairs, options_of, ragged, random_task
 from recs_core.contract.batch import Ragged
 from recs_core.contract.retrieval import RetrievalSpec
 
@@ -51,6 +52,27 @@ def test_random_tasks_cover_every_option():
         assert len(seen) == {"negatives": 4, "logq": 3}.get(option, 2), option
     assert {"positives", "score_mask"} <= {name for world in worlds for name in world.inputs}
     assert len({len(world.inputs["target_query"]) == len(world.query) for world in worlds}) == 2
+
+
+@pytest.mark.parametrize("declined", [(), OPTIONAL, ("hard_negatives",)])
+def test_every_two_options_that_are_not_declined_meet(declined):
+    values = {
+        "scoring": ["dot", "cosine"],
+        "negatives": ["in-batch", "uniform", "corpus"] + ["mixed"] * ("mixed" not in declined),
+        "logq": [True, False] + ["refined"] * ("refined_logq" not in declined),
+        "hard_negatives": [None] + [2] * ("hard_negatives" not in declined),
+        "score_mask": [False] + [True] * ("score_mask" not in declined),
+        "reduction": ["mean", "sum"],
+        **{name: [True, False] for name in ("learn_temperature", "candidate_bias", "mask_positives")},
+        **{name: [True, False] for name in ("remove_accidental_hits", "several targets")},
+    }
+    met = {
+        pair for world in all_pairs(declined) for pair in itertools.combinations(sorted(options_of(world), key=str), 2)
+    }
+    for (one, its), (other, theirs) in itertools.combinations(values.items(), 2):
+        for a, b in itertools.product(its, theirs):
+            assert tuple(sorted([(one, a), (other, b)], key=str)) in met, (one, a, other, b)
+    assert not {value for pair in met for value in pair} - {(name, v) for name, its in values.items() for v in its}
 
 
 @settings(derandomize=True, deadline=None, max_examples=30)

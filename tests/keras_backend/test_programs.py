@@ -98,6 +98,19 @@ def test_what_a_batch_is_padded_to_changes_no_number(backend: Backend) -> None:
         np.testing.assert_allclose(found[1][name], value, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
+def test_an_option_that_xla_does_not_know_is_left_out(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    from recs_core.keras_backend.engines import jax as engine
+
+    try:
+        engine._quick.cache_clear()
+        assert engine._quick() == engine.QUICK  # or the suite takes twice as long
+        monkeypatch.setattr(engine, "QUICK", {**engine.UNOPTIMIZED, "xla_cpu_no_such_option": True})
+        engine._quick.cache_clear()
+        assert engine._quick() == engine.UNOPTIMIZED
+    finally:
+        engine._quick.cache_clear()
+
+
 def test_an_adopted_module_is_not_held(backend: Backend) -> None:
     import keras
 

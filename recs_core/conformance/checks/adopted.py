@@ -42,7 +42,7 @@ def adopt(context: BackendContext) -> None:
 
     It takes one feature positionally. Look at `Tower.native`: it must be callable by itself.
     """
-    features = WORLD.features("query", 5)
+    features = WORLD.features("query", 300)
     native = context.model(WORLD).query.native
     tower = context.backend.adopt(native, ["user"], output_dim=WORLD.query.output_dim)
     expect.same("output_dim", tower.output_dim, WORLD.query.output_dim)

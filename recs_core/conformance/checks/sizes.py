@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -28,16 +29,16 @@ LENGTHS = {0: 0, 1: 129, 2: 300, 3: 2**15 + 9, 298: 257, 299: 0}
 LARGE = World(
     query=TowerSpec(
         (Categorical("user", dim=6, num_oov=2), Bag("tags", dim=5), History("item", dim=6)),
-        layers=(17, 17, 17, 17),
+        layers=(17, 17, 300, 17, 17),
         activation="tanh",
-        final_activation="tanh",
+        final_activation="sigmoid",
     ),
     candidate=TowerSpec((Categorical("item", dim=6),), layers=(17,), final_activation="tanh"),
     queries=300,
     corpus=ROWS,
     users=ROWS,
-)
-"""Square kernels, four layers, long bags, tables that a batch touches a little of."""
+).with_(candidate_bias=True)
+"""Square kernels, five layers, long bags, tables that a batch touches a little of."""
 
 
 def large_features() -> Features:
@@ -60,10 +61,11 @@ def large_features() -> Features:
 
 @cache
 def large_batch() -> Batch:
-    """A batch of `LARGE`: 300 queries, each with a target of its own, as columns."""
-    plain = LARGE.batch()
-    columns = LARGE.candidates().take(np.asarray(plain.task["candidate_ids"]))
-    return batch_of(large_features(), columns, plain.task, LARGE)
+    """A batch of `LARGE`: 300 queries, each with a target of its own, as columns; the last candidates among them."""
+    ids = np.random.default_rng(7).permutation(ROWS)[: LARGE.queries].astype(np.int32)
+    ids[-2:] = ROWS - 1
+    task: Any = {**LARGE.batch().task, "candidate_ids": ids}
+    return batch_of(large_features(), LARGE.candidates().take(ids), task, LARGE, bias_rows=ids)
 
 
 @check(
@@ -72,7 +74,7 @@ def large_batch() -> Batch:
     rests_on=("towers/bag-mean", "towers/empty-bag", "towers/shared-table", "towers/tanh", "towers/final-activation"),
 )
 def large_towers(context: BackendContext) -> None:
-    """300 rows, bags and histories of up to 32,777 codes, tables of 65,836 rows, four square layers: the vectors.
+    """300 rows, bags and histories of up to 32,777 codes, tables of 65,836 rows, layers of 17 × 17 and 300: vectors.
 
     Look at codes, offsets or lengths in 8 or 16 bits, at blocks of rows, and at a square kernel that is transposed.
     """
@@ -128,26 +130,26 @@ def large_gradients(context: BackendContext) -> None:
 def large_task(*, by_query: bool) -> TaskWorld:
     """More rows and columns than a block of any size up to 512 holds, and ids beyond 16 bits, some of them twice.
 
-    By query: 300 queries of one to four targets each, against a corpus of 700. By interaction: 300 targets, 400 columns
-    more, accidental hits.
+    By query: 1,030 queries of one or two targets each, against a corpus of 1,100. By interaction: 1,030 targets, 70
+    columns more, accidental hits.
     """
     random = np.random.default_rng(6)
     if by_query:
-        queries = np.repeat(np.arange(300), random.integers(1, 5, 300)).astype(np.int32)
+        queries = np.repeat(np.arange(1030), random.integers(1, 3, 1030)).astype(np.int32)
         return task_world(
             spec_of(negatives="corpus", scoring="cosine", temperature=0.2),
-            queries=300,
-            columns=700,
-            dim=70,
+            queries=1030,
+            columns=1100,
+            dim=130,
             target_query=queries,
-            target_candidate=random.integers(0, 700, len(queries)).astype(np.int32),
+            target_candidate=random.integers(0, 1100, len(queries)).astype(np.int32),
             sample_weight=random.random(len(queries)),
         )
-    ids = (2**16 + random.integers(0, 350, 700)).astype(np.int32)
-    q = random.random(700) * 1e-3
+    ids = (2**16 + random.integers(0, 550, 1100)).astype(np.int32)
+    q = random.random(1100) * 1e-3
     options = {"logq": True, "remove_accidental_hits": True, "candidate_bias": True}
     world = task_world(
-        spec_of(**options), queries=300, columns=700, dim=70, candidate_ids=ids, candidate_sampling_probability=q
+        spec_of(**options), queries=1030, columns=1100, dim=130, candidate_ids=ids, candidate_sampling_probability=q
     )
     return dataclasses.replace(
         world, query=world.query * np.float32(0.25), candidate=world.candidate * np.float32(0.25)
@@ -163,12 +165,37 @@ def large_task(*, by_query: bool) -> TaskWorld:
     ),
 )  # fmt: skip
 def large_task_check(context: BackendContext) -> None:
-    """300 rows × 700 columns, by interaction with accidental hits and by query: loss and gradients.
+    """1,030 rows × 1,100 columns, by interaction with accidental hits and by query: loss and gradients.
 
     Look at the edges of blocks, of rows and of columns, and at ids in 16 bits.
     """
     for by_query in (False, True):
         judge(context, large_task(by_query=by_query))
+
+
+@check("task/long", rests_on=("task/large",), formula="11,000 times the same six targets: the same loss")
+def long_task(context: BackendContext) -> None:
+    """66,000 targets of 9 columns, six and six alike, and 6 targets of 32,777 columns: loss and gradients.
+
+    Look at numbers of rows and columns in 16 bits.
+    """
+    times, dtype = 11_000, context.finest
+    judge(context, task_world(PLAIN, columns=2**15 + 9, dim=3))
+    few = task_world(PLAIN)
+    inputs: Any = {
+        **few.inputs,
+        "target_query": np.arange(6 * times, dtype=np.int32),
+        "target_candidate": np.tile(few.inputs["target_candidate"], times),
+    }
+    many = dataclasses.replace(few, query=np.tile(few.query, (times, 1)), inputs=inputs)
+    loss, gradients = context.loss_and_gradients(many, many.batch(), dtype)
+    expected = oracle(few)
+    expect.close("the loss", loss, expected.loss, expect.LOSS[dtype])
+    by_query = np.tile(expected.query / times, (times, 1))
+    expect.rows_close("the gradient of each query", gradients["table/q"][1:], by_query, expect.GRADIENT[dtype])
+    expect.rows_close(
+        "the gradient of each candidate", gradients["table/c"][1:], expected.candidate, expect.GRADIENT[dtype]
+    )
 
 
 @check("task/one-beside-many", rests_on=("task/large", "task/one-target"))

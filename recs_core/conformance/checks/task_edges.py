@@ -10,7 +10,7 @@ from recs_core.conformance import expect
 from recs_core.conformance.checks.task import BASE, judge, oracle, spec_of, value
 from recs_core.conformance.context import BackendContext, number
 from recs_core.conformance.registry import CheckFailed, check
-from recs_core.conformance.worlds import PLAIN, ragged, random_task, task_world
+from recs_core.conformance.worlds import OPTIONAL, PLAIN, all_pairs, ragged, task_world
 from recs_core.contract.errors import SpecError
 from recs_core.reference.task import loss_and_gradients
 
@@ -81,38 +81,48 @@ def missing_input(context: BackendContext) -> None:
         ("logq", "candidate_sampling_probability"),
         ("remove_accidental_hits", "candidate_ids"),
         ("mask_positives", "positives"),
+        ("candidate_bias", "candidate_ids"),
     ):
-        call = partial(context.backend.task(spec_of(**{option: True})), world.query, world.candidate)
+        weights = {"task/bias": np.zeros(9, np.float32)} if option == "candidate_bias" else None
+        given = context.backend.task(spec_of(**{option: True}), weights=weights)
+        call = partial(given, world.query, world.candidate)
         expect.raises(f"{option}=True without {named}", SpecError, call, says=named)
 
 
-COMBINED = (
-    "cosine", "learn_temperature", "candidate_bias", "uniform", "mixed", "corpus", "logq", "refined_logq",
-    "remove_accidental_hits", "mask_positives", "score_mask", "hard_negatives", "sample_weight", "sum_reduction",
-    "several_targets",
+def judge_pairs(context: BackendContext, declined: frozenset[str]) -> None:
+    """Every two options that are not declined, in combinations with others; the gradients of every third."""
+    for i, world in enumerate(all_pairs(declined)):
+        try:
+            judge(context, world, step=i % 3 == 0)
+        except CheckFailed as failed:
+            raise CheckFailed(f"combination {i}, {world.spec}: {failed}") from None
+
+
+@check(
+    "task/pairs",
+    rests_on=(
+        "task/cosine", "task/learned-temperature", "task/candidate-bias", "task/logq-correction",
+        "task/q-without-floor", "task/uniform-negatives", "task/corpus-negatives", "task/sum-reduction",
+        "task/accidental-hits-beyond-the-batch", "task/several-targets-masked", "task/many-targets", "task/all-masked",
+        "task/zero-weights", "task/temperature",
+    ),
 )  # fmt: skip
+def pairs(context: BackendContext) -> None:
+    """Every two options that no backend may decline meet, in combinations with others.
+
+    Each option alone was right: look at the order in which they act (docs/meanings.md, order), and at own columns.
+    """
+    judge_pairs(context, frozenset(OPTIONAL))
 
 
 @check(
     "task/combinations",
     tier="optional",
-    needs=COMBINED,
-    rests_on=(
-        "task/cosine", "task/learned-temperature", "task/candidate-bias", "task/logq-correction",
-        "task/q-without-floor",
-        "task/refined-logq", "task/uniform-negatives", "task/mixed-negatives", "task/corpus-negatives",
-        "task/accidental-hits-beyond-the-batch", "task/score-mask", "task/hard-negatives", "task/sum-reduction",
-        "task/many-targets", "task/several-targets-masked", "task/all-masked", "task/zero-weights", "task/temperature",
-    ),
-)  # fmt: skip
+    rests_on=("task/pairs", "task/refined-logq", "task/mixed-negatives", "task/score-mask", "task/hard-negatives"),
+)
 def combinations(context: BackendContext) -> None:
-    """Options and inputs in 24 seeded combinations; the gradients of every fourth.
+    """Every two options that the manifest does not decline meet, in combinations with others.
 
-    Each option alone was right: look at the order in which they act (docs/meanings.md, order), and at own columns.
+    As task/pairs.
     """
-    for seed in range(24):
-        world = random_task(seed)
-        try:
-            judge(context, world, step=seed % 4 == 0)
-        except CheckFailed as failed:
-            raise CheckFailed(f"combination {seed}, {world.spec}: {failed}") from None
+    judge_pairs(context, frozenset(name for name in OPTIONAL if not context.has(name)))

@@ -279,3 +279,61 @@ def all_together(context: BackendContext) -> None:
     embed(context, WIDE)
     embed(context, WIDE, side="candidate")
     gradients(context, WIDE)
+
+
+@check("towers/values", needs=("numeric",), rests_on=("towers/relu", "towers/feature-order"))
+def far_values(context: BackendContext) -> None:
+    """Numbers, weights and activations from 10⁻¹³ to 10⁵ go through the layers; a row looked up alone keeps each bit.
+
+    Look for a clamp, for half precision, and for subnormal numbers that are taken for 0.
+    """
+    query = TowerSpec((USER, Numeric("age")), layers=(5, 4, 3), activation="relu")
+    world = World(query=query, candidate=ITEM_TOWER)
+    ages = np.array([[1e5], [-1e5], [1e-13], [0.0], [300.0], [-12.0]])
+    users = np.array([0, 3, 3, 5, 6, 2], np.int32)
+    weights = {name: value * np.float32(30) for name, value in world.weights().items()}
+    features = Features(len(ages), {"user": users}, {"age": ages})
+    expected = towers.embed(query, "query", features, weights)
+    for dtype in context.dtypes:
+        got = context.model(world, dtype, weights).query.embed(features)
+        scale = np.abs(expected).max(axis=1, keepdims=True)
+        expect.close(f"the vectors in {dtype}, over their largest", got / scale, expected / scale, expect.VECTOR[dtype])
+    table = with_feature(USER)
+    rows = table.weights()
+    rows["table/user"][:4] = np.array([[1e-42], [-3e-45], [2e30], [-1e-13]], np.float32)
+    model = context.model(table, "float32", rows)
+    codes = np.array([2, 0, 3, 1, 0], np.int32)
+    expect.same("rows that are looked up", model.query.embed(Features(5, {"user": codes})), rows["table/user"][codes])
+    expect.same("the table", model.weights()["table/user"], rows["table/user"])
+
+
+@check("towers/float64", needs=("float64", "numeric"), rests_on=("towers/tanh", "towers/numeric"))
+def float64(context: BackendContext) -> None:
+    """A model of float64 counts in float64: weights and numbers that no float32 holds.
+
+    Look for a constant, an input or an answer that is float32 on the way.
+    """
+    query = TowerSpec((USER, Numeric("age")), layers=(5, 3), activation="tanh", final_activation="tanh")
+    world = World(query=query, candidate=ITEM_TOWER)
+    weights = {name: np.asarray(value, np.float64) / 3 for name, value in world.weights().items()}
+    features = world.features("query", ROWS)
+    features = Features(ROWS, features.codes, {"age": np.asarray(features.dense["age"], np.float64) / 3})
+    expected = towers.embed(query, "query", features, weights)
+    got = context.model(world, "float64", weights).query.embed(features)
+    expect.close("the vectors", got, expected, 1e-13)
+
+
+@check("towers/keep-is-for-steps", needs=("dropout",), rests_on=("towers/dropout",))
+def keep_is_for_steps(context: BackendContext) -> None:
+    """`embed` drops nothing, also of features that carry a keep mask; one row alone goes through layers and biases.
+
+    Look at who applies the mask.
+    """
+    world = World(query=TowerSpec((USER,), layers=(3,), dropout=0.5))
+    features = world.features("query", ROWS)
+    masked = Features(ROWS, features.codes, keep=np.zeros((ROWS, USER.dim), np.float32))
+    expected = towers.embed(world.query, "query", features, world.weights())
+    model = context.model(world)
+    expect.close("the vectors", model.query.embed(masked), expected, expect.VECTOR["float32"])
+    alone = model.query.embed(features.take(np.arange(1)))
+    expect.close("the vector of one row", alone, expected[:1], expect.VECTOR["float32"])

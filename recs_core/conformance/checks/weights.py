@@ -183,11 +183,12 @@ def native_loop(context: BackendContext) -> None:
     `task(query(batch), candidate(batch), **batch.task)` must be the loss of a step. Look at codes: within a batch they
     count within `rows`.
     """
-    batch = WORLD.batch()
-    model = context.model(WORLD)
-    got = number(model.task(model.query(batch), model.candidate(batch), **batch.task))
-    expected, _ = reference.gradients(WORLD.model, WORLD.weights(), batch)
-    expect.close("the loss", got, expected, expect.LOSS["float32"])
+    for world in (WORLD, WORLD.with_(queries=300, users=400)):
+        batch = world.batch()
+        model = context.model(world)
+        got = number(model.task(model.query(batch), model.candidate(batch), **batch.task))
+        expected, _ = reference.gradients(world.model, world.weights(), batch)
+        expect.close(f"the loss of {world.queries} rows", got, expected, expect.LOSS["float32"])
 
 
 @check(

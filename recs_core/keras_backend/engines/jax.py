@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import is_dataclass
 from functools import cache, lru_cache
+from math import prod
 from typing import Any, TypeVar, cast
 
 import jax
@@ -23,6 +24,13 @@ T = TypeVar("T")
 
 PROGRAMS = 64
 """Compiled functions kept for models to come; each is compiled once for each bucket of sizes."""
+
+FEW_ROWS = 32
+"""So many at most are embedded by a program that compiles quickly."""
+
+UNOPTIMIZED = {"xla_backend_optimization_level": 0}
+QUICK = {**UNOPTIMIZED, "xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
+"""Options that compile a small program in a quarter of the time. A large one would run at half of its speed."""
 
 
 class JaxEngine:
@@ -72,10 +80,13 @@ class JaxEngine:
         return carry, of_rows, of_targets
 
     def reader(self, function: Callable[[Values, Tree], Any], variables: Values) -> Reader:
-        run = _compiled(_plain, function, False)
+        @cache
+        def program(small: bool) -> Callable[[Values, Tree], Any]:
+            return _compiled(_plain, function, small)
 
         def call(inputs: Tree, size: int) -> Any:
             padded = {"tower": pad_features(inputs["tower"], bucket(size))}
+            run = program(size <= FEW_ROWS)
             return run({name: v.value for name, v in variables.items()}, padded)
 
         return call
@@ -97,19 +108,21 @@ class JaxEngine:
 
     def stepper(self, move: Move, groups: Groups) -> Callable[[Tree, Full], Tensor]:
         @cache
-        def programs(small: bool) -> tuple[Any, Any, Any]:
-            made = (_vectors, move.towers), (_plain, move.kernel), (_finish, move.towers)
-            vectors, kernel, finish = (_compiled(make, function, small) for make, function in made)
-            return vectors, kernel, finish
+        def programs(small: bool, small_kernel: bool) -> tuple[Any, Any, Any]:
+            vectors, finish = (_compiled(make, move.towers, small) for make in (_vectors, _finish))
+            return vectors, _compiled(_plain, move.kernel, small_kernel), finish
 
-        totals = {name: group["value"].shape[0] for name, group in groups.items() if group["value"].shape}
+        shapes = {name: group["value"].shape for name, group in groups.items()}
+        totals = {name: shape[0] for name, shape in shapes.items() if shape}
         tables = _tables(move.towers)
 
         def call(inputs: Tree, full: Full) -> Tensor:
             padded = jax.device_put(pad(inputs, full, tables, totals))
             task, now = padded.pop("task"), padded.pop("now")
             state = {name: {part: v.value for part, v in group.items()} for name, group in groups.items()}
-            vectors, kernel, finish = programs("bias" in task["at"])
+            small = "bias" in task["at"]
+            few = _numbers(shapes, padded) <= self.general_scores
+            vectors, kernel, finish = programs(small or few, small)
             out = vectors({name: group["value"] for name, group in state.items()}, padded)
             loss = kernel({**task.pop("at"), **out}, task)
             for name, group in finish(state, {**padded, "now": now}, loss).items():
@@ -133,7 +146,17 @@ def _shared(make: Callable[[Any, bool], T], function: Hashable, small: bool) -> 
 
 def _jit(function: Callable[..., Any], small: bool, **options: Any) -> Callable[..., Any]:
     """Compiled. Of a small problem, without the optimizer's passes: they take longer than many of its steps."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0} if small else None, **options)
+    return jax.jit(function, compiler_options=_quick() if small else None, **options)
+
+
+@cache
+def _quick() -> dict[str, Any]:
+    """`QUICK`, where XLA knows all of it: options come and go with its versions."""
+    try:
+        jax.jit(lambda: 0, compiler_options=QUICK).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return UNOPTIMIZED
+    return QUICK
 
 
 def _plain(function: Callable[..., Any], small: bool) -> Callable[..., Any]:
@@ -143,6 +166,13 @@ def _plain(function: Callable[..., Any], small: bool) -> Callable[..., Any]:
 def _is_value(function: Any) -> bool:
     """Whether it is a dataclass, and so are the functions in it."""
     return is_dataclass(function) and all(_is_value(part) for part in vars(function).values() if callable(part))
+
+
+def _numbers(shapes: dict[str, tuple[int, ...]], inputs: Tree) -> int:
+    """How many numbers the largest array of the towers' programs holds, at most."""
+    codes = max(x.size for x in jax.tree.leaves((inputs["query"], inputs["candidate"])))
+    whole = [prod(shape) for name, shape in shapes.items() if name not in inputs["rows"]]
+    return max([*whole, *(codes * prod(shape[1:]) for shape in shapes.values())])
 
 
 def _tables(towers: Towers) -> dict[Side, dict[str, str]]:

@@ -2,7 +2,7 @@
 
 from breaking import Edit
 
-from biters import index, journey, manifest, task, towers, training, weights
+from biters import calls, index, journey, manifest, sizes, task, task_values, towers, training, weights
 
 ALSO: dict[str, set[str]] = {}
 """What a biter fails beside its own check, where the mistake cannot be seen apart."""
@@ -11,8 +11,11 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
     **manifest.BITERS,
     **towers.BITERS,
     **task.BITERS,
+    **task_values.BITERS,
+    **sizes.BITERS,
     **training.BITERS,
     **weights.BITERS,
+    **calls.BITERS,
     **journey.BITERS,
     **index.BITERS,
 }

@@ -213,6 +213,10 @@ BITERS = {
             )
         ],
     ),
+    "task/pairs": (
+        "accidental hits stay where known positives are masked",
+        [task(MASK_LINE, "        out &= (ids != ids[p]) | (positives is not None)")],
+    ),
     "task/combinations": (
         "hard negatives chosen before corrections",
         [

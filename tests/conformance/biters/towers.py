@@ -146,6 +146,28 @@ BITERS = {
             )
         ],
     ),
+    "towers/values": (
+        "numbers are held between − 100 and 100",
+        [
+            towers(
+                "            columns.append(np.asarray(features.dense[feature.name], np.float64))\n",
+                "            columns.append(np.clip(np.asarray(features.dense[feature.name], np.float64), -100, 100))\n",
+            )
+        ],
+    ),
+    "towers/float64": (
+        "numbers by way of float32",
+        [
+            towers(
+                "            columns.append(np.asarray(features.dense[feature.name], np.float64))\n",
+                "            columns.append(np.asarray(features.dense[feature.name], np.float32).astype(np.float64))\n",
+            )
+        ],
+    ),
+    "towers/keep-is-for-steps": (
+        "`embed` applies the mask",
+        [backend("        whole = dataclasses.replace(features, keep=None)\n", "        whole = features\n")],
+    ),
     "towers/all-together": (
         "with five features and more, the gradients of the first two change places",
         [

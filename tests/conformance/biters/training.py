@@ -26,6 +26,40 @@ BITERS = {
         "a velocity that is dampened",
         [optimizers('slots["velocity"][rows] + g', 'slots["velocity"][rows] + (1 - optimizer.momentum) * g')],
     ),
+    "training/settings": (
+        "β₁ is 0.9",
+        [
+            optimizers("        m = optimizer.beta_1 * slots", "        m = 0.9 * slots"),
+            optimizers("(1 - optimizer.beta_1) * g", "(1 - 0.9) * g"),
+        ],
+    ),
+    "training/no-gradient": (
+        "rows without a gradient stay, also by their slots",
+        [
+            optimizers(
+                "        rows = touched\n",
+                "        rows = touched\n    if touched is not None and not np.any(gradient) and isinstance(optimizer, Adam):\n        return weight.copy(), dict(slots)\n",
+            )
+        ],
+    ),
+    "training/late-steps": (
+        "a count that ends at 1,000",
+        [
+            optimizers(
+                "    if isinstance(optimizer, Adam):\n        m =",
+                "    step = min(step, 1000)\n    if isinstance(optimizer, Adam):\n        m =",
+            )
+        ],
+    ),
+    "training/decay-and-clip": (
+        "the dense Adam does not decay",
+        [
+            optimizers(
+                '    if not name.startswith("task/"):\n',
+                '    if not name.startswith("task/") and not getattr(optimizer, "dense", False):\n',
+            )
+        ],
+    ),
     "training/lazy-adam-one-step": (
         "no correction of the first moments' bias",
         [optimizers("m / (1 - optimizer.beta_1**step)", "m / 1")],

@@ -30,7 +30,9 @@ def loss(query: Any, candidate: Any, bias: Any, log_temperature: Any, plan: Task
     z = (x[plan.query] * y[plan.column]).sum(axis=1) + plan.positive_correction
 
     # Losses: log(Σ exp score, and exp z where that is not among the scores) − z
-    row_sum = np.logaddexp.reduce(scores, axis=1, initial=-np.inf)
+    top = scores.max(axis=1, initial=MASKED, keepdims=True)
+    with np.errstate(divide="ignore"):  # no negatives: log 0
+        row_sum = top[:, 0] + np.log(np.exp(scores - top).sum(axis=1))
     lacking = np.where(plan.own_included, -np.inf, z).astype(z.dtype)
     total = np.logaddexp(row_sum[plan.row], lacking)
 

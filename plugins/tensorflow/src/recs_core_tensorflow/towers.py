@@ -87,7 +87,7 @@ class Tower:
         """(n, output_dim), without dropout."""
         plain = Features(features.size, features.codes, features.dense)
         with self.guard:
-            return np.asarray(self.forward(self.inputs(plain), training=False))
+            return np.array(self.forward(self.inputs(plain), training=False))
 
     def inputs(self, features: Features) -> dict[str, Any]:
         """The features as `forward` takes them."""

@@ -1,0 +1,62 @@
+"""Biters of the checks of sizes."""
+
+# ruff: noqa: E501  (lines of source are quoted as they stand)
+
+from biters.edits import backend, task, towers
+
+FORWARD = "    x = concatenated(tower, features, weights)\n"
+LOSSES = "        losses[t] = log_sum - z\n"
+
+BITERS = {
+    "towers/large": (
+        "bags that end after 255 codes",
+        [towers("return [codes.values[a:b] for a, b in", "return [codes.values[max(a, b - 255) : b] for a, b in")],
+    ),
+    "towers/codes-beyond-2-24": (
+        "codes by way of float32",
+        [
+            towers(
+                "    return [np.asarray([code]) for code in codes]",
+                "    return [np.asarray([code]).astype(np.float32).astype(np.int64) for code in codes]",
+            )
+        ],
+    ),
+    "training/large": (
+        "rows of a step in 16 bits, beside others that are right",
+        [
+            backend(
+                "        for name, value in result.weights.items():\n",
+                "        for name, value in result.weights.items():\n"
+                "            value[2**15 :] = self.model._weights[name][2**15 :] if value.ndim > 1 else value[2**15 :]\n",
+            )
+        ],
+    ),
+    "training/large-gradients": (
+        "without momentum, the gradient of a kernel counts 256 rows",
+        [
+            towers(
+                'gradients[f"{side}/dense_{i}/kernel"] = trace.inputs[i].T @ gradient',
+                "rows = 256 if len(tower.layers) == 5 and gradient.shape[0] == 300 else len(gradient)\n"
+                '        gradients[f"{side}/dense_{i}/kernel"] = trace.inputs[i][:rows].T @ gradient[:rows]',
+            )
+        ],
+    ),
+    "task/large": (
+        "targets beyond 1,024 do not count",
+        [task(LOSSES, LOSSES + "        losses[t] *= not 1024 <= t < 2000\n")],
+    ),
+    "task/long": (
+        "targets beyond 32,768 do not count",
+        [task(LOSSES, LOSSES + "        losses[t] *= t < 2**15\n")],
+    ),
+    "task/one-beside-many": (
+        "after a large batch a small one counts for less",
+        [
+            backend(
+                "        return result.loss\n\n\nclass NumpyModel",
+                "        self.most = max(len(query), getattr(self, 'most', 0))\n"
+                "        return result.loss * (1 if self.most < 100 else len(query) / self.most)\n\n\nclass NumpyModel",
+            )
+        ],
+    ),
+}
