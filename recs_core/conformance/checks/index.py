@@ -226,7 +226,7 @@ def rebuild(context: IndexContext) -> None:
 
 @check("index/inputs-stay", subject="index", needs=("exclude",), rests_on=("index/exclude",))
 def inputs_stay(context: IndexContext) -> None:
-    """A search changes neither its inputs, the order of exclusions included, nor the next search.
+    """A search changes neither its inputs, the order of lists included, nor the next search.
 
     Look for scores of excluded positions that are overwritten in the vectors, and for lists sorted where they lie.
     """
@@ -242,6 +242,11 @@ def inputs_stay(context: IndexContext) -> None:
     expect.same("the queries", queries, np.repeat(ONE, 5, axis=0))
     expect.same("the exclusions", excluded.values, values)
     expect.same("the offsets of the exclusions", excluded.offsets, offsets)
+    if context.info.capabilities.get("allow") is True:
+        allowed = best[[3, 1, 8, 1, 0]]
+        index.search(queries, 4, allow=allowed)
+        agree(index.search(queries, 4), before)
+        expect.same("the allow-list", allowed, best[[3, 1, 8, 1, 0]])
 
 
 @check(

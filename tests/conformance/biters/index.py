@@ -124,16 +124,6 @@ BITERS = {
         "of an allow-list no more than 256 count",
         [topk("is None else np.unique(allow)", "is None else np.unique(allow[:256])")],
     ),
-    "index/allow-refusals": (
-        "a position beyond the corpus is passed over",
-        [
-            backend(
-                "        check_allow(allow, len(vectors))",
-                "        check_allow(np.minimum(allow, len(vectors) - 1), len(vectors))",
-            ),
-            topk("is None else np.unique(allow)", "is None else np.unique(allow[allow < len(row_scores)])"),
-        ],
-    ),
     "index/allow-and-exclude": (
         "an allowed position comes back though it is excluded",
         [topk("        if exclude is not None:\n", "        if exclude is not None and allow is None:\n")],
