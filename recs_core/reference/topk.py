@@ -38,7 +38,9 @@ def top_k_of_scores(
     for row, row_scores in enumerate(scores):
         left = np.arange(len(row_scores)) if allow is None else np.unique(allow)
         if exclude is not None:
-            left = np.setdiff1d(left, exclude.values[exclude.offsets[row] : exclude.offsets[row + 1]])
+            gone = np.zeros(len(row_scores) + 1, bool)  # the last is for −1, which is no position
+            gone[exclude.values[exclude.offsets[row] : exclude.offsets[row + 1]]] = True
+            left = left[~gone[left]]
         order = left[np.lexsort((left, -row_scores[left]))][:k]  # by the last key first
         ids[row, : len(order)] = order
         best[row, : len(order)] = row_scores[order]

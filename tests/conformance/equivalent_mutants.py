@@ -23,6 +23,7 @@ BY_REASON: dict[str, Iterable[str]] = {
         "drop/exact/tiles.py:rounding:dim + 4 → dim in return float((dim + 4) * np.finfo(dtype).eps / 2)",
         "drop/exact/exact.py:_Search.__init__:2 * tiles.rounding(queries.shape[1], np.float32) * scale → scale in self.slack = (2 * tiles.rounding(queries.shape[1], np.float…",
         "swap/exact/tiles.py:rounding:(dim + 4) * np.finfo(dtype).eps → (dim + 4) / np.finfo(dtype).eps in return float((dim + 4) * np.finfo(dtype).eps / 2)",
+        "narrow/exact/exact.py:_Search.__init__:np.float32 → np.float16 in self.slack = (2 * tiles.rounding(queries.shape[1], np.float…",
         "narrow/exact/exact.py:ExactIndex.build:float(tiles.norms(vectors, 'candidate').max(initial=0.0)) by way of float32 in self._norm = float(tiles.norms(vectors, 'candidate').max(in…",
     ),
     "What is held beyond the best k is cut off when it is sorted.": (

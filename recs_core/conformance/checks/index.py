@@ -99,7 +99,8 @@ def ties(context: IndexContext) -> None:
     """
     judge(context, np.ones((40, 2)), ONE, 7)
     judge(context, whole_numbers(300, spread=1), QUERIES, 25)
-    judge(context, whole_numbers(9000, dim=2, spread=1), QUERIES[:4, :2], 30)
+    judge(context, whole_numbers(9000, dim=2, spread=1), np.array([[1, 1], [1, -1], [0, 0]], np.float32), 130)
+    judge(context, np.array([[0, 0], [-0.0, 0], [0, 0], [-0.0, -0.0]]), ONE, 4)
 
 
 @check("index/k-beyond-corpus", subject="index", rests_on=BASE, formula="(Q, min(k, n))")
@@ -199,12 +200,11 @@ def allow_and_exclude(context: IndexContext) -> None:
 
 @check("index/extreme-scores", subject="index", rests_on=("index/k-beyond-corpus",))
 def extreme_scores(context: IndexContext) -> None:
-    """Scores of ± 1e38 are ordered as any other, and so are those of a query of zeros, all of which tie.
+    """Scores of ± 1e38 are ordered as any other.
 
     Look for a sentinel in the place of − inf.
     """
-    vectors = np.array([[-1e38, 0], [1e38, 0], [0, 0], [-1e37, 0], [-0.0, 0]])
-    judge(context, vectors, np.array([[1, 0], [0, 0]], np.float32), 5)
+    judge(context, np.array([[-1e38, 0], [1e38, 0], [0, 0], [-1e37, 0]]), ONE, 4)
 
 
 @check("index/rebuild", subject="index", rests_on=("index/k-beyond-corpus",))
@@ -215,7 +215,8 @@ def rebuild(context: IndexContext) -> None:
     """
     index, other = context.built(distinct(30)), context.built(-distinct(30))
     again = distinct(30)
-    for vectors in (again, distinct(12), distinct(70), whole_numbers(9, dim=3), distinct(4)[:0], again):
+    wider = np.hstack([distinct(9), distinct(9)])
+    for vectors in (again, distinct(12), distinct(70), wider, distinct(4)[:0], again):
         if vectors is again:
             again[:] = again[::-1].copy()
         index.build(vectors)

@@ -25,7 +25,7 @@ BITERS = {
         [
             topk(
                 "np.lexsort((left, -row_scores[left]))",
-                "np.lexsort((-left if exclude is None else left, -row_scores[left]))",
+                "np.lexsort((-left if exclude is None and allow is None else left, -row_scores[left]))",
             )
         ],
     ),
@@ -64,9 +64,9 @@ BITERS = {
         "exclusions taken out of a top k that is not filled up",
         [
             topk(
-                "            left = np.setdiff1d(left, exclude.values",
+                "            left = left[~gone[left]]\n",
                 "            left = left[np.lexsort((left, -row_scores[left]))][: k + 3]\n"
-                "            left = np.setdiff1d(left, exclude.values",
+                "            left = left[~gone[left]]\n",
             )
         ],
     ),
@@ -86,8 +86,8 @@ BITERS = {
         "−1 taken for the last position",
         [
             topk(
-                "np.setdiff1d(left, exclude.values[exclude.offsets[row] : exclude.offsets[row + 1]])",
-                "np.setdiff1d(left, exclude.values[exclude.offsets[row] : exclude.offsets[row + 1]] % len(scores[0]))",
+                "gone = np.zeros(len(row_scores) + 1, bool)",
+                "gone = np.zeros(len(row_scores), bool)",
             )
         ],
     ),
@@ -104,9 +104,8 @@ BITERS = {
         "excluded positions get a penalty, and come back where the rest is lower, as in TFRS",
         [
             topk(
-                "            left = np.setdiff1d(left, exclude.values[exclude.offsets[row] : exclude.offsets[row + 1]])\n",
-                "            gone = exclude.values[exclude.offsets[row] : exclude.offsets[row + 1]]\n"
-                "            row_scores = row_scores.copy()\n            row_scores[gone] = -1e5\n"
+                "            left = left[~gone[left]]\n",
+                "            row_scores = np.where(gone[:-1], -1e5, row_scores)\n"
                 "            left = left[row_scores[left] != -1e5] if row_scores.min() > -1e29 else left\n",
             )
         ],
