@@ -197,12 +197,12 @@ BITERS = {
         [backend("self.vectors = vectors", "self.vectors = vectors.copy()")],
     ),
     "index/ids": (
-        "as many vectors as before with the same first one are taken for the same",
+        "as many vectors as before, the first and the last the same, are taken for the same",
         [
             backend(
                 "        self.vectors = vectors",
                 "        before = getattr(self, 'vectors', None)\n"
-                "        if before is None or before.shape != vectors.shape or (before[:1] != vectors[:1]).any():\n"
+                "        if before is None or before.shape != vectors.shape or (before[:: len(before) - 1] != vectors[:: len(before) - 1]).any():\n"
                 "            self.vectors = vectors",
             )
         ],
