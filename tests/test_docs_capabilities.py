@@ -26,8 +26,9 @@ HEAD = """\
 <!-- Made by tests/test_docs_capabilities.py from the manifests; do not edit. -->
 
 What each backend and each index says that it can do. The conformance suite ([conformance.md](conformance.md)) holds
-them to a yes, and to a no: the call raises `UnsupportedFeature` with the reason given here. `sparse_rows` and
-`memory_map` say what something costs: there is no call to refuse. `recs backends` shows the same for what is installed.
+them to a yes, and to a no: the call raises `UnsupportedFeature` with the reason given here. `sparse_rows`,
+`memory_map` and `float64_scores` say what something costs or how fine it is: there is no call to refuse.
+`recs backends` shows the same for what is installed.
 """
 
 

@@ -49,6 +49,7 @@ INDEX_CAPABILITIES: Mapping[str, str] = {
     "exclude": "exclusions that never leak",
     "allow": "an allow-list",
     "memory_map": "vectors searched from a memory map",
+    "float64_scores": "scores as float64 has them, rounded once: near-ties in order, equal vectors tie",
 }
 """Every capability an index declares, with its meaning."""
 

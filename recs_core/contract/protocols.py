@@ -241,7 +241,11 @@ class Index(Protocol):
         ...
 
     def build(self, vectors: NDArray[np.float32]) -> None:
-        """Index (n, d) vectors; position = row."""
+        """Index (n, d) vectors in place of those before; position = row. n may be 0.
+
+        The vectors may be kept and read again, as a memory map is: the caller leaves them as they are until the next
+        `build`. Raises `DataError` for NaN or infinity, and for another shape.
+        """
         ...
 
     def search(
@@ -258,5 +262,12 @@ class Index(Protocol):
         an id outside the corpus and excludes nothing. `allow`: the only positions that may. A k beyond the n vectors is
         cut to n before anything is allocated: (Q, min(k, n)). Where filters leave fewer the rest is −1 and − inf; an
         exact index never leaks and never shortens.
+
+        What is given stays as it is, and what is returned is the caller's, to write to as well: nothing in it is seen
+        or changed by a later search. Several threads may search at once.
+
+        Raises `NotFitted` before `build`, `DataError` for k that is no whole number ≥ 1, for queries with NaN or
+        infinity or of another width, for scores that float32 cannot hold, for a row of exclusions too few or too many,
+        and for positions outside the corpus.
         """
         ...

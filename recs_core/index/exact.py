@@ -14,6 +14,9 @@ from recs_core.index import tiles
 from recs_core.index.filters import TilePatch, check_allow, check_positions, within
 from recs_core.index.plugin import INFO
 
+SMALLEST = 2.0**-149
+"""Of all float32. A product below it is rounded by half of that, however small the vectors are."""
+
 
 class ExactIndex:
     """The built-in index; implements the `Index` protocol.
@@ -106,6 +109,7 @@ class _Search:
         self.k = min(k, self.corpus)
         self.patch = None if exclude is None else TilePatch(exclude.segments, exclude.values, np.float32(-np.inf))
         self.slack = (2 * tiles.rounding(queries.shape[1], np.float32) * scale).astype(np.float32)
+        self.slack += np.float32(queries.shape[1] * SMALLEST)
 
     def best(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """(Q, k) positions and scores, best first."""

@@ -20,8 +20,11 @@ def top_k(
     exclude: Ragged | None = None,
     allow: NDArray[np.integer] | None = None,
 ) -> TopK:
-    """Best k positions of (Q, d) queries among (n, d) vectors, by inner product in float64."""
-    scores = np.asarray(queries, np.float64) @ np.asarray(vectors, np.float64).T
+    """Best k positions of (Q, d) queries among (n, d) vectors, by inner product in float64.
+
+    Not by a BLAS product, whose last bits may depend on where a pair stands: equal vectors tie.
+    """
+    scores = np.einsum("qd,nd->qn", np.asarray(queries, np.float64), np.asarray(vectors, np.float64))
     return top_k_of_scores(scores, k, exclude=exclude, allow=allow)
 
 
@@ -35,7 +38,9 @@ def top_k_of_scores(
     for row, row_scores in enumerate(scores):
         left = np.arange(len(row_scores)) if allow is None else np.unique(allow)
         if exclude is not None:
-            left = np.setdiff1d(left, exclude.values[exclude.offsets[row] : exclude.offsets[row + 1]])
+            gone = np.zeros(len(row_scores) + 1, bool)  # the last is for −1, which is no position
+            gone[exclude.values[exclude.offsets[row] : exclude.offsets[row + 1]]] = True
+            left = left[~gone[left]]
         order = left[np.lexsort((left, -row_scores[left]))][:k]  # by the last key first
         ids[row, : len(order)] = order
         best[row, : len(order)] = row_scores[order]

@@ -42,8 +42,8 @@ pytest and hypothesis come with `pip install "recs-core[conformance]"`; `recs ch
   first that failed: with each of the wrong implementations of tests/conformance it is the one about the mistake, and at
   most three fail.
 - A capability that a manifest declines, `No("reason")`, is checked to be refused, whatever else fails: the call must
-  raise `UnsupportedFeature` with that reason. What no call could refuse (`sparse_rows`, `memory_map`) is skipped. The
-  required tier allows no `No`.
+  raise `UnsupportedFeature` with that reason. What no call could refuse (`sparse_rows`, `memory_map`,
+  `float64_scores`) is skipped. The required tier allows no `No`.
 - The other backend of the journeys, which loads what was saved here and saves what is loaded here, is the oracle.
 - An expected failure is strict and has a reason: a check that is listed and does not fail is a failure. An unknown
   name is an error, and a run that judged nothing is red.
@@ -90,6 +90,7 @@ TOLERANCES = """\
 | tower outputs | 1e-10 | 1e-6 | absolute, on outputs of size 1 |
 | 100 steps | 1e-9, 1e-7 | 1e-5 | losses and weights; in float32 the losses of a smooth model |
 | losses of a run of `fit` | 1e-9 | 1e-5 | as 100 steps: the model is smooth |
+| scores of an index | | (d + 4) · 2⁻²⁴ | of Σ of the products' sizes; 0 on whole numbers and with `float64_scores` |
 | scores of another's weights | | 4e-6 | absolute, on scores of 2 at most; lists may differ where scores are as close |
 | resume, determinism, untouched rows, weights from a file | 0 | 0 | bit for bit |
 

@@ -23,6 +23,7 @@ BY_REASON: dict[str, Iterable[str]] = {
         "drop/exact/tiles.py:rounding:dim + 4 → dim in return float((dim + 4) * np.finfo(dtype).eps / 2)",
         "drop/exact/exact.py:_Search.__init__:2 * tiles.rounding(queries.shape[1], np.float32) * scale → scale in self.slack = (2 * tiles.rounding(queries.shape[1], np.float…",
         "swap/exact/tiles.py:rounding:(dim + 4) * np.finfo(dtype).eps → (dim + 4) / np.finfo(dtype).eps in return float((dim + 4) * np.finfo(dtype).eps / 2)",
+        "narrow/exact/exact.py:_Search.__init__:np.float32 → np.float16 in self.slack = (2 * tiles.rounding(queries.shape[1], np.float…",
         "narrow/exact/exact.py:ExactIndex.build:float(tiles.norms(vectors, 'candidate').max(initial=0.0)) by way of float32 in self._norm = float(tiles.norms(vectors, 'candidate').max(in…",
     ),
     "What is held beyond the best k is cut off when it is sorted.": (
@@ -31,6 +32,7 @@ BY_REASON: dict[str, Iterable[str]] = {
     "Only what a message says of what is refused either way.": (
         "drop/exact/filters.py:check_allow:positions[0] if positions[0] < 0 else positions[-1] → positions[0] if False else positions[-1] in bad = positions[0] if positions[0] < 0 else positions[-1]",
         "swap/exact/filters.py:check_allow:positions[0] if positions[0] < 0 else positions[-1] → positions[-1] if positions[0] < 0 else positions[0] in bad = positions[0] if positions[0] < 0 else positions[-1]",
+        "narrow/exact/filters.py:check_allow:positions[0] if positions[0] < 0 else positions[-1] by way of int16 in bad = positions[0] if positions[0] < 0 else positions[-1]",
     ),
     "A function of its arguments alone, all of which the key holds.": (
         "stale/exact/tiles.py:rounding:what the first call of these shapes gave",
@@ -50,6 +52,15 @@ BY_REASON: dict[str, Iterable[str]] = {
     "A block has at least one query, and room for more than one candidate.": (
         "off-by-one/exact/exact.py:_Held._append:0 → 1 in if (self.used + number).max(initial=0) > self.room: return …",
         "drop/exact/exact.py:_Held._weigh:number.max(initial=0) → number.max() in if number.max(initial=0) > self.room: return False",
+    ),
+    "Ties beyond k are held too, 2k at most of a room of 2k + 64, and cut off when they are sorted.": (
+        "swap/exact/exact.py:_Held._weigh:chosen.sum(1, keepdims=True) → chosen.mean(1, keepdims=True) in chosen |= tied & (np.cumsum(tied, axis=1) <= self.k - chose…",
+    ),
+    "Queries are float32 to begin with.": (
+        "narrow/exact/exact.py:_Search._fill:self.queries.astype(dtype, copy=False) by way of float32 in queries = self.queries.astype(dtype, copy=False)",
+    ),
+    "A sum starts at 0, and 0 + −0 is 0: no score is −0.": (
+        "value/exact/exact.py:ExactIndex.search:− 0 ranks below 0",
     ),
     "The last axis is the default.": (
         "drop/exact/exact.py:_Held._weigh:np.partition(scores, scores.shape[1] - self.k, axis=1) → np.partition(scores, scores.shape[1] - self.k) in worst = np.partition(scores, scores.shape[1] - self.k, axis…",

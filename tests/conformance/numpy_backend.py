@@ -6,11 +6,14 @@ import numpy as np
 
 from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Batch
-from recs_core.contract.errors import DataError, SpecError, UnsupportedFeature
+from recs_core.contract.errors import DataError, NotFitted, SpecError, UnsupportedFeature
 from recs_core.contract.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES, BackendInfo, IndexInfo, No
 from recs_core.contract.plans import TowerPlan, as_columns
 from recs_core.contract.protocols import TopK
 from recs_core.contract.task import plan_task
+from recs_core.index import tiles
+from recs_core.index.exact import check_k
+from recs_core.index.filters import check_allow, check_positions
 from recs_core.reference import optimizers, task, topk, towers, training
 
 INFO = BackendInfo(
@@ -160,6 +163,24 @@ class NumpyBackend:
         return NumpyTrainer(model, plan.spec)
 
 
+def refuse_vectors(vectors):
+    tiles.check_vectors(vectors, vectors)
+    tiles.norms(vectors, "candidate")
+
+
+def refuse(vectors, queries, k, exclude, allow):
+    if vectors is None:
+        raise NotFitted("the index is empty")
+    tiles.check_vectors(queries, vectors)
+    norms = [tiles.norms(array, "query or candidate").max(initial=0) for array in (queries, vectors)]
+    tiles.check_range(*norms, np.dtype(np.float32))
+    check_k(k, len(vectors))
+    if exclude is not None:
+        check_positions(exclude, len(queries), len(vectors), "exclude")
+    if allow is not None:
+        check_allow(allow, len(vectors))
+
+
 class NumpyIndex:
     info = IndexInfo(
         name="numpy",
@@ -170,8 +191,10 @@ class NumpyIndex:
     )
 
     def build(self, vectors):
+        refuse_vectors(vectors)
         self.vectors = vectors
 
     def search(self, queries, k, *, exclude=None, allow=None):
+        refuse(getattr(self, "vectors", None), queries, k, exclude, allow)
         found = topk.top_k(queries, self.vectors, k, exclude=exclude, allow=allow)
         return TopK(found.ids, found.scores.astype(np.float32))

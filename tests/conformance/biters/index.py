@@ -25,7 +25,7 @@ BITERS = {
         [
             topk(
                 "np.lexsort((left, -row_scores[left]))",
-                "np.lexsort((-left if exclude is None else left, -row_scores[left]))",
+                "np.lexsort((-left if exclude is None and allow is None else left, -row_scores[left]))",
             )
         ],
     ),
@@ -38,13 +38,35 @@ BITERS = {
             )
         ],
     ),
+    "index/large-corpus": (
+        "positions in 16 bits",
+        [
+            backend(
+                "        return TopK(found.ids, found",
+                "        found.ids[:] = np.where(found.ids < 0, -1, found.ids % 2**16)\n        return TopK(found.ids, found",
+            )
+        ],
+    ),
+    "index/dims": (
+        "numbers beyond the 256th do not count",
+        [
+            backend(
+                "        found = topk.top_k(queries, self.vectors,",
+                "        found = topk.top_k(queries[:, :256], self.vectors[:, :256],",
+            )
+        ],
+    ),
+    "index/exclude-sizes": (
+        "exclusions of queries beyond the first 512 do not count",
+        [topk("        if exclude is not None:\n", "        if exclude is not None and row < 512:\n")],
+    ),
     "index/exclude": (
         "exclusions taken out of a top k that is not filled up",
         [
             topk(
-                "            left = np.setdiff1d(left, exclude.values",
+                "            left = left[~gone[left]]\n",
                 "            left = left[np.lexsort((left, -row_scores[left]))][: k + 3]\n"
-                "            left = np.setdiff1d(left, exclude.values",
+                "            left = left[~gone[left]]\n",
             )
         ],
     ),
@@ -64,8 +86,8 @@ BITERS = {
         "−1 taken for the last position",
         [
             topk(
-                "np.setdiff1d(left, exclude.values[exclude.offsets[row] : exclude.offsets[row + 1]])",
-                "np.setdiff1d(left, exclude.values[exclude.offsets[row] : exclude.offsets[row + 1]] % len(scores[0]))",
+                "gone = np.zeros(len(row_scores) + 1, bool)",
+                "gone = np.zeros(len(row_scores), bool)",
             )
         ],
     ),
@@ -82,9 +104,8 @@ BITERS = {
         "excluded positions get a penalty, and come back where the rest is lower, as in TFRS",
         [
             topk(
-                "            left = np.setdiff1d(left, exclude.values[exclude.offsets[row] : exclude.offsets[row + 1]])\n",
-                "            gone = exclude.values[exclude.offsets[row] : exclude.offsets[row + 1]]\n"
-                "            row_scores = row_scores.copy()\n            row_scores[gone] = -1e5\n"
+                "            left = left[~gone[left]]\n",
+                "            row_scores = np.where(gone[:-1], -1e5, row_scores)\n"
                 "            left = left[row_scores[left] != -1e5] if row_scores.min() > -1e29 else left\n",
             )
         ],
@@ -98,9 +119,60 @@ BITERS = {
             )
         ],
     ),
+    "index/allow-sizes": (
+        "of an allow-list no more than 256 count",
+        [topk("is None else np.unique(allow)", "is None else np.unique(allow[:256])")],
+    ),
     "index/allow-and-exclude": (
         "an allowed position comes back though it is excluded",
         [topk("        if exclude is not None:\n", "        if exclude is not None and allow is None:\n")],
+    ),
+    "index/rounding": (
+        "what is below 10⁻¹² is 0",
+        [
+            topk(
+                "    return top_k_of_scores(scores,",
+                "    scores[np.abs(scores) < 1e-12] = 0\n    return top_k_of_scores(scores,",
+            )
+        ],
+    ),
+    "index/float64-scores": (
+        "scores made in float32",
+        [
+            topk(
+                "np.asarray(queries, np.float64), np.asarray(vectors, np.float64)",
+                "np.asarray(queries, np.float32), np.asarray(vectors, np.float32)",
+            )
+        ],
+    ),
+    "index/answers": (
+        "positions lie in one buffer",
+        [
+            backend(
+                "        return TopK(found.ids, found",
+                "        buffers = vars(self).setdefault('buffers', {})\n"
+                "        ids = buffers.setdefault((found.ids.shape, exclude is None), found.ids)\n"
+                "        ids[:] = found.ids\n        return TopK(ids, found",
+            )
+        ],
+    ),
+    "index/threads": (
+        "the queries are left in the index meanwhile",
+        [
+            backend(
+                "        found = topk.top_k(queries, self.vectors,",
+                "        self.asked = queries\n        import time\n\n        time.sleep(0.001)\n"
+                "        found = topk.top_k(self.asked, self.vectors,",
+            )
+        ],
+    ),
+    "index/layout": (
+        "vectors in Fortran's order are read as in C's",
+        [backend("self.vectors = vectors", "self.vectors = vectors.ravel('K').reshape(vectors.shape)")],
+    ),
+    "index/refusals": (
+        "True taken for 1",
+        [backend("    check_k(k, len(vectors))\n", "    check_k(int(k), len(vectors))\n")],
     ),
     "index/extreme-scores": (
         "a sentinel of −1e30, below which nothing is ordered",
@@ -125,11 +197,13 @@ BITERS = {
         [backend("self.vectors = vectors", "self.vectors = vectors.copy()")],
     ),
     "index/ids": (
-        "as many vectors as before are taken for the same",
+        "as many vectors as before, the first and the last the same, are taken for the same",
         [
             backend(
                 "        self.vectors = vectors",
-                "        if getattr(self, 'vectors', vectors[:0]).shape != vectors.shape:\n            self.vectors = vectors",
+                "        before = getattr(self, 'vectors', None)\n"
+                "        if before is None or before.shape != vectors.shape or (before[:: len(before) - 1] != vectors[:: len(before) - 1]).any():\n"
+                "            self.vectors = vectors",
             )
         ],
     ),

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from recs_core.contract.batch import Ragged
 from recs_core.contract.errors import DataError, NotFitted
 from recs_core.contract.protocols import TopK
+from recs_core.index import tiles
+from recs_core.index.exact import check_k
 from recs_core.index.filters import check_allow, check_positions, contains
 from recs_core.plugin import IndexInfo
 from recs_core_tensorflow import plugin
@@ -144,14 +146,16 @@ class _LayerIndex:
 
     def __init__(self) -> None:
         self._vectors: NDArray[np.float32] | None = None
+        self._norm = 0.0
         self._layer: Any = None
 
     def build(self, vectors: NDArray[np.float32]) -> None:
         """Index (n, d) vectors; position = row."""
         refuse_forked()
         vectors = np.ascontiguousarray(vectors, np.float32)
-        if vectors.ndim != 2 or not np.isfinite(vectors).all():
-            raise DataError(f"an index is built of finite vectors (n, d), got shape {vectors.shape}")
+        if vectors.ndim != 2:
+            raise DataError(f"an index is built of vectors (n, d), got shape {vectors.shape}")
+        self._norm = float(tiles.norms(vectors, "candidate").max(initial=0.0))
         self._vectors = vectors
         self._layer = self._searcher(vectors)
 
@@ -168,12 +172,9 @@ class _LayerIndex:
         if self._vectors is None:
             raise NotFitted(f"the index {self.info.name} is empty; call build(vectors) first")
         queries = np.ascontiguousarray(queries, np.float32)
-        dim = self._vectors.shape[1]
-        if queries.ndim != 2 or queries.shape[1] != dim or not np.isfinite(queries).all():
-            raise DataError(f"queries must be finite vectors (n, {dim}), got shape {queries.shape}")
-        if k < 1:
-            raise DataError(f"k must be ≥ 1, got {k}")
-        k = min(k, len(self._vectors))
+        tiles.check_vectors(queries, self._vectors)
+        tiles.check_range(float(tiles.norms(queries, "query").max(initial=0.0)), self._norm, queries.dtype)
+        k = check_k(k, len(self._vectors))
         if exclude is not None:
             check_positions(exclude, len(queries), len(self._vectors), "exclude")
         allowed = np.arange(len(self._vectors)) if allow is None else check_allow(allow, len(self._vectors))

@@ -53,6 +53,7 @@ _INDEX_CAPABILITIES: dict[str, bool | No] = {
     "exclude": True,
     "allow": True,
     "memory_map": No("TFRS layers copy the candidates into TensorFlow's memory"),
+    "float64_scores": No("TFRS layers score in float32, and TensorFlow takes what is subnormal for 0"),
 }
 
 INDEXES = [
