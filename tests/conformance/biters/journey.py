@@ -87,7 +87,7 @@ BITERS = {
             backend(
                 EMBED,
                 EMBED.rstrip().replace("return", "made =")
-                + "\n        made *= np.where(np.arange(len(made)) < 20, 1, 1 + 3e-7).astype(self.dtype)[:, None]\n        return made\n",
+                + "\n        made *= np.where(np.arange(len(made)) < 20, 1, 1 + 2 * np.finfo(self.dtype).eps).astype(self.dtype)[:, None]\n        return made\n",
             )
         ],
     ),
