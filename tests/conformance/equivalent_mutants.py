@@ -7,6 +7,16 @@ from collections.abc import Iterable
 BY_REASON: dict[str, Iterable[str]] = {
     "Speed alone: how candidates and queries are cut into blocks, and how many threads work on them.": (
         "off-by-one/exact/tiles.py:module:1020 → 1021 in TILE_CANDIDATES = 1020",
+        "off-by-one/exact/tiles.py:module:1020 → 1019 in TILE_CANDIDATES = 1020",
+        "off-by-one/exact/tiles.py:module:16384 → 16383 in PAIRS = 16384",
+        "drop/exact/tiles.py:run:if threads == 1: for job in jobs: work(job) return → if True: for job in jobs: work(job) return",
+        "off-by-one/exact/tiles.py:_Limit.__init__:1 → 0 in self.threads = 1",
+        "drop/exact/tiles.py:_single_threaded_blas:if _limit.users == 0: _limit.restore() → if True: _limit.restore()",
+        "drop/exact/tiles.py:_single_threaded_blas:if _limit.users == 0: _limit.restore() → if False: _limit.restore()",
+        "swap/exact/tiles.py:_single_threaded_blas:_limit.users -= 1 → _limit.users += 1",
+        "drop/exact/exact.py:_Held.add:if self._append(scores, first): return True → if False: return True",
+        "drop/exact/exact.py:_Held.add:self._weigh(self.scores, self.ids) → pass",
+        "off-by-one/exact/exact.py:_Held.__init__:2 → 1 in self.room = 2 * k + 64",
         "off-by-one/exact/tiles.py:query_blocks:1 → 2 in size = max(1, min(QUERY_ROWS, -(-num_queries // threads)))",
         "drop/exact/tiles.py:query_blocks:-num_queries → num_queries in size = max(1, min(QUERY_ROWS, -(-num_queries // threads)))",
         "stale/exact/tiles.py:query_blocks:what the first call of these shapes gave",
@@ -23,6 +33,7 @@ BY_REASON: dict[str, Iterable[str]] = {
         "drop/exact/tiles.py:rounding:dim + 4 → dim in return float((dim + 4) * np.finfo(dtype).eps / 2)",
         "drop/exact/exact.py:_Search.__init__:2 * tiles.rounding(queries.shape[1], np.float32) * scale → scale in self.slack = (2 * tiles.rounding(queries.shape[1], np.float…",
         "swap/exact/tiles.py:rounding:(dim + 4) * np.finfo(dtype).eps → (dim + 4) / np.finfo(dtype).eps in return float((dim + 4) * np.finfo(dtype).eps / 2)",
+        "swap/exact/tiles.py:rounding:(dim + 4) * np.finfo(dtype).eps / 2 → (dim + 4) * np.finfo(dtype).eps * 2 in return float((dim + 4) * np.finfo(dtype).eps / 2)",
         "narrow/exact/exact.py:_Search.__init__:np.float32 → np.float16 in self.slack = (2 * tiles.rounding(queries.shape[1], np.float…",
         "narrow/exact/exact.py:ExactIndex.build:float(tiles.norms(vectors, 'candidate').max(initial=0.0)) by way of float32 in self._norm = float(tiles.norms(vectors, 'candidate').max(in…",
     ),
@@ -32,6 +43,10 @@ BY_REASON: dict[str, Iterable[str]] = {
     "Only what a message says of what is refused either way.": (
         "drop/exact/filters.py:check_allow:positions[0] if positions[0] < 0 else positions[-1] → positions[0] if False else positions[-1] in bad = positions[0] if positions[0] < 0 else positions[-1]",
         "swap/exact/filters.py:check_allow:positions[0] if positions[0] < 0 else positions[-1] → positions[-1] if positions[0] < 0 else positions[0] in bad = positions[0] if positions[0] < 0 else positions[-1]",
+        "off-by-one/exact/filters.py:check_allow:0 → 1 in bad = positions[0] if positions[0] < 0 else positions[-1]",
+        "drop/exact/filters.py:check_allow:-1 → 1 in bad = positions[0] if positions[0] < 0 else positions[-1]",
+        "narrow/exact/filters.py:check_allow:positions[0] if positions[0] < 0 else positions[-1] by way of int8 in bad = positions[0] if positions[0] < 0 else positions[-1]",
+        "swap/exact/exact.py:ExactIndex.search:tiles.check_vectors(queries, vectors) → tiles.check_vectors(vectors, queries) in tiles.check_vectors(queries, vectors)",
         "narrow/exact/filters.py:check_allow:positions[0] if positions[0] < 0 else positions[-1] by way of int16 in bad = positions[0] if positions[0] < 0 else positions[-1]",
     ),
     "A function of its arguments alone, all of which the key holds.": (
@@ -56,13 +71,28 @@ BY_REASON: dict[str, Iterable[str]] = {
     "Ties beyond k are held too, 2k at most of a room of 2k + 64, and cut off when they are sorted.": (
         "swap/exact/exact.py:_Held._weigh:chosen.sum(1, keepdims=True) → chosen.mean(1, keepdims=True) in chosen |= tied & (np.cumsum(tied, axis=1) <= self.k - chose…",
     ),
-    "Queries are float32 to begin with.": (
+    "Vectors are float32 to begin with, and float64 where the other side is.": (
+        "narrow/exact/tiles.py:exact_scores:np.float64 → np.float32 in left, right = (queries[query[part]].astype(np.float64), can… #2",
+        "narrow/topk/topk.py:top_k:np.float64 → np.float32 in scores = np.einsum('qd,nd->qn', np.asarray(queries, np.floa… #2",
         "narrow/exact/exact.py:_Search._fill:self.queries.astype(dtype, copy=False) by way of float32 in queries = self.queries.astype(dtype, copy=False)",
+    ),
+    "By the norms a score could leave float32; where exactly that is taken to be is the index's own.": (
+        "off-by-one/exact/tiles.py:check_range:query_norm * candidate_norm > float(np.finfo(dtype).max) / 2 → query_norm * candidate_norm >= float(np.finfo(dtype).max) /… in if query_norm * candidate_norm > float(np.finfo(dtype).max)…",
+        "drop/exact/tiles.py:check_range:float(np.finfo(dtype).max) / 2 → float(np.finfo(dtype).max) in if query_norm * candidate_norm > float(np.finfo(dtype).max)…",
+    ),
+    "What it leaves to others is caught or cut off by them: the shape before, −1 and a count of none after it.": (
+        "drop/exact/tiles.py:check_vectors:if vectors.ndim != 2: raise DataError(f'{name} vectors must… → if False: raise DataError(f'{name} vectors must have shape …",
+        "off-by-one/exact/filters.py:TilePatch.__init__:0 → -1 in known = np.flatnonzero(candidates >= 0)",
+        "off-by-one/exact/exact.py:_Held._weigh:0 → -1 in if number.max(initial=0) > self.room: return False",
+    ),
+    "An empty buffer, which the product overwrites.": (
+        "narrow/exact/exact.py:_Search._fill:product[:, :len(tile)] by way of float32 in made = product[:, :len(tile)]",
     ),
     "A sum starts at 0, and 0 + −0 is 0: no score is −0.": (
         "value/exact/exact.py:ExactIndex.search:− 0 ranks below 0",
     ),
     "The last axis is the default.": (
+        "drop/exact/exact.py:_Held.sorted:np.argsort(-self.scores, axis=1, kind='stable') → np.argsort(-self.scores, kind='stable') in order = np.argsort(-self.scores, axis=1, kind='stable')[:, …",
         "drop/exact/exact.py:_Held._weigh:np.partition(scores, scores.shape[1] - self.k, axis=1) → np.partition(scores, scores.shape[1] - self.k) in worst = np.partition(scores, scores.shape[1] - self.k, axis…",
     ),
     "What goes through the narrower type fits: − inf, − 1, 0, a count of few, or rows and columns of a block (at most 512 by 1,020 + 2k + 64).": (
@@ -79,6 +109,9 @@ BY_REASON: dict[str, Iterable[str]] = {
         "narrow/example/towers.py:look_up:np.maximum(1, value.lengths)[:, None].astype(table.dtype) i… by way of float32 in divisor = np.maximum(1, value.lengths)[:, None].astype(tabl…",
     ),
     "Scores come out in float32 anyway.": (
+        "narrow/exact/tiles.py:exact_scores:float32 on the way out",
+        "narrow/topk/topk.py:top_k_of_scores:row_scores[order] by way of float32 in best[row, :len(order)] = row_scores[order]",
+        "narrow/topk/topk.py:top_k_of_scores:float32 on the way out",
         "narrow/topk/topk.py:top_k:float32 on the way out",
         "narrow/exact/exact.py:_Search.best:tiles.exact_scores(self.queries, self.vectors, query, candi… by way of float32 in held.scores[query, place] = tiles.exact_scores(self.queries…",
     ),

@@ -195,7 +195,8 @@ def allow_and_exclude(context: IndexContext) -> None:
 
     Look at which of the two is applied last.
     """
-    judge(context, distinct(30), ONE, 3, allow=np.array([3, 17, 8]), exclude=ragged([[17, 20]]))
+    for allowed in ([3, 17, 8], []):
+        judge(context, distinct(30), ONE, 3, allow=np.array(allowed, np.int64), exclude=ragged([[17, 20]]))
 
 
 @check("index/extreme-scores", subject="index", rests_on=("index/k-beyond-corpus",))

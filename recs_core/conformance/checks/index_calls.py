@@ -97,7 +97,7 @@ def refusals(context: IndexContext) -> None:
     the next search is right. Look at what is checked, and that it is checked of the last row too.
     """
     expect.raises("a search before build", NotFitted, lambda: context.make().search(ONE, 1))
-    many = 2**15 + 300
+    many = 2**15 + 3 * 128  # the last is the last of a block
     index = context.built(distinct(many))
 
     def refused(what: str, queries: Any = ONE, k: Any = 3, **filters: Any) -> None:

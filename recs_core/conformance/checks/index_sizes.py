@@ -21,9 +21,8 @@ from recs_core.contract.protocols import TopK
 from recs_core.reference.topk import top_k
 
 CANDIDATES = 70_000
-"""More than 16 bits count."""
-QUERIES = 2**15 + 300
-"""More than 15 bits count."""
+QUERIES = 2**16 + 300
+"""More than 16 bits count, of both."""
 SIDES = np.array(
     [[1, 0, 0, 0], [-1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
     np.float32,
@@ -107,14 +106,14 @@ def dims(context: IndexContext) -> None:
     rests_on=("index/exclude-unknown", "index/exclude-everything", "index/large-corpus", "index/many-queries"),
 )
 def exclude_sizes(context: IndexContext) -> None:
-    """Each of 33,068 queries has its own exclusions, and a list of 1,100 of them in no order holds to its last place.
+    """Each of 65,836 queries has its own exclusions, and a list of 1,100 of them in no order holds to its last place.
 
     An approximate index may miss what is good, but leaks nothing. Look at block borders of queries and vectors, at rows
-    counted in 15 bits, and at lists that are cut.
+    counted in 16 bits, and at lists that are cut.
     """
     every_other = [np.argsort(-scores, kind="stable")[:2200][::-2] for scores in SIDES @ large().T]
     _judge_excluded(context, large(), SIDES, 33, ragged(every_other))
-    for rows, number in ((2100, 700), (20, QUERIES)):
+    for rows, number in ((2100, 700), (10, QUERIES)):
         vectors, queries = apart(rows, number)
         best = np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :8]
         some = np.random.default_rng(5).random(best.shape) < 0.5
