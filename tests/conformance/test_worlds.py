@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recs_core.conformance.checks.task import oracle
-from recs_core.conformance.worlds import OPTIONAL, WIDE, World, all_pairs, options_of, ragged, random_task
+from recs_core.conformance.random_tasks import OPTIONAL, all_pairs, options_of, random_task
+from recs_core.conformance.worlds import WIDE, World, ragged
 from recs_core.contract.batch import Ragged
 from recs_core.contract.retrieval import RetrievalSpec
 

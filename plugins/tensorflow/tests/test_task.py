@@ -15,7 +15,8 @@ from recs_core_tensorflow.environment import tf, tfrs
 from recs_core_tensorflow.native import TFRSRetrieval
 from recs_core_tensorflow.task import RetrievalTask
 
-from recs_core.conformance.worlds import many_targets, random_task
+from recs_core.conformance.random_tasks import random_task
+from recs_core.conformance.worlds import many_targets
 from recs_core.contract.batch import Ragged
 from recs_core.contract.errors import SpecError, UnsupportedFeature
 from recs_core.contract.retrieval import RetrievalSpec

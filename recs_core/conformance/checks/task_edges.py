@@ -9,8 +9,9 @@ import numpy as np
 from recs_core.conformance import expect
 from recs_core.conformance.checks.task import BASE, judge, oracle, spec_of, value
 from recs_core.conformance.context import BackendContext, number
+from recs_core.conformance.random_tasks import OPTIONAL, all_pairs
 from recs_core.conformance.registry import CheckFailed, check
-from recs_core.conformance.worlds import OPTIONAL, PLAIN, all_pairs, ragged, task_world
+from recs_core.conformance.worlds import PLAIN, ragged, task_world
 from recs_core.contract.errors import SpecError
 from recs_core.reference.task import loss_and_gradients
 
