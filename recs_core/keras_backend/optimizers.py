@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,14 @@ from numpy.typing import NDArray
 from recs_core.contract.plans import UpdatePlan
 from recs_core.contract.protocols import DType
 from recs_core.keras_backend.engines import Group, Tensor, Values
+
+
+def _mean(x: Tensor, axis: int) -> Tensor:
+    """`ops.mean` divides by a float32 on two of the engines, in float64 too."""
+    return ops.sum(x, axis=axis) / x.shape[axis]
+
+
+XP = SimpleNamespace(sqrt=ops.sqrt, mean=_mean)
 
 
 def new_slots(plan: UpdatePlan, name: str, shape: tuple[int, ...], dtype: DType) -> dict[str, NDArray[Any]]:
@@ -31,5 +40,5 @@ def clip(gradients: Values, clip_norm: float | None) -> Values:
 def update(plan: UpdatePlan, name: str, group: Group, gradient: Tensor, now: Values) -> Group:
     """The weight (`value`) and its slots after the step. `now`: see `UpdatePlan.scalars`."""
     slots = {slot: value for slot, value in group.items() if slot != "value"}
-    weight, slots = plan.update(name, group["value"], gradient, slots, now, ops)
+    weight, slots = plan.update(name, group["value"], gradient, slots, now, XP)
     return {"value": weight, **slots}
