@@ -35,6 +35,11 @@ def number(scalar: Any) -> float:
         return float(scalar)
 
 
+def copied(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+    """Copies, so that arrays which are no copies are found by the check of that, and by no other."""
+    return {name: np.array(value) for name, value in arrays.items()}
+
+
 @dataclass
 class BackendContext:
     """A backend under test."""
@@ -88,7 +93,7 @@ class BackendContext:
     def loss_and_gradients(self, world: World | TaskWorld, batch: Batch, dtype: DType) -> tuple[float, Arrays]:
         """The loss of a step and the gradient of every weight, read off a step of plain gradient descent."""
         model = self.model(world, dtype)
-        before = model.weights()
+        before = copied(model.weights())
         loss = number(self.trainer(model, DESCENT).step(batch, DESCENT_RATE))
         after = model.weights()
         moved = {name: np.float64(before[name]) - np.float64(after[name]) for name in before}

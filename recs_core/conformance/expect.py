@@ -13,7 +13,7 @@ from recs_core.conformance.registry import CheckFailed
 # Parity tiers: P1 is float64, P2 one step in float32, P4 the vectors of given weights in float32.
 LOSS = {"float64": 1e-9, "float32": 1e-6}
 """Relative to the loss, or to 1 where it is smaller: what is left of 16 or 7 digits after some hundred terms."""
-GRADIENT = {"float64": 1e-7, "float32": 1e-5}
+GRADIENT = {"float64": 1e-9, "float32": 1e-5}
 """Relative to the norm of each row, plus a tenth of it relative to the largest row, for rows where terms cancel."""
 WEIGHT = {"float64": 1e-7, "float32": 2e-6}
 """Absolute, on weights of size 1: one rounding of the weight, and a step's relative error times the step."""

@@ -49,17 +49,17 @@ class Check:
 
     @property
     def meaning(self) -> str:
-        """The first line of the docstring: what is checked."""
-        return self._doc[0]
+        """The first paragraph of the docstring: what is checked."""
+        return self._paragraphs[0]
 
     @property
     def advice(self) -> str:
         """The rest of the docstring: what to look at when it fails."""
-        return " ".join(line for line in self._doc[1:] if line)
+        return " ".join(self._paragraphs[1:])
 
     @property
-    def _doc(self) -> list[str]:
-        return (inspect.getdoc(self.function) or "\n").splitlines()
+    def _paragraphs(self) -> list[str]:
+        return [" ".join(part.split()) for part in (inspect.getdoc(self.function) or "").split("\n\n")]
 
 
 CHECKS: dict[str, Check] = {}

@@ -6,6 +6,7 @@ here uses the core's own batching, so that it can be judged by the same checks.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -88,7 +89,8 @@ class World:
         return out
 
     def features(self, side: str, rows: int, name: str = "features") -> Features:
-        """`rows` rows of a tower's input, whole-table codes; OOV codes, empty bags and histories are among them."""
+        """`rows` rows of a tower's input, whole-table codes. OOV codes are among them, and bags and histories that hold
+        nothing, or a code twice."""
         tower = self.query if side == "query" else self.candidate
         random = generator(self.seed, f"conformance/{name}/{side}")
         codes: dict[str, Codes] = {}
@@ -103,7 +105,10 @@ class World:
             else:
                 lengths = random.integers(0, 5, rows)
                 lengths[: min(2, rows)] = (0, 3)[: min(2, rows)]
-                codes[feature.name] = ragged([random.integers(0, bound, n) for n in lengths])
+                held = [random.integers(0, bound, n) for n in lengths]
+                for some in held:
+                    some[2:3] = some[:1]  # those of three codes or more hold one twice
+                codes[feature.name] = ragged(held)
         return Features(rows, codes, dense)
 
     def candidates(self) -> Features:
@@ -230,11 +235,11 @@ class TaskWorld:
         return tables | self.task_weights
 
     def batch(self) -> Batch:
-        """A batch whose query i and column j are the i-th and j-th embedding."""
+        """A batch whose query i and column j are the i-th and j-th embedding. Its arrays are its own."""
         query = Features(len(self.query), {"q": np.arange(1, len(self.query) + 1, dtype=np.int32)})
         candidate = Features(len(self.candidate), {"c": np.arange(1, len(self.candidate) + 1, dtype=np.int32)})
         bias_rows = None if self.bias is None else self.inputs["candidate_ids"]
-        return batch_of(query, candidate, self.inputs, self, bias_rows=bias_rows)
+        return batch_of(query, candidate, copy.deepcopy(self.inputs), self, bias_rows=bias_rows)
 
 
 def task_world(
@@ -247,7 +252,8 @@ def task_world(
     ids = np.asarray(inputs.pop("candidate_ids", np.arange(columns)), np.int32)
     by_code = random.normal(size=int(ids.max()) + 1).astype(np.float32)
     targets = np.arange(queries, dtype=np.int32)
-    settled = cast("TaskInputs", {"target_query": targets, "target_candidate": targets, "candidate_ids": ids, **inputs})
+    places = {"target_query": targets, "target_candidate": targets.copy(), "candidate_ids": ids}
+    settled = cast("TaskInputs", {**places, **copy.deepcopy(inputs)})
     return TaskWorld(
         spec=spec,
         query=query,

@@ -37,7 +37,7 @@ class RetrievalTask:
         if spec.learn_temperature:
             own["task/log_temperature"] = weights.get("task/log_temperature", np.log(spec.temperature))
         self.variables: dict[str, Any] = {
-            name: keras.Variable(np.asarray(value, dtype), dtype=dtype, name=name.removeprefix("task/"))
+            name: keras.Variable(np.array(value, dtype), dtype=dtype, name=name.removeprefix("task/"))
             for name, value in own.items()
         }
         self._kernel = engine.kernel(Kernel.of(engine, spec))

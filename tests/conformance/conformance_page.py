@@ -10,6 +10,7 @@ from biters import BITERS
 from recs_core.conformance.registry import TIERS
 from recs_core.conformance.runner import CHECKS, MEANING_OF_STATUS
 
+SCORE = Path(__file__).parent / "mutation_score.txt"
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 
 HEAD = """\
@@ -37,7 +38,9 @@ pytest and hypothesis come with `pip install "recs-core[conformance]"`; `recs ch
 
 - The judge is `recs_core.reference`, an oracle in float64 NumPy that shares no code with what it judges.
 - A check that fails shows what was expected, what came, the formula, and what to look at.
-- A check rests on others: where one of them fails it is not judged, so that one mistake makes one failure.
+- A check rests on others: where one of them fails it is not judged, so that one mistake makes one failure. Read the
+  first that failed: with each of the wrong implementations of tests/conformance it is the one about the mistake, and at
+  most three fail.
 - A capability that a manifest declines, `No("reason")`, is checked to be refused, whatever else fails: the call must
   raise `UnsupportedFeature` with that reason. What no call could refuse (`sparse_rows`, `memory_map`,
   `float64_scores`) is skipped. The required tier allows no `No`.
@@ -58,6 +61,7 @@ def page() -> str:
     for tier, meaning in TIERS.items():
         parts.append(f"| {tier} | {meaning} | {sum(c.tier == tier for c in CHECKS.values())} |")
     parts += ["\n## Tolerances\n", TOLERANCES]
+    parts += ["\n## Mutants\n", MUTANTS, "```text", SCORE.read_text(encoding="utf-8").rstrip(), "```"]
     for subject in ("backend", "index"):
         parts += [f"\n## Checks of {'a backend' if subject == 'backend' else 'an index'}\n"]
         parts += ["| check | tier | meaning | formula | needs | caught, among others |", "|---|---|---|---|---|---|"]
@@ -69,11 +73,19 @@ def page() -> str:
     return "\n".join(parts) + "\n"
 
 
+MUTANTS = """\
+Every check can fail; what no check sees is shown by mutants: correct backends and indexes with one fault each, made by
+rule (a term dropped, two things swapped, an index off by one, a number narrowed, a size limited, a value kept too long,
+memory shared). `python tests/conformance/mutants.py --score tests/conformance/mutation_score.txt` runs the suite on
+each and wrote this. Survivors that nobody could tell from outside stand in `tests/conformance/equivalent_mutants.py`,
+by the reason.
+"""
+
 TOLERANCES = """\
 | what | float64 | float32 | why |
 |---|---|---|---|
 | loss of a step | 1e-9 | 1e-6 | relative to the loss, or to 1: what is left of 16 or 7 digits after a long sum |
-| gradient | 1e-7 | 1e-5 | of each row's norm, and a tenth of that of the largest row's, for rows whose terms cancel |
+| gradient | 1e-9 | 1e-5 | of each row's norm, and a tenth of that of the largest row's, for rows whose terms cancel |
 | weights and state after a step | 1e-7 | 2e-6 | absolute, on weights of size 1: a rounding, and the step's own error |
 | tower outputs | 1e-10 | 1e-6 | absolute, on outputs of size 1 |
 | 100 steps | 1e-9, 1e-7 | 1e-5 | losses and weights; in float32 the losses of a smooth model |
@@ -82,8 +94,8 @@ TOLERANCES = """\
 | scores of another's weights | | 4e-6 | absolute, on scores of 2 at most; lists may differ where scores are as close |
 | resume, determinism, untouched rows, weights from a file | 0 | 0 | bit for bit |
 
-Gradients are read from a step of `Adagrad` with an initial accumulator of 10¹², which is plain gradient descent to 12
-digits: a backend needs no door for them."""
+Gradients are read from a step of `SGD` at a rate of 10⁵, which is plain gradient descent: a backend needs no door for
+them."""
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")

@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()
         sys.stdout.write(f"\n{kind}\n{table(judged)}\n")
         verdicts += judged
+    if asked.score:
+        Path(asked.score).write_text(score(verdicts), encoding="utf-8")
     if asked.json:
         Path(asked.json).write_text(json.dumps([asdict(v) | {"counted": counted(v)} for v in verdicts], indent=1))
     gone = [] if asked.subject else sorted(set(EQUIVALENT) - known)
@@ -61,6 +63,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def counted(verdict: Verdict) -> str:
     """The column that a verdict counts in: one of `COLUMNS`, or "void"."""
     return "equivalent" if verdict.status == "survived" and verdict.mutant in EQUIVALENT else verdict.status
+
+
+def score(verdicts: list[Verdict]) -> str:
+    """A table for each subject, and the mutants that survived, for docs/conformance.md."""
+    parts = []
+    for kind in ("backends", "indexes"):
+        its = [v for v in verdicts if v.subject == kind]
+        alive = [f"  {v.mutant}" for v in its if counted(v) == "survived"]
+        parts += [kind, table(its), "", *(["survived:", *alive, ""] if alive else [])]
+    return "\n".join(parts)
 
 
 def table(verdicts: list[Verdict]) -> str:
@@ -84,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="which of them")
     parser.add_argument("--limit", type=float, default=60, metavar="SECONDS", help="of the processor for one mutant")
     parser.add_argument("--json", metavar="FILE", help="where every verdict is written")
+    parser.add_argument("--score", metavar="FILE", help="where the tables are written, for docs/conformance.md")
     parser.add_argument("--list", action="store_true", help="names only")
     parser.add_argument("--verbose", action="store_true", help="a line for every mutant, not only for survivors")
     return parser

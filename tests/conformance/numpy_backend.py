@@ -154,7 +154,7 @@ class NumpyBackend:
 
     def task(self, spec, *, weights=None, dtype="float32"):
         self._needs("hard_negatives", spec.hard_negatives is not None)
-        return NumpyTask(spec, weights)
+        return NumpyTask(spec, {name: np.array(value) for name, value in (weights or {}).items()})
 
     def adopt(self, module, features, *, output_dim=None):
         return AdoptedTower(module, features, output_dim)

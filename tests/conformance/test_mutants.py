@@ -92,7 +92,10 @@ def test_equivalents_are_mutants_and_have_a_reason():
 
 
 def test_the_table_counts():
-    verdicts = [Verdict(str(i), "drop", s, "", 0) for i, s in enumerate(("required", "optional", "survived", "void"))]
+    verdicts = [
+        Verdict(str(i), "backends", "drop", s, "", 0)
+        for i, s in enumerate(("required", "optional", "survived", "void"))
+    ]
     assert table(verdicts).splitlines()[-1].split() == ["all", "3", "1", "1", "1", "0", "66.7%"]
 
 

@@ -54,9 +54,11 @@ def adopt(context: BackendContext) -> None:
     "training/adopted-step",
     tier="optional",
     needs=("adopt",),
-    rests_on=("weights/adopt", "training/sgd-one-step", "training/deterministic"),
+    rests_on=(
+        "weights/adopt", "weights/top-k", "towers/shared-table", "training/sgd-one-step", "training/deterministic",
+    ),
     formula="w ← w − lr · g for every weight of the module",
-)
+)  # fmt: skip
 def adopted_step(context: BackendContext) -> None:
     """Steps move an adopted module's weights, and the declared tower beside it, as the oracle moves two declared ones.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -10,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.conformance import expect
+from recs_core.conformance.checks.task import IDS, oracle, spec_of
 from recs_core.conformance.checks.training import WORLD, run
 from recs_core.conformance.context import BackendContext, number
 from recs_core.conformance.registry import check
-from recs_core.conformance.worlds import OPTIMIZERS, PLAIN, World, batch_of, task_world
+from recs_core.conformance.worlds import OPTIMIZERS, PLAIN, World, batch_of, ragged, task_world
 from recs_core.contract.batch import Batch, Features, Ragged
 from recs_core.contract.errors import DataError
 from recs_core.contract.feature_kinds import Bag, Categorical, Numeric
@@ -23,12 +26,24 @@ from recs_core.reference.optimizers import initial_state
 
 ADAM, RATE = OPTIMIZERS["lazy-adam"], 0.01
 WIDER = World(
-    query=TowerSpec((Categorical("user", dim=4, num_oov=2), Bag("tags", dim=3), Numeric("age")), layers=(5, 3)),
+    query=TowerSpec(
+        (Categorical("user", dim=4, num_oov=2), Bag("tags", dim=3), Numeric("age")), layers=(5, 3), dropout=0.25
+    ),
     candidate=TowerSpec((Categorical("item", dim=4),), layers=(3,)),
+    batch_by="query",
     users=40,
     corpus=30,
 )
-"""Codes, several codes and numbers."""
+"""Codes, several codes and numbers; masks and weights in its batches."""
+NUMBERS = World(query=TowerSpec((Numeric("age"),)), candidate=TowerSpec((Categorical("item", dim=1),)))
+"""A tower that hands its input on."""
+UNSORTED: Any = {
+    "target_query": np.array([2, 0, 3, 0, 1], np.int32),
+    "target_candidate": np.array([8, 1, 4, 2, 0], np.int32),
+    "sample_weight": np.array([0.5, 2.0, 0.0, 1.0, 0.25]),
+    "positives": ragged([[6, 3], [], [5], []]),
+}
+"""Inputs of a task, none of which is sorted."""
 
 
 def same_shapes(number: int) -> Batch:
@@ -41,19 +56,46 @@ def same_shapes(number: int) -> Batch:
     return batch_of(Features(6, {"user": users}), candidate, {**inputs, "candidate_ids": items}, WORLD)
 
 
-def arrays_of(batch: Batch) -> list[NDArray[Any]]:
-    """Every array that a batch holds."""
-    held: list[Any] = [*batch.rows.values(), *batch.task.values(), batch.bias_codes]
-    for features in (batch.query, batch.candidate):
-        held += [*features.codes.values(), *features.dense.values(), features.keep]
-    parts = [[value.values, value.offsets] if isinstance(value, Ragged) else [value] for value in held]
-    return [array for part in parts for array in part if isinstance(array, np.ndarray)]
+def arrays_of(batch: Batch) -> dict[str, NDArray[Any]]:
+    """Every array that a batch holds, by what a program calls it."""
+    held: dict[str, Any] = {f"batch.rows[{name!r}]": value for name, value in batch.rows.items()}
+    held |= {f"batch.task[{name!r}]": value for name, value in batch.task.items()}
+    for side, features in (("query", batch.query), ("candidate", batch.candidate)):
+        held |= {f"batch.{side}.codes[{name!r}]": value for name, value in features.codes.items()}
+        held |= {f"batch.{side}.dense[{name!r}]": value for name, value in features.dense.items()}
+        held[f"batch.{side}.keep"] = features.keep
+    return arrays_in({**held, "batch.bias_codes": batch.bias_codes})
+
+
+def arrays_in(held: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """The arrays among these, and both of each `Ragged`."""
+    out: dict[str, NDArray[Any]] = {}
+    for name, value in held.items():
+        parts = {".values": value.values, ".offsets": value.offsets} if isinstance(value, Ragged) else {"": value}
+        out |= {name + part: array for part, array in parts.items() if isinstance(array, np.ndarray)}
+    return out
+
+
+def shuffled(batch: Batch) -> Batch:
+    """The batch, but its targets stand in another order, so that none of their arrays is sorted by itself."""
+    order = np.random.default_rng(3).permutation(len(batch.task["target_query"]))
+    task: Any = {**batch.task}
+    for name in ("target_query", "target_candidate", "sample_weight"):
+        task[name] = task[name][order]
+    return dataclasses.replace(batch, task=task)
+
+
+def unchanged(call: str, now: Mapping[str, NDArray[Any]], before: Mapping[str, NDArray[Any]]) -> None:
+    """What was handed to a call is as it was before."""
+    expect.same(f"the arrays handed over, after {call}", list(now), list(before))
+    for name, array in now.items():
+        expect.same(f"{name} after {call}", array, before[name])
 
 
 @check(
     "calls/each-anew",
     needs=("lazy_adam", "state"),
-    rests_on=("training/lazy-adam-one-step", "towers/layers"),
+    rests_on=("training/lazy-adam-one-step", "weights/top-k"),
 )
 def each_anew(context: BackendContext) -> None:
     """Vectors before and after a step of the same features, steps over two batches of equal shapes, and one of them
@@ -78,11 +120,11 @@ def each_anew(context: BackendContext) -> None:
     expect.close("the vectors after the steps", model.query.embed(features), due, 4 * expect.VECTOR["float32"])
 
 
-@check("calls/task-anew", rests_on=("task/in-batch",))
+@check("calls/task-anew", needs=("candidate_bias",), rests_on=("task/in-batch", "task/candidate-bias"))
 def task_anew(context: BackendContext) -> None:
-    """A task is called with other vectors of the same shapes, and with the first ones again.
+    """A task is called with other vectors of the same shapes, and with the first ones again; its weights are its own.
 
-    Look for what is kept by shape.
+    Look for what is kept by shape, and for an array of the caller's that is kept as it is.
     """
     given = context.backend.task(PLAIN)
     for seed in (0, 1, 0):
@@ -90,6 +132,12 @@ def task_anew(context: BackendContext) -> None:
         expected = task.loss_and_gradients(PLAIN, world.query, world.candidate, **world.inputs).loss
         got = number(given(world.query, world.candidate, **world.inputs))
         expect.close(f"the loss of the vectors of seed {seed}", got, expected, expect.LOSS["float32"])
+    world = task_world(spec_of(candidate_bias=True))
+    weights = world.task_weights
+    given = context.backend.task(world.spec, weights=weights)
+    weights["task/bias"][...] = 9
+    got = number(given(world.query, world.candidate, **world.inputs))
+    expect.close("the loss, its bias written to", got, oracle(world).loss, expect.LOSS["float32"])
 
 
 @check("calls/two-at-once", needs=("lazy_adam", "state"), rests_on=("calls/each-anew", "training/deterministic"))
@@ -116,16 +164,18 @@ def two_at_once(context: BackendContext) -> None:
 @check(
     "calls/after-refusals",
     needs=("lazy_adam", "state"),
-    rests_on=("weights/refusals", "weights/state", "weights/version", "training/resume"),
-)
+    rests_on=(
+        "weights/refusals", "weights/copies", "weights/state", "weights/version", "training/resume",
+        "calls/two-at-once",
+    ),
+)  # fmt: skip
 def after_refusals(context: BackendContext) -> None:
     """A load that is refused changes nothing: neither weights, state, version nor the steps that follow. One that is
     not replaces all, also after steps.
 
     Check everything before the first write, and look for a trainer that is let go.
     """
-    batches = WORLD.batches(4)
-    model, _, trainer = run(context, ADAM, batches[:2])
+    model, _, trainer = run(context, ADAM, WORLD.batches(2))
     before = {**model.weights(), **trainer.state()}
     weights, state, version = model.weights(), trainer.state(), model.version
     last = sorted(name for name in state if name != "step")[-1]
@@ -137,14 +187,14 @@ def after_refusals(context: BackendContext) -> None:
     for key, value in {**model.weights(), **trainer.state()}.items():
         expect.same(f"{key} after loads that were refused", value, before[key])
     expect.same("the version after loads that were refused", model.version, version)
-    _, losses, _ = run(context, ADAM, batches)
-    got = [number(trainer.step(batch, RATE)) for batch in batches[2:]]
+    _, losses, _ = run(context, ADAM, WORLD.batches(4))
+    got = [number(trainer.step(batch, RATE)) for batch in WORLD.batches(4)[2:]]
     expect.same("the losses of the steps that follow", got, losses[2:])
     after = {**model.weights(), **trainer.state()}
     for _ in range(2):  # the same dictionaries once more
         model.load_weights(weights)
         trainer.load_state(state)
-        again = [number(trainer.step(batch, RATE)) for batch in batches[2:]]
+        again = [number(trainer.step(batch, RATE)) for batch in WORLD.batches(4)[2:]]
         expect.same("the losses after weights and state are put back", again, got)
     for key, value in {**model.weights(), **trainer.state()}.items():
         expect.same(f"{key} after that", value, after[key])
@@ -169,31 +219,43 @@ def versions(context: BackendContext) -> None:
 
 @check(
     "calls/arrays-of-the-caller",
-    needs=("bag", "numeric", "lazy_adam", "state"),
-    rests_on=("weights/copies", "training/deterministic", "towers/bag-mean", "towers/numeric"),
-)
+    needs=(
+        "bag", "numeric", "dropout", "several_targets", "sample_weight", "candidate_bias", "mask_positives",
+        "lazy_adam", "state",
+    ),
+    rests_on=(
+        "weights/copies", "training/deterministic", "training/several-targets", "towers/bag-mean", "towers/numeric",
+        "towers/keep-is-for-steps",
+    ),
+)  # fmt: skip
 def arrays_of_the_caller(context: BackendContext) -> None:
     """What is handed to a call stays as it is, and may be written to once the call has returned; what comes out is the
     caller's: the next call does not write to it, and writing to it changes no model.
 
-    Look for tensors that share a NumPy array's memory, for buffers that are used again, for `state()` without copies.
+    Look for a batch that is sorted, cut or padded where it lies, for tensors that share a NumPy array's memory, for
+    buffers that are used again, and for `state()` without copies.
     """
-    quiet, losses, its_trainer = run(context, ADAM, WIDER.batches(3), world=WIDER)
+    quiet, losses, its_trainer = run(context, ADAM, [shuffled(batch) for batch in WIDER.batches(3)], world=WIDER)
     given: Any = WIDER.weights()
     model = context.backend.model(*WIDER.plans, WIDER.retrieval, given)
     trainer = context.trainer(model, ADAM)
     state = trainer.state()
     trainer.load_state(state)
-    for array in (*given.values(), *state.values()):
+    loaded = WIDER.weights()
+    model.load_weights(loaded)
+    for array in (*given.values(), *state.values(), *loaded.values()):
         array[...] = 9
+    features, other = WIDER.features("query", 5), WIDER.features("query", 5, "others")
+    due = towers.embed(WIDER.query, "query", features, WIDER.weights())
+    expect.close("the vectors, weights given written to", model.query.embed(features), due, expect.VECTOR["float32"])
     got = []
-    for batch in WIDER.batches(3):
+    for batch in [shuffled(batch) for batch in WIDER.batches(3)]:
         kept, taken = copy.deepcopy(arrays_of(batch)), trainer.state()
         before_step = copy.deepcopy(taken)
         loss = trainer.step(batch, RATE)
+        unchanged("a step", arrays_of(batch), kept)
         expect.all_close("state that was taken out before a step", taken, before_step, 0)
-        for array, before in zip(arrays_of(batch), kept, strict=True):
-            expect.same("an array of the batch after a step", array, before)
+        for array in arrays_of(batch).values():
             array[...] = 0
         got.append(number(loss))
         for array in trainer.state().values():
@@ -201,20 +263,30 @@ def arrays_of_the_caller(context: BackendContext) -> None:
     expect.same("the losses", got, losses)
     for name, value in {**quiet.weights(), **its_trainer.state()}.items():
         expect.same(name, {**model.weights(), **trainer.state()}[name], value)
-    features, other = WIDER.features("query", 5), WIDER.features("query", 5, "others")
+    world = task_world(spec_of(candidate_bias=True, mask_positives=True), queries=4, candidate_ids=IDS, **UNSORTED)
+    inputs: Any = {"query": world.query, "candidate": world.candidate, **world.inputs}
+    before_call = copy.deepcopy(arrays_in(inputs))
+    number(context.backend.task(world.spec, weights=world.task_weights)(**inputs))
+    unchanged("the task was called", arrays_in(inputs), before_call)
     first = model.query.embed(features)
     kept_first = first.copy()
     model.query.embed(other)
     expect.same("vectors after others were asked for", first, kept_first)
     np.asarray(first)[...] = 7
     expect.same("vectors after those before were written to", model.query.embed(features), kept_first)
+    ages = NUMBERS.features("query", 5)
+    kept_ages = ages.dense["age"].copy()
+    context.model(NUMBERS).query.embed(ages)[...] = 7
+    expect.same("numbers, after their vectors were written to", ages.dense["age"], kept_ages)
 
 
 @check(
     "calls/memory-layout",
     needs=("bag", "numeric", "lazy_adam", "state"),
-    rests_on=("weights/round-trip", "weights/state", "towers/numeric", "task/in-batch"),
-)
+    rests_on=(
+        "weights/copies", "weights/state", "towers/bag-mean", "towers/feature-order", "towers/relu", "task/in-batch",
+    ),
+)  # fmt: skip
 def memory_layout(context: BackendContext) -> None:
     """Weights, state, vectors and numbers in Fortran's order, strided or read-only are read as any others.
 

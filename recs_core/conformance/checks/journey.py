@@ -81,7 +81,12 @@ def ids(context: BackendContext) -> None:
     expect.close("its score", got.scores[:, 0], np.ones(len(CUSTOMERS)), ANSWER)
 
 
-@check("journey/extreme-scores", needs=("dot",), rests_on=("towers/batch-of-one",), formula="⟨10¹⁵ , ± 10¹⁵⟩ = ± 10³⁰")
+@check(
+    "journey/extreme-scores",
+    needs=("dot",),
+    rests_on=("towers/batch-of-one", "towers/values"),
+    formula="⟨10¹⁵ , ± 10¹⁵⟩ = ± 10³⁰",
+)
 def extreme_scores(context: BackendContext) -> None:
     """Vectors of ± 1e15 come out as they are, so that scores of ± 1e30 are in order and exclusions hold among them.
 
@@ -125,7 +130,7 @@ def load_elsewhere(context: BackendContext) -> None:
 @check(
     "saving/load-here",
     needs=(*SHOP, "state", "float64"),
-    rests_on=("saving/load-elsewhere", "weights/state", "weights/copies"),
+    rests_on=("saving/load-elsewhere", "weights/state", "weights/copies", "calls/memory-layout"),
 )
 def load_here(context: BackendContext) -> None:
     """What another backend trained loads here bit for bit, answers as there (P4), and trains on as there (P1).
@@ -234,7 +239,8 @@ def tied(context: BackendContext) -> None:
 def collapsed(context: BackendContext) -> None:
     """A model whose items are all the same gets nothing for it: 0, or what chance gives.
 
-    As metrics/tied. Look for a normalisation over a batch, which makes noise of what is all the same.
+    Equal rows must give equal vectors bit for bit. Look for a normalisation over a batch, which makes noise of what is
+    all the same.
     """
     judge_metrics(context, np.full(50, 10.0))
 

@@ -34,7 +34,7 @@ def backend_capabilities(context: BackendContext) -> None:
 def backend_protocols(context: BackendContext) -> None:
     """The backend, its model, towers, task and trainer have every member of `recs_core.contract.protocols`.
 
-    The failure names the class that lacks one.
+    The failure names the class that lacks one; look at which member of that protocol it is.
     """
     world = World()
     model = context.model(world)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -59,7 +58,6 @@ def large_features() -> Features:
     return Features(LARGE.queries, {"user": users, "tags": codes("table/tags"), "item": codes("table/item")})
 
 
-@cache
 def large_batch() -> Batch:
     """A batch of `LARGE`: 300 queries, each with a target of its own, as columns; the last candidates among them."""
     ids = np.random.default_rng(7).permutation(ROWS)[: LARGE.queries].astype(np.int32)
@@ -99,15 +97,24 @@ def large_codes(context: BackendContext) -> None:
     expect.same("the rows at the end", got, table[codes])
 
 
+@check("training/large-gradients", needs=("bag", "history"), rests_on=("towers/large",))
+def large_gradients(context: BackendContext) -> None:
+    """The gradient of every weight over the batch of towers/large: rows that many codes name, kernels that are square.
+
+    Look at blocks of rows, at row numbers in 16 bits, and at sums in which small terms are lost.
+    """
+    gradients(context, LARGE, large_batch())
+
+
 @check(
     "training/large",
     needs=("bag", "history", "lazy_adam", "state"),
-    rests_on=("towers/large", "training/lazy-adam-one-step", "training/untouched-rows"),
+    rests_on=("training/large-gradients", "training/lazy-adam-one-step", "training/untouched-rows"),
 )
 def large_step(context: BackendContext) -> None:
-    """A step over that batch, between two of its first query alone: weights and state of every row, touched or not.
+    """A step over the batch of towers/large, between two of its first query alone: weights and state of every row.
 
-    Look at what is kept for the size of a first batch, and at row numbers in 16 bits.
+    Look at what is kept for the size of a first batch, and at row numbers of slots in 16 bits.
     """
     optimizer, large = OPTIMIZERS["lazy-adam"], large_batch()
     batches, weights = [LARGE.with_(queries=1).batch(), large, LARGE.with_(queries=1).batch(1)], LARGE.weights()
@@ -116,15 +123,6 @@ def large_step(context: BackendContext) -> None:
     expect.close("the losses", got, losses, expect.LOSS[context.finest])
     expect.all_close("the weights", model.weights(), expected, expect.WEIGHT[context.finest])
     expect.all_close("the state", trainer.state(), state, expect.WEIGHT[context.finest])
-
-
-@check("training/large-gradients", needs=("bag", "history"), rests_on=("towers/large",))
-def large_gradients(context: BackendContext) -> None:
-    """The gradient of every weight over that batch: rows that many codes name, and kernels that are square.
-
-    Look at scatters of more than 2¹⁵ rows, and at sums in which small terms are lost.
-    """
-    gradients(context, LARGE, large_batch())
 
 
 def large_task(*, by_query: bool) -> TaskWorld:
@@ -145,7 +143,7 @@ def large_task(*, by_query: bool) -> TaskWorld:
             target_candidate=random.integers(0, 1100, len(queries)).astype(np.int32),
             sample_weight=random.random(len(queries)),
         )
-    ids = (2**16 + random.integers(0, 550, 1100)).astype(np.int32)
+    ids = (2**16 * random.integers(0, 2, 1100) + random.integers(0, 275, 1100)).astype(np.int32)
     q = random.random(1100) * 1e-3
     options = {"logq": True, "remove_accidental_hits": True, "candidate_bias": True}
     world = task_world(

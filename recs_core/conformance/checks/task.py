@@ -5,6 +5,7 @@ Towers hand out table rows here, so that a step's update tells the gradient with
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,8 @@ def oracle(world: TaskWorld) -> TaskResult:
 def value(context: BackendContext, world: TaskWorld, dtype: DType) -> float:
     """The loss of the task alone, called as a native loop would."""
     task = context.backend.task(world.spec, weights=world.task_weights or None, dtype=dtype)
-    query, candidate = (np.asarray(vectors, dtype) for vectors in (world.query, world.candidate))
-    return number(task(query, candidate, **world.inputs))
+    query, candidate = (np.array(vectors, dtype) for vectors in (world.query, world.candidate))
+    return number(task(query, candidate, **copy.deepcopy(world.inputs)))
 
 
 def judge(context: BackendContext, world: TaskWorld, *, step: bool = True) -> None:
@@ -174,7 +175,8 @@ def q_without_floor(context: BackendContext) -> None:
 def refined_logq(context: BackendContext) -> None:
     """logq="refined" corrects the negatives and leaves the positive's score as it is.
 
-    Look at the own score: it stands apart from its column's, and may not stand in for it among the negatives.
+    Look at whether it is told from logq=True, and at the own score: it stands apart from its column's, and may not
+    stand in for it among the negatives.
     """
     judge(context, task_world(spec_of(logq="refined"), candidate_sampling_probability=Q))
 
@@ -201,7 +203,7 @@ def uniform_negatives(context: BackendContext) -> None:
 def mixed_negatives(context: BackendContext) -> None:
     """With negatives="mixed" batch and sampled columns are all negatives, each corrected by its own q.
 
-    Look at columns beyond the targets' own.
+    Look at whether they are corrected, and at columns beyond the targets' own.
     """
     spec = spec_of(negatives="mixed", num_negatives=3, logq=True)
     judge(context, task_world(spec, candidate_sampling_probability=Q))
@@ -213,7 +215,8 @@ def mixed_negatives(context: BackendContext) -> None:
 def corpus_negatives(context: BackendContext) -> None:
     """With negatives="corpus" columns are the corpus, targets any of them, and nothing is corrected or hit by accident.
 
-    `target_candidate` says which column a target is; two targets may share one.
+    Look for a correction or a mask that belongs to draws. `target_candidate` says which column a target is; two targets
+    may share one.
     """
     spec = spec_of(negatives="corpus", remove_accidental_hits=True)
     judge(context, task_world(spec, target_candidate=np.array([8, 2, 2, 0, 5, 7], np.int32)))
@@ -256,7 +259,7 @@ def accidental_hits_beyond(context: BackendContext) -> None:
 def mask_positives(context: BackendContext) -> None:
     """All known positives of a query are masked as negatives; its target stays.
 
-    `positives` holds columns, not codes, a ragged row per query; some rows are empty.
+    Look at the offsets of `positives`: it holds columns, not codes, a ragged row per query; some rows are empty.
     """
     positives = ragged([[0, 3], [], [2], [1, 3, 8], [4, 5], []])
     judge(context, task_world(spec_of(mask_positives=True), positives=positives))

@@ -19,7 +19,7 @@ from recs_core.reference.task import loss_and_gradients
 def one_target(context: BackendContext) -> None:
     """A batch of one has no negatives: loss 0, gradients 0, nothing that is not finite.
 
-    Look at a log-sum-exp over nothing.
+    Look at a log-sum-exp over nothing, and at what stands in for it.
     """
     judge(context, task_world(PLAIN, queries=1, columns=1))
 
@@ -110,7 +110,8 @@ def judge_pairs(context: BackendContext, declined: frozenset[str]) -> None:
 def pairs(context: BackendContext) -> None:
     """Every two options that no backend may decline meet, in combinations with others.
 
-    Each option alone was right: look at the order in which they act (docs/meanings.md, order), and at own columns.
+    Each option alone was right: look for a mask that takes another's place, at the order in which options act
+    (docs/meanings.md, order), and at own columns.
     """
     judge_pairs(context, frozenset(OPTIONAL))
 
@@ -123,6 +124,7 @@ def pairs(context: BackendContext) -> None:
 def combinations(context: BackendContext) -> None:
     """Every two options that the manifest does not decline meet, in combinations with others.
 
-    As task/pairs.
+    Each option alone was right: look at the order in which they act (docs/meanings.md, order): corrections and masks,
+    then hard negatives.
     """
     judge_pairs(context, frozenset(name for name in OPTIONAL if not context.has(name)))

@@ -42,8 +42,11 @@ def large_score_gradients(context: BackendContext) -> None:
 @check(
     "task/values",
     needs=("cosine", "learn_temperature", "sample_weight", "logq"),
-    rests_on=("task/large-score-gradients", "task/cosine", "task/learned-temperature", "task/q-without-floor"),
-)
+    rests_on=(
+        "task/large-score-gradients", "task/zero-vectors", "task/learned-temperature", "task/q-without-floor",
+        "task/sample-weight", "task/sum-reduction",
+    ),
+)  # fmt: skip
 def values(context: BackendContext) -> None:
     """Temperatures from 0.02 to 3, targets that weigh from 10⁻⁶ to 10⁵, q of 10⁻⁶⁰, vectors of length 10⁻³ to 10⁴,
     candidates that tie: loss and gradients.
@@ -71,7 +74,11 @@ def values(context: BackendContext) -> None:
             raise CheckFailed(f"{what}: {failed}") from None
 
 
-@check("task/float64", needs=("float64", "cosine", "candidate_bias"), rests_on=("task/cosine", "task/candidate-bias"))
+@check(
+    "task/float64",
+    needs=("float64", "cosine", "candidate_bias"),
+    rests_on=("task/zero-vectors", "task/learned-temperature", "task/candidate-bias"),
+)
 def float64(context: BackendContext) -> None:
     """`task(dtype="float64")` counts in float64: vectors, bias and temperature that no float32 holds.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from recs_core.conformance import expect
-from recs_core.conformance.context import BackendContext
+from recs_core.conformance.context import DESCENT, BackendContext, number
 from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import ITEM, ITEM_TOWER, PLAIN, USER, USER_TOWER, WIDE, World, ragged
 from recs_core.contract.batch import Batch, Features
@@ -79,7 +81,8 @@ def oov(context: BackendContext) -> None:
 def bag_mean(context: BackendContext) -> None:
     """A bag with pooling="mean" is the sum of its rows over their number; one held twice counts twice.
 
-    Look at the division (by the number of codes, not by the longest bag), and at its backward pass.
+    Look at the division (by the number of codes, not by the longest bag), at its backward pass, and for codes that are
+    made unique.
     """
     world = with_feature(Bag("tags", dim=4))
     embed(context, world, Features(3, {"tags": ragged([[1], [2, 3], [4, 4, 5]])}))
@@ -90,7 +93,7 @@ def bag_mean(context: BackendContext) -> None:
 def bag_sum(context: BackendContext) -> None:
     """A bag with pooling="sum" is the sum of its rows.
 
-    Look at whether `pooling` is read.
+    Look at whether `pooling` is read, and for codes that are made unique.
     """
     world = with_feature(Bag("tags", dim=4, pooling="sum"))
     embed(context, world, Features(3, {"tags": ragged([[1], [2, 3], [4, 4, 5]])}))
@@ -121,9 +124,10 @@ def text(context: BackendContext) -> None:
 
 @check("towers/history", needs=("history",), rests_on=BASE, formula="f = Σ_c table[c] / number of past candidates")
 def history(context: BackendContext) -> None:
-    """A history with its own table is the mean of its rows; an empty one is zeros.
+    """A history with its own table is the mean of its rows; an empty one is zeros, an id held twice counts twice.
 
-    The table is `table/<name>_history`; look at `Feature.table_name`.
+    Look at what an empty history reads, for codes that are made unique, and at `Column.table`: the table is
+    `table/<name>_history`.
     """
     world = with_feature(History("item", dim=4, share=None))
     embed(context, world)
@@ -182,7 +186,7 @@ def _layers(context: BackendContext, activation: Activation | None, final: Activ
 def layers(context: BackendContext) -> None:
     """Dense layers multiply by their kernel, stored (in, out), and add their bias.
 
-    Look at a transpose at the border, as frameworks that store (out, in) need.
+    Look at whether the bias is there, and at a transpose at the border, as frameworks that store (out, in) need.
     """
     _layers(context, None)
 
@@ -191,7 +195,7 @@ def layers(context: BackendContext) -> None:
 def relu(context: BackendContext) -> None:
     """`activation="relu"` follows every layer but the last.
 
-    Look for an activation after the last layer, where only `final_activation` belongs.
+    Look at the table of activations, and for one after the last layer, where only `final_activation` belongs.
     """
     _layers(context, "relu")
 
@@ -232,8 +236,8 @@ def final_activation(context: BackendContext) -> None:
 def dropout(context: BackendContext) -> None:
     """A step multiplies the concatenated input by the batch's keep mask; `embed` drops nothing.
 
-    The mask comes with the batch and is already scaled: look for a generator of the framework's, a mask that is applied
-    after a layer, or one that is scaled again.
+    The mask comes with the batch and is already scaled: look for one that is left out, applied after a layer or scaled
+    again, and for a generator of the framework's.
     """
     world = World(
         query=TowerSpec((USER,), layers=(3,), dropout=0.5), candidate=TowerSpec((ITEM,), layers=(3,), dropout=0.25)
@@ -319,15 +323,20 @@ def float64(context: BackendContext) -> None:
     features = world.features("query", ROWS)
     features = Features(ROWS, features.codes, {"age": np.asarray(features.dense["age"], np.float64) / 3})
     expected = towers.embed(query, "query", features, weights)
-    got = context.model(world, "float64", weights).query.embed(features)
-    expect.close("the vectors", got, expected, 1e-13)
+    model = context.model(world, "float64", weights)
+    expect.close("the vectors", model.query.embed(features), expected, 1e-13)
+    batch = world.batch()
+    finer = {"age": np.asarray(batch.query.dense["age"], np.float64) / 3}
+    batch = dataclasses.replace(batch, query=dataclasses.replace(batch.query, dense=finer))
+    loss = number(context.trainer(model, DESCENT).step(batch, 0.1))
+    expect.close("the loss of a step", loss, training.gradients(world.model, weights, batch)[0], 1e-13)
 
 
-@check("towers/keep-is-for-steps", needs=("dropout",), rests_on=("towers/dropout",))
+@check("towers/keep-is-for-steps", needs=("dropout",), rests_on=("towers/dropout", "towers/batch-of-one"))
 def keep_is_for_steps(context: BackendContext) -> None:
     """`embed` drops nothing, also of features that carry a keep mask; one row alone goes through layers and biases.
 
-    Look at who applies the mask.
+    Look at who applies the mask: a step does, `embed` does not.
     """
     world = World(query=TowerSpec((USER,), layers=(3,), dropout=0.5))
     features = world.features("query", ROWS)

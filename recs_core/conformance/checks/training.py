@@ -75,8 +75,9 @@ def run(
 def adagrad_one_step(context: BackendContext) -> None:
     """A step of Adagrad from a state under way: loss, weights and accumulators.
 
-    Look at the initial accumulator (0.1 here, as in the state given), at where epsilon stands, and at rows that a batch
-    names twice: their gradients are added up before they are squared.
+    Look at the initial accumulator (0.1 here, as in the state given), at the root (of the accumulator after this step's
+    squares), at where epsilon stands, and at rows that a batch names twice: their gradients are added up before they
+    are squared.
     """
     one_step(context, OPTIMIZERS["adagrad"])
 
@@ -120,7 +121,8 @@ def sgd_one_step(context: BackendContext) -> None:
 def lazy_adam_one_step(context: BackendContext) -> None:
     """A step of lazy Adam from a state under way: loss, weights, both slots and the counter.
 
-    Look at epsilon (outside the root, on the corrected v̂), at the counter (global, from 1), and at untouched rows.
+    Look at both corrections, at epsilon (outside the root, on the corrected v̂), at the counter (global, from 1), and at
+    untouched rows.
     """
     one_step(context, OPTIMIZERS["lazy-adam"])
 
@@ -135,7 +137,7 @@ def lazy_adam_one_step(context: BackendContext) -> None:
 def dense_adam_one_step(context: BackendContext) -> None:
     """A step of textbook Adam: slots of rows that the batch does not name decay, and those rows move.
 
-    Look at rows with a gradient of zero.
+    Look at whether `dense` is read, and at rows with a gradient of zero.
     """
     one_step(context, OPTIMIZERS["dense-adam"])
 
@@ -196,7 +198,7 @@ def learning_rate(context: BackendContext) -> None:
 def several_targets(context: BackendContext) -> None:
     """A step over queries with several weighted targets each, history included, moves weights as the oracle's.
 
-    Look at `target_query`: queries are fewer than targets.
+    Look at `target_query`, and at weights, one of each target: queries are fewer than targets.
     """
     query = TowerSpec((USER, History("item", dim=4)), layers=(3,), activation="tanh", final_activation="tanh")
     one_step(context, OPTIMIZERS["adagrad"], WORLD.with_(query=query, batch_by="query"), dtype=context.finest)

@@ -30,7 +30,8 @@ def full_start(optimizer: Optimizer) -> tuple[Arrays, Arrays]:
 def untouched_rows(context: BackendContext) -> None:
     """Rows that a batch does not name stay as they are, bit for bit, and so do their slots.
 
-    Look for a decay of slots, a padding row that lands in row 0, or a scatter that rewrites the table.
+    Look for a gradient or a decay of slots in all rows, however small, a padding row that lands in row 0, or a scatter
+    that rewrites the table.
     """
     batch = WORLD.batch(WARM)
     for name in ("adagrad", "lazy-adam"):

@@ -71,10 +71,8 @@ def settings(context: BackendContext) -> None:
     """
     for optimizer in (
         SGD(0.1, momentum=0.4),
-        Adagrad(0.1, initial_accumulator=0.7, epsilon=0.05),
-        Adagrad(0.1, initial_accumulator=1e-6, epsilon=1e-9),
-        Adam(0.1, beta_1=0.5, beta_2=0.7, epsilon=0.02),
-        Adam(0.1, beta_1=0.0, beta_2=0.0, epsilon=1e-9),
+        Adagrad(0.1, initial_accumulator=1e-4, epsilon=1e-9),
+        Adam(0.1, beta_1=0.5, beta_2=0.7, epsilon=1e-9),
     ):
         steps(context, optimizer)
 
@@ -97,7 +95,7 @@ def no_gradient(context: BackendContext) -> None:
 @check(
     "training/late-steps",
     needs=("lazy_adam", "state"),
-    rests_on=("training/settings", "weights/state"),
+    rests_on=("training/settings", "training/lazy-adam-100-steps", "weights/state"),
     formula="1 − β^t at t = 2,001 and 70,001",
 )
 def late_steps(context: BackendContext) -> None:
@@ -113,15 +111,18 @@ def late_steps(context: BackendContext) -> None:
     "training/decay-and-clip",
     tier="optional",
     needs=("candidate_bias", "learn_temperature", "state"),
-    rests_on=("training/weight-decay", "training/clip-norm", "training/no-gradient", "task/learned-temperature"),
+    rests_on=(
+        "training/row-wise-adagrad-one-step", "training/dense-adam-one-step", "training/weight-decay",
+        "training/clip-norm", "training/no-gradient", "training/everything",
+    ),
     formula="clip, then w ← w − lr · decay · w, then the optimizer's own; lr is the step's",
-)
+)  # fmt: skip
 def decay_and_clip(context: BackendContext) -> None:
     """Decay and clipping with every optimizer that is not declined, task/… weights among the gradients, rates that
     change, and gradients of zero.
 
-    Look for decay at the optimizer's own rate, for decay that needs a gradient, and for weights that the norm leaves
-    out.
+    Look for an optimizer that does not decay, for decay at its own rate in place of the step's, for decay that needs a
+    gradient, and for weights that the norm leaves out.
     """
     settings: dict[str, Any] = {"weight_decay": 0.2 if context.has("weight_decay") else 0.0}
     settings["clip_norm"] = 0.02 if context.has("clip_norm") else None

@@ -46,12 +46,13 @@ def deterministic(context: BackendContext) -> None:
 def resume(context: BackendContext) -> None:
     """Weights and state taken out after three steps and put into a new model go on as if nothing had happened.
 
-    Bit for bit. Look at the counter `step`, and at slots that are made anew at the first step.
+    Bit for bit. Look for what a trainer keeps beside its state, at the counter `step`, and at slots that are made anew
+    at the first step.
     """
-    optimizer, batches = OPTIMIZERS["lazy-adam"], WORLD.batches(6)
-    whole, losses, _ = run(context, optimizer, batches)
-    half, first, trainer = run(context, optimizer, batches[:3])
-    rest, second, _ = run(context, optimizer, batches[3:], weights=half.weights(), state=trainer.state())
+    optimizer = OPTIMIZERS["lazy-adam"]
+    whole, losses, _ = run(context, optimizer, WORLD.batches(6))
+    half, first, trainer = run(context, optimizer, WORLD.batches(3))
+    rest, second, _ = run(context, optimizer, WORLD.batches(6)[3:], weights=half.weights(), state=trainer.state())
     expect.same("the losses", first + second, losses)
     for name, weight in whole.weights().items():
         expect.same(f"{name}", rest.weights()[name], weight)
@@ -80,7 +81,7 @@ def adagrad_trajectory(context: BackendContext) -> None:
 def row_wise_adagrad_trajectory(context: BackendContext) -> None:
     """A hundred steps of row-wise Adagrad (P1).
 
-    As training/adagrad-100-steps.
+    One step was right: look at what is kept from step to step, and for float32 on the way.
     """
     trajectory(context, OPTIMIZERS["row-wise-adagrad"])
 
@@ -89,7 +90,7 @@ def row_wise_adagrad_trajectory(context: BackendContext) -> None:
 def sgd_trajectory(context: BackendContext) -> None:
     """A hundred steps of SGD with momentum (P1).
 
-    As training/adagrad-100-steps.
+    One step was right: look at what is kept from step to step, and for float32 on the way.
     """
     trajectory(context, OPTIMIZERS["sgd"])
 
@@ -102,7 +103,7 @@ def sgd_trajectory(context: BackendContext) -> None:
 def lazy_adam_trajectory(context: BackendContext) -> None:
     """A hundred steps of lazy Adam (P1).
 
-    As training/adagrad-100-steps; look at the counter, which rises by one per step for all weights.
+    One step was right: look at the counter, which rises by one per step for all weights, and for float32 on the way.
     """
     trajectory(context, OPTIMIZERS["lazy-adam"])
 
@@ -116,7 +117,7 @@ def lazy_adam_trajectory(context: BackendContext) -> None:
 def dense_adam_trajectory(context: BackendContext) -> None:
     """A hundred steps of textbook Adam (P1).
 
-    As training/adagrad-100-steps.
+    One step was right: look at the counter, which rises by one per step for all weights, and for float32 on the way.
     """
     trajectory(context, OPTIMIZERS["dense-adam"])
 

@@ -14,6 +14,7 @@ from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import OPTIMIZERS, WIDE, World
 from recs_core.contract import weights as canonical
 from recs_core.contract.errors import DataError
+from recs_core.contract.optimizers import Adagrad
 from recs_core.reference import scoring, topk, towers
 from recs_core.reference import training as reference
 from recs_core.reference.optimizers import initial_state
@@ -46,7 +47,7 @@ def round_trip(context: BackendContext) -> None:
 def copies(context: BackendContext) -> None:
     """Weights that come out, and those that went in, are copies: writing to them moves no model, nor training them.
 
-    Look for arrays that share memory with native tensors.
+    Look for arrays that share memory with native tensors: those that a model is given, and what `weights()` returns.
     """
     given = WORLD.weights()
     model = context.backend.model(*WORLD.plans, WORLD.retrieval, given)
@@ -67,7 +68,8 @@ def copies(context: BackendContext) -> None:
 def load(context: BackendContext) -> None:
     """`load_weights` replaces every weight: vectors and the next step follow the new ones.
 
-    Look for vectors that are kept, and for a trainer that holds on to old tensors.
+    Look for a kind of weight that is left out, for vectors that are kept, and for a trainer that holds on to old
+    tensors.
     """
     world, other = WORLD, WORLD.with_(seed=1)
     model = context.model(world)
@@ -88,8 +90,9 @@ def load(context: BackendContext) -> None:
 def version(context: BackendContext) -> None:
     """`Model.version` is equal as long as no weight has moved, and another one after a step and after a load.
 
-    Answers are made anew when it has moved. Where a framework does not count its writes, a digest of the weights such
-    as `recs_core.contract.weights.fingerprint` tells whether there was one, also by a loop of the framework's own.
+    Look at whether a step and a load each move it: answers are made anew when it has moved. Where a framework does not
+    count its writes, a digest of the weights such as `recs_core.contract.weights.fingerprint` tells whether there was
+    one, also by a loop of the framework's own.
     """
     model = context.model(WORLD)
     trainer = context.trainer(model, OPTIMIZERS["adagrad"])
@@ -111,7 +114,7 @@ def version(context: BackendContext) -> None:
 def refusals(context: BackendContext) -> None:
     """A weight that is missing, unknown, of another shape or NaN is a `DataError` that names it, and loads nothing.
 
-    `recs_core.contract.weights.check` does it.
+    `recs_core.contract.weights.check` does it; look at whether it is called before anything is written.
     """
     world = World().with_(**TASK)
     model, good = context.model(world), world.weights()
@@ -134,10 +137,10 @@ def refusals(context: BackendContext) -> None:
 def state_names(context: BackendContext) -> None:
     """State comes out as `<weight>/<slot>` and `step`, before the first step too, and goes in; wrong ones are refused.
 
-    Look at slots that are made at the first step only, and at a step counter that is not int64.
+    Look at slots that are made at the first step only, at a step counter that is not int64, and at whether `load_state`
+    compares names and shapes first.
     """
-    for name in ("adagrad", "lazy-adam"):
-        optimizer = OPTIMIZERS[name]
+    for optimizer in (Adagrad(0.1, initial_accumulator=0.3), OPTIMIZERS["lazy-adam"]):
         trainer = context.trainer(context.model(WORLD), optimizer)
         got = trainer.state()
         expect.all_close("the state before the first step", got, initial_state(optimizer, WORLD.weights()), 1e-7)
@@ -176,7 +179,7 @@ def top_k(context: BackendContext) -> None:
         expect.close(f"the scores of the top 5 of query {row}", mine, sides["expected"][1].scores[row], 4e-6)
 
 
-@check("weights/native-loop", tier="optional", needs=("native_loop",), rests_on=LOOP)
+@check("weights/native-loop", tier="optional", needs=("native_loop",), rests_on=(*LOOP, "task/in-batch"))
 def native_loop(context: BackendContext) -> None:
     """Towers take a batch and the task takes their tensors, so that a loop of the framework's own can train.
 

@@ -2,10 +2,7 @@
 
 from breaking import Edit
 
-from biters import calls, index, journey, manifest, sizes, task, task_values, towers, training, weights
-
-ALSO: dict[str, set[str]] = {}
-"""What a biter fails beside its own check, where the mistake cannot be seen apart."""
+from biters import calls, faults, index, journey, manifest, sizes, task, task_values, towers, training, weights
 
 BITERS: dict[str, tuple[str, list[Edit]]] = {
     **manifest.BITERS,
@@ -19,3 +16,9 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
     **journey.BITERS,
     **index.BITERS,
 }
+
+FAULTS: list[tuple[str, str, list[Edit]]] = [
+    *((name, what, edits) for name, (what, edits) in BITERS.items()),
+    *((name, what, edits) for what, (name, edits) in faults.FAULTS.items()),
+]
+"""All that is wrong with a backend or an index here: the check whose subject it is, what, and the lines."""

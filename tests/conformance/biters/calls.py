@@ -6,8 +6,7 @@ from biters.edits import backend
 from biters.journey import GIVEN
 
 STEP = "    def step(self, batch, learning_rate):\n"
-STATE = "        return {name: value.copy() for name, value in self._state.items()}\n"
-REFUSED = '                raise DataError(\n                    f"state {name!r} has shape'
+END_OF_STEP = "        self._state = self._rounded(result.state)\n        return result.loss\n"
 TASK = "        plan_task(self.spec, len(query), len(candidate), **inputs)\n"
 
 BITERS = {
@@ -31,16 +30,13 @@ BITERS = {
         ],
     ),
     "calls/two-at-once": (
-        "trainers of the same shapes share a count of steps",
+        "where another trainer has stepped in between, a step is twice as long",
         [
             backend(
                 STEP,
-                STEP + "        counts = NumpyTrainer.__dict__.get('counts') or {}\n"
-                "        NumpyTrainer.counts = counts\n"
-                "        key = tuple(sorted((n, v.shape) for n, v in self._state.items()))\n"
-                "        if counts.get(key, self) is not self and int(self._state['step']):\n"
+                STEP + "        if self.__dict__.get('stepped') and NumpyTrainer.last is not self:\n"
                 "            learning_rate *= 2\n"
-                "        counts[key] = self\n",
+                "        self.stepped, NumpyTrainer.last = True, self\n",
             )
         ],
     ),
@@ -64,13 +60,8 @@ BITERS = {
         ],
     ),
     "calls/arrays-of-the-caller": (
-        "the weights of targets are written to",
-        [
-            backend(
-                STEP,
-                STEP + "        batch.task['candidate_ids'].sort()\n",
-            )
-        ],
+        "a step leaves the ids of its candidates sorted",
+        [backend(END_OF_STEP, "        batch.task['candidate_ids'].sort()\n" + END_OF_STEP)],
     ),
     "calls/memory-layout": (
         "memory in Fortran's order is read as in C's",

@@ -31,8 +31,14 @@ BITERS = {
         ],
     ),
     "journey/extreme-scores": (
-        "vectors that are clipped",
-        [backend(EMBED, EMBED.replace(".astype", ".clip(-1e6, 1e6).astype"))],
+        "vectors of candidates are clipped",
+        [
+            backend(
+                EMBED,
+                "        most = 1e6 if self.side == 'candidate' else np.inf\n"
+                + EMBED.replace(".astype", ".clip(-most, most).astype"),
+            )
+        ],
     ),
     "saving/load-elsewhere": (
         "a table of tags that comes out upside down, and is turned when it goes in",
@@ -55,10 +61,12 @@ BITERS = {
         ],
     ),
     "saving/load-here": (
-        "weights that are read-only are taken for none",
+        "slots of customers that a load leaves as they were",
         [
             backend(
-                GIVEN, "np.array(value * np.asarray(value).flags.writeable, dtype) for name, value in weights.items()"
+                "        self._state = self._rounded(state)\n",
+                "        kept = {n: v for n, v in self._state.items() if n.startswith('table/customer/')}\n"
+                "        self._state = self._rounded(state) | kept\n",
             )
         ],
     ),
@@ -79,7 +87,7 @@ BITERS = {
             backend(
                 EMBED,
                 EMBED.rstrip().replace("return", "made =")
-                + "\n        made *= np.where(np.arange(len(made)) < 20, 1, 1 + 3e-7).astype(self.dtype)[:, None]\n        return made\n",
+                + "\n        made *= np.where(np.arange(len(made)) < 20, 1, 1 + 2 * np.finfo(self.dtype).eps).astype(self.dtype)[:, None]\n        return made\n",
             )
         ],
     ),

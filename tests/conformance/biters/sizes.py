@@ -1,7 +1,5 @@
 """Biters of the checks of sizes."""
 
-# ruff: noqa: E501  (lines of source are quoted as they stand)
-
 from biters.edits import backend, task, towers
 
 FORWARD = "    x = concatenated(tower, features, weights)\n"
@@ -21,23 +19,24 @@ BITERS = {
             )
         ],
     ),
-    "training/large": (
-        "rows of a step in 16 bits, beside others that are right",
-        [
-            backend(
-                "        for name, value in result.weights.items():\n",
-                "        for name, value in result.weights.items():\n"
-                "            value[2**15 :] = self.model._weights[name][2**15 :] if value.ndim > 1 else value[2**15 :]\n",
-            )
-        ],
-    ),
     "training/large-gradients": (
-        "without momentum, the gradient of a kernel counts 256 rows",
+        "the gradient of a kernel counts 256 rows",
         [
             towers(
                 'gradients[f"{side}/dense_{i}/kernel"] = trace.inputs[i].T @ gradient',
                 "rows = 256 if len(tower.layers) == 5 and gradient.shape[0] == 300 else len(gradient)\n"
                 '        gradients[f"{side}/dense_{i}/kernel"] = trace.inputs[i][:rows].T @ gradient[:rows]',
+            )
+        ],
+    ),
+    "training/large": (
+        "rows of slots in 16 bits, beside weights that are right",
+        [
+            backend(
+                "        self._state = self._rounded(result.state)\n        return",
+                "        for name, value in result.state.items():\n"
+                "            if value.ndim:\n                value[2**15 :] = self._state[name][2**15 :]\n"
+                "        self._state = self._rounded(result.state)\n        return",
             )
         ],
     ),

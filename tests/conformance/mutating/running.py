@@ -43,16 +43,25 @@ class Verdict:
     """`status`: "required" or "optional", the tier that killed it; "survived"; or "void", where it changes nothing."""
 
     mutant: str
+    subject: Kind
     rule: str
     status: str
     by: str  # the check, or what ended it
     seconds: float
 
 
-def in_order(session: Session, module: str) -> Iterator[tuple[str, list[Check]]]:
-    """The checks in the order of running: ("required", …), which has the manifest tier in it, then ("optional", …)."""
+def in_order(session: Session, module: str, rule: str) -> Iterator[tuple[str, list[Check]]]:
+    """The checks in the order of running: ("required", …), which has the manifest tier in it, then ("optional", …).
+
+    Those of sizes, which take longest, first where the mutant is of that rule, and else last.
+    """
     families = ABOUT.get(module, ())
-    checks = sorted(session.checks, key=lambda c: c.name.split("/")[0] not in families)
+
+    def when(check: Check) -> tuple[bool, bool]:
+        of_sizes = check.function.__module__.endswith("sizes")
+        return of_sizes != (rule == "size"), check.name.split("/")[0] not in families
+
+    checks = sorted(session.checks, key=when)
     for tier in ("required", "optional"):
         yield tier, [c for c in checks if (c.tier == "optional") == (tier == "optional")]
 
@@ -64,7 +73,7 @@ def judged(mutant: Mutant) -> tuple[str, str]:
         session = mutant.session()
     except Exception as error:
         return "required", f"it does not load: {type(error).__name__}"
-    for tier, checks in in_order(session, module):
+    for tier, checks in in_order(session, module, mutant.rule):
         for check in checks:
             outcome = session.outcome(check.name)
             if outcome.status in RED:
@@ -90,7 +99,7 @@ def verdict(mutant: Mutant, limit: float) -> Verdict:
         os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     status, by = json.loads(said) if said else ("required", "a crash, or time" if ready else "time")
-    return Verdict(mutant.name, mutant.rule, status, by, round(time.perf_counter() - start, 2))
+    return Verdict(mutant.name, mutant.subject.kind, mutant.rule, status, by, round(time.perf_counter() - start, 2))
 
 
 def warmed(kind: Kind) -> dict[tuple[str, str, str], set[str]]:

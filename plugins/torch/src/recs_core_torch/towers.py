@@ -87,7 +87,7 @@ class Tower(nn.Module):
     @torch.no_grad()
     def embed(self, features: Features) -> NDArray[np.floating]:
         """(n, output_dim) in the tower's dtype: the raw output, without dropout."""
-        return self(Features(features.size, features.codes, features.dense)).cpu().numpy()
+        return self(Features(features.size, features.codes, features.dense)).cpu().numpy().copy()
 
 
 def look_up(tables: Tables, column: Column, value: Input) -> Tensor:

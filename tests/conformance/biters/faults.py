@@ -1,0 +1,111 @@
+"""Faults beyond the biters, which were once seen by checks of something else: what is to be red first with each."""
+
+# ruff: noqa: E501  (lines of source are quoted as they stand)
+
+from biters.calls import END_OF_STEP, STEP, TASK
+from biters.edits import backend, towers
+
+ROWS = "        rows = codes_per_row(features.codes[feature.name])\n"
+ROW = "        for row, codes in enumerate(codes_per_row(features.codes[feature.name])):\n"
+ONCE_FORWARD = (
+    ROWS + '        rows = [np.unique(codes) if type(feature).__name__ == "{kind}" else codes for codes in rows]\n'
+)
+ONCE_BACKWARD = ROW + '            codes = np.unique(codes) if type(feature).__name__ == "{kind}" else codes\n'
+BY_TARGET = """\
+        order = np.argsort({inputs}['target_candidate'], kind='stable')
+        for name in {{'target_query', 'target_candidate', 'sample_weight'}} & set({inputs}):
+            {inputs}[name][:] = {inputs}[name][order]
+"""
+
+FAULTS = {
+    "a history counts an id that it holds twice once": (
+        "towers/history",
+        [
+            towers(ROWS, ONCE_FORWARD.format(kind="History")),
+            towers(ROW, ONCE_BACKWARD.format(kind="History")),
+        ],
+    ),
+    "a history counts an id that it holds twice once, in the gradient alone": (
+        "towers/history",
+        [
+            towers(
+                "            for code in codes:",
+                '            for code in np.unique(codes) if type(feature).__name__ == "History" else codes:',
+            )
+        ],
+    ),
+    "a bag counts an id that it holds twice once": (
+        "towers/bag-mean",
+        [towers(ROWS, ONCE_FORWARD.format(kind="Bag")), towers(ROW, ONCE_BACKWARD.format(kind="Bag"))],
+    ),
+    "a bag counts an id that it holds twice once, in the gradient alone": (
+        "towers/bag-mean",
+        [
+            towers(
+                "            for code in codes:",
+                '            for code in np.unique(codes) if type(feature).__name__ == "Bag" else codes:',
+            )
+        ],
+    ),
+    "a text counts a word that it holds twice once": (
+        "towers/text",
+        [towers(ROWS, ONCE_FORWARD.format(kind="Text")), towers(ROW, ONCE_BACKWARD.format(kind="Text"))],
+    ),
+    "a step sorts the batch by target, where it lies": (
+        "calls/arrays-of-the-caller",
+        [backend(STEP, STEP + BY_TARGET.format(inputs="batch.task"))],
+    ),
+    "a step leaves the targets of its batch sorted": (
+        "calls/arrays-of-the-caller",
+        [backend(END_OF_STEP, "        batch.task['target_candidate'].sort()\n" + END_OF_STEP)],
+    ),
+    "a step leaves the codes of its batch sorted": (
+        "calls/arrays-of-the-caller",
+        [
+            backend(
+                END_OF_STEP,
+                "        for codes in batch.query.codes.values():\n            getattr(codes, 'values', codes).sort()\n"
+                + END_OF_STEP,
+            )
+        ],
+    ),
+    "a task sorts its targets, where they lie": (
+        "calls/arrays-of-the-caller",
+        [
+            backend(
+                TASK,
+                TASK
+                + "        if 'target_candidate' in inputs:\n"
+                + BY_TARGET.format(inputs="inputs").replace("        ", "            "),
+            )
+        ],
+    ),
+    "a task leaves the ids of its candidates sorted": (
+        "calls/arrays-of-the-caller",
+        [
+            backend(
+                "        return result.loss\n\n\nclass NumpyModel",
+                "        inputs.get('candidate_ids', np.zeros(1)).sort()\n        return result.loss\n\n\nclass NumpyModel",
+            )
+        ],
+    ),
+    "views of weights": (
+        "weights/copies",
+        [
+            backend(
+                "        return {name: value.copy() for name, value in self._weights.items()}\n",
+                "        return dict(self._weights)\n",
+            )
+        ],
+    ),
+    "views of state": (
+        "calls/arrays-of-the-caller",
+        [
+            backend(
+                "        return {name: value.copy() for name, value in self._state.items()}\n",
+                "        return dict(self._state)\n",
+            )
+        ],
+    ),
+}
+"""What is wrong → the check that is to be the first red one, and the lines that make it so."""
