@@ -96,7 +96,7 @@ BITERS = {
         [
             topk(
                 "        order = left[",
-                "        if exclude is not None and len(left) == 0:\n            left = np.arange(1)\n        order = left[",
+                "        if exclude is not None and allow is None and len(left) == 0:\n            left = np.arange(1)\n        order = left[",
             )
         ],
     ),
