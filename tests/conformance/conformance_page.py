@@ -10,7 +10,6 @@ from biters import BITERS
 from recs_core.conformance.registry import TIERS
 from recs_core.conformance.runner import CHECKS, MEANING_OF_STATUS
 
-SCORE = Path(__file__).parent / "mutation_score.txt"
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 
 HEAD = """\
@@ -61,7 +60,7 @@ def page() -> str:
     for tier, meaning in TIERS.items():
         parts.append(f"| {tier} | {meaning} | {sum(c.tier == tier for c in CHECKS.values())} |")
     parts += ["\n## Tolerances\n", TOLERANCES]
-    parts += ["\n## Mutants\n", MUTANTS, "```text", SCORE.read_text(encoding="utf-8").rstrip(), "```"]
+    parts += ["\n## Mutants\n", MUTANTS]
     for subject in ("backend", "index"):
         parts += [f"\n## Checks of {'a backend' if subject == 'backend' else 'an index'}\n"]
         parts += ["| check | tier | meaning | formula | needs | caught, among others |", "|---|---|---|---|---|---|"]
@@ -76,9 +75,9 @@ def page() -> str:
 MUTANTS = """\
 Every check can fail; what no check sees is shown by mutants: correct backends and indexes with one fault each, made by
 rule (a term dropped, two things swapped, an index off by one, a number narrowed, a size limited, a value kept too long,
-memory shared). `python tests/conformance/mutants.py --score tests/conformance/mutation_score.txt` runs the suite on
-each and wrote this. Survivors that nobody could tell from outside stand in `tests/conformance/equivalent_mutants.py`,
-by the reason.
+memory shared). `python tests/conformance/mutants.py` runs the suite on each, counts what each tier kills and names what
+survives. Survivors that nobody could tell from outside stand in `tests/conformance/equivalent_mutants.py`, by the
+reason.
 """
 
 TOLERANCES = """\
