@@ -58,8 +58,7 @@ class BackendContext:
     @property
     def dtypes(self) -> tuple[DType, ...]:
         """float32, and float64 where it is not declined."""
-        declined = self.info.capabilities.get("float64", True)
-        return ("float32", "float64") if declined is True else ("float32",)
+        return ("float32", "float64") if self.has("float64") else ("float32",)
 
     @property
     def finest(self) -> DType:

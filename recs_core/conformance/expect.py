@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
@@ -24,6 +25,15 @@ VECTOR = {"float64": 1e-10, "float32": 1e-6}
 def fail(what: str, expected: Any, got: Any) -> NoReturn:
     """Raise `CheckFailed` in the one form that all failures have."""
     raise CheckFailed(f"{what}\n  expected  {_shown(expected)}\n  got       {_shown(got)}")
+
+
+@contextmanager
+def about(what: str) -> Iterator[None]:
+    """A failure within says `what` it is about, where a check judges several things."""
+    try:
+        yield
+    except CheckFailed as failed:
+        raise CheckFailed(f"{what}: {failed}") from None
 
 
 def true(condition: bool, what: str, expected: Any, got: Any) -> None:

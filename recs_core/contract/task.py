@@ -103,8 +103,10 @@ def plan_task(
     masked = None if positives is None else _shift(positives, negatives_from)
     one_each = len(query) == num_queries and (target_query is None or bool((query == np.arange(num_queries)).all()))
     own_included = (column >= negatives_from) & ~_is_masked(masked, mask, query, column, negatives_from)
-    hits = spec.masks_hits and not one_each and not _hits_are_masked(masked, codes, query, column, negatives_from)
-    expand = not one_each and (hits or _differs_by_target(spec, own_included))
+    expand = not one_each and (
+        _differs_by_target(spec, own_included)
+        or (spec.masks_hits and not _hits_are_masked(masked, codes, query, column, negatives_from))
+    )
     if expand:
         masked = None if masked is None else masked.take(query)
         mask = None if mask is None else mask[query]

@@ -76,7 +76,7 @@ def score(verdicts: list[Verdict]) -> str:
 
 
 def table(verdicts: list[Verdict]) -> str:
-    """A line a rule and one for all of them: who killed how many, and the share killed of those that are faults."""
+    """A line per rule and one for all of them: who killed how many, and the share killed of those that are faults."""
     lines = [f"{'rule':<12}{'mutants':>9}" + "".join(f"{name:>12}" for name in COLUMNS) + f"{'killed':>9}"]
     rules = [*dict.fromkeys(v.rule for v in verdicts), ""]
     for rule in rules:

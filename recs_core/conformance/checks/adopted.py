@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
 from recs_core.conformance import expect
 from recs_core.conformance.checks.training import WORLD
 from recs_core.conformance.checks.weights import LOOP
 from recs_core.conformance.context import BackendContext, number
 from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import USER
-from recs_core.contract.batch import Batch, Codes
+from recs_core.contract.batch import Batch
 from recs_core.contract.feature_kinds import Categorical, History
 from recs_core.contract.optimizers import SGD
 from recs_core.contract.plans import TowerPlan
@@ -32,8 +30,8 @@ BESIDE_HISTORY = WORLD.with_(
 def as_adopted(batch: Batch) -> Batch:
     """The batch as it comes to an adopted candidate tower: its codes are rows of whole tables."""
     rows = {name: rows for name, rows in batch.rows.items() if name != "table/own"}
-    codes: dict[str, Codes] = {"item": batch.rows["table/own"][np.asarray(batch.candidate.codes["item"])]}
-    return dataclasses.replace(batch, rows=rows, candidate=dataclasses.replace(batch.candidate, codes=codes))
+    whole = training.on_whole_tables(BESIDE_HISTORY.candidate, batch.candidate, batch, BESIDE_HISTORY.weights())
+    return dataclasses.replace(batch, rows=rows, candidate=whole)
 
 
 @check("weights/adopt", tier="optional", needs=("adopt",), rests_on=LOOP)

@@ -1,4 +1,4 @@
-"""Training: which rows a step may touch, and what rows that it does not name may cost."""
+"""Training: the rows that may move in a step, and what those that a batch does not name may cost."""
 
 from __future__ import annotations
 

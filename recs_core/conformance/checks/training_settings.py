@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recs_core.conformance import expect
 from recs_core.conformance.checks.training import WARM, WORLD, warm_start
 from recs_core.conformance.context import BackendContext, number
-from recs_core.conformance.registry import CheckFailed, check
+from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import World
 from recs_core.contract.batch import Batch
 from recs_core.contract.optimizers import SGD, Adagrad, Adam, Optimizer, RowWiseAdagrad
@@ -50,12 +50,10 @@ def steps(
         expected = training.step(world.model, optimizer, now, state, batch, learning_rate=rate)
         now, state = expected.weights, expected.state
         loss = number(trainer.step(batch, rate))
-        try:
+        with expect.about(f"{optimizer}, step {int(state['step'])} at a rate of {rate}"):
             expect.close("the loss", loss, expected.loss, expect.LOSS[dtype])
             expect.all_close("the weights", model.weights(), now, expect.WEIGHT[dtype])
             expect.all_close("the state", trainer.state(), state, expect.WEIGHT[dtype])
-        except CheckFailed as failed:
-            raise CheckFailed(f"{optimizer}, step {int(state['step'])} at a rate of {rate}: {failed}") from None
 
 
 @check(

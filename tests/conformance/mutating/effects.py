@@ -131,7 +131,7 @@ def stale_by_identity(function: Function) -> Function:
 
 
 def buffered(function: Function) -> Function:
-    """A decorator: arrays of the result lie in one buffer a shape, which the next call writes over."""
+    """A decorator: arrays of the result lie in one buffer per shape, which the next call writes over."""
     buffers: dict[Any, np.ndarray] = {}
 
     @functools.wraps(function)
