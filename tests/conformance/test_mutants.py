@@ -70,6 +70,8 @@ def test_there_are_enough_of_them_and_a_sample_does_not_depend_on_the_rest():
     assert len(by_hand("backends")) + 10 * len(RULES) >= 150
 
 
+# What runs in the fork is NumPy's alone; an earlier test may have imported JAX, which warns of every fork.
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 def test_one_is_killed_and_one_that_loops_or_does_not_load_too():
     first = next(m for m in by_rule(SUBJECTS["exact"], {}) if "min(int(k), size)" in m.name)
     found = verdict(first, 60)
