@@ -229,7 +229,7 @@ class Recommender:
         unknown: Unknown | Literal["quiet"] = "oov",
     ) -> TopK:
         """As `recommend`, but candidate codes, −1 where missing; `unknown="quiet"` is "oov" without the warning."""
-        from recs_core.index.exact import check_k
+        from recs_core.index.plan import check_k
 
         k = check_k(k, len(self.schema.candidates))
         question = asked(self.catalog, self.query, queries, history, features)
@@ -246,7 +246,8 @@ class Recommender:
     def similar(self, candidates: Any, k: int = 10, *, allow: Any = None) -> TopK:
         """The k candidates nearest to each candidate by cosine of their embeddings, itself left out: ids and scores,
         (n, min(k, corpus)). Raises as `recommend`."""
-        from recs_core.index.exact import ExactIndex, check_k
+        from recs_core.index.exact import ExactIndex
+        from recs_core.index.plan import check_k
 
         k = check_k(k, len(self.schema.candidates))
         codes = self._known(candidates, "candidates")

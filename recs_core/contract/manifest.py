@@ -88,14 +88,42 @@ class BackendInfo:
     static_shapes: bool = False
 
 
+RECALL_K = 10
+"""The k of an index's `recall_floor`."""
+
+
 @dataclass(frozen=True)
 class IndexInfo:
-    """An index's manifest. `factory` is called without arguments; `metric` other than "inner_product" is refused."""
+    """An index's manifest.
+
+    `factory`: `"module:attribute"`, called without arguments and returning an empty `Index`. `is_exact`: it finds the
+    best k, all of them, ties in the order of positions. One that is approximate declares its `recall_floor` instead,
+    above 0 and at most 1: the least recall@10 that it has on the vectors of the conformance check `index/recall`.
+    `metric`: another than "inner_product" is refused. `requires`: top-level modules that must be importable, checked
+    without importing them. `capabilities`: each name of `INDEX_CAPABILITIES` → True or `No(reason)`.
+
+    Raises `SpecError` for an exact index with a floor, and for an approximate one without.
+    """
 
     name: str
     factory: str
     summary: str
     is_exact: bool = False
+    recall_floor: float | None = None
     metric: str = "inner_product"
     requires: tuple[str, ...] = ()
     capabilities: Mapping[str, bool | No] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.is_exact and self.recall_floor is not None:
+            raise SpecError(f"index {self.name!r} is exact, which no recall_floor goes with; leave out one of the two")
+        if not self.is_exact and (self.recall_floor is None or not 0 < self.recall_floor <= 1):
+            raise SpecError(
+                f"index {self.name!r} has recall_floor={self.recall_floor!r}; declare how much of the best "
+                f"{RECALL_K} it finds at least, above 0 and at most 1, or is_exact=True"
+            )
+
+    @property
+    def finds(self) -> str:
+        """What it promises to find, in words: "all", or "recall@10 ≥ 0.9"."""
+        return "all" if self.is_exact else f"recall@{RECALL_K} ≥ {self.recall_floor:g}"

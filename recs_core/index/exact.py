@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Ragged
-from recs_core.contract.errors import DataError, NotFitted
 from recs_core.contract.protocols import TopK
 from recs_core.index import tiles
-from recs_core.index.filters import TilePatch, check_allow, check_positions, within
+from recs_core.index.filters import TilePatch, within
+from recs_core.index.plan import Candidates, plan_search
 from recs_core.index.plugin import INFO
 
 SMALLEST = 2.0**-149
@@ -28,14 +26,11 @@ class ExactIndex:
     info = INFO
 
     def __init__(self) -> None:
-        self._vectors: NDArray[np.float32] | None = None
-        self._norm = 0.0
+        self._candidates: Candidates | None = None
 
     def build(self, vectors: NDArray[np.float32]) -> None:
         """Index (n, d) float32 vectors; position = row. Raises `DataError` for another shape, dtype or NaN."""
-        vectors = _float32(vectors, "candidate")
-        self._norm = float(tiles.norms(vectors, "candidate").max(initial=0.0))
-        self._vectors = vectors
+        self._candidates = Candidates.of(vectors)
 
     def search(
         self,
@@ -55,15 +50,10 @@ class ExactIndex:
         Raises `NotFitted` before `build`, `DataError` for k ≤ 0, shapes or positions that do not fit, NaN, infinity, or
         scores that float32 cannot hold.
         """
-        if self._vectors is None:
-            raise NotFitted("this index holds nothing yet; call build(vectors) first")
-        vectors, queries = self._vectors, _float32(queries, "query")
-        tiles.check_vectors(queries, vectors)
-        query_norms = tiles.norms(queries, "query")
-        tiles.check_range(float(query_norms.max(initial=0.0)), self._norm, queries.dtype)
-        k = check_k(k, len(vectors))
-        exclude = None if exclude is None else check_positions(exclude, len(queries), len(vectors), "exclude")
-        allowed = None if allow is None else check_allow(allow, len(vectors))
+        plan = plan_search(self._candidates, queries, k, exclude, allow)
+        vectors, queries, k, allowed = plan.candidates.vectors, plan.queries, plan.k, plan.allowed
+        scale = plan.norms * plan.candidates.norm
+        exclude = plan.exclude
         if exclude is not None and allowed is not None:
             exclude = within(exclude, allowed)
 
@@ -74,18 +64,11 @@ class ExactIndex:
         def search_block(block: slice) -> None:
             rows = np.arange(block.start, block.stop)
             hidden = None if exclude is None else exclude.take(rows)
-            search = _Search(vectors, queries[block], k, hidden, allowed, query_norms[block] * self._norm)
+            search = _Search(vectors, queries[block], k, hidden, allowed, scale[block])
             ids[block, : search.k], scores[block, : search.k] = search.best()
 
         tiles.run(search_block, tiles.query_blocks(len(queries), threads), threads)
         return TopK(ids, scores)
-
-
-def check_k(k: Any, size: int) -> int:
-    """`k`, at most `size`: how many there are. Raises `DataError` unless it is a whole number ≥ 1."""
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise DataError(f"k must be a whole number ≥ 1, got {k!r}")
-    return min(int(k), size)
 
 
 class _Search:
@@ -213,10 +196,3 @@ class _Held:
 def _true_places(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Row and column of each True, row by row. NumPy's own `nonzero` of two axes takes ten times as long."""
     return np.divmod(np.flatnonzero(mask), mask.shape[1])
-
-
-def _float32(vectors: NDArray[Any], name: str) -> NDArray[np.float32]:
-    vectors = np.asarray(vectors)
-    if vectors.ndim != 2 or vectors.dtype != np.float32:
-        raise DataError(f"{name} vectors must be float32 of shape (n, d), got {vectors.dtype} of shape {vectors.shape}")
-    return vectors

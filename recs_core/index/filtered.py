@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from recs_core.contract.batch import Ragged
 from recs_core.contract.errors import UnsupportedFeature
 from recs_core.contract.protocols import Index, TopK
-from recs_core.index.exact import ExactIndex, check_k
+from recs_core.index.exact import ExactIndex
 from recs_core.index.filters import check_allow, check_positions, contains
+from recs_core.index.plan import check_k
 
 
 class FilteredIndex:

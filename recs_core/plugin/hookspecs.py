@@ -47,6 +47,7 @@ def recs_indexes() -> Iterable[IndexInfo]:  # type: ignore[empty-body]
     ...     name="mine",
     ...     factory="recs_core_mine.index:MyIndex",
     ...     summary="my index",
+    ...     recall_floor=0.9,
     ...     capabilities={name: No("not written yet") for name in INDEX_CAPABILITIES},
     ... )
     >>> @hookimpl

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from recs_core.contract.columns import as_values
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import one_line
-from recs_core.index.exact import check_k
+from recs_core.index.plan import check_k
 from recs_core.recommender import Recommender
 from recs_core.storage.paths import local
 

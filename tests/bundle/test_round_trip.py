@@ -274,7 +274,7 @@ def test_stored_vectors_that_are_wrong(tmp_path, change, said):
 class Hasty:
     """An index that declares nothing but its metric, finds the first positions, and counts what it is asked."""
 
-    info = IndexInfo("hasty", "here:Hasty", "positions 0 … k − 1")
+    info = IndexInfo("hasty", "here:Hasty", "positions 0 … k − 1", recall_floor=0.1)
     asked = 0
 
     def build(self, vectors):

@@ -12,8 +12,8 @@ from recs_core.contract.plans import TowerPlan, as_columns
 from recs_core.contract.protocols import TopK
 from recs_core.contract.task import plan_task
 from recs_core.index import tiles
-from recs_core.index.exact import check_k
 from recs_core.index.filters import check_allow, check_positions
+from recs_core.index.plan import check_k
 from recs_core.reference import optimizers, task, topk, towers, training
 
 INFO = BackendInfo(

@@ -110,7 +110,7 @@ class Sloppy:
     """Declares whatever it is told, ignores filters, finds every other candidate only, and adds rubbish."""
 
     def __init__(self, **declared):
-        self.info = IndexInfo("sloppy", "m:Sloppy", "for tests", **declared)
+        self.info = IndexInfo("sloppy", "m:Sloppy", "for tests", recall_floor=0.5, **declared)
 
     def build(self, vectors):
         self.vectors = vectors

@@ -228,7 +228,7 @@ CAPABILITIES = {name: No("a toy has none") for name in INDEX_CAPABILITIES}
 
 @hookimpl
 def recs_indexes():
-    return [IndexInfo(name="toy", factory="MODULE:Toy", summary="A toy", capabilities=CAPABILITIES)]
+    return [IndexInfo(name="toy", factory="MODULE:Toy", summary="A toy", recall_floor=0.5, capabilities=CAPABILITIES)]
 
 class Toy:
     info = recs_indexes()[0]

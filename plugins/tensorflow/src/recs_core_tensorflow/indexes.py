@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from recs_core.contract.batch import Ragged
 from recs_core.contract.errors import DataError, NotFitted
 from recs_core.contract.protocols import TopK
-from recs_core.index import tiles
-from recs_core.index.exact import check_k
-from recs_core.index.filters import check_allow, check_positions, contains
+from recs_core.index import Candidates, plan_search
+from recs_core.index.filters import contains
 from recs_core.plugin import IndexInfo
 from recs_core_tensorflow import plugin
 from recs_core_tensorflow.environment import refuse_forked, tf, tfrs
@@ -145,18 +144,13 @@ class _LayerIndex:
     info: IndexInfo
 
     def __init__(self) -> None:
-        self._vectors: NDArray[np.float32] | None = None
-        self._norm = 0.0
+        self._candidates: Candidates | None = None
         self._layer: Any = None
 
     def build(self, vectors: NDArray[np.float32]) -> None:
         """Index (n, d) vectors; position = row."""
         refuse_forked()
-        vectors = np.ascontiguousarray(vectors, np.float32)
-        if vectors.ndim != 2:
-            raise DataError(f"an index is built of vectors (n, d), got shape {vectors.shape}")
-        self._norm = float(tiles.norms(vectors, "candidate").max(initial=0.0))
-        self._vectors = vectors
+        self._candidates = Candidates.of(vectors)
         self._layer = self._searcher(vectors)
 
     def search(
@@ -169,16 +163,11 @@ class _LayerIndex:
     ) -> TopK:
         """Best k of n positions, (Q, min(k, n)): score descending, then position ascending; −1 and − inf fill up."""
         refuse_forked()
-        if self._vectors is None:
-            raise NotFitted(f"the index {self.info.name} is empty; call build(vectors) first")
-        queries = np.ascontiguousarray(queries, np.float32)
-        tiles.check_vectors(queries, self._vectors)
-        tiles.check_range(float(tiles.norms(queries, "query").max(initial=0.0)), self._norm, queries.dtype)
-        k = check_k(k, len(self._vectors))
-        if exclude is not None:
-            check_positions(exclude, len(queries), len(self._vectors), "exclude")
-        allowed = np.arange(len(self._vectors)) if allow is None else check_allow(allow, len(self._vectors))
-        layer = self._layer if allow is None else self._searcher(self._vectors[allowed])
+        plan = plan_search(self._candidates, queries, k, exclude, allow)
+        queries, k, exclude = np.ascontiguousarray(plan.queries), plan.k, plan.exclude
+        vectors, allowed = plan.candidates.vectors, plan.allowed
+        layer = self._layer if allowed is None else self._searcher(vectors[allowed])
+        allowed = np.arange(len(vectors)) if allowed is None else allowed
         ids = np.full((len(queries), k), -1, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         size = self._queries_at_a_time(len(allowed))
