@@ -1,13 +1,13 @@
 """What a check is, and the list of all of them.
 
-A check is a plain function that takes a context and raises `CheckFailed`. Its name is stable: others write it into
-their lists of expected failures. Its docstring says what to look at when it fails.
+A check is a plain function that takes a context and raises `CheckFailed`; it may return what it measured. Its name is
+stable: others write it into their lists of expected failures. Its docstring says what to look at when it fails.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -21,6 +21,9 @@ TIERS: dict[Tier, str] = {
     "required": "what makes it the same model; none of it may be declined",
     "optional": "what a manifest may decline with a reason; the refusal is then checked instead",
 }
+
+
+Function: TypeAlias = "Callable[[Any], Mapping[str, float] | None]"
 
 
 class CheckFailed(AssertionError):
@@ -40,7 +43,7 @@ class Check:
     name: str
     subject: Subject
     tier: Tier
-    function: Callable[[Any], None]
+    function: Function
     needs: tuple[str, ...]
     rests_on: tuple[str, ...]
     formula: str
@@ -76,10 +79,10 @@ def check(
     formula: str = "",
     applies_to: tuple[Callable[[Any], bool], str] | None = None,
     refusable: bool = True,
-) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
+) -> Callable[[Function], Function]:
     """Register the function below as the check `name`. It must have a docstring of a meaning and some advice."""
 
-    def register(function: Callable[[Any], None]) -> Callable[[Any], None]:
+    def register(function: Function) -> Function:
         made = Check(name, subject, tier, function, needs, rests_on, formula, applies_to, refusable)
         if name in CHECKS:
             raise SpecError(f"there are two checks named {name!r}")

@@ -8,7 +8,7 @@ import platform
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -38,7 +38,8 @@ VARIABLES = ("RECS_", "KERAS_", "TF_", "JAX_", "XLA_", "OMP_", "MKL_")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a check. `message` says why it did not pass; `cause` names the failure that it rests on."""
+    """What came of a check. `message` says why it did not pass; `cause` names the failure that it rests on; `measured`
+    has what a check that passed has measured, by name."""
 
     check: str
     tier: str
@@ -46,6 +47,14 @@ class Outcome:
     message: str = ""
     seconds: float = 0.0
     cause: str | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def note(self) -> str:
+        """What a line about it says besides its status; a failure is told in full elsewhere."""
+        if self.status == "passed":
+            return ", ".join(f"{name}: {number:g}" for name, number in self.measured.items())
+        return "" if self.status == "failed" else self.message.partition("\n")[0]
 
 
 @dataclass(frozen=True)
@@ -83,8 +92,7 @@ class Report:
         width = max((len(o.check) for o in self.outcomes), default=0)
         lines = [f"{self.subject} {self.name}", *(f"  {k:<12} {v}" for k, v in self.environment.items()), ""]
         for o in self.outcomes:
-            note = "" if o.status in ("passed", "failed") else f"  {o.message.splitlines()[0] if o.message else ''}"
-            lines.append(f"{o.check:<{width}}  {o.tier:<8}  {o.status}{note}")
+            lines.append(f"{o.check:<{width}}  {o.tier:<8}  {o.status}  {o.note}".rstrip())
         for o in self.outcomes:
             if o.status == "failed":
                 lines += ["", f"{o.check} failed", *(f"  {line}" for line in o.message.splitlines())]
@@ -137,12 +145,12 @@ class Session:
                 cause = below.cause or below.check
                 return Outcome(check.name, check.tier, "not judged", f"{cause} failed", cause=cause)
         try:
-            check.function(self.context)
+            measured = check.function(self.context)
         except CheckFailed as failed:
             return Outcome(check.name, check.tier, "failed", _explained(check, str(failed)))
         except Exception as error:
             return Outcome(check.name, check.tier, "failed", _explained(check, _line(error)))
-        return Outcome(check.name, check.tier, "passed")
+        return Outcome(check.name, check.tier, "passed", measured=measured or {})
 
     def _refusal(self, check: Check, declined: Mapping[str, No]) -> Outcome:
         """A declared No: the same calls must raise `UnsupportedFeature` with the reason declared."""

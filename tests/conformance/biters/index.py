@@ -145,6 +145,18 @@ BITERS = {
             )
         ],
     ),
+    "index/recall": (
+        "every eighth candidate lies in a bucket that nobody looks at",
+        [
+            backend("        is_exact=True,\n", "        recall_floor=0.9,\n"),
+            backend(
+                "        found = topk.top_k(",
+                "        if allow is None and exclude is None and len(self.vectors) > 10_000:\n"
+                "            allow = np.flatnonzero(np.arange(len(self.vectors)) % 8)\n"
+                "        found = topk.top_k(",
+            ),
+        ],
+    ),
     "index/answers": (
         "positions lie in one buffer",
         [
