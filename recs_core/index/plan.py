@@ -27,9 +27,6 @@ class Candidates:
         vectors = _float32(vectors, "candidate")
         return cls(vectors, float(tiles.norms(vectors, "candidate").max(initial=0.0)))
 
-    def __len__(self) -> int:
-        return len(self.vectors)
-
 
 @dataclass(frozen=True)
 class SearchPlan:
@@ -61,7 +58,7 @@ def plan_search(
     """
     if candidates is None:
         raise NotFitted("this index holds nothing yet; call build(vectors) first")
-    queries = _float32(queries, "query")
+    queries, size = _float32(queries, "query"), len(candidates.vectors)
     tiles.check_vectors(queries, candidates.vectors)
     norms = tiles.norms(queries, "query")
     tiles.check_range(float(norms.max(initial=0.0)), candidates.norm, queries.dtype)
@@ -69,9 +66,9 @@ def plan_search(
         candidates,
         queries,
         norms,
-        check_k(k, len(candidates)),
-        None if exclude is None else check_positions(exclude, len(queries), len(candidates), "exclude"),
-        None if allow is None else check_allow(allow, len(candidates)),
+        check_k(k, size),
+        None if exclude is None else check_positions(exclude, len(queries), size, "exclude"),
+        None if allow is None else check_allow(allow, size),
     )
 
 

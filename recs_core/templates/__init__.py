@@ -1,1 +1,1 @@
-"""What `recs new-plugin` writes: files whose `$name`s are filled in by `string.Template`."""
+"""What `recs new-plugin` writes: files whose `$name`s are filled in by `string.Template`. Every kind has those in `shared`."""

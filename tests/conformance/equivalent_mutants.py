@@ -35,7 +35,7 @@ BY_REASON: dict[str, Iterable[str]] = {
         "swap/exact/tiles.py:rounding:(dim + 4) * np.finfo(dtype).eps → (dim + 4) / np.finfo(dtype).eps in return float((dim + 4) * np.finfo(dtype).eps / 2)",
         "swap/exact/tiles.py:rounding:(dim + 4) * np.finfo(dtype).eps / 2 → (dim + 4) * np.finfo(dtype).eps * 2 in return float((dim + 4) * np.finfo(dtype).eps / 2)",
         "narrow/exact/exact.py:_Search.__init__:np.float32 → np.float16 in self.slack = (2 * tiles.rounding(queries.shape[1], np.float…",
-        "narrow/exact/exact.py:ExactIndex.build:float(tiles.norms(vectors, 'candidate').max(initial=0.0)) by way of float32 in self._norm = float(tiles.norms(vectors, 'candidate').max(in…",
+        "narrow/exact/plan.py:Candidates.of:float(tiles.norms(vectors, 'candidate').max(initial=0.0)) by way of float32 in return cls(vectors, float(tiles.norms(vectors, 'candidate')…",
     ),
     "What is held beyond the best k is cut off when it is sorted.": (
         "off-by-one/exact/exact.py:_Held._weigh:scores > limit[:, None] → scores >= limit[:, None] in chosen = scores > limit[:, None] #2",
@@ -46,13 +46,13 @@ BY_REASON: dict[str, Iterable[str]] = {
         "off-by-one/exact/filters.py:check_allow:0 → 1 in bad = positions[0] if positions[0] < 0 else positions[-1]",
         "drop/exact/filters.py:check_allow:-1 → 1 in bad = positions[0] if positions[0] < 0 else positions[-1]",
         "narrow/exact/filters.py:check_allow:positions[0] if positions[0] < 0 else positions[-1] by way of int8 in bad = positions[0] if positions[0] < 0 else positions[-1]",
-        "swap/exact/exact.py:ExactIndex.search:tiles.check_vectors(queries, vectors) → tiles.check_vectors(vectors, queries) in tiles.check_vectors(queries, vectors)",
+        "swap/exact/plan.py:plan_search:tiles.check_vectors(queries, candidates.vectors) → tiles.check_vectors(candidates.vectors, queries) in tiles.check_vectors(queries, candidates.vectors)",
         "narrow/exact/filters.py:check_allow:positions[0] if positions[0] < 0 else positions[-1] by way of int16 in bad = positions[0] if positions[0] < 0 else positions[-1]",
     ),
     "A function of its arguments alone, all of which the key holds.": (
         "stale/exact/tiles.py:rounding:what the first call of these shapes gave",
         "stale/exact/tiles.py:check_vectors:what the first call of these shapes gave",
-        "stale/exact/exact.py:check_k:what the first call of these shapes gave",
+        "stale/exact/plan.py:check_k:what the first call of these shapes gave",
     ),
     "Asked twice of one search, for arrays of different shapes.": (
         "stale/exact/exact.py:_Search._positions:what the first call of these shapes gave",

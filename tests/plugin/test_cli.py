@@ -14,9 +14,12 @@ import pytest
 
 import recs_core
 from recs_core.cli.doctor import probe
+from recs_core.cli.new_plugin import scaffold
 from recs_core.cli.probe import try_step
 from recs_core.contract.batch import Batch, Features
+from recs_core.contract.errors import SpecError
 from recs_core.plugin import BACKEND_CAPABILITIES
+from recs_core.plugin.manager import BACKENDS
 from tests.plugin.conftest import GOOD_PLUGIN
 
 Install = Callable[..., str]
@@ -152,3 +155,12 @@ class Stuck:
 def test_doctor_tells_a_wrong_loss_from_a_step_that_moves_nothing() -> None:
     assert "the loss of a step is" in str(try_step(Stuck(1.01)))  # type: ignore[arg-type]
     assert "away from the formula's" in str(try_step(Stuck(1.0)))  # type: ignore[arg-type]
+
+
+def test_a_new_backend_may_be_named_as_an_index_is_but_its_distribution_may_not(
+    install: Install, tmp_path: Path
+) -> None:
+    install("", name="quick", distribution="recs-core-quick", group="recs_core.indexes")
+    assert scaffold("exact", tmp_path, BACKENDS).is_dir()
+    with pytest.raises(SpecError, match="recs-core-quick is the distribution of the index 'quick' already"):
+        scaffold("quick", tmp_path, BACKENDS)

@@ -192,7 +192,7 @@ for _dims in (6, 8, 16, 64, 128, 256):
 
 @by_hand("size", "exact", SEARCH, "of a whole block of 1,024 candidates the last does not count")
 def _(original, self, queries, k, *, exclude=None, **rest):
-    gone = np.arange(1023, len(self._vectors), 1024, dtype=np.int32)
+    gone = np.arange(1023, len(self._candidates.vectors), 1024, dtype=np.int32)
     if len(gone) and exclude is None:
         exclude = Ragged(np.tile(gone, len(queries)), np.arange(len(queries) + 1) * len(gone))
     return original(self, queries, k, exclude=exclude, **rest)
@@ -202,7 +202,7 @@ for _number in (2**14, 2**15, 2**16):
 
     @by_hand("size", "exact", SEARCH, f"candidates from {_number} on do not count")
     def _(original, self, queries, k, *, number=_number, exclude=None, **rest):
-        gone = np.arange(number, len(self._vectors), dtype=np.int32)
+        gone = np.arange(number, len(self._candidates.vectors), dtype=np.int32)
         if len(gone) and exclude is None:
             exclude = Ragged(np.tile(gone, len(queries)), np.arange(len(queries) + 1) * len(gone))
         return original(self, queries, k, exclude=exclude, **rest)
@@ -220,7 +220,7 @@ def _(original, self, vectors):
 
 @by_hand("off-by-one", "exact", SEARCH, "a search among no candidates is an error")
 def _(original, self, queries, k, **rest):
-    if not len(self._vectors):
+    if not len(self._candidates.vectors):
         raise ValueError("nothing to search")
     return original(self, queries, k, **rest)
 
@@ -233,7 +233,7 @@ def _(original, self, vectors):
 
 @by_hand("stale", "exact", BUILD, "rebuilt to a smaller size it keeps the rows beyond")
 def _(original, self, vectors):
-    before = self._vectors
+    before = None if self._candidates is None else self._candidates.vectors
     if before is not None and len(before) > len(vectors) > 8 and before.shape[1] == vectors.shape[1]:
         vectors = np.concatenate([vectors, before[len(vectors) :]])
     return original(self, vectors)
@@ -241,7 +241,7 @@ def _(original, self, vectors):
 
 @by_hand("stale", "exact", BUILD, "rebuilt to other dims is an error")
 def _(original, self, vectors):
-    if self._vectors is not None and self._vectors.shape[1] != vectors.shape[1]:
+    if self._candidates is not None and self._candidates.vectors.shape[1] != vectors.shape[1]:
         raise ValueError("other dims")
     return original(self, vectors)
 
@@ -257,8 +257,8 @@ def _(original, self, vectors):
 def _(original, self, vectors):
     original(self, vectors)
     for other in MEMORY.setdefault("all", []):
-        if other._vectors.shape == vectors.shape:
-            other._vectors = self._vectors
+        if other._candidates.vectors.shape == vectors.shape:
+            other._candidates = self._candidates
     MEMORY["all"].append(self)
 
 
@@ -302,7 +302,7 @@ def _(original, self, queries, k, *, exclude=None, allow=None, **rest):
     found = original(self, queries, k, exclude=exclude, allow=allow, **rest)
     if exclude is not None or allow is not None:
         return found
-    return MEMORY.setdefault((id(self), float(self._vectors.sum()), queries.tobytes(), k), found)
+    return MEMORY.setdefault((id(self), float(self._candidates.vectors.sum()), queries.tobytes(), k), found)
 
 
 @by_hand("alias", "exact", SEARCH, "the answer cannot be written to")
