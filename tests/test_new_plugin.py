@@ -1,5 +1,4 @@
-"""`recs new-plugin`: what it writes, and what it refuses to write over. docs/write-a-backend.md and docs/write-an-index.md go on from
-there."""
+"""`recs new-plugin`: what it writes, and what it refuses to write over. docs/write-a-….md go on from there."""
 
 from __future__ import annotations
 

@@ -31,7 +31,10 @@ def backends(as_json: AsJson = False) -> None:
         [("→" if r.name == name else "", r.name, _provider(r), _engines(r), _summary(r)) for r in rows],
     )
     if indexes:
-        print_table(("index", "provided by", "capabilities"), [(r.name, _provider(r), _summary(r)) for r in indexes])
+        print_table(
+            ("index", "provided by", "finds", "capabilities"),
+            [(r.name, _provider(r), r.info and r.info.finds, _summary(r)) for r in indexes],
+        )
     typer.echo(f"selected: {selection}, by {selection.source}" if selection else f"selected: none; {problem}")
 
 

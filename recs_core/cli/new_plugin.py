@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from recs_core.plugin.manager import Kind
+    from recs_core.plugin.manager import Kind, Listed
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -105,7 +105,7 @@ def _check_name(name: str, distribution: str, kind: Kind[Any]) -> None:
             f"{name!r} cannot name {article} {kind.noun}; use lower-case letters, digits and single hyphens: "
             f"my-{kind.noun}"
         )
-    listed = {"backend": list_backends(), "index": list_indexes()}
+    listed: dict[str, list[Listed[Any]]] = {"backend": [*list_backends()], "index": [*list_indexes()]}
     for row in listed[kind.noun]:
         if row.name == name:
             raise SpecError(

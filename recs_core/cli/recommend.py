@@ -29,6 +29,7 @@ def recommend(
     k: Annotated[int, typer.Option("-k", min=1, help="How many candidates per query.")] = 10,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out what training saw.")] = False,
     unknown: Annotated[str, typer.Option(help="Queries never seen: oov, popular or error.")] = "oov",
+    index: Annotated[str | None, typer.Option(help="The index to search with; see `recs backends`.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace --out if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -45,7 +46,7 @@ def recommend(
     _leave_pandas_out()
     options: dict[str, Any] = {"exclude_seen": exclude_seen, "unknown": unknown}
     if query is not None:
-        _few(bundle, query, k, as_json, **options)
+        _few(bundle, index, query, k, as_json, **options)
         return
     assert queries is not None
     queries, out = local(queries, "--queries"), local(out, "--out")
@@ -53,7 +54,7 @@ def recommend(
         raise ConfigError(f"--out is written as Parquet, got {out.name!r}; name it {out.stem}.parquet")
     if out.exists() and not force:
         raise ConfigError(f"{out} exists; choose another --out, or --force to replace it")
-    _many(bundle, as_json, queries=queries, out=out, column=column, k=k, **options)
+    _many(bundle, index, as_json, queries=queries, out=out, column=column, k=k, **options)
 
 
 def _leave_pandas_out() -> None:
@@ -68,10 +69,25 @@ def _leave_pandas_out() -> None:
     sys.meta_path.insert(0, NoPandas)
 
 
-def _few(bundle: Path, query: list[str], k: int, as_json: bool, *, exclude_seen: bool, unknown: Any) -> None:
+def _loaded(bundle: Path, index: str | None) -> Recommender:
+    """The model, with this index; that one is approximate is said on stderr, out of the way of programs."""
     from recs_core.loading import load
 
-    model = load(bundle, runtime="numpy")
+    if index is None:
+        return load(bundle, runtime="numpy")
+    from recs_core.plugin.manager import load_index
+
+    found = load_index(index, asked_by="recs recommend --index")
+    model = load(bundle, runtime="numpy", index=found)
+    if not found.info.is_exact:
+        typer.echo(f"recs: index {index!r} is approximate, by its manifest {found.info.finds}", err=True)
+    return model
+
+
+def _few(
+    bundle: Path, index: str | None, query: list[str], k: int, as_json: bool, *, exclude_seen: bool, unknown: Any
+) -> None:
+    model = _loaded(bundle, index)
     found = model.recommend(_typed(model, query), k, exclude="seen" if exclude_seen else None, unknown=unknown)
     answers = [
         [(id_, float(score)) for id_, score in zip(ids, scores, strict=True) if score > -float("inf")]
@@ -112,17 +128,16 @@ def _typed(model: Recommender, query: list[str]) -> list[Any]:
     return [int(name) for name in query]
 
 
-def _many(bundle: Path, as_json: bool, **job: Any) -> None:
+def _many(bundle: Path, index: str | None, as_json: bool, **job: Any) -> None:
     from recs_core.bundle import info
-    from recs_core.loading import load
     from recs_core.runtime.batch import Job, recommend_file
 
     digest = info(bundle).manifest["digest"]
-    model = load(bundle, runtime="numpy")
+    model = _loaded(bundle, index)
     with _bar() as progress:
         done = recommend_file(model, Job(bundle=digest, **job), progress)
     if as_json:
-        print_json({**vars(done), "out": str(job["out"])})
+        print_json({**vars(done), "out": str(job["out"]), "index": index or "exact"})
         return
     resumed = f", {done.resumed:,} of them by an earlier run" if done.resumed else ""
     strangers = f"; {done.unknown:,} were never seen in training" if done.unknown else ""

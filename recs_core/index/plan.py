@@ -1,4 +1,4 @@
-"""What a search is of and what it is asked, checked alike for every index: the refusals of docs/meanings.md, *Top-k*."""
+"""What is searched and what is asked for, checked alike by every index: the refusals of docs/meanings.md, *Top-k*."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recs_core.index.filters import check_allow, check_positions
 
 @dataclass(frozen=True)
 class Candidates:
-    """What an index was built of: (n, d) float32 `vectors`, as given and not copied, and the largest of their `norm`s."""
+    """What an index is built of: (n, d) float32 `vectors`, as given and not copied, and `norm`, that of the longest."""
 
     vectors: NDArray[np.float32]
     norm: float

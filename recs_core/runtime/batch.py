@@ -76,7 +76,7 @@ def recommend_file(model: Recommender, job: Job, progress: Callable[[int, int], 
     column = _column(source, job.column or model.schema.query_name, job.queries)
     unknown = _checked(model, job, source, column)
     _check_out(job)
-    plan = _plan(job, column)
+    plan = _plan(model, job, column)
     _check_parts(job, plan)
     _begin(job, plan)
     total, done, resumed = source.metadata.num_rows, 0, 0
@@ -153,11 +153,18 @@ def _check_out(job: Job) -> None:
         raise DataError(f"{job.out}: nothing may be written in {above}")
 
 
-def _plan(job: Job, column: str) -> dict[str, Any]:
+def _plan(model: Recommender, job: Job, column: str) -> dict[str, Any]:
     """What must be the same for parts to be of the same job."""
     with _reading(job.queries), job.queries.open("rb") as file:
         queries = hashlib.file_digest(file, "sha256").hexdigest()
-    return {**asdict(job), "queries": queries, "out": job.out.name, "column": column, "part_rows": PART_ROWS}
+    stated = {"queries": queries, "out": job.out.name, "column": column, "index": _index(model)}
+    return {**asdict(job), **stated, "part_rows": PART_ROWS}
+
+
+def _index(model: Recommender) -> str:
+    """The name of the index that finds the answers."""
+    index = "exact" if model.index is None else model.index
+    return index if isinstance(index, str) else index.info.name
 
 
 def _check_parts(job: Job, plan: Mapping[str, Any]) -> None:

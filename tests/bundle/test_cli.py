@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recs_core.cli.main import main
+from recs_core.loading import load
 
 V1 = str(Path(__file__).parent / "kept" / "v1")
 ANSWERS = json.loads((Path(V1).parent / "v1.json").read_text())
@@ -65,6 +66,78 @@ def test_recommend_for_a_file(recs, tmp_path):
     assert code == 2
     assert "exists; choose another --out, or --force" in err
     assert recs(*job, "--force", "--json")[0] == 0
+
+
+HASTY = """
+import numpy as np
+from recs_core.contract.protocols import TopK
+from recs_core.plugin import INDEX_CAPABILITIES, IndexInfo, No, hookimpl
+
+CAPABILITIES = {name: No("in a hurry") for name in INDEX_CAPABILITIES}
+INFO = IndexInfo("hasty", "hasty_index:Hasty", "0 … k − 1", recall_floor=0.25, capabilities=CAPABILITIES)
+
+@hookimpl
+def recs_indexes():
+    return [INFO]
+
+class Hasty:
+    info = INFO
+
+    def build(self, vectors):
+        self.vectors = vectors
+
+    def search(self, queries, k):
+        ids = np.tile(np.arange(k), (len(queries), 1))
+        return TopK(ids, np.take_along_axis(queries @ self.vectors.T, ids, 1))
+"""
+NOTE = "recs: index 'hasty' is approximate, by its manifest recall@10 ≥ 0.25\n"
+
+
+@pytest.fixture
+def hasty(tmp_path, monkeypatch):
+    """An approximate index, installed."""
+    site = tmp_path / "site"
+    info = site / "recs_hasty-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: recs-hasty\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[recs_core.indexes]\nhasty = hasty_index\n")
+    (site / "hasty_index.py").write_text(HASTY)
+    monkeypatch.syspath_prepend(str(site))
+    yield
+    sys.modules.pop("hasty_index", None)
+
+
+def test_recommend_by_an_approximate_index_which_is_said(recs, hasty):
+    first = load(V1, runtime="numpy").schema.candidates.ids[:2].to_pylist()
+    code, out, err = recs("recommend", V1, "--query", 100, "-k", 2, "--index", "hasty")
+    assert (code, err) == (0, NOTE)
+    assert [line.split()[2] for line in out.splitlines()[1:]] == first
+    code, out, err = recs("recommend", V1, "--query", 100, "-k", 2, "--index", "hasty", "--json")
+    assert (code, err) == (0, NOTE)
+    assert [candidate["id"] for candidate in json.loads(out)[0]["candidates"]] == first
+
+
+def test_recommend_by_an_exact_index_says_nothing_more(recs):
+    asked = ("recommend", V1, "--query", 100, "-k", 2)
+    assert recs(*asked, "--index", "exact") == recs(*asked)
+
+
+def test_recommend_by_an_unknown_index_names_those_that_are_there(recs, hasty):
+    code, out, err = recs("recommend", V1, "--query", 100, "--index", "hastey")
+    assert (code, out) == (2, "")
+    assert err.startswith("recs: no index 'hastey' (asked for by recs recommend --index) is installed, only: ")
+    assert "exact, hasty" in err
+    assert err.endswith("did you mean 'hasty'?\n")
+
+
+def test_recommend_for_a_file_by_an_index(recs, hasty, tmp_path):
+    pq.write_table(pa.table({"user": ANSWERS["queries"]}), tmp_path / "q.parquet")
+    job = ("recommend", V1, "--queries", tmp_path / "q.parquet", "--out", tmp_path / "r.parquet", "-k", 2)
+    code, out, err = recs(*job, "--index", "hasty", "--json")
+    assert (code, err) == (0, NOTE)
+    assert json.loads(out)["index"] == "hasty"
+    first = load(V1, runtime="numpy").schema.candidates.ids[:2].to_pylist()
+    assert pq.read_table(tmp_path / "r.parquet")["item"].to_pylist() == [first] * len(ANSWERS["queries"])
 
 
 def test_recommend_imports_what_it_needs_and_no_more():

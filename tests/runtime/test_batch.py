@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ import pytest
 
 import recs_core as recs
 from recs_core.contract.errors import DataError
+from recs_core.index import ExactIndex
 from recs_core.runtime import batch
 from recs_core.runtime.batch import Done, Job, recommend_file
 from tests.bundle.small import fitted, ids_only, interactions
@@ -79,6 +81,21 @@ def test_parts_of_another_job_are_not_taken_up(model, job, change):
         match=f"another {next(iter(change))}; finish that job .*: rm -r .*parts$",
     ):
         recommend_file(model, replace(job, **change))
+
+
+class Other(ExactIndex):
+    info = replace(ExactIndex.info, name="other")
+
+
+def test_parts_found_by_another_index_are_not_taken_up(model, job):
+    with pytest.raises(Stopped):
+        recommend_file(model, job, lambda done, of: (_ for _ in ()).throw(Stopped))
+    other = copy.copy(model)
+    other.index = Other()
+    with pytest.raises(DataError, match="another index; finish that job"):
+        recommend_file(other, job)
+    other.index = "exact"
+    assert recommend_file(other, job).resumed == 3
 
 
 def test_nor_are_parts_for_other_queries(model, job):
