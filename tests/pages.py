@@ -226,7 +226,7 @@ def a_new_item() -> dict[str, Any]:
 
 TORCH, TENSORFLOW = ("torch", "recs_core_torch"), ("tensorflow", "recs_core_tensorflow")
 CARDS = ("bundle/README.md", "said/README.md", "unsaid/README.md")
-BY_DOING_IT = "tests/test_docs_write_a_backend.py"
+BY_DOING_IT = "tests/test_docs_write_a_plugin.py"
 
 PAGES = {
     "README.md": Page((*TORCH, *TENSORFLOW, "jax"), slow=True, after=readme_holds),
@@ -239,6 +239,7 @@ PAGES = {
     "docs/tf-serving.md": Page(TENSORFLOW, setup=saved_bundle),
     "docs/troubleshooting.md": Page(setup=a_new_item),
     "docs/write-a-backend.md": Page(followed_by=BY_DOING_IT),
+    "docs/write-an-index.md": Page(followed_by=BY_DOING_IT),
     "examples/numpy_backend_plugin/README.md": Page(setup=numpy_plugin),
     "plugins/tensorflow/README.md": Page(TENSORFLOW, setup=quickstart),
     "plugins/tensorflow/src/recs_core_tensorflow/environment.py": Page(TENSORFLOW),
@@ -247,5 +248,5 @@ PAGES = {
     "recs_core/bundle/card.py": Page(
         slow=True, setup=cards, made=("bundle/README.md", "said/README.md", "unsaid/README.md")
     ),
-    "recs_core/templates/backend/README.md.template": Page(followed_by=BY_DOING_IT),
+    "recs_core/templates/shared/README.md.template": Page(followed_by=BY_DOING_IT),
 }

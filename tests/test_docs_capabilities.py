@@ -69,7 +69,7 @@ def page() -> str:
         *(i for plugin in plugins if hasattr(plugin, "recs_indexes") for i in plugin.recs_indexes()),
     ]
     engines = [f"- `{info.name}`: {info.summary}{_engines(info)}" for info in backends]
-    kinds = [f"- `{info.name}`: {info.summary}; {'exact' if info.is_exact else 'approximate'}" for info in indexes]
+    kinds = [f"- `{info.name}`: {info.summary}; finds {info.finds}" for info in indexes]
     parts = [HEAD, "## Backends\n", *engines, "", *table("capability", BACKEND_CAPABILITIES, backends)]
     parts += ["\n## Indexes\n", *kinds, "", *table("capability", INDEX_CAPABILITIES, indexes)]
     return "\n".join(parts) + "\n"

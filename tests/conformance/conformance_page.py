@@ -40,6 +40,8 @@ pytest and hypothesis come with `pip install "recs-core[conformance]"`; `recs ch
 - A check rests on others: where one of them fails it is not judged, so that one mistake makes one failure. Read the
   first that failed: with each of the wrong implementations of tests/conformance it is the one about the mistake, and at
   most three fail.
+- An approximate index is measured: its recall@10 stands in the report, as text and as JSON, and is a failure below the
+  `recall_floor` of its manifest ([write-an-index.md](write-an-index.md)).
 - A capability that a manifest declines, `No("reason")`, is checked to be refused, whatever else fails: the call must
   raise `UnsupportedFeature` with that reason. What no call could refuse (`sparse_rows`, `memory_map`,
   `float64_scores`) is skipped. The required tier allows no `No`.

@@ -1,6 +1,7 @@
-"""docs/write-a-backend.md, done as it is written: commands are typed, sessions are doctests, code goes where it says.
+"""docs/write-a-backend.md and docs/write-an-index.md, done as they are written: commands are typed, sessions are
+doctests, code goes where they say.
 
-Run as a program, this file writes the page's list of required checks.
+Run as a program, this file writes the pages' lists of required checks.
 """
 
 from __future__ import annotations
@@ -11,30 +12,51 @@ import re
 import subprocess
 import sys
 import sysconfig
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import recs_core.conformance.checks  # noqa: F401  (registers them)
-from recs_core.conformance.registry import checks_of
+from recs_core.conformance.registry import Subject, checks_of
 from tests.snippets import Block, blocks, commands
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "write-a-backend.md"
 LIST = re.compile(r"(<!-- required: [^\n]* -->\n).*(<!-- end -->)", flags=re.S)
 
 
-def with_list(page: str) -> str:
-    """The page, its list of required checks up to date."""
-    rows = [f"| `{check.name}` | {check.meaning} |" for check in checks_of("backend", ("manifest", "required"))]
-    return LIST.sub(lambda old: old[1] + "\n".join(["", "| check | meaning |", "|---|---|", *rows, "", old[2]]), page)
+@dataclass(frozen=True)
+class Guide:
+    """A page that writes a plugin: of which kind, and in which folder. `file` is where its code goes."""
+
+    page: Path
+    subject: Subject
+    folder: str
+    file: str
+
+    def with_list(self) -> str:
+        """The page, its list of required checks up to date."""
+        rows = [f"| `{check.name}` | {check.meaning} |" for check in checks_of(self.subject, ("manifest", "required"))]
+        return LIST.sub(
+            lambda old: old[1] + "\n".join(["", "| check | meaning |", "|---|---|", *rows, "", old[2]]),
+            self.page.read_text(encoding="utf-8"),
+        )
+
+
+GUIDES = (
+    Guide(ROOT / "docs/write-a-backend.md", "backend", "recs-core-mine", "src/recs_core_mine/backend.py"),
+    Guide(ROOT / "docs/write-an-index.md", "index", "recs-core-lsh", "src/recs_core_lsh/index.py"),
+)
+EACH = pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.subject)
 
 
 class Reader:
     """Someone who does what the page says, in a folder and an environment of their own."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, guide: Guide) -> None:
         self.home = self.folder = home
+        self.plugin = home / guide.folder
+        self.file = self.plugin / guide.file
         (home / "recs-core").symlink_to(ROOT)
         self.python = home / "venv" / "bin" / "python"
         self._make_environment()
@@ -66,8 +88,7 @@ class Reader:
             (self.home / "session.txt").write_text(block.text)
             self.types(f"python -m doctest {self.home / 'session.txt'}")
         else:
-            file = self.home / "recs-core-mine" / "src" / "recs_core_mine" / "backend.py"
-            file.write_text(put(block.text, file.read_text()))
+            self.file.write_text(put(block.text, self.file.read_text()))
 
     def types(self, command: str) -> str:
         """What a command prints."""
@@ -82,9 +103,11 @@ class Reader:
 
 
 def put(block: str, text: str) -> str:
-    """`text` with a block's imports beside its own, in place of the classes of those names."""
-    for statement in ast.parse(block).body:
-        assert isinstance(statement, ast.ImportFrom), block
+    """A block in its file: imports beside those of `text`, in place of the classes of those names; else all of it."""
+    body = ast.parse(block).body
+    if not all(isinstance(statement, ast.ImportFrom) for statement in body):
+        return block
+    for statement in body:
         lines = text.splitlines(keepends=True)
         (old,) = (c for c in ast.parse(text).body if isinstance(c, ast.ClassDef) and c.name == statement.names[0].name)
         del lines[old.lineno - 1 : old.end_lineno + 2]
@@ -93,24 +116,27 @@ def put(block: str, text: str) -> str:
 
 
 @pytest.mark.slow
-def test_whoever_does_what_the_page_says_has_a_backend(tmp_path: Path) -> None:
-    steps = blocks(PAGE)
+@EACH
+def test_whoever_does_what_the_page_says_has_a_plugin(guide: Guide, tmp_path: Path) -> None:
+    steps = blocks(guide.page)
     assert {block.language for block in steps} == {"console", "python"}
-    reader = Reader(tmp_path)
+    reader = Reader(tmp_path, guide)
     for block in steps:
         reader.follows(block)
-    reader.folder = reader.home / "recs-core-mine"  # its README, written when the scaffold was red, is true now
+    reader.folder = reader.plugin  # its README, written when the scaffold was red, is true now
     readme = blocks(reader.folder / "README.md")
     assert readme
     for block in readme:
         reader.follows(block)
 
 
-def test_the_page_lists_what_is_required() -> None:
-    page = PAGE.read_text(encoding="utf-8")
+@EACH
+def test_the_page_lists_what_is_required(guide: Guide) -> None:
+    page = guide.page.read_text(encoding="utf-8")
     assert LIST.search(page)
-    assert page == with_list(page), "run python tests/test_docs_write_a_backend.py"
+    assert page == guide.with_list(), "run python tests/test_docs_write_a_plugin.py"
 
 
 if __name__ == "__main__":
-    PAGE.write_text(with_list(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for each in GUIDES:
+        each.page.write_text(each.with_list(), encoding="utf-8")
