@@ -152,6 +152,10 @@ def _claim(kind: Kind[Any], name: str, asked_by: str, engine: str | None = None)
 
 def _hint(kind: Kind[Any], name: str, installed: list[str]) -> str:
     """What to type in place of a name that nobody claims."""
+    if kind is BACKENDS and any(claim.name == name for claim in _claims(INDEXES)):
+        return f"{name!r} is an index: add --index, or write index={name!r}"
+    if kind is INDEXES and any(claim.name == name for claim in _claims(BACKENDS)):
+        return f"{name!r} is a backend: leave out --index, or write backend={name!r}"
     install = f"pip install what provides it in {kind.group!r}"
     meant = meant_backend(name) if kind is BACKENDS else None
     if meant is not None and meant.partition("[")[0] in installed:

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,10 @@ from recs_core.contract.errors import (
     DataError,
     MissingExtra,
     RecsError,
+    SpecError,
     UnsupportedFeature,
 )
+from recs_core.contract.manifest import IndexInfo
 from recs_core.plugin.manager import backend_info, list_backends, list_indexes, load_backend, load_index
 from tests.plugin.conftest import GOOD_PLUGIN
 
@@ -243,6 +246,34 @@ def test_an_index_comes_by_the_same_road(install: Install) -> None:
     assert "toy" in [row.name for row in list_indexes() if row.problem is None]
     assert "toy" not in [row.name for row in list_backends()]
     assert "no index 'toi'" in message(BackendNotFound, lambda: load_index("toi", asked_by="a test"))
+
+
+def test_a_name_of_the_other_kind_is_told_from_an_unknown_one(install: Install) -> None:
+    install(GOOD_INDEX, group="recs_core.indexes")
+    assert message(BackendNotFound, load).endswith("; 'toy' is an index: add --index, or write index='toy'")
+    text = message(BackendNotFound, lambda: load_index("keras", asked_by="a test"))
+    assert text.endswith("; 'keras' is a backend: leave out --index, or write backend='keras'")
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        ({}, "recall_floor=None; declare how much"),
+        ({"recall_floor": 0}, "recall_floor=0; declare how much"),
+        ({"recall_floor": 1.1}, "recall_floor=1.1; declare how much"),
+        ({"recall_floor": float("nan")}, "recall_floor=nan; declare how much"),
+        ({"is_exact": True, "recall_floor": 1.0}, "is exact, which no recall_floor goes with"),
+    ],
+)
+def test_an_index_is_exact_or_has_a_floor(declared: dict[str, Any], said: str) -> None:
+    with pytest.raises(SpecError, match=f"index 'toy' (has )?{said}"):
+        IndexInfo("toy", "toy:Toy", "A toy", **declared)
+
+
+def test_a_manifest_without_a_floor_is_the_plugins_fault(install: Install) -> None:
+    install(GOOD_INDEX.replace("recall_floor=0.5, ", ""), group="recs_core.indexes")
+    text = message(BackendBroken, lambda: load_index("toy", asked_by="a test"))
+    assert "recs-toy 1.5" in text and "recall_floor=None" in text
 
 
 def test_an_index_of_another_metric_is_refused(install: Install) -> None:

@@ -18,6 +18,18 @@ BY_TARGET = """\
 """
 
 FAULTS = {
+    "an approximate index gives twice what it finds in two places": (
+        "index/recall",
+        [
+            backend("        is_exact=True,\n", "        recall_floor=0.9,\n"),
+            backend(
+                "        return TopK(found.ids, found",
+                "        if len(self.vectors) > 10_000 and exclude is None and k > 3:\n"
+                "            found.ids[:, -1], found.scores[:, -1] = found.ids[:, 0], found.scores[:, 0]\n"
+                "        return TopK(found.ids, found",
+            ),
+        ],
+    ),
     "a history counts an id that it holds twice once": (
         "towers/history",
         [
