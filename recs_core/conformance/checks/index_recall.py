@@ -20,7 +20,7 @@ CANDIDATES, DIM, CLUSTERS, QUERIES = 20_000, 32, 100, 200
 SPREAD = 0.8
 """Of a cluster, as a share of the spread of the clusters' middles."""
 LENGTHS = 0.5
-"""Deviation of the logarithm of a length: the longest of 20,000 is some 50 times as long as the shortest."""
+"""Deviation of the logarithm of a length: the longest of 20,000 is some 80 times as long as the shortest."""
 
 SCORE = 1e-5
 """Apart at most, relative to the score or to 1: what float32 leaves of a sum of 32 products."""
@@ -56,7 +56,7 @@ def worlds() -> dict[str, tuple[Vectors, Vectors]]:
 def recall(context: IndexContext) -> dict[str, float]:
     """An approximate index finds as much of the best 10 as its manifest declares, each once and with its score.
 
-    Among 20,000 vectors in clusters: of length 1, as cosine makes them, and of all lengths, as dot scores and a bias do.
+    Among 20,000 vectors in clusters: of length 1, as of cosine, and of all lengths, as of dot scores and of a bias.
     Look at what is left out too early, and, where recall is low for all lengths alone, for an index that goes by the
     angle: long vectors score high in directions that are not their own. Or declare a lower `recall_floor`. What comes
     twice was found in two places, and is to be made one before it is sorted.
