@@ -24,7 +24,7 @@ FLOORS = (
     ("evaluation",),
     ("training",),
     ("bundle", "recommender"),
-    ("restoring", "runtime"),
+    ("backed", "restoring", "runtime"),
     ("two_tower",),
     ("loading", "recipes"),
     ("conformance", "experiment"),

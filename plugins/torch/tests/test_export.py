@@ -23,11 +23,11 @@ def run(path: Path, features: Features) -> np.ndarray:
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     given: dict[str, np.ndarray] = {}
-    for name, value in as_inputs(features, torch.empty(0)).items():
+    for name, value in as_inputs(features).items():
         if isinstance(value, tuple):
             given[f"{name}.values"], given[f"{name}.offsets"] = (part.long().numpy() for part in value)
         else:
-            given[name] = value.numpy() if value.is_floating_point() else value.long().numpy()
+            given[name] = value.float().numpy() if value.is_floating_point() else value.long().numpy()
     (vectors,) = session.run(None, given)
     return vectors
 
