@@ -30,6 +30,7 @@ from recs_core.data.catalog import Catalog
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
+from recs_core.elsewhere import knows_its_arguments
 from recs_core.fitted import Declared, Fitted, Progress
 from recs_core.recommender import DECLARED, Recommender
 from recs_core.storage.paths import local
@@ -50,6 +51,7 @@ class TwoTower(Recommender):
     towers do not fit together.
     """
 
+    @knows_its_arguments("TwoTower")
     def __init__(
         self,
         query: TowerSpec | Any,
@@ -148,6 +150,7 @@ class TwoTower(Recommender):
         """Equal as long as no weight has moved, also by a loop of the framework's own."""
         return self.model.version
 
+    @knows_its_arguments("fit", more=TrainingSettings.__annotations__)
     def fit(
         self,
         train: Interactions,
@@ -189,7 +192,6 @@ class TwoTower(Recommender):
         if self._fitting:
             raise SpecError("fit: this model is being fitted; a callback or a thread may ask and save it meanwhile")
         callbacks = check_callbacks(callbacks)
-        arguments.check_settings(settings, TwoTower.fit)
         arguments.check_kind("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
         arguments.check_kind(
             "early_stopping", early_stopping, EarlyStopping, "recs.EarlyStopping('recall@20', patience=3)"
