@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from recs_core.contract.columns import as_numbers, as_values, nature
 from recs_core.contract.feature_kinds import Bag, Categorical, Numeric, Text
 from recs_core.contract.features import Feature
+from recs_core.contract.text_columns import thousands
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.interactions import Interactions
 from recs_core.recipes import history
@@ -97,6 +98,8 @@ def _feature(name: str, column: pa.ChunkedArray, table: str | None, taken: Seque
         return Numeric(name), "a number, standardised"
     if "id" not in seen.uses:
         return None, f"left out, {seen.what}"
+    if pa.types.is_string(known.type) and (why := thousands(known)):
+        return None, f"left out, {seen.what}{why}"
     return _named(name, as_values(known, name), table)
 
 
