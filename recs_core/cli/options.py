@@ -54,7 +54,7 @@ def data_spec(source: str, split: str | None = None, **given: Any) -> DataSpec:
 
     changes = {name: value for name, value in given.items() if value is not None}
     if "null_values" in changes:
-        changes["null_values"] = tuple(word for word in changes["null_values"] if word)
+        changes["null_values"] = words(changes["null_values"])
     if "lists" in changes:
         changes["lists"] = dict(_column_and_sign(text) for text in changes["lists"])
     for side in {"queries", "candidates"} & set(changes):
@@ -67,6 +67,11 @@ def data_spec(source: str, split: str | None = None, **given: Any) -> DataSpec:
     if "split" in changes or "test" in changes:
         base = replace(base, at=None)
     return replace(base, **changes)
+
+
+def words(null: list[str] | None) -> tuple[str, ...] | None:
+    """`--null` as `null_values`: the empty word alone stands for none."""
+    return None if null is None else tuple(word for word in null if word)
 
 
 def _column_and_sign(text: str) -> tuple[str, str]:
