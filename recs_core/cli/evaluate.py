@@ -29,10 +29,13 @@ def evaluate(
     """Evaluate a trained run on its test data, over the whole corpus, training candidates excluded."""
     from recs_core.contract.errors import ConfigError
     from recs_core.data.splits import leakage
+    from recs_core.evaluation.targets import REPEATS
     from recs_core.experiment import Experiment, cut, load_data
     from recs_core.loading import load
     from recs_core.storage.paths import local
 
+    if repeats not in REPEATS:
+        raise ConfigError(f"--repeats is {' or '.join(REPEATS)}, got {repeats!r}")
     folder = local(folder, "recs evaluate")
     experiment = Experiment.read(folder / "run.json")
     parts = cut(load_data(experiment.data), experiment.data, experiment.seed)

@@ -134,6 +134,9 @@ def test_the_shell_says_how_many_and_drops_them(tmp_path: Path, capsys: pytest.C
     recs("train", path, *columns, "--epochs", "1", "--out", run)
     assert "7 of 14 test targets (50.0%) repeat a training pair: counted as missed" in recs("evaluate", run)
     assert "left out" in recs("evaluate", run, "--repeats", "drop")
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", str(tmp_path / "nowhere"), "--repeats", "keep"])
+    assert capsys.readouterr().err == "recs: --repeats is miss or drop, got 'keep'\n"
     for how, recall in (("miss", 0.5), ("drop", 1.0)):  # a list of 10 holds all that is not excluded
         found = json.loads(recs("evaluate", run, "--json", "--repeats", how))
         assert (found["repeats"], found["targets"], found["repeated_targets"]) == (how, 14, 7)
