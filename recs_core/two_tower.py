@@ -27,6 +27,7 @@ from recs_core.data.encoded import EncodedDataset
 from recs_core.data.epochs import Epochs
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
+from recs_core.elsewhere import knows_its_arguments
 from recs_core.fitted import Declared, Fitted, Progress
 from recs_core.recommender import DECLARED
 from recs_core.storage.paths import local
@@ -57,6 +58,7 @@ class TwoTower(BackedRecommender):
     towers do not fit together.
     """
 
+    @knows_its_arguments("TwoTower")
     def __init__(
         self,
         query: TowerSpec | Any,
@@ -118,6 +120,7 @@ class TwoTower(BackedRecommender):
         self._learnt(train, train.digest())
         return self
 
+    @knows_its_arguments("epochs", more=BatchSettings.__annotations__)
     def epochs(self, train: Interactions, *, epoch: int | None = None, **settings: Unpack[BatchSettings]) -> Epochs:
         """The batches that `fit` would train on, for a loop of one's own; builds the model, as `build` does.
 
@@ -125,13 +128,13 @@ class TwoTower(BackedRecommender):
         that say how to cut batches; those left out are as declared in `self.training`. Raises as `build`, and
         `SpecError` for another setting or one that cannot be meant.
         """
-        arguments.check_settings(settings, TwoTower.epochs, BatchSettings)
         arguments.check_rows(train, None, "epochs")
         training = dataclasses.replace(self.training, **settings)
         plan = BatchPlan.of(training, self.retrieval)
         start = self.position.epoch if epoch is None else epoch
         return Epochs(Batching(self._learnt(train, train.digest())), plan, seed=self.seed, epoch=start)
 
+    @knows_its_arguments("fit", more=TrainingSettings.__annotations__)
     def fit(
         self,
         train: Interactions,
@@ -173,7 +176,6 @@ class TwoTower(BackedRecommender):
         if self._fitting:
             raise SpecError("fit: this model is being fitted; a callback or a thread may ask and save it meanwhile")
         callbacks = check_callbacks(callbacks)
-        arguments.check_settings(settings, TwoTower.fit)
         arguments.check_kind("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
         arguments.check_kind(
             "early_stopping", early_stopping, EarlyStopping, "recs.EarlyStopping('recall@20', patience=3)"

@@ -17,7 +17,7 @@ PACKAGE = Path(recs_core.__file__).parent
 
 FLOORS = (
     ("contract", "spelling", "version"),
-    ("environment", "fitted", "reference", "scoring", "storage"),
+    ("elsewhere", "environment", "fitted", "reference", "scoring", "storage"),
     ("copies", "plugin", "tables"),
     ("config", "data", "index", "keras_backend"),
     ("adopted", "asked", "datasets"),

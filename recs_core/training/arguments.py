@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from recs_core.contract.errors import DataError, SpecError
-from recs_core.contract.training import TrainingSettings
 from recs_core.data.interactions import Interactions
 from recs_core.training.run import FitRun
 
@@ -25,16 +21,6 @@ def check_dtype(dtype: Any) -> None:
     """Raise `SpecError` unless this is "float32" or "float64"."""
     if not isinstance(dtype, str) or dtype not in ("float32", "float64"):
         raise SpecError(f"TwoTower: dtype is 'float32' or 'float64', got {dtype!r}")
-
-
-def check_settings(settings: Mapping[str, Any], method: Callable[..., Any], kind: Any = TrainingSettings) -> None:
-    """Raise `SpecError` for a setting of a name that the method does not know; `kind`: those that it takes."""
-    fields = kind.__annotations__
-    known = sorted({*fields, *inspect.signature(method).parameters} - {"self", "settings"})
-    for name in settings:
-        if name not in fields:
-            meant = difflib.get_close_matches(name, known, n=1) or known
-            raise SpecError(f"{method.__name__}: there is no argument {name!r}; there is {', '.join(meant)}")
 
 
 def check_kind(name: str, value: Any, kind: type, example: str) -> None:
