@@ -145,7 +145,7 @@ def large_by_query() -> TaskWorld:
         spec_of(negatives="corpus", scoring="cosine", temperature=0.2),
         queries=1030,
         columns=1100,
-        dim=130,
+        dim=260,
         target_query=queries,
         target_candidate=random.integers(0, 1100, len(queries)).astype(np.int32),
         sample_weight=random.random(len(queries)),
@@ -177,7 +177,7 @@ def long_task(context: BackendContext) -> None:
     """
     times, dtype = 11_000, context.finest
     judge(context, task_world(PLAIN, columns=2**15 + 9, dim=3))
-    few = task_world(PLAIN)
+    few = task_world(spec_of(scoring="cosine") if context.has("cosine") else PLAIN)
     inputs: Any = {
         **few.inputs,
         "target_query": np.arange(6 * times, dtype=np.int32),
@@ -192,6 +192,23 @@ def long_task(context: BackendContext) -> None:
     expect.rows_close(
         "the gradient of each candidate", gradients["table/c"][1:], expected.candidate, expect.GRADIENT[dtype]
     )
+
+
+@check("training/long-gradients", rests_on=("task/long", "towers/tanh"))
+def long_gradients(context: BackendContext) -> None:
+    """A batch of 66,000 queries over 9 candidates: the gradient of every weight, through the towers' layers.
+
+    Look at blocks of rows, and at numbers of rows in 16 bits.
+    """
+    world = World(corpus=9, users=300)
+    targets = np.arange(66_000, dtype=np.int32)
+    task: Any = {
+        "target_query": targets,
+        "target_candidate": targets % 9,
+        "candidate_ids": np.arange(9, dtype=np.int32),
+    }
+    features = world.features("query", len(targets))
+    gradients(context, world, batch_of(features, world.candidates(), task, world))
 
 
 @check("task/one-beside-many", rests_on=("task/large", "task/one-target"))
