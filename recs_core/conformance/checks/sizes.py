@@ -194,21 +194,31 @@ def long_task(context: BackendContext) -> None:
     )
 
 
-@check("training/long-gradients", rests_on=("task/long", "towers/tanh"))
+@check(
+    "training/long-gradients",
+    rests_on=("task/long", "towers/tanh"),
+    formula="110 times the same batch: the same gradients",
+)
 def long_gradients(context: BackendContext) -> None:
-    """A batch of 66,000 queries over 9 candidates: the gradient of every weight, through the towers' layers.
+    """A batch of 66,000 queries over 9 candidates, 600 and 600 alike: the gradient of every weight.
 
     Look at blocks of rows, and at numbers of rows in 16 bits.
     """
-    world = World(corpus=9, users=300)
-    targets = np.arange(66_000, dtype=np.int32)
-    task: Any = {
-        "target_query": targets,
-        "target_candidate": targets % 9,
-        "candidate_ids": np.arange(9, dtype=np.int32),
-    }
-    features = world.features("query", len(targets))
-    gradients(context, world, batch_of(features, world.candidates(), task, world))
+    world, dtype = World(corpus=9, users=300), context.finest
+    few, many = (_tiled(world, times) for times in (1, 110))
+    expected_loss, expected = training.gradients(world.model, world.weights(), few)
+    loss, got = context.loss_and_gradients(world, many, dtype)
+    expect.close("the loss", loss, expected_loss, expect.LOSS[dtype])
+    for name, gradient in expected.items():
+        expect.rows_close(f"the gradient of {name}", got[name], gradient, expect.GRADIENT[dtype])
+
+
+def _tiled(world: World, times: int) -> Batch:
+    """600 queries, so many times, over all candidates."""
+    targets = np.arange(600 * times, dtype=np.int32)
+    codes = np.arange(world.corpus, dtype=np.int32)
+    task: Any = {"target_query": targets, "target_candidate": targets % 600 % world.corpus, "candidate_ids": codes}
+    return batch_of(world.features("query", 600).take(targets % 600), world.candidates(), task, world)
 
 
 @check("task/one-beside-many", rests_on=("task/large", "task/one-target"))
