@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recs_core.contract.errors import BackendNotFound, ConfigError, MissingExtra
+from recs_core.elsewhere import knows_its_arguments
 from recs_core.environment import ENGINES, imported_keras_engine, is_installed, refuse_engine
 from recs_core.plugin import manager
 from recs_core.spelling import meant_backend
@@ -53,6 +54,7 @@ _used: Selection | None = None
 _built: dict[tuple[str, str | None], Backend] = {}
 
 
+@knows_its_arguments("use")
 def use(name: str | None, *, source: str = "use()") -> None:
     """Make `name`, as in "torch" or "keras[jax]", the default backend of this process; None takes the choice back.
 
@@ -69,7 +71,8 @@ def use(name: str | None, *, source: str = "use()") -> None:
 def backend(name: str | Backend | None = None, **options: Any) -> Backend:
     """The backend called `name`, or the selected one; built once a name and engine, unless `options` are given.
 
-    `options` go to the backend's factory. A `Backend` is handed back as it is.
+    `options` go to the backend's factory, such as device="cuda" for torch. A `Backend` is handed back as it is. Raises
+    as `recs_core.plugin.manager.load_backend`, `ConfigError` for an option that the backend does not have.
     """
     if name is not None and not isinstance(name, str):
         if not all(hasattr(name, member) for member in manager.BACKENDS.members):

@@ -11,6 +11,7 @@ from recs_core.bundle.reading import making_sense
 from recs_core.contract.as_json import Custom
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import BundleError
+from recs_core.elsewhere import knows_its_arguments
 from recs_core.restoring import on_backend, opened, refuse, replay
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from recs_core.recommender import Recommender
 
 
+@knows_its_arguments("load")
 def load(
     path: str | Path,
     *,

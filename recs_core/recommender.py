@@ -267,16 +267,19 @@ class Recommender:
         history: Interactions | Sequence[Interactions] | None = None,
         k: Sequence[int] = DEFAULT_K,
         ties: Literal["pessimistic", "expected", "optimistic"] = "pessimistic",
+        repeats: Literal["miss", "drop"] = "miss",
     ) -> dict[str, float]:
         """Exact metrics over the whole corpus: recall, NDCG, MRR, … at each k (docs/meanings.md).
 
         `exclude`: interactions whose candidates leave the ranking of their query, as training rows do. `history`: what
         `History` features may look at, by default `exclude`, else the training rows. A test candidate outside the
-        corpus counts as never found.
+        corpus counts as never found, and so does one that `exclude` rules out, with `repeats="miss"`; "drop" leaves
+        such targets out, and queries that have no other. Raises `DataError` for what is no interactions, or none, and
+        where no target is left; `SpecError` for settings that cannot be meant.
         """
         from recs_core.evaluation import metrics
 
-        return metrics(self.rank(test, exclude=exclude, history=history), k=k, ties=ties)
+        return metrics(self.rank(test, exclude=exclude, history=history, repeats=repeats), k=k, ties=ties)
 
     def rank(
         self,
@@ -284,11 +287,13 @@ class Recommender:
         *,
         exclude: Interactions | Sequence[Interactions] | None = None,
         history: Interactions | Sequence[Interactions] | None = None,
+        repeats: Literal["miss", "drop"] = "miss",
     ) -> Ranks:
-        """The exact rank of every test candidate, from which `recs_core.evaluation` makes metrics and intervals."""
+        """The exact rank of every test candidate, from which `recs_core.evaluation` makes metrics and intervals.
+        Arguments and errors as `evaluate`'s."""
         from recs_core.evaluation import ranks, targets_of
 
-        queries, targets, excluded = targets_of(self.schema, test, exclude)
+        queries, targets, excluded = targets_of(self.schema, test, exclude, repeats)
         vectors = self._test_vectors(test, queries, exclude if history is None else history)
         corpus = self._corpus_as_of_now().vectors.astype(np.float32, copy=False)
         return ranks(vectors, corpus, targets, exclude=excluded)

@@ -5,35 +5,43 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Hashable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, Unpack
 
-import numpy as np
-from numpy.typing import NDArray
-
 from recs_core import config, copies
 from recs_core.adopted import Adopted, as_adopted
+from recs_core.backed import BackedRecommender
 from recs_core.contract import weights as canonical
 from recs_core.contract.as_json import Custom
 from recs_core.contract.batch import Side
-from recs_core.contract.errors import BundleError, NotFitted, SpecError
+from recs_core.contract.errors import BundleError, SpecError
 from recs_core.contract.optimizers import Adam, Optimizer
-from recs_core.contract.plans import TowerPlan, UpdatePlan
-from recs_core.contract.protocols import Backend, BatchPlan, DType, Index, Model, Tower, Trainer
+from recs_core.contract.plans import UpdatePlan
+from recs_core.contract.protocols import Backend, BatchPlan, DType, Index, Trainer
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import SIDES, TowerSpec, check_pair
-from recs_core.contract.training import TrainingSettings, TrainingSpec
-from recs_core.contract.weights import Weights
+from recs_core.contract.training import BatchSettings, TrainingSettings, TrainingSpec
 from recs_core.data.batching import Batching
 from recs_core.data.catalog import Catalog
 from recs_core.data.encoded import EncodedDataset
+from recs_core.data.epochs import Epochs
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
+from recs_core.elsewhere import knows_its_arguments
 from recs_core.fitted import Declared, Fitted, Progress
-from recs_core.recommender import DECLARED, Recommender
+from recs_core.recommender import DECLARED
 from recs_core.storage.paths import local
-from recs_core.training import Best, EarlyStopping, FitRun, Loop, Position, TrainingHistory, arguments, check_callbacks
+from recs_core.training import (
+    Best,
+    EarlyStopping,
+    FitRun,
+    Loop,
+    Position,
+    TrainingHistory,
+    arguments,
+    check_callbacks,
+    facts,
+)
 from recs_core.training.built_in import built_in
 from recs_core.training.callbacks import AnyCallback
 from recs_core.version import installed
@@ -41,7 +49,7 @@ from recs_core.version import installed
 log = logging.getLogger("recs_core")
 
 
-class TwoTower(Recommender):
+class TwoTower(BackedRecommender):
     """A two-tower model: what to train, on which backend, from which seed.
 
     A tower is a `TowerSpec`, or a user's own native module, plain or in `Adopted`. `training` holds the defaults of
@@ -50,6 +58,7 @@ class TwoTower(Recommender):
     towers do not fit together.
     """
 
+    @knows_its_arguments("TwoTower")
     def __init__(
         self,
         query: TowerSpec | Any,
@@ -63,11 +72,9 @@ class TwoTower(Recommender):
         dtype: DType = "float32",
         index: Index | str | None = None,
     ) -> None:
-        self._adopted: dict[Side, Adopted] = {}
-        for side, tower in zip(SIDES, (query, candidate), strict=True):
-            if not isinstance(tower, TowerSpec):
-                self._adopted[side] = as_adopted(side, tower)
-        if not self._adopted:
+        natives = zip(SIDES, (query, candidate), strict=True)
+        adopted = {side: as_adopted(side, tower) for side, tower in natives if not isinstance(tower, TowerSpec)}
+        if not adopted:
             check_pair(query, candidate)
         arguments.check_kind("retrieval", retrieval, RetrievalSpec, "recs.RetrievalSpec(scoring='cosine', …)")
         arguments.check_kind("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
@@ -75,21 +82,19 @@ class TwoTower(Recommender):
         arguments.check_seed(seed)
         arguments.check_dtype(dtype)
         config.check(backend)
-        reads = {side: adopted.reads(f"{side}_id") for side, adopted in self._adopted.items()}
+        reads = {side: own.reads(f"{side}_id") for side, own in adopted.items()}
         towers = reads.get("query", query), reads.get("candidate", candidate)
-        super().__init__(*towers, retrieval or RetrievalSpec(), index)
+        super().__init__(*towers, retrieval or RetrievalSpec(), index, backend=backend, dtype=dtype, adopted=adopted)
         self.optimizer = optimizer or Adam(2e-3)
         self.training = training or TrainingSpec()
         self.seed = int(seed)
-        self.dtype: DType = dtype
         self.position = Position()
         self.history = TrainingHistory()
         self.data: dict[str, Any] = {}
         self.run: FitRun | None = None
-        self._backend = backend
-        self._model: Model | None = None
         self._trainer: Trainer | None = None
         self._fitting = False
+        self._left: Hashable = None  # `version` as `fit`, `build` or a load left it
 
     def __repr__(self) -> str:
         fitted = f"fitted, {self.position.epoch} epochs" if self._model is not None else "not fitted"
@@ -104,50 +109,32 @@ class TwoTower(Recommender):
         """A model of its own that trains on as this one would. Raises as `__reduce__`."""
         return copies.copied(self)
 
-    @cached_property
-    def backend(self) -> Backend:
-        """The backend of this model, loaded when first needed."""
-        if self._backend is not None and not isinstance(self._backend, str):
-            return self._backend
-        return config.backend(self._backend)
+    def build(self, train: Interactions) -> Self:
+        """Learn what training would learn of the data but its weights, which start as `fit` would start them; the model
+        itself, for a loop of one's own (`model.model`, `epochs`).
 
-    @property
-    def backend_name(self) -> str:
-        """The backend's name, with its engine where it has one: "torch", "keras[jax]"."""
-        engine = getattr(self.backend, "engine", None)
-        return f"{self.backend.info.name}[{engine}]" if engine else self.backend.info.name
+        `fit` goes on from there. On a model that has weights: what queries took adds up, as in `fit`. Raises
+        `DataError` if `train` is no `Interactions`, or not over ids that the model knows.
+        """
+        arguments.check_rows(train, None, "build")
+        self._learnt(train, train.digest())
+        return self
 
-    @property
-    def model(self) -> Model:
-        """The backend's own model. Raises `NotFitted` before `fit` or `load`."""
-        if self._model is None:
-            raise NotFitted("this model has no weights yet; call fit(train) or recs.load(path) first")
-        return self._model
+    @knows_its_arguments("epochs", more=BatchSettings.__annotations__)
+    def epochs(self, train: Interactions, *, epoch: int | None = None, **settings: Unpack[BatchSettings]) -> Epochs:
+        """The batches that `fit` would train on, for a loop of one's own; builds the model, as `build` does.
 
-    @property
-    def query_tower(self) -> Tower:
-        """The query tower; its `native` is the framework's own object (nn.Module, tf.keras.Model, keras.Model)."""
-        return self.model.query
+        `epoch`: where to begin, from 0; None: after those that `fit` has done. `settings`: fields of `TrainingSpec`
+        that say how to cut batches; those left out are as declared in `self.training`. Raises as `build`, and
+        `SpecError` for another setting or one that cannot be meant.
+        """
+        arguments.check_rows(train, None, "epochs")
+        training = dataclasses.replace(self.training, **settings)
+        plan = BatchPlan.of(training, self.retrieval)
+        start = self.position.epoch if epoch is None else epoch
+        return Epochs(Batching(self._learnt(train, train.digest())), plan, seed=self.seed, epoch=start)
 
-    @property
-    def candidate_tower(self) -> Tower:
-        """The candidate tower."""
-        return self.model.candidate
-
-    @property
-    def task(self) -> Any:
-        """The retrieval task with its weights."""
-        return self.model.task
-
-    def weights(self) -> dict[str, NDArray[np.floating]]:
-        """Every weight by canonical name, as copies."""
-        return self.model.weights()
-
-    @property
-    def version(self) -> Hashable:
-        """Equal as long as no weight has moved, also by a loop of the framework's own."""
-        return self.model.version
-
+    @knows_its_arguments("fit", more=TrainingSettings.__annotations__)
     def fit(
         self,
         train: Interactions,
@@ -189,7 +176,6 @@ class TwoTower(Recommender):
         if self._fitting:
             raise SpecError("fit: this model is being fitted; a callback or a thread may ask and save it meanwhile")
         callbacks = check_callbacks(callbacks)
-        arguments.check_settings(settings, TwoTower.fit)
         arguments.check_kind("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
         arguments.check_kind(
             "early_stopping", early_stopping, EarlyStopping, "recs.EarlyStopping('recall@20', patience=3)"
@@ -197,16 +183,17 @@ class TwoTower(Recommender):
         arguments.check_every(validate_every=validate_every, checkpoint_every=checkpoint_every)
         arguments.check_rows(train, validation)
         arguments.check_progress(progress)
-        run = self._planned(settings, train, validate_every, tuple(cuts(k)), early_stopping, optimizer)
+        self._look_back()
+        digest = train.digest()
+        run = self._planned(settings, digest, validate_every, tuple(cuts(k)), early_stopping, optimizer)
         arguments.check_validated(run, validation)
         if checkpoint is not None:
             checkpoint = local(checkpoint, "fit(checkpoint=…)", BundleError)
-        data = self._encoded(train)
-        catalog = Catalog.of(data, self._catalog)
-        model, trainer = self._prepared(data, optimizer)
+        data = self._learnt(train, digest)
+        model, trainer = self.model, self._with_trainer(optimizer)
         if self.run is not None and self.position.step and not run.cuts_as(self.run):
             self.position = Position(self.position.epoch)  # the epoch begun has other batches: it begins anew
-        self._catalog, self.run, self.data = catalog, run, run.facts(train)
+        self.run = run
         history, schedule, base = self.history, run.settings.schedule, self.optimizer.learning_rate
         plan = BatchPlan.of(run.settings, self.retrieval)
         before = len(history.epochs), len(history.losses)
@@ -233,20 +220,20 @@ class TwoTower(Recommender):
                 callbacks=(*own, *callbacks),
             ).run(run.until)
         finally:
-            self._fitting = False
+            self._fitting, self._left = False, model.version
         return history.since(*before)
 
     def _planned(
         self,
         settings: TrainingSettings,
-        train: Interactions,
+        digest: str,
         validate_every: int,
         k: tuple[int, ...],
         early_stopping: EarlyStopping | None,
         optimizer: Optimizer | None,
     ) -> FitRun:
         """The open run, checked to be the one that is asked for, or a new one."""
-        run, digest = self.run, train.digest()
+        run = self.run
         if run is None or not run.open or "epochs" in settings:
             training = dataclasses.replace(self.training, **settings)
             until = self.position.epoch + training.epochs
@@ -255,8 +242,29 @@ class TwoTower(Recommender):
         run.check_goes_on(digest, asked, {**vars(run.settings), "optimizer": self.optimizer}, early_stopping)
         return run
 
+    def _look_back(self) -> None:
+        """Notice that weights were moved since `fit`, `build` or a load left them: what training kept is of others."""
+        if self._model is None or self._fitting or self.version == self._left:
+            return
+        if self._trainer is not None:
+            log.info("weights have been moved outside fit; the state of %s is gone", self.optimizer)
+        self._trainer, self.position, self._left = None, Position(self.position.epoch), self.version
+        self.history.own_loop = True
+        if self.run is not None:
+            self.run.open = False
+
+    def _learnt(self, train: Interactions, digest: str) -> EncodedDataset:
+        """The training data in the model's codes, known to its catalog; the first call decides codes and weights."""
+        data = self._encoded(train)
+        catalog = Catalog.of(data, self._catalog)
+        if self._model is None:
+            self._model = self._initial(data.schema, self.seed)
+            self._left = self._model.version
+        self._catalog, self.data = catalog, facts(train, digest)
+        return data
+
     def _encoded(self, train: Interactions) -> EncodedDataset:
-        """The training data in the model's codes; the first call decides them."""
+        """The training data in the model's codes."""
         for side, adopted in self._adopted.items():
             setattr(self, side, adopted.reads(train.query_name if side == "query" else train.candidate_name))
         before = self._catalog
@@ -264,17 +272,12 @@ class TwoTower(Recommender):
         own = frozenset(self._adopted)
         return EncodedDataset.encode(self.query, self.candidate, schema, train, before=before, adopted=own)
 
-    def _prepared(self, data: EncodedDataset, optimizer: Optimizer | None = None) -> tuple[Model, Trainer]:
-        if self._model is None:
-            rows, corpus = data.schema.table_rows, len(data.schema.candidates)
-            query, candidate = (None if side in self._adopted else self._plan(side) for side in SIDES)
-            start = canonical.initial(query, candidate, self.retrieval, rows, corpus, seed=self.seed)
-            self._model = self._built(start, data.schema)
+    def _with_trainer(self, optimizer: Optimizer | None) -> Trainer:
         if optimizer not in (None, self.optimizer):
             self._go_on_with(optimizer)
         if self._trainer is None:
-            self._trainer = self.backend.trainer(self._model, UpdatePlan(self.optimizer))
-        return self._model, self._trainer
+            self._trainer = self.backend.trainer(self.model, UpdatePlan(self.optimizer))
+        return self._trainer
 
     def _go_on_with(self, optimizer: Optimizer) -> None:
         """Another optimizer; it takes over the state of one of its class."""
@@ -286,18 +289,6 @@ class TwoTower(Recommender):
             log.info("optimizer: %s, with new state; that of %s is gone", optimizer, self.optimizer)
         self.__dict__["optimizer"], self._trainer = optimizer, trainer  # what is declared is fixed for callers alone
 
-    def _built(self, start: Weights, schema: Schema) -> Model:
-        """A model of the declared weights; adopted modules keep their own."""
-        query, candidate = (self._tower(side, schema) for side in SIDES)
-        return self.backend.model(query, candidate, self.retrieval, start, dtype=self.dtype)
-
-    def _tower(self, side: Side, schema: Schema) -> TowerPlan | Tower:
-        plan = self._plan(side)
-        return self._adopted[side].tower(self.backend, plan, schema) if side in self._adopted else plan
-
-    def _plan(self, side: Side) -> TowerPlan:
-        return TowerPlan.of(side, getattr(self, side))
-
     @property
     def declared(self) -> Declared:
         """What was declared, as a value."""
@@ -308,6 +299,7 @@ class TwoTower(Recommender):
 
         `state`: hold the optimizer's too. Raises `NotFitted` before `fit` or `load`.
         """
+        self._look_back()
         catalog, info = self.catalog, self.backend.info
         towers = {"query": self.query_tower, "candidate": self.candidate_tower}
         held = self._trainer.state() if state and self._trainer is not None else None
@@ -342,6 +334,7 @@ class TwoTower(Recommender):
         out._model = out._built(declared, fitted.catalog.schema)
         if out._adopted:
             out._model.load_weights(fitted.weights)
+        out._left = out._model.version
         out.data = dict(fitted.facts)
         if fitted.progress is not None:
             progress = fitted.progress.copied()

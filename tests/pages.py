@@ -95,9 +95,20 @@ def callbacks_were_heard(names: dict[str, Any], printed: str) -> None:
 
 
 def saved_bundle() -> dict[str, Any]:
-    """A bundle in the working folder."""
-    small_model(purchases(), "tensorflow").save("bundle")
+    """A bundle of the README's recipe in the working folder."""
+    train = purchases()
+    model = recs.recipe("history", train, backend="tensorflow")
+    model.fit(train, epochs=1, progress=False)
+    model.save("bundle")
     return {}
+
+
+def served_as_asked(names: dict[str, Any], printed: str) -> None:
+    """The graph recommends what the model recommends to the same history."""
+    answers, past = names["answers"], [["85123A", "22423"]]
+    expected = names["model"].recommend(history=past, exclude=past, k=5)
+    assert [id_.decode() for id_ in answers["ids"].numpy()[0]] == expected.ids[0].tolist()
+    np.testing.assert_allclose(answers["scores"], expected.scores, rtol=1e-4)
 
 
 TOWERS = """
@@ -189,6 +200,12 @@ def torch_readme() -> dict[str, Any]:
     return {"train": purchases()}
 
 
+def a_graph_answers_as_the_bundle(names: dict[str, Any], printed: str) -> None:
+    """What the exported tower makes of the page's arrays is what NumPy makes of the ids."""
+    asked = {"history": [["85123A", "22423"], []]}
+    np.testing.assert_allclose(names["vectors"], names["known"].encode_query(**asked), rtol=1e-4, atol=1e-5)
+
+
 def torch_loop() -> dict[str, Any]:
     """What a native loop has at hand."""
     from recs_core.contract.protocols import BatchPlan
@@ -236,14 +253,16 @@ PAGES = {
     "docs/conformance.md": Page(slow=True, setup=mine),
     "docs/recipes.md": Page(TORCH),
     "docs/write-a-feature.md": Page(("torch",)),
-    "docs/tf-serving.md": Page(TENSORFLOW, setup=saved_bundle),
+    "docs/tf-serving.md": Page(TENSORFLOW, setup=saved_bundle, after=served_as_asked),
     "docs/troubleshooting.md": Page(setup=a_new_item),
     "docs/write-a-backend.md": Page(followed_by=BY_DOING_IT),
     "docs/write-an-index.md": Page(followed_by=BY_DOING_IT),
     "examples/numpy_backend_plugin/README.md": Page(setup=numpy_plugin),
     "plugins/tensorflow/README.md": Page(TENSORFLOW, setup=quickstart),
     "plugins/tensorflow/src/recs_core_tensorflow/environment.py": Page(TENSORFLOW),
-    "plugins/torch/README.md": Page((*TORCH, "onnx", "onnxscript"), setup=torch_readme),
+    "plugins/torch/README.md": Page(
+        (*TORCH, "onnx", "onnxscript", "onnxruntime"), setup=torch_readme, after=a_graph_answers_as_the_bundle
+    ),
     "plugins/torch/src/recs_core_torch/data.py": Page(TORCH, setup=torch_loop),
     "recs_core/bundle/card.py": Page(
         slow=True, setup=cards, made=("bundle/README.md", "said/README.md", "unsaid/README.md")

@@ -17,14 +17,14 @@ PACKAGE = Path(recs_core.__file__).parent
 
 FLOORS = (
     ("contract", "spelling", "version"),
-    ("environment", "fitted", "reference", "scoring", "storage"),
+    ("elsewhere", "environment", "fitted", "reference", "scoring", "storage"),
     ("copies", "plugin", "tables"),
     ("config", "data", "index", "keras_backend"),
     ("adopted", "asked", "datasets"),
     ("evaluation",),
     ("training",),
     ("bundle", "recommender"),
-    ("restoring", "runtime"),
+    ("backed", "restoring", "runtime"),
     ("two_tower",),
     ("loading", "recipes"),
     ("conformance", "experiment"),

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 import recs_core as recs
+from recs_core.contract.errors import SpecError
 from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.schema import Schema
@@ -162,3 +163,32 @@ def test_features_place_a_new_candidate_beside_its_like() -> None:
     scores = model.encode_query([0, 1]) @ new.T
     assert scores[0, 0] > scores[0, 1]
     assert scores[1, 1] > scores[1, 0]
+
+
+# A column that is an id and text at once
+
+TITLES = ["red lamp", "blue cup", "old vase", "tall lamp"]
+
+
+def titled(**items: list[str]) -> recs.Interactions:
+    rows = {"user": ["a", "a", "b", "b", "c", "c"], "title": [TITLES[n] for n in (0, 1, 0, 2, 3, 2)]}
+    table = {"title": TITLES, **items} if items else None
+    return recs.Interactions.from_table(rows, query="user", candidate="title", candidates=table)
+
+
+def test_a_column_read_twice_says_what_to_do_and_that_works() -> None:
+    with pytest.raises(SpecError, match=r"two features are named 'title'.*a copy of it, such as 'title_text'"):
+        recs.TowerSpec([Categorical("title", dim=4), Text("title", dim=4)])
+    tower = recs.TowerSpec([Categorical("title", dim=4), Text("title_text", dim=4)])
+    model = recs.TwoTower(recs.TowerSpec([History("title", dim=4)], layers=[8]), tower)
+    model.fit(titled(title_text=TITLES), epochs=1, progress=False)
+    assert sorted(model.recommend(["a"], k=4).ids[0]) == sorted(TITLES)
+    new, wordless = ({"title": ["new"], "title_text": [words]} for words in ("red lamp", ""))
+    assert (model.encode_candidate(features=new) != model.encode_candidate(features=wordless)).any()
+
+
+def test_the_recipe_says_so_of_ids_that_are_words() -> None:
+    said = "title: an id alone, of 2.0 words; give its side table a copy of it to have it read as text"
+    assert said in choose("features", titled()).reasons
+    chosen = choose("features", titled(words=TITLES))
+    assert Text("words", dim=64) in chosen.candidate.features and said not in chosen.reasons

@@ -145,8 +145,9 @@ def _changed(spec: Any) -> list[tuple[str, Any]]:
 def _log(history: HistoryStated) -> str:
     """At most 20 epochs, the last among them; the one whose weights are in the bundle in bold."""
     records = history.epochs
+    own = "Weights were moved outside `fit`, by a loop of the user's own." if history.own_loop else ""
     if not records:
-        return ""
+        return own
     kept = history.best_epoch or records[-1].epoch
     every = -(-len(records) // 20)
     shown = [r for r in records if r.epoch == kept or (len(records) - r.epoch) % every == 0]
@@ -156,7 +157,8 @@ def _log(history: HistoryStated) -> str:
         cells = [str(r.epoch), f"{r.loss:.4f}", f"{r.seconds:.1f}"]
         cells += [f"{r.metrics[name]:.4f}" if name in r.metrics else "" for name in names]
         rows.append([f"**{cell}**" if cell and r.epoch == kept else cell for cell in cells])
-    return _table(("epoch", "loss", "seconds", *names), rows) + f"\n\nEnded: {history.stopped}."
+    ended = f"Ended: {history.stopped}. {own}".rstrip()
+    return f"{_table(('epoch', 'loss', 'seconds', *names), rows)}\n\n{ended}"
 
 
 def _provenance(manifest: Manifest) -> str:

@@ -110,6 +110,7 @@ class HistoryStated:
     stopped: str
     best_epoch: Count | None
     masked_share: float | None
+    own_loop: bool = False
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ def compare(
     encoding: options.Encoding = None,
     delimiter: options.Delimiter = None,
     null: options.Null = None,
+    lists: options.Lists = None,
     path: options.Path = None,
     min_per_query: options.MinPerQuery = None,
     min_per_candidate: options.MinPerCandidate = None,
@@ -72,7 +73,7 @@ def compare(
     data: dict[str, Any] = {
         "query": query, "candidate": candidate, "timestamp": timestamp, "unit": unit,
         "queries": queries, "candidates": candidates,
-        "encoding": encoding, "delimiter": delimiter, "null_values": null,
+        "encoding": encoding, "delimiter": delimiter, "null_values": null, "lists": lists,
         "path": path, "min_per_query": min_per_query, "min_per_candidate": min_per_candidate, "at": at, "test": test,
     }  # fmt: skip
     experiment = _experiment(spec, dataset, recipe, split, data)

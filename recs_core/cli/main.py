@@ -101,9 +101,21 @@ def _run(arguments: list[str]) -> int:
     except typer.Exit as ended:
         return ended.exit_code
     except _UsageProblem as problem:
+        _say_where_it_lives(problem)
         problem.show()  # type: ignore[attr-defined]
         return problem.exit_code  # type: ignore[attr-defined]
     return 0
+
+
+def _say_where_it_lives(problem: Exception) -> None:
+    """Raise `ConfigError` for an option that the shell lacks and Python has."""
+    option, context = getattr(problem, "option_name", None), getattr(problem, "ctx", None)
+    if option is None or context is None:
+        return
+    from recs_core.elsewhere import home
+
+    if (where := home(option)) is not None:
+        raise ConfigError(f"{context.command_path}: there is no option {option}; in Python, {where}") from problem
 
 
 def _check_text(arguments: list[str]) -> None:

@@ -14,8 +14,10 @@ Query = Annotated[str | None, typer.Option(help="The file's column of query ids,
 Candidate = Annotated[str | None, typer.Option(help="The file's column of candidate ids, such as item_id.")]
 Timestamp = Annotated[str | None, typer.Option(help="The file's column of times.")]
 Unit = Annotated[str | None, typer.Option(help="What the times count since 1970, if numbers: s, ms, us or ns.")]
-Queries = Annotated[str | None, typer.Option(help="File of query features.")]
-Candidates = Annotated[str | None, typer.Option(help="File of candidate features.")]
+Queries = Annotated[str | None, typer.Option(help="File of query features, or the file's own columns: country,age.")]
+Candidates = Annotated[
+    str | None, typer.Option(help="File of candidate features, or the file's own columns: title,price.")
+]
 Encoding = Annotated[str | None, typer.Option(help="How a CSV file is written, such as latin-1; UTF-8 by default.")]
 Delimiter = Annotated[str | None, typer.Option(help="What lies between a CSV file's fields; by default recognised.")]
 Null = Annotated[
@@ -24,6 +26,14 @@ Null = Annotated[
         "--null",
         help="A word for a missing value in a CSV file, instead of NA, NULL, nan and their like; may be given several "
         "times, '' for none.",
+    ),
+]
+Lists = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--list",
+        help="A column of lists in a CSV file and what lies between their values, as in 'categories=|'; may be given "
+        "several times.",
     ),
 ]
 Path = Annotated[str | None, typer.Option(help="Where a data set that we may not ship lies on this machine.")]
@@ -44,7 +54,11 @@ def data_spec(source: str, split: str | None = None, **given: Any) -> DataSpec:
 
     changes = {name: value for name, value in given.items() if value is not None}
     if "null_values" in changes:
-        changes["null_values"] = tuple(word for word in changes["null_values"] if word)
+        changes["null_values"] = words(changes["null_values"])
+    if "lists" in changes:
+        changes["lists"] = dict(_column_and_sign(text) for text in changes["lists"])
+    for side in {"queries", "candidates"} & set(changes):
+        changes[side] = _file_or_columns(changes[side])
     if split is not None:
         if split not in ("time", "last", "random", "none"):
             raise ConfigError(f"--split is time, last, random or none, got {split!r}")
@@ -53,3 +67,25 @@ def data_spec(source: str, split: str | None = None, **given: Any) -> DataSpec:
     if "split" in changes or "test" in changes:
         base = replace(base, at=None)
     return replace(base, **changes)
+
+
+def words(null: list[str] | None) -> tuple[str, ...] | None:
+    """`--null` as `null_values`: the empty word alone stands for none."""
+    return None if null is None else tuple(word for word in null if word)
+
+
+def _column_and_sign(text: str) -> tuple[str, str]:
+    from recs_core.contract.errors import ConfigError
+
+    column, _, between = text.partition("=")
+    if not column or not between:
+        raise ConfigError(f"--list is COLUMN=SIGN, as in --list 'categories=|', got {text!r}")
+    return column, between
+
+
+def _file_or_columns(text: str) -> str | tuple[str, ...]:
+    """A file as it is, for that is what has an ending or lies in a folder; else names of columns."""
+    import os
+
+    name = os.path.basename(text)
+    return text if name != text or "." in name else tuple(part.strip() for part in text.split(","))

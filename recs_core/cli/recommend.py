@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from recs_core.cli import options
 from recs_core.cli.output import AsJson, print_json
 
 if TYPE_CHECKING:
@@ -23,9 +24,12 @@ INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 def recommend(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a run's checkpoint.")],
     query: Annotated[list[str] | None, typer.Option(help="A query id; may be given several times.")] = None,
-    queries: Annotated[Path | None, typer.Option(help="Parquet file with a column of query ids.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="Parquet or CSV file with a column of query ids.")] = None,
     out: Annotated[Path | None, typer.Option(help="Parquet file for the answers to --queries.")] = None,
     column: Annotated[str | None, typer.Option(help="The column of ids in --queries, if renamed.")] = None,
+    encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
+    null: options.Null = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many candidates per query.")] = 10,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out what training saw.")] = False,
     unknown: Annotated[str, typer.Option(help="Queries never seen: oov, popular or error.")] = "oov",
@@ -36,17 +40,18 @@ def recommend(
     """Recommend from a bundle. A job over --queries that was cut off goes on when it is started again."""
     from recs_core.contract.errors import ConfigError
     from recs_core.storage.paths import local
+    from recs_core.tables.csv_files import Dialect
 
     if (query is None) == (queries is None):
-        raise ConfigError("name the queries: --query ID, or --queries FILE.parquet with --out FILE.parquet")
+        raise ConfigError("name the queries: --query ID, or --queries FILE with --out FILE.parquet")
     if (queries is None) != (out is None):
         raise ConfigError("--queries and --out go together")
     if unknown not in UNKNOWN:
         raise ConfigError(f"--unknown is {', '.join(UNKNOWN)}; got {unknown!r}")
     _leave_pandas_out()
-    options: dict[str, Any] = {"exclude_seen": exclude_seen, "unknown": unknown}
+    how: dict[str, Any] = {"exclude_seen": exclude_seen, "unknown": unknown}
     if query is not None:
-        _few(bundle, index, query, k, as_json, **options)
+        _few(bundle, index, query, k, as_json, **how)
         return
     assert queries is not None
     queries, out = local(queries, "--queries"), local(out, "--out")
@@ -54,7 +59,8 @@ def recommend(
         raise ConfigError(f"--out is written as Parquet, got {out.name!r}; name it {out.stem}.parquet")
     if out.exists() and not force:
         raise ConfigError(f"{out} exists; choose another --out, or --force to replace it")
-    _many(bundle, index, as_json, queries=queries, out=out, column=column, k=k, **options)
+    dialect = Dialect(encoding, delimiter, options.words(null))
+    _many(bundle, index, as_json, queries=queries, out=out, column=column, k=k, dialect=dialect, **how)
 
 
 def _leave_pandas_out() -> None:

@@ -89,7 +89,7 @@ def metrics(report: Report) -> Table:
     rows = [(name, *(_interval(values[name]) for _, values in columns)) for name in names]
     note = (
         f"Exact, over the whole corpus, of {report['data']['evaluated_on']}; 95 % bootstrap intervals over queries; "
-        "ties count against the model."
+        "ties count against the model, and so does a target that training has, which no list can hold."
     )
     return Table("Metrics", note, ("", *(name for name, _ in columns)), rows)
 

@@ -103,6 +103,19 @@ class Features:
         codes = {name: c.take(rows) if isinstance(c, Ragged) else c[rows] for name, c in self.codes.items()}
         return Features(len(rows), codes, {name: d[rows] for name, d in self.dense.items()})
 
+    def arrays(self, dtype: str = "float32") -> dict[str, NDArray[Any]]:
+        """Every column by name as an exported tower takes it: codes (n,) or, of a column with many per row, its
+        `<name>.values` (nnz,) and `<name>.offsets` (n + 1,), all int64; numbers (n, width) of `dtype`, the model's."""
+        out: dict[str, NDArray[Any]] = {name: numbers.astype(dtype) for name, numbers in self.dense.items()}
+        for name, codes in self.codes.items():
+            if isinstance(codes, Ragged):
+                out[f"{name}.values"], out[f"{name}.offsets"] = (
+                    a.astype(np.int64) for a in (codes.values, codes.offsets)
+                )
+            else:
+                out[name] = codes.astype(np.int64)
+        return out
+
     def replaced(self, rows: NDArray[np.integer], by: Features) -> Features:
         """With rows[i] taken from row i of `by`, which has the same features."""
         source = np.arange(self.size)

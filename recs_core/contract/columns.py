@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from recs_core.contract.errors import DataError
 from recs_core.contract.plain import as_array, list_lengths, list_offsets, plain, plain_column
+from recs_core.contract.text_columns import why_no_lists, why_no_numbers
 
 Use: TypeAlias = Literal["id", "ids", "text", "number", "vector"]
 
@@ -111,8 +112,15 @@ def _usable(values: Any, where: str, use: Use) -> pa.Array:
     array = as_array(values, where)
     seen = nature(array)
     if use not in seen.uses:
-        raise DataError(f"{where} needs {NEEDS[use]}, got {seen.what}")
+        raise DataError(f"{where} needs {NEEDS[use]}, got {seen.what}{_why_text(array, use)}")
     return array
+
+
+def _why_text(array: pa.Array, use: Use) -> str:
+    """What to type where strings were meant to be numbers or lists."""
+    if not _is_string(array.type) or use not in ("number", "ids"):
+        return ""
+    return why_no_numbers(array) if use == "number" else why_no_lists(array)
 
 
 def _ids(array: pa.Array) -> pa.Array:

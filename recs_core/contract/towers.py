@@ -49,7 +49,13 @@ class TowerSpec(Declared):
         for feature in self.features:
             require(isinstance(feature, Feature), self, f"features must be Categorical, Bag, …, got {feature!r}")
         names = [feature.name for feature in self.features]
-        require(len(set(names)) == len(names), self, f"feature names must differ, got {names}")
+        twice = next((name for name in names if names.count(name) > 1), None)
+        require(
+            twice is None,
+            self,
+            f"two features are named {twice!r}, after the column that they read; to read it twice, give its table a "
+            f"copy of it, such as '{twice}_text', and name one of them after that",
+        )
         require(
             all(is_whole(units, 1) for units in self.layers),
             self,

@@ -73,13 +73,19 @@ class TrainingSpec(Declared):
         require(isinstance(self.drop_last, bool), self, f"drop_last is True or False, got {self.drop_last!r}")
 
 
-class TrainingSettings(TypedDict, total=False):
-    """The fields of `TrainingSpec` as keyword arguments: those that are there win over what was declared."""
+class BatchSettings(TypedDict, total=False):
+    """The fields of `TrainingSpec` that say how data is cut into batches, as keyword arguments: those that are there
+    win over what was declared."""
 
-    epochs: int
     batch_size: int
     batch_by: BatchBy
     recency_days: float | None
     row_weight: float
-    schedule: Schedule | None
     drop_last: bool
+
+
+class TrainingSettings(BatchSettings, total=False):
+    """All fields of `TrainingSpec`, likewise."""
+
+    epochs: int
+    schedule: Schedule | None

@@ -128,6 +128,13 @@ def _leaks(found: Leakage) -> list[str]:
         lines.append(f"{found.unseen_rows:,} {of} ({found.unseen_share:.1%}) have an id never seen in training ({ids})")
     if found.repeated_rows:
         lines.append(f"{found.repeated_rows:,} {of} ({found.repeated_share:.1%}) repeat a training pair")
+        targets = (
+            f"{found.repeated_targets:,} of {found.test_targets:,} test targets ({found.repeated_target_share:.1%})"
+        )
+        lines.append(
+            f"{targets} are such repeats: with exclude=train no list holds them; evaluate counts them as missed, and "
+            "repeats='drop' (--repeats drop) leaves them out"
+        )
     if found.early_rows:
         early = f"{found.early_rows:,} {of} ({found.early_share:.1%})"
         lines.append(f"{early} are earlier than the latest training row: a leak in time")

@@ -49,7 +49,12 @@ class Batching:
 
         Raises `DataError` for data without rows, a plan that leaves no batch, or one that needs times and has none.
         """
-        return self._cut(plan).batches(seed=seed, epoch=epoch)
+        cut = self._cut(plan)
+        return (cut.batch(seed=seed, epoch=epoch, step=step) for step in range(cut.steps))
+
+    def batch(self, plan: BatchPlan, *, seed: int, epoch: int, step: int) -> Batch:
+        """One of `batches`, made without those before it. Raises as `batches`."""
+        return self._cut(plan).batch(seed=seed, epoch=epoch, step=step)
 
     def _cut(self, plan: BatchPlan) -> _Cut:
         if plan not in self._cuts:
@@ -68,15 +73,21 @@ class _Cut:
         if not self.steps:
             raise DataError(f"drop_last leaves no batch of {plan.size}, an epoch has {self.units}; lower batch_size")
         self.recency = data.recency(plan.recency_days)
+        self._order: tuple[tuple[int, int], NDArray[np.int64]] | None = None  # of the epoch asked for last
 
-    def batches(self, *, seed: int, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch."""
-        order = generator(seed, "shuffle", epoch).permutation(self.units)
-        for step in range(self.steps):
-            chosen = order[step * self.plan.size : (step + 1) * self.plan.size]
-            random = generator(seed, "batch", epoch, step)
-            targets = self._by_query(chosen, random) if self.plan.batch_by == "query" else self._by_interaction(chosen)
-            yield self._batch(targets, random)
+    def batch(self, *, seed: int, epoch: int, step: int) -> Batch:
+        """A batch of an epoch."""
+        chosen = self.order(seed, epoch)[step * self.plan.size : (step + 1) * self.plan.size]
+        random = generator(seed, "batch", epoch, step)
+        targets = self._by_query(chosen, random) if self.plan.batch_by == "query" else self._by_interaction(chosen)
+        return self._batch(targets, random)
+
+    def order(self, seed: int, epoch: int) -> NDArray[np.int64]:
+        """(units,): the order in which an epoch goes through them."""
+        held = self._order
+        if held is None or held[0] != (seed, epoch):
+            held = self._order = (seed, epoch), generator(seed, "shuffle", epoch).permutation(self.units)
+        return held[1]
 
     @property
     def units(self) -> int:

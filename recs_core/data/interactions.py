@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import some
-from recs_core.contract.vocabulary import Vocabulary, refuse_duplicates
+from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data import splits
-from recs_core.tables import readers
+from recs_core.tables import readers, sides
 from recs_core.tables.csv_files import Dialect
 from recs_core.tables.digests import column_digest
 from recs_core.tables.times import Unit, day, seconds
@@ -59,20 +59,25 @@ class Interactions:
         encoding: str | None = None,
         delimiter: str | None = None,
         null_values: Sequence[str] | None = None,
+        lists: Mapping[str, str] | None = None,
     ) -> Interactions:
         """Interactions from a table: pyarrow, pandas, polars, a dict of columns, or the path of a CSV or Parquet file.
 
         `query`, `candidate`: its id columns, strings or integers. `timestamp`: numbers, dates, timestamps or ISO
         strings, of the years 1900 to 2199. `queries`, `candidates`: side tables of any of the same kinds, with an id
-        column of the same name and one row per id; ids without an interaction are welcome. A vocabulary holds the ids
-        of the interactions in order of first appearance, then those of its side table only.
+        column of the same name, or a list of the interactions' own columns. Rows of one id must be equal, and count
+        once; `query` and `timestamp` are left out where they differ between rows of one candidate, and `candidate` and
+        `timestamp` where they differ between rows of one query. Ids without an interaction are welcome. A vocabulary
+        holds the ids of the interactions in order of first appearance, then those of its side table only.
 
         `unit`: what a timestamp of numbers counts since 1970-01-01 UTC: "s" (the default), "ms", "us" or "ns".
-        `encoding`, `delimiter`, `null_values` say how the CSV files among the tables are written, where they do not
-        say so themselves. `encoding`: UTF-8 by default, or what the byte order mark says. `delimiter`: by default the
-        one of `,` `;` tab `|` `||` `::` whose header has the id columns. `null_values`: words that stand for a missing
-        value beside the empty field, by default NA, NULL, nan, \\N, None and their like; () for none, where these are
-        real. A missing id is an error, a missing feature is null.
+        `encoding`, `delimiter`, `null_values`, `lists` say how the CSV files among the tables are written, where they
+        do not say so themselves. `encoding`: UTF-8 by default, or what the byte order mark says. `delimiter`: by
+        default the one of `,` `;` tab `|` `||` `::` whose header has the id columns. `null_values`: words that stand
+        for a missing value beside the empty field, by default NA, NULL, nan, \\N, None and their like; () for none,
+        where these are real. `lists`: column → what lies between the values in each of its fields, such as
+        {"tags": "|"}; the values are strings, trimmed, and an empty field is an empty list. A missing id is an error, a
+        missing feature is null.
 
         Raises `DataError` naming table, column and row, and for an option that no table given can use.
         """
@@ -82,17 +87,21 @@ class Interactions:
                 raise DataError(f"{role} is the name of a column, got {name!r}")
         if len(set(names)) < len(names):
             raise DataError(f"query, candidate and timestamp must be different columns, got {names}")
-        dialect = Dialect(encoding, delimiter, null_values)
+        dialect = Dialect(encoding, delimiter, null_values, lists)
         if dialect and not any(readers.is_csv(given) for given in (table, queries, candidates)):
-            raise DataError("encoding, delimiter and null_values are for CSV files, and no table given is one")
+            raise DataError("encoding, delimiter, null_values and lists are for CSV files, and no table given is one")
+        _refuse_lists_of_ids(dialect, names)
         if unit is not None and timestamp is None:
             raise DataError(f"unit={unit!r} is for the timestamp column: name it with timestamp=…")
         source = readers.read(table, "interactions", ids=(query, candidate), dialect=dialect)
         if timestamp is not None and timestamp not in source.table.column_names:
             raise DataError(f"{source.where}: no column {timestamp!r}; it has {some(source.table.column_names, 20)}")
         times = None if timestamp is None else _times(source, timestamp, unit)
-        query_ids, query_codes, query_side = _side(source, query, queries, "queries", dialect)
-        candidate_ids, candidate_codes, candidate_side = _side(source, candidate, candidates, "candidates", dialect)
+        query_table = _side_table(source, query, queries, "queries", dialect)
+        candidate_table = _side_table(source, candidate, candidates, "candidates", dialect)
+        _refuse_lists_of_no_column(dialect, [source, query_table, candidate_table])
+        query_ids, query_codes, query_side = _side(source, query, query_table, "queries", names)
+        candidate_ids, candidate_codes, candidate_side = _side(source, candidate, candidate_table, "candidates", names)
         return cls(
             query_name=query,
             candidate_name=candidate,
@@ -229,21 +238,41 @@ def _times(source: readers.Source, name: str, unit: Unit | None) -> NDArray[np.f
     return seconds(source.table[name], source.column(name), unit, cure)
 
 
+def _refuse_lists_of_ids(dialect: Dialect, names: Sequence[str]) -> None:
+    for name in dialect.lists or {}:
+        if name in names:
+            raise DataError(f"lists: {name!r} holds one id or time in each row, and no lists")
+
+
+def _refuse_lists_of_no_column(dialect: Dialect, tables: Sequence[readers.Source | None]) -> None:
+    present = sorted({name for each in tables if each is not None and each.text for name in each.table.column_names})
+    for name in dialect.lists or {}:
+        if name not in present:
+            raise DataError(f"lists: no CSV file given has a column {name!r}; there is {some(present, 20)}")
+
+
+def _side_table(source: readers.Source, name: str, side: Any, role: str, dialect: Dialect) -> readers.Source | None:
+    """A side table as read, off a table of its own or off the interactions' rows."""
+    if side is None:
+        return None
+    if isinstance(side, (list, tuple)):
+        return sides.of_rows(source, name, side, role)
+    return readers.read(side, role, ids=(name,), dialect=dialect)
+
+
 def _side(
-    source: readers.Source, name: str, side: Any, role: str, dialect: Dialect
+    source: readers.Source, name: str, features: readers.Source | None, role: str, of_rows: Sequence[str]
 ) -> tuple[Vocabulary, NDArray[np.int32], pa.Table]:
     """Of one id column: its vocabulary, the code of each row, and the side table in the vocabulary's order."""
     ids = readers.id_column(source, name)
-    if side is None:
+    if features is None:
         (ids,) = readers.settle_ids(name, (source, ids))
         vocabulary, codes = Vocabulary.with_codes(ids, name)
         return vocabulary, codes, pa.table({name: vocabulary.ids})
-    features = readers.read(side, role, ids=(name,), dialect=dialect)
-    side_ids = readers.id_column(features, name)
-    ids, side_ids = readers.settle_ids(name, (source, ids), (features, side_ids))
-    refuse_duplicates(side_ids, features.column(name))
+    ids, repeated = readers.settle_ids(name, (source, ids), (features, readers.id_column(features, name)))
+    side_ids, table = sides.one_row_per_id(features, repeated, name, role, of_rows)
     vocabulary, codes = Vocabulary.with_codes(pa.concat_arrays([ids, side_ids]), name)
-    return vocabulary, codes[: len(ids)], _align(features.table, name, codes[len(ids) :], vocabulary)
+    return vocabulary, codes[: len(ids)], _align(table, name, codes[len(ids) :], vocabulary)
 
 
 def _align(table: pa.Table, name: str, codes: NDArray[np.int32], vocabulary: Vocabulary) -> pa.Table:

@@ -28,6 +28,7 @@ class Leakage:
 
     `dropped_rows`: test rows removed by `known_only`. `unseen_queries`, `unseen_candidates`: distinct ids of the test
     with no training row. `unseen_rows`: test rows with either. `repeated_rows`: test rows whose pair is a training row.
+    `test_targets`: distinct pairs of the test; `repeated_targets`: those that are training rows too.
     `early_rows`: test rows before the latest training row; `early_rows_of_query`: before the latest of the same query.
     """
 
@@ -38,6 +39,8 @@ class Leakage:
     unseen_candidates: int
     unseen_rows: int
     repeated_rows: int
+    test_targets: int
+    repeated_targets: int
     early_rows: int | None
     early_rows_of_query: int | None
 
@@ -52,14 +55,19 @@ class Leakage:
         return self.repeated_rows / max(self.test_rows, 1)
 
     @property
+    def repeated_target_share(self) -> float:
+        """Share of test targets that are training rows too: with `exclude=train` they can never be found."""
+        return self.repeated_targets / max(self.test_targets, 1)
+
+    @property
     def early_share(self) -> float | None:
         """Share of test rows before the latest training row."""
         return None if self.early_rows is None else self.early_rows / max(self.test_rows, 1)
 
     def to_json(self) -> dict[str, Any]:
         """Counts and shares as plain JSON data."""
-        shares = {name: getattr(self, name) for name in ("unseen_share", "repeated_share", "early_share")}
-        return asdict(self) | shares
+        shares = ("unseen_share", "repeated_share", "repeated_target_share", "early_share")
+        return asdict(self) | {name: getattr(self, name) for name in shares}
 
     def __str__(self) -> str:
         dropped = f" ({self.dropped_rows:,} with unseen ids dropped)" if self.dropped_rows else ""
@@ -140,6 +148,8 @@ def leakage(train: Interactions, test: Interactions, dropped_rows: int = 0) -> L
     new_candidate = _unseen(candidate, train.candidate_counts())
     seen = ~(new_query | new_candidate)
     pairs = _pairs(train.query_codes, train.candidate_codes, len(train.candidate_ids))
+    repeated = seen & np.isin(_pairs(query, candidate, len(train.candidate_ids)), pairs)
+    _, target = np.unique(_pairs(test.query_codes, test.candidate_codes, len(test.candidate_ids)), return_index=True)
     early = early_of_query = None
     if train.timestamps is not None and test.timestamps is not None:
         early = int(np.sum(test.timestamps < train.timestamps.max(initial=-np.inf)))
@@ -153,7 +163,9 @@ def leakage(train: Interactions, test: Interactions, dropped_rows: int = 0) -> L
         unseen_queries=len(np.unique(test.query_codes[new_query])),
         unseen_candidates=len(np.unique(test.candidate_codes[new_candidate])),
         unseen_rows=int(np.sum(~seen)),
-        repeated_rows=int(np.isin(_pairs(query[seen], candidate[seen], len(train.candidate_ids)), pairs).sum()),
+        repeated_rows=int(repeated.sum()),
+        test_targets=len(target),
+        repeated_targets=int(repeated[target].sum()),
         early_rows=early,
         early_rows_of_query=early_of_query,
     )

@@ -18,7 +18,7 @@ from recs_core.evaluation.lists import list_metrics
 from recs_core.evaluation.measures import DEFAULT_K, QueryMetrics, Ties, metric_names, metrics, query_metrics
 from recs_core.evaluation.ranking import NEVER, Ranks, ranks
 from recs_core.evaluation.report import report_rows
-from recs_core.evaluation.targets import targets_of
+from recs_core.evaluation.targets import Repeats, targets_of
 
 __all__ = [
     "DEFAULT_K",
@@ -26,6 +26,7 @@ __all__ = [
     "Interval",
     "QueryMetrics",
     "Ranks",
+    "Repeats",
     "Ties",
     "compare",
     "intervals",

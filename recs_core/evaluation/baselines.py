@@ -10,7 +10,7 @@ from recs_core.contract.errors import DataError, SpecError
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
 from recs_core.evaluation.ranking import Ranks, ranks
-from recs_core.evaluation.targets import targets_of
+from recs_core.evaluation.targets import Repeats, targets_of
 
 DAY = 86_400.0
 
@@ -49,14 +49,16 @@ def rank_popularity(
     *,
     half_life_days: float | None = None,
     exclude: bool = True,
+    repeats: Repeats = "miss",
 ) -> Ranks:
     """The rank of every test candidate by how often each candidate of `schema` (`model.schema`) was taken in `train`:
     what a model must beat, on the same test as `model.rank(test)`.
 
     `half_life_days`: a row weighs half as much for every so many days before the last. `exclude`: training candidates
-    leave the ranking of their query. Raises `DataError` for data without rows, or without times where they are needed.
+    leave the ranking of their query. `repeats` as in `model.rank`. Raises as it does, and `DataError` for data without
+    times where they are needed.
     """
-    _, targets, excluded = targets_of(schema, test, train if exclude else None)
+    _, targets, excluded = targets_of(schema, test, train if exclude else None, repeats)
     codes = schema.candidates.encode(train.candidate_ids.ids)[train.candidate_codes]
     known, corpus = codes >= 0, len(schema.candidates)
     if half_life_days is None:

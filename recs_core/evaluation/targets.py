@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -12,19 +13,33 @@ from numpy.typing import NDArray
 
 from recs_core.asked import check_interactions
 from recs_core.contract.batch import Ragged
-from recs_core.contract.errors import DataError
+from recs_core.contract.errors import DataError, SpecError
 from recs_core.data.catalog import candidates_of
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
+from recs_core.index.filters import contains
 
 log = logging.getLogger("recs_core")
 
 
+Repeats: TypeAlias = Literal["miss", "drop"]
+REPEATS: tuple[Repeats, ...] = ("miss", "drop")
+
+
 def targets_of(
-    schema: Schema, test: Interactions, exclude: Interactions | Sequence[Interactions] | None = None
+    schema: Schema,
+    test: Interactions,
+    exclude: Interactions | Sequence[Interactions] | None = None,
+    repeats: Repeats = "miss",
 ) -> tuple[pa.Array, Ragged, Ragged | None]:
     """Queries of the test data, the distinct candidate codes of each (−1 for one outside the corpus), and the codes
-    that leave its ranking: its candidates in `exclude`. Raises `DataError` for what is no interactions, or none."""
+    that leave its ranking: its candidates in `exclude`.
+
+    `repeats="drop"` leaves targets out that `exclude` takes out of the ranking; a query may have none left. Raises
+    `DataError` for what is no interactions, or none, and where no target is left; `SpecError` for other `repeats`, and
+    for "drop" without `exclude`.
+    """
+    _check_repeats(repeats, exclude)
     if not isinstance(test, Interactions):
         raise DataError(f"test: expected Interactions, got {type(test).__name__}; make them with from_table")
     if not len(test):
@@ -46,7 +61,31 @@ def targets_of(
     offsets = np.zeros(len(queries) + 1, np.int32)
     np.cumsum(np.bincount(pairs[:, 0], minlength=len(queries)), out=offsets[1:])
     excluded = None if exclude is None else candidates_of(exclude, queries, schema)
-    return queries, Ragged(code[pairs[:, 1]], offsets), excluded
+    targets = Ragged(code[pairs[:, 1]], offsets)
+    if repeats == "drop" and excluded is not None:
+        targets = _without_repeats(targets, excluded)
+    return queries, targets, excluded
+
+
+def _check_repeats(repeats: Any, exclude: Any) -> None:
+    if not isinstance(repeats, str) or repeats not in REPEATS:
+        raise SpecError(f"repeats is 'miss' or 'drop', got {repeats!r}")
+    if repeats == "drop" and exclude is None:
+        raise SpecError(
+            "repeats='drop' leaves out targets that exclude= rules out, and nothing is excluded; pass exclude="
+        )
+
+
+def _without_repeats(targets: Ragged, excluded: Ragged) -> Ragged:
+    repeated = contains(excluded, targets.segments, targets.values)
+    if repeated.all():
+        raise DataError(
+            f"repeats='drop' leaves nothing to measure: exclude= rules out all {len(repeated):,} test targets; say "
+            "repeats='miss', or exclude nothing"
+        )
+    if repeated.any():
+        log.info("%d of %d test targets repeat what is excluded: left out", repeated.sum(), len(repeated))
+    return targets.without(repeated)
 
 
 def _pairs(test: Interactions) -> tuple[pa.Array, NDArray[np.int32]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from recs_core.contract.errors import ConfigError, DataError
@@ -45,15 +47,20 @@ def load_data(spec: DataSpec) -> Interactions:
             candidate=spec.candidate,
             timestamp=spec.timestamp,
             unit=spec.unit,
-            queries=spec.queries and local(spec.queries, "queries", DataError),
-            candidates=spec.candidates and local(spec.candidates, "candidates", DataError),
+            queries=_file_or_columns(spec.queries, "queries"),
+            candidates=_file_or_columns(spec.candidates, "candidates"),
             encoding=spec.encoding,
             delimiter=spec.delimiter,
             null_values=spec.null_values,
+            lists=spec.lists,
         )
     if spec.min_per_query > 1 or spec.min_per_candidate > 1:
         data = data.filter(min_per_query=spec.min_per_query, min_per_candidate=spec.min_per_candidate)
     return data
+
+
+def _file_or_columns(side: str | Sequence[str] | None, role: str) -> Path | Sequence[str] | None:
+    return local(side, role, DataError) if side and isinstance(side, str) else side
 
 
 def cut(data: Interactions, spec: DataSpec, seed: int) -> Parts:

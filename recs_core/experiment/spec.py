@@ -29,11 +29,12 @@ class DataSpec:
     """Where interactions come from and how they are cut.
 
     `source`: a data set's name (`recs data list`) or a CSV or Parquet file; a file needs `query` and `candidate`, its
-    id columns. `unit` ("s", "ms", "us", "ns"): what a timestamp of numbers counts. `queries`, `candidates`: files of
-    side features. `encoding`, `delimiter`, `null_values`: how the CSV files among these are written, as
-    `Interactions.from_table` has them; None leaves it to the file. `split`: "time" (`at`, or the last `test` share),
-    "last" or "random" (`test` share), None to train on everything. `validation`: the last share of the training rows by
-    time (at random where there are no timestamps), held out for validation while training.
+    id columns. `unit` ("s", "ms", "us", "ns"): what a timestamp of numbers counts. `queries`, `candidates`: a file of
+    side features, or columns of the interactions' own. `encoding`, `delimiter`, `null_values`, `lists`: how the CSV
+    files among these are written, as `Interactions.from_table` has them; None leaves it to the file. `split`: "time"
+    (`at`, or the last `test` share), "last" or "random" (`test` share), None to train on everything. `validation`: the
+    last share of the training rows by time (at random where there are no timestamps), held out for validation while
+    training.
     """
 
     source: str
@@ -41,11 +42,12 @@ class DataSpec:
     candidate: str | None = None
     timestamp: str | None = None
     unit: Unit | None = None
-    queries: str | None = None
-    candidates: str | None = None
+    queries: str | Sequence[str] | None = None
+    candidates: str | Sequence[str] | None = None
     encoding: str | None = None
     delimiter: str | None = None
     null_values: Sequence[str] | None = None
+    lists: Mapping[str, str] | None = None
     path: str | None = None
     min_per_query: int = 1
     min_per_candidate: int = 1
@@ -56,11 +58,16 @@ class DataSpec:
     validation: float | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.null_values, list):  # as JSON has it
-            object.__setattr__(self, "null_values", tuple(self.null_values))
+        for name in ("queries", "candidates", "null_values"):
+            value = getattr(self, name)
+            if isinstance(value, list):  # as JSON has it
+                object.__setattr__(self, name, tuple(value))
 
 
-OF_FILES = ("query", "candidate", "timestamp", "unit", "queries", "candidates", "encoding", "delimiter", "null_values")
+OF_FILES = (
+    *("query", "candidate", "timestamp", "unit", "queries", "candidates"),
+    *("encoding", "delimiter", "null_values", "lists"),
+)
 """Fields of `DataSpec` that say how a file is read; a named data set knows its own."""
 
 PROTOCOLS: Mapping[str, DataSpec] = {

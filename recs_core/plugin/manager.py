@@ -10,7 +10,7 @@ import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
@@ -21,6 +21,7 @@ from recs_core.contract.errors import (
     BackendBroken,
     BackendConflict,
     BackendNotFound,
+    ConfigError,
     MissingExtra,
     RecsError,
     UnsupportedFeature,
@@ -105,8 +106,9 @@ def load_backend(name: str, engine: str | None = None, *, asked_by: str = "backe
     """Build a backend; `engine` and `options` go to its factory, `asked_by` into every error (and to a factory that
     has a parameter of that name).
 
-    Raises `BackendNotFound` (no such name or engine), `BackendConflict` (two distributions claim the name),
-    `BackendBroken` (import, hooks, manifest or factory fail), `MissingExtra` (what it requires is not installed).
+    Raises `BackendNotFound` (no such name or engine), `ConfigError` (no such option), `BackendConflict` (two
+    distributions claim the name), `BackendBroken` (import, hooks, manifest or factory fail), `MissingExtra` (what it
+    requires is not installed).
     """
     plugin = _Plugin(BACKENDS, _claim(BACKENDS, name, asked_by, engine), asked_by)
     info = plugin.manifest(engine)
@@ -317,11 +319,12 @@ class _Plugin(Generic[Info]):
 
     def build(self, info: Info, **arguments: Any) -> object:
         """What the factory returns, checked to have the members of its protocol."""
-        module, _, attribute = info.factory.partition(":")
+        factory = self._factory(info)
+        parameters = _parameters(factory)
+        self._check_options(arguments, parameters)
+        if "asked_by" in parameters:
+            arguments["asked_by"] = self.asked_by  # for the factory's own errors; as with hooks, taken if wanted
         try:
-            factory = getattr(importlib.import_module(module), attribute)
-            if "asked_by" in inspect.signature(factory).parameters:
-                arguments["asked_by"] = self.asked_by  # for the factory's own errors; as with hooks, taken if wanted
             built: object = factory(**arguments)
         except RecsError:
             raise
@@ -332,6 +335,38 @@ class _Plugin(Generic[Info]):
         if lacks:
             self._broken(f"its factory {info.factory} returned a {type(built).__name__} without {', '.join(lacks)}")
         return built
+
+    def _factory(self, info: Info) -> Callable[..., object]:
+        module, _, attribute = info.factory.partition(":")
+        try:
+            found: Callable[..., object] = getattr(importlib.import_module(module), attribute)
+        except RecsError:
+            raise
+        except Exception as error:
+            self._broken(f"its factory {info.factory} cannot be imported: {_line(error)}", error)
+        return found
+
+    def _check_options(self, given: Iterable[str], parameters: Mapping[str, inspect.Parameter]) -> None:
+        """Raise `ConfigError` for an option that the factory does not have: the caller is wrong, not the plugin."""
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return
+        options = sorted(set(parameters) - {"engine", "asked_by"})
+        for name in given:
+            if name not in parameters and name != "engine":
+                close = difflib.get_close_matches(name, options, n=1)
+                has = f"it has: {', '.join(options)}" if options else "it has none"
+                raise ConfigError(
+                    f"{self.kind.noun} {self.claim.name!r} of {self.claim} (asked for by {self.asked_by}) has no "
+                    f"option {name!r}; {f'did you mean {close[0]!r}?' if close else has}"
+                )
+
+
+def _parameters(factory: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
+    """What a factory can be given; nothing is known of one that is no function."""
+    try:
+        return inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return inspect.signature(lambda **options: None).parameters
 
 
 def _line(error: BaseException) -> str:

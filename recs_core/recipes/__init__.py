@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.data.interactions import Interactions
+from recs_core.elsewhere import refuse_unknown
 from recs_core.recipes import features, history, ids
 from recs_core.recipes.choice import Recipe
 from recs_core.recipes.suggestion import suggest
@@ -39,11 +42,12 @@ def choose(name: str, data: Interactions) -> Recipe:
 def recipe(name: str, data: Interactions, **options: Any) -> TwoTower:
     """An unfitted `TwoTower` with good defaults for this training data, for `fit` too.
 
-    `options` go to `TwoTower`: backend, seed, dtype. The reasons for each choice are logged at level INFO.
+    `options`: arguments of `TwoTower`, such as backend, seed and dtype; specs among them win over the recipe's. The
+    reasons for each choice are logged at level INFO. Raises as `choose`, and `SpecError` for an unknown option.
     """
+    refuse_unknown("recipe", options, inspect.signature(TwoTower).parameters)
     chosen = choose(name, data)
     for reason in chosen.reasons:
         log.info("recipe %s: %s", name, reason)
-    return TwoTower(
-        chosen.query, chosen.candidate, chosen.retrieval, chosen.optimizer, training=chosen.training, **options
-    )
+    specs = {field.name: getattr(chosen, field.name) for field in fields(Recipe) if field.name != "reasons"}
+    return TwoTower(**{**specs, **options})

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from recs_core.contract.columns import as_numbers, as_values, nature
 from recs_core.contract.feature_kinds import Bag, Categorical, Numeric, Text
 from recs_core.contract.features import Feature
+from recs_core.contract.text_columns import thousands
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.interactions import Interactions
 from recs_core.recipes import history
@@ -50,6 +51,7 @@ def choose(data: Interactions) -> Recipe:
     side_reasons = query_reasons + candidate_reasons or [
         "no column beside the ids: `history` answers the same for less"
     ]
+    side_reasons += [*_worded_ids(data.queries, data.query_name), *_worded_ids(data.candidates, data.candidate_name)]
     return Recipe(
         query=TowerSpec([*base.query.features, *query], layers=[DIM]),
         candidate=TowerSpec([*base.candidate.features, *candidate], layers=[DIM]),
@@ -97,6 +99,8 @@ def _feature(name: str, column: pa.ChunkedArray, table: str | None, taken: Seque
         return Numeric(name), "a number, standardised"
     if "id" not in seen.uses:
         return None, f"left out, {seen.what}"
+    if pa.types.is_string(known.type) and (why := thousands(known)):
+        return None, f"left out, {seen.what}{why}"
     return _named(name, as_values(known, name), table)
 
 
@@ -106,10 +110,24 @@ def _named(name: str, known: pa.Array, table: str | None) -> tuple[Feature | Non
     if distinct * REPEATS <= len(known):
         return Categorical(name, dim=SIDE_DIM, table=table), f"{distinct} distinct values, so a category"
     if pa.types.is_string(known.type):
-        words = pc.mean(pc.list_value_length(pc.utf8_split_whitespace(known))).as_py()
+        words = _words(known)
         if words >= WORDS_OF_TEXT:
             return Text(name, dim=DIM, table=table), f"{words:.1f} words a value, so text"
     return None, f"left out, {distinct} distinct values of {len(known)} say nothing of one another"
+
+
+def _words(strings: pa.Array) -> float:
+    """Words a value, on average."""
+    return float(pc.mean(pc.list_value_length(pc.utf8_split_whitespace(strings))).as_py())
+
+
+def _worded_ids(table: pa.Table, name: str) -> list[str]:
+    """A line on ids that would be text in a column of their own, unless such a column is there."""
+    ids = table[name].combine_chunks()
+    others = (table[other].combine_chunks() for other in table.column_names if other != name)
+    if not pa.types.is_string(ids.type) or (words := _words(ids)) < WORDS_OF_TEXT or any(map(ids.equals, others)):
+        return []
+    return [f"{name}: an id alone, of {words:.1f} words; give its side table a copy of it to have it read as text"]
 
 
 def _unused(name: str, names: set[str]) -> str:

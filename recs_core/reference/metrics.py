@@ -15,6 +15,8 @@ Ties. A group of g tied candidates, r of them relevant, takes g places in a row.
 the last r of them. "expected": the mean of the metric over all orders of every tied group. So a collapsed model, all
 scores equal, gets 0 (while k ≤ candidates − m) or what chance gives, and a perfect one 1 wherever 1 can be reached.
 
+Repeats. A target that is excluded is in no list. "miss": it counts in m, at no place. "drop": it is no target.
+
 The average is over queries with at least one target, over the whole set at once; the TFRS one is over targets.
 """
 
@@ -29,6 +31,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Ties = Literal["pessimistic", "expected"]
+Repeats = Literal["miss", "drop"]
 Places = Sequence[float]
 
 
@@ -84,12 +87,15 @@ def evaluate(
     *,
     exclude: Sequence[Iterable[int]] | None = None,
     ties: Ties = "pessimistic",
+    repeats: Repeats = "miss",
 ) -> dict[str, float]:
     """`{"recall@5": …, …, "mrr": …}` over (Q, n) scores; `relevant[i]` and `exclude[i]` hold query i's columns."""
     per_query: list[dict[str, float]] = []
     per_target: list[dict[str, float]] = []
     for i, row in enumerate(np.asarray(scores, np.float64)):
         targets, gone = set(relevant[i]), set(exclude[i]) if exclude is not None else set()
+        if repeats == "drop":
+            targets -= gone
         if not targets:
             continue
         per_query.append(_averaged(_all_metrics(k), possible_places(row, targets, gone, ties)))

@@ -1,4 +1,4 @@
-"""Recommendations for a Parquet file of queries: in bounded memory, and from where it stopped if it was cut off.
+"""Recommendations for a file of queries: in bounded memory, and from where it stopped if it was cut off.
 
 Everything that can be checked is, before anything is made. Answers are written in parts beside the output
 (`out.parquet.parts/`), each complete or not there; at the end the parts become one file. So the same job ends in the
@@ -14,7 +14,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,12 +22,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recs_core.contract.columns import as_values
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import one_line
 from recs_core.index.plan import check_k
 from recs_core.recommender import Recommender
+from recs_core.runtime.query_files import QueryFile, opened, reading
 from recs_core.storage.paths import local
+from recs_core.tables.csv_files import Dialect
 
 PART_ROWS = 8_192
 """Queries answered together: enough for the search to be one of large matrices, little to lose or to hold."""
@@ -46,6 +47,7 @@ class Job:
     exclude_seen: bool = False
     unknown: Literal["oov", "popular", "error"] = "oov"
     column: str | None = None
+    dialect: Dialect = field(default_factory=Dialect)
 
     @property
     def parts(self) -> Path:
@@ -63,7 +65,8 @@ class Done:
 
 
 def recommend_file(model: Recommender, job: Job, progress: Callable[[int, int], None] = lambda done, of: None) -> Done:
-    """Answer every query of `job.queries`, a Parquet file with a column of query ids (named as the model's).
+    """Answer every query of `job.queries`, a Parquet or CSV file whose column `job.column` holds query ids: by default
+    the one named as the model's, or the only one. `job.dialect`: how a CSV file is written.
 
     `job.out` gets a row for each row of it, in order: the query id, a list of the best candidate ids under the
     model's name for candidates, and a list of their `score`. Where fewer than k remain the lists are shorter.
@@ -72,16 +75,15 @@ def recommend_file(model: Recommender, job: Job, progress: Callable[[int, int], 
     job are in the way; of these only a disk that fills up is noticed after the first part is there.
     """
     job = replace(job, queries=local(job.queries, "queries", DataError), out=local(job.out, "out", DataError))
-    source = _opened(job.queries)
-    column = _column(source, job.column or model.schema.query_name, job.queries)
-    unknown = _checked(model, job, source, column)
+    source = opened(job.queries, model.schema.queries, job.column, job.dialect)
+    unknown = _checked(model, job, source)
     _check_out(job)
-    plan = _plan(model, job, column)
+    plan = _plan(model, job, source.column)
     _check_parts(job, plan)
     _begin(job, plan)
-    total, done, resumed = source.metadata.num_rows, 0, 0
+    done, resumed = 0, 0
     names = []
-    for number, ids in enumerate(_pieces(source, column, job.queries)):
+    for number, ids in enumerate(source.pieces(PART_ROWS)):
         part = job.parts / f"part-{number:06d}.parquet"
         names.append(part)
         if part.exists():
@@ -89,51 +91,27 @@ def recommend_file(model: Recommender, job: Job, progress: Callable[[int, int], 
         else:
             _write(part, [_answer(model, job, ids)])
         done += len(ids)
-        progress(done, total)
+        progress(done, source.rows)
     _write(job.out, (pq.read_table(part) for part in names), empty=_answers_schema(model))
     shutil.rmtree(job.parts)
-    return Done(total, unknown, resumed)
+    return Done(source.rows, unknown, resumed)
 
 
 # Before anything is made
 
 
-def _opened(path: Path) -> pq.ParquetFile:
-    with _reading(path):
-        return pq.ParquetFile(path)
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a readable Parquet file ({one_line(error)})") from None
-
-
-def _column(source: pq.ParquetFile, name: str, path: Path) -> str:
-    names = source.schema_arrow.names
-    if name not in names:
-        raise DataError(f"{path}: no column {name!r} with query ids; it has {', '.join(names)}")
-    if names.count(name) > 1:
-        raise DataError(f"{path}: column {name!r} appears more than once")
-    return name
-
-
-def _checked(model: Recommender, job: Job, source: pq.ParquetFile, column: str) -> int:
+def _checked(model: Recommender, job: Job, source: QueryFile) -> int:
     """How many queries the model does not know. Raises `DataError` for k or ids that it cannot answer."""
     check_k(job.k, len(model.schema.candidates))
     strangers, first = 0, None
-    for ids in _pieces(source, column, job.queries):
+    for ids in source.pieces(PART_ROWS):
         unknown = model.schema.queries.encode(ids) < 0
         if first is None and unknown.any():
             first = ids[int(np.argmax(unknown))].as_py()
         strangers += int(unknown.sum())
     if job.unknown == "error" and strangers:
         raise DataError(
-            f"{job.queries}, column {column!r}: {strangers:,} of {source.metadata.num_rows:,} queries were never seen "
+            f"{job.queries}, column {source.column!r}: {strangers:,} of {source.rows:,} queries were never seen "
             f"in training, the first is {first!r}; leave them out, or ask for unknown 'oov' or 'popular'"
         )
     return strangers
@@ -155,10 +133,11 @@ def _check_out(job: Job) -> None:
 
 def _plan(model: Recommender, job: Job, column: str) -> dict[str, Any]:
     """What must be the same for parts to be of the same job."""
-    with _reading(job.queries), job.queries.open("rb") as file:
+    with reading(job.queries), job.queries.open("rb") as file:
         queries = hashlib.file_digest(file, "sha256").hexdigest()
     stated = {"queries": queries, "out": job.out.name, "column": column, "index": _index(model)}
-    return {**asdict(job), **stated, "part_rows": PART_ROWS}
+    plan = {**asdict(job), **stated, "part_rows": PART_ROWS}
+    return dict(json.loads(json.dumps(plan)))  # as it will be read
 
 
 def _index(model: Recommender) -> str:
@@ -200,21 +179,6 @@ def _begin(job: Job, plan: Mapping[str, Any]) -> None:
     with _writing(job.parts):
         job.parts.mkdir(parents=True, exist_ok=True)
         _replace(job.parts / _PLAN, lambda path: path.write_text(json.dumps(plan, indent=1), encoding="utf-8"))
-
-
-def _pieces(source: pq.ParquetFile, column: str, path: Path) -> Iterator[pa.Array]:
-    """Ids, PART_ROWS at a time; one row group is held at once."""
-    seen = 0
-    for group in range(source.num_row_groups):
-        with _reading(path):
-            values = source.read_row_group(group, [column]).column(0)
-        ids = as_values(values, f"{path}, column {column!r}")
-        if ids.null_count:
-            row = seen + int(np.argmin(ids.is_valid().to_numpy(zero_copy_only=False)))
-            raise DataError(f"{path}, column {column!r}: null id in row {row} (counting from 0)")
-        seen += len(ids)
-        for start in range(0, len(ids), PART_ROWS):
-            yield ids.slice(start, PART_ROWS)
 
 
 def _answer(model: Recommender, job: Job, ids: pa.Array) -> pa.Table:

@@ -7,15 +7,18 @@ import csv
 import gzip
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import one_line
+from recs_core.contract.plain import list_lengths, list_offsets
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".dat", ".dat.gz")
 
@@ -41,12 +44,14 @@ class Dialect:
 
     `encoding`: a codec of Python's; None: UTF-8, or what the file's byte order mark says. `delimiter`: None: the one
     of `,` `;` tab `|` `||` `::` that gives a header with the columns asked for. `null_values`: words for a missing
-    value; None: `NULL_WORDS`, (): none. An empty field is always missing.
+    value; None: `NULL_WORDS`, (): none. An empty field is always missing. `lists`: column → what lies between the
+    values of its lists; None: no column holds lists.
     """
 
     encoding: str | None = None
     delimiter: str | None = None
     null_values: Sequence[str] | None = None
+    lists: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.encoding is not None:
@@ -54,7 +59,9 @@ class Dialect:
         if self.delimiter is not None:
             if not isinstance(self.delimiter, str) or not self.delimiter or set(self.delimiter) & set('\r\n"'):
                 raise DataError(f"delimiter: must be what lies between two fields, such as ';', got {self.delimiter!r}")
-            object.__setattr__(self, "delimiter", self.delimiter.replace("\\t", "\t"))  # as a shell hands it on
+            object.__setattr__(self, "delimiter", _tabs(self.delimiter))
+        if self.lists is not None:
+            object.__setattr__(self, "lists", _checked_lists(self.lists))
         words = self.null_values
         if words is None:
             return
@@ -64,13 +71,27 @@ class Dialect:
 
     def __bool__(self) -> bool:
         """Whether anything was said."""
-        return (self.encoding, self.delimiter, self.null_values) != (None, None, None)
+        return any(said is not None for said in (self.encoding, self.delimiter, self.null_values, self.lists))
 
     @property
     def nulls(self) -> list[str]:
         """Every word for a missing value, the empty one first."""
         words = NULL_WORDS if self.null_values is None else self.null_values
         return ["", *(word for word in words if word)]
+
+
+def _checked_lists(lists: Any) -> Mapping[str, str]:
+    if not isinstance(lists, Mapping) or not all(isinstance(name, str) and name for name in lists):
+        raise DataError(f"lists: must be columns and what lies between their values, as {{'tags': '|'}}, got {lists!r}")
+    for name, between in lists.items():
+        if not isinstance(between, str) or not between or set(between) & set("\r\n"):
+            raise DataError(f"lists: between the values of {name!r} lies text, such as '|', not {between!r}")
+    return {name: _tabs(between) for name, between in lists.items()}
+
+
+def _tabs(text: str) -> str:
+    """Tabs, which a shell hands on as they are typed."""
+    return text.replace("\\t", "\t")
 
 
 def _check_encoding(name: str) -> None:
@@ -95,11 +116,17 @@ def read_csv(path: Path, ids: tuple[str, ...], dialect: Dialect) -> pa.Table:
         if _UNIT.encode() in data:
             raise DataError(f"{path}: holds control characters, so it cannot be cut at {delimiter!r}")
         data, delimiter = data.replace(delimiter.encode(), _UNIT.encode()), _UNIT
-    texts = set(ids)
+    lists = dialect.lists or {}
+    texts = {*ids, *lists}
     table = _parsed(path, data, delimiter, texts, dialect.nulls)
     # Integers beyond int64 are guessed to be floats, and lose their last digits: they are names, so text.
     names = {name for name, column in zip(table.column_names, table.itercolumns(), strict=True) if _too_long(column)}
-    return _parsed(path, data, delimiter, texts | names, dialect.nulls) if names else table
+    if names:
+        table = _parsed(path, data, delimiter, texts | names, dialect.nulls)
+    for name in set(lists) & set(table.column_names):
+        if table.column_names.count(name) == 1:  # a column that stands twice is refused by whoever asked
+            table = table.set_column(table.column_names.index(name), name, _split(table[name], lists[name]))
+    return table
 
 
 def _bytes(path: Path) -> bytes:
@@ -178,6 +205,20 @@ def _parsed(path: Path, data: bytes, delimiter: str, texts: set[str], nulls: lis
         return pacsv.read_csv(pa.BufferReader(data), whole, parse, convert)
     except pa.ArrowException as error:
         raise DataError(f"{path}: not a readable CSV file ({one_line(error)})") from None
+
+
+def _split(column: pa.ChunkedArray, between: str) -> pa.ChunkedArray:
+    """Each field as a list: its parts trimmed, empty ones left out; a missing field is an empty list."""
+    return pa.chunked_array([_split_chunk(chunk, between) for chunk in column.chunks], pa.list_(pa.string()))
+
+
+def _split_chunk(fields: pa.StringArray, between: str) -> pa.ListArray:
+    lists = pc.split_pattern(fields, between)
+    parts = pc.utf8_trim_whitespace(lists.flatten())
+    kept = pc.not_equal(parts, "")
+    before = np.concatenate([[0], np.cumsum(kept.to_numpy(zero_copy_only=False))])  # parts kept before each part
+    offsets = before[list_offsets(list_lengths(lists))]
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), parts.filter(kept))
 
 
 def _too_long(column: pa.ChunkedArray) -> bool:

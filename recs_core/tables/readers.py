@@ -87,10 +87,10 @@ def settle_ids(name: str, *columns: tuple[Source, pa.Array]) -> list[pa.Array]:
                 f"but {describe_type(kind)} in {source.where}: convert one of them"
             )
     if typed:
-        return [_follow(source, ids, typed[0][1], name) for source, ids in columns]
-    integers = [_integers(ids) for _, ids in columns]
-    if all(column is not None for column in integers):
-        return integers
+        return [follow(source, ids, typed[0][1], name) for source, ids in columns]
+    whole = [integers(ids) for _, ids in columns]
+    if all(column is not None for column in whole):
+        return whole
     return [ids for _, ids in columns]
 
 
@@ -152,7 +152,8 @@ def _hint(source: Source) -> str:
     return ""
 
 
-def _integers(ids: pa.Array) -> pa.Array | None:
+def integers(ids: pa.Array) -> pa.Array | None:
+    """Text as int64, where all of it is the one spelling of an integer; else None."""
     if not pc.all(pc.match_substring_regex(ids, _INTEGER)).as_py():
         return None
     try:
@@ -165,12 +166,14 @@ def _integers(ids: pa.Array) -> pa.Array | None:
         return None
 
 
-def _follow(source: Source, ids: pa.Array, kind: pa.DataType, name: str) -> pa.Array:
+def follow(
+    source: Source, ids: pa.Array, kind: pa.DataType, name: str, other: str = "the other table's ids"
+) -> pa.Array:
+    """Ids of text in another's type. Raises `DataError` where the `other` are integers, and not all of these."""
     if ids.type == kind:
         return ids
-    integers = _integers(ids)
-    if integers is None:
+    found = integers(ids)
+    if found is None:
         odd = ids.filter(pc.invert(pc.match_substring_regex(ids, _INTEGER)))
-        hold = f"the other table's ids are integers, but these hold {some(odd.to_pylist())}"
-        raise DataError(f"{source.column(name)}: {hold}")
-    return integers
+        raise DataError(f"{source.column(name)}: {other} are integers, but these hold {some(odd.to_pylist())}")
+    return found

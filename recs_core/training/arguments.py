@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from recs_core.contract.errors import DataError, SpecError
-from recs_core.contract.training import TrainingSettings
 from recs_core.data.interactions import Interactions
 from recs_core.training.run import FitRun
 
@@ -25,16 +21,6 @@ def check_dtype(dtype: Any) -> None:
     """Raise `SpecError` unless this is "float32" or "float64"."""
     if not isinstance(dtype, str) or dtype not in ("float32", "float64"):
         raise SpecError(f"TwoTower: dtype is 'float32' or 'float64', got {dtype!r}")
-
-
-def check_settings(settings: Mapping[str, Any], fit: Callable[..., Any]) -> None:
-    """Raise `SpecError` for a setting of a name that `fit` does not know."""
-    fields = TrainingSettings.__annotations__
-    known = sorted({*fields, *inspect.signature(fit).parameters} - {"self", "settings"})
-    for name in settings:
-        if name not in fields:
-            meant = difflib.get_close_matches(name, known, n=1) or known
-            raise SpecError(f"fit: there is no argument {name!r}; there is {', '.join(meant)}")
 
 
 def check_kind(name: str, value: Any, kind: type, example: str) -> None:
@@ -59,12 +45,12 @@ def check_progress(progress: Any) -> None:
         raise SpecError(f"fit: progress is True, False or None, got {progress!r}")
 
 
-def check_rows(train: Any, validation: Any) -> None:
+def check_rows(train: Any, validation: Any, asker: str = "fit") -> None:
     """Raise `DataError` unless these are `Interactions`; `validation` may be None."""
     for name, rows in (("train", train), ("validation", validation)):
         if not isinstance(rows, Interactions) and (rows is not None or name == "train"):
             got = type(rows).__name__
-            raise DataError(f"fit: {name} must be Interactions, got {got}; make them with Interactions.from_table")
+            raise DataError(f"{asker}: {name} must be Interactions, got {got}; make them with Interactions.from_table")
 
 
 def check_validated(run: FitRun, validation: Interactions | None) -> None:

@@ -68,6 +68,7 @@ class TrainingHistory:
     best_epoch: int | None = None
     losses: list[float] = field(default_factory=list)  # one per step
     masked_share: float | None = None  # of the pairs scored in the first epoch: the target's own candidate elsewhere
+    own_loop: bool = False  # weights have been moved outside `fit`, as by a loop of the framework's own
 
     def __getitem__(self, name: str) -> list[float]:
         """The values of "loss", "seconds" or a metric, one per epoch that has it."""
@@ -78,7 +79,7 @@ class TrainingHistory:
     def since(self, epochs: int, losses: int) -> TrainingHistory:
         """A copy without the first `epochs` records and the first `losses` steps."""
         records = [copy_of(record) for record in self.epochs[epochs:]]
-        return TrainingHistory(records, self.stopped, self.best_epoch, self.losses[losses:], self.masked_share)
+        return replace(self, epochs=records, losses=self.losses[losses:])
 
 
 @dataclass

@@ -46,14 +46,15 @@ class FitRun:
         same = all(getattr(mine, name) == getattr(theirs, name) for name in ("batch_size", "batch_by", "drop_last"))
         return same and self.data == other.data
 
-    def facts(self, train: Interactions) -> dict[str, Any]:
-        """What a bundle tells of the data that it trains on."""
-        times = train.timestamps
-        return {
-            "digest": self.data,
-            "rows": len(train),
-            "queries": len(train.query_ids),
-            "candidates": len(train.candidate_ids),
-            "from": None if times is None or not len(times) else float(times.min()),
-            "to": None if times is None or not len(times) else float(times.max()),
-        }
+
+def facts(train: Interactions, digest: str) -> dict[str, Any]:
+    """What a bundle tells of the data that a model trains on."""
+    times = train.timestamps
+    return {
+        "digest": digest,
+        "rows": len(train),
+        "queries": len(train.query_ids),
+        "candidates": len(train.candidate_ids),
+        "from": None if times is None or not len(times) else float(times.min()),
+        "to": None if times is None or not len(times) else float(times.max()),
+    }

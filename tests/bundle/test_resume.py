@@ -89,8 +89,8 @@ def test_a_run_cut_off_ends_as_one_that_was_not(whole, tmp_path, epoch):
 def test_ctrl_c_within_an_epoch(whole, tmp_path, step):
     """4 steps per epoch: the first, one in the middle, the last, and one two epochs later."""
     cut = model()
-    cut._prepared(cut._encoded(interactions()))
-    cut._trainer = PressesCtrlC(cut._trainer, step)
+    cut.build(interactions())
+    cut._trainer = PressesCtrlC(cut._with_trainer(None), step)
     history = cut.fit(interactions(), **PLAN, checkpoint=tmp_path / "c", checkpoint_every=100)
     assert history.stopped == "interrupted"
     again = resumed(tmp_path / "c")

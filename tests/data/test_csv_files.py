@@ -2,6 +2,7 @@ import codecs
 import gzip
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from recs_core.contract.errors import DataError
@@ -127,6 +128,47 @@ def test_a_missing_feature_is_null(tmp_path, word):
     assert data.candidates.to_pydict() == {"item": ["a", "b"], "kind": [None, "x"], "price": [None, 2]}
 
 
+@pytest.mark.parametrize(
+    ("between", "field", "values"),
+    [
+        ("|", "drama|comedy", ["drama", "comedy"]),
+        ("|", " drama | film noir ", ["drama", "film noir"]),
+        ("|", "drama||comedy|", ["drama", "comedy"]),
+        ("|", "7|007", ["7", "007"]),
+        ("|", "7", ["7"]),
+        ("|", "", []),
+        ("|", "NULL", []),
+        ("|", " | ", []),
+        ("|", "NULL|a", ["NULL", "a"]),
+        (" ", "a  b", ["a", "b"]),
+        (" - ", "a-b - c", ["a-b", "c"]),
+        ("\\t", "a\tb", ["a", "b"]),
+        (", ", '"é, ß"', ["é", "ß"]),
+    ],
+)
+def test_lists_of_what_lies_between_signs(tmp_path, between, field, values):
+    (tmp_path / "items.csv").write_text(f"item,tags\nb,{field}\na,x\n")
+    data = read(tmp_path / "x.csv", lines(), candidates=tmp_path / "items.csv", lists={"tags": between})
+    assert data.candidates.to_pydict() == {"item": ["a", "b"], "tags": [["x"], values]}
+    assert data.candidates.schema.field("tags").type == pa.list_(pa.string())
+
+
+def test_lists_of_every_file_that_has_the_column(tmp_path):
+    (tmp_path / "items.csv").write_text("item;tags\na;1|2\n")
+    (tmp_path / "users.csv").write_text("user,tags\n7,3|4\n")
+    files = {"candidates": tmp_path / "items.csv", "queries": tmp_path / "users.csv"}
+    data = read(tmp_path / "x.csv", "user,item,tags\n7,a,5|6\n8,a,\n", lists={"tags": "|"}, **files)
+    assert data.candidates["tags"].to_pylist() == [["1", "2"]]
+    assert data.queries["tags"].to_pylist() == [["3", "4"], None]  # no row of that table, so nothing is known
+    assert data.extra["tags"].to_pylist() == [["5", "6"], []]
+
+
+def test_lists_in_thousands_of_rows(tmp_path):
+    rows = [[str(n) for n in range(row % 4)] for row in range(30_000)]
+    content = "user,item,tags\n" + "".join(f"{row},a,{'; '.join(values)}\n" for row, values in enumerate(rows))
+    assert read(tmp_path / "x.csv", content, lists={"tags": ";"}, delimiter=",").extra["tags"].to_pylist() == rows
+
+
 def test_integers_beyond_int64_are_text(tmp_path):
     hashes = [2**64 - 1, 2**63 + 1]
     content = "user,item,hash\n" + "".join(f"{h},1,{h}\n" for h in hashes)
@@ -154,13 +196,21 @@ def test_a_field_of_several_lines_or_megabytes(tmp_path):
         ({"delimiter": 3}, "delimiter: "),
         ({"null_values": "NA"}, "null_values: must be a list of words"),
         ({"null_values": [None]}, "null_values: must be a list of words"),
+        ({"lists": "name=|"}, "lists: must be columns and what lies between their values"),
+        ({"lists": {1: "|"}}, "lists: must be columns and what lies between their values"),
+        ({"lists": {"name": ""}}, "lists: between the values of 'name' lies text"),
+        ({"lists": {"name": None}}, "lists: between the values of 'name' lies text"),
+        ({"lists": {"nam": "|"}}, "lists: no CSV file given has a column 'nam'; there is 'item', 'name', 'user'"),
+        ({"lists": {"item": "|"}}, "lists: 'item' holds one id or time in each row, and no lists"),
     ],
 )
 def test_options_that_cannot_be_meant(tmp_path, options, words):
     assert words in refused(lambda: read(tmp_path / "x.csv", lines(), **options))
 
 
-@pytest.mark.parametrize("option", [{"encoding": "utf-8"}, {"delimiter": ";"}, {"null_values": ()}])
+@pytest.mark.parametrize(
+    "option", [{"encoding": "utf-8"}, {"delimiter": ";"}, {"null_values": ()}, {"lists": {"b": "|"}}]
+)
 def test_options_that_no_table_can_use(option):
     table = {"user": ["a"], "item": ["b"]}
     assert "no table given is one" in refused(

@@ -82,7 +82,52 @@ def test_train_writes_it_and_repeats_it(export: Path, tmp_path: Path) -> None:
     assert first["losses"] == second["losses"]
 
 
-@pytest.mark.parametrize("option", [{"unit": "ms"}, {"query": "user"}, {"null_values": ()}])
+@pytest.mark.parametrize("option", [{"unit": "ms"}, {"query": "user"}, {"null_values": ()}, {"lists": {"a": "|"}}])
 def test_a_named_data_set_knows_how_it_is_read(option: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=rf"{next(iter(option))}.*'report' knows its own"):
         load_data(DataSpec("report", **option))
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """One file for everything: rows, and beside them what belongs to the item of each."""
+    items = {1: ("red lamp", "light | red"), 2: ("cup", ""), 3: ("vase", "red")}
+    rows = [f"u{row % 7},{row % 3 + 1},{START // 1000 + row},{row}" for row in range(60)]
+    lines = [f"{line},{','.join(items[row % 3 + 1])}" for row, line in enumerate(rows)]
+    path = tmp_path / "shop.csv"
+    path.write_text("\n".join(["user,item,t,quantity,title,tags", *lines, ""]))
+    return path
+
+
+OWN_COLUMNS = ("--candidates", "title, tags", "--list", "tags=|")
+
+
+def test_lists_and_columns_of_the_file_itself_are_kept_in_run_json(shop: Path, tmp_path: Path) -> None:
+    train = ("train", shop, *COLUMNS, *OWN_COLUMNS, "--split", "none", "--epochs", "1", "--recipe", "features")
+    assert recs(*train, "--out", tmp_path / "a") == 0
+    assert recs("train", "--config", tmp_path / "a" / "run.json", "--out", tmp_path / "b") == 0
+    first, second = (json.loads((tmp_path / name / "run.json").read_text()) for name in "ab")
+    assert first["run"]["data"]["lists"] == {"tags": "|"}
+    assert first["run"]["data"]["candidates"] == ["title", "tags"]
+    assert first["losses"] == second["losses"]
+    items = load_data(Experiment.read(tmp_path / "a" / "run.json").data).candidates
+    assert items["tags"].to_pylist() == [["light", "red"], [], ["red"]]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--candidates", "title,tag"), "candidates: {file} has no column 'tag'; it has 'user'"),
+        (("--candidates", "{file}"), "column 'quantity': item 1 has 0 in one row and 3 in another"),
+        (("--candidates", "items.csv"), "items.csv: no such file"),
+        (("--list", "tags"), "--list is COLUMN=SIGN, as in --list 'categories=|', got 'tags'"),
+        (("--list", "=|"), "--list is COLUMN=SIGN"),
+        (("--list", "tag=|"), "lists: no CSV file given has a column 'tag'"),
+    ],
+)
+def test_columns_and_lists_that_are_not_there(
+    shop: Path, options: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert recs("data", "check", shop, *COLUMNS, *(option.format(file=shop) for option in options)) == 2
+    message = capsys.readouterr().err
+    assert said.format(file=shop) in message and message.count("\n") == 1

@@ -301,6 +301,18 @@ def test_audit_compares_a_test_set_with_its_own_vocabulary_by_id():
     assert any("leak in time" in line for line in audit(train, test).remarks())
 
 
+def test_repeats_are_counted_by_target_and_by_row():
+    """a took 1 in training and twice in the test; b took 2 before, and now 1: two rows of one target, two others."""
+    train = made([("a", 1), ("b", 2), ("b", 2)])
+    test = made([("b", 1), ("a", 1), ("a", 1), ("b", 2), ("z", 1)])
+    found = audit(train, test)
+    assert found.leakage is not None
+    assert (found.leakage.test_rows, found.leakage.repeated_rows) == (5, 3)
+    assert (found.leakage.test_targets, found.leakage.repeated_targets) == (4, 2)
+    assert found.to_json()["leakage"]["repeated_target_share"] == 1 / 2
+    assert any("2 of 4 test targets (50.0%) are such repeats" in line for line in found.remarks())
+
+
 def test_audit_of_clean_data_has_nothing_to_say():
     assert audit(made([("a", 1), ("b", 2)])).remarks() == []
 

@@ -123,7 +123,10 @@ def table(**changes):
         (lambda: read(table(t=[True, False, True])), ["'t'", "bool"]),
         (lambda: read(7), ["int", "pyarrow, pandas", "polars"]),
         (lambda: read(table(), queries={"name": ["u1"]}), ["queries table", "'user'", "'name'"]),
-        (lambda: read(table(), queries={"user": ["u1", "u2", "u1"]}), ["queries table", "'u1'", "unique"]),
+        (
+            lambda: read(table(), queries={"user": ["u1", "u2", "u1"], "age": [1, 2, 3]}),
+            ["queries table, column 'age'", "user 'u1' has 1 in one row and 3 in another"],
+        ),
         (lambda: read(table(), queries={"user": ["u1", None]}), ["queries table", "null", "row 1"]),
         (
             lambda: read(table(), candidates={"item": ["5"]}),

@@ -14,6 +14,7 @@ from recs_core.contract.errors import (
     BackendBroken,
     BackendConflict,
     BackendNotFound,
+    ConfigError,
     DataError,
     MissingExtra,
     RecsError,
@@ -188,10 +189,19 @@ def test_factory(install: Install, case: str) -> None:
     assert part in text and "its factory" in text
 
 
-def test_an_unknown_option_is_named(install: Install) -> None:
-    install(GOOD_PLUGIN.replace(", **options", "").replace(", options", ", {}"))
-    text = message(BackendBroken, lambda: load_backend("toy", asked_by="a test", spede=3))
-    assert "spede=3" in text and "TypeError" in text
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ("speed=1, mood=None", "has no option 'spede'; did you mean 'speed'?"),
+        ("mood=None, depth=2", "has no option 'spede'; it has: depth, mood"),
+        ("asked_by=None", "has no option 'spede'; it has none"),
+    ],
+)
+def test_an_unknown_option_is_the_callers_mistake(install: Install, parameters: str, said: str) -> None:
+    module = install(GOOD_PLUGIN.replace("**options", parameters).replace("engine, options", "engine, {}"))
+    text = message(ConfigError, lambda: load_backend("toy", asked_by="a test", spede=3))
+    assert "backend 'toy' of recs-toy 1.5" in text and said in text and "broken" not in text
+    assert sys.modules[module].built == 0
 
 
 def test_an_error_of_ours_from_a_factory_passes_as_it_is(install: Install) -> None:

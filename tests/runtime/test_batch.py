@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import recs_core as recs
+from recs_core.cli.main import main
 from recs_core.contract.errors import DataError
 from recs_core.index import ExactIndex
 from recs_core.runtime import batch
 from recs_core.runtime.batch import Done, Job, recommend_file
+from recs_core.tables.csv_files import Dialect
 from tests.bundle.small import fitted, ids_only, interactions
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*never seen in training")
@@ -190,7 +193,7 @@ def test_no_queries_are_answered_too(model, job):
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ({"customer": IDS}, "no column 'user' with query ids; it has customer"),
+        ({"customer": IDS, "x": IDS}, "no column 'user' with query ids; it has customer, x"),
         ({"user": [1.5]}, "strings or integers"),
         ({"user": ["100"]}, "integers"),
         ({"user": [100, 101, 102, 103, 104, 105, None]}, r"null id in row 6"),
@@ -239,3 +242,92 @@ def test_two_columns_of_one_name_are_refused(model, job):
     pq.write_table(pa.table([ids, ids], names=[model.schema.query_name] * 2), job.queries)
     with pytest.raises(DataError, match="appears more than once"):
         recommend_file(model, job)
+
+
+# CSV
+
+
+def as_csv(job, content, name="q.csv"):
+    queries = job.queries.with_name(name)
+    queries.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return replace(job, queries=queries)
+
+
+LINES = "".join(f"{id_}\n" for id_ in IDS)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        ("note;user\n" + "".join(f"x;{id_}\n" for id_ in IDS), "q.csv"),
+        ("user\n" + LINES, "q.tsv"),
+        ("customer\n" + LINES, "q.txt"),
+        (("\ufeffwho\n" + LINES).encode("utf-16"), "q.csv"),
+        ("who\n" + LINES.replace("\n", ".0\n"), "q.csv"),
+    ],
+    ids=["among others", "alone", "under another name", "utf-16", "as pandas writes integers with gaps"],
+)
+def test_a_csv_file_is_answered_as_a_parquet_file(model, job, content, name):
+    asked = as_csv(job, content, name)
+    recommend_file(model, job)
+    assert recommend_file(model, replace(asked, out=job.out.with_name("csv.parquet"))) == Done(12, 2, 0)
+    assert pq.read_table(job.out.with_name("csv.parquet")).equals(pq.read_table(job.out))
+
+
+def test_the_only_column_of_a_parquet_file(model, job):
+    pq.write_table(pa.table({"customer": IDS}), job.queries)
+    assert recommend_file(model, job) == Done(12, 2, 0)
+
+
+def test_a_job_over_csv_that_was_cut_off_goes_on(model, job):
+    asked = replace(as_csv(job, "user^x\n" + LINES.replace("\n", "^-\n")), dialect=Dialect(None, "^", ["-"]))
+
+    def stop(done, of):
+        if done == 6:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        recommend_file(model, asked, stop)
+    with pytest.raises(DataError, match="another dialect"):
+        recommend_file(model, replace(asked, dialect=Dialect(None, "^", [])))
+    assert recommend_file(model, asked) == Done(12, 2, 6)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a,b\n1,2\n", "q.csv: no column 'user' with query ids; it has a, b"),
+        ("100\n101\n", "q.csv: its first line, 100, is a query id; write the column's name above it"),
+        ("user\n100\nx1\n", "q.csv, column 'user': the model's ids are integers, but these hold 'x1'"),
+        ("user,x\n100,1\n,2\n", "q.csv, column 'user': null id in row 1"),
+        ("user,user\n100,1\n", "column 'user' appears more than once"),
+        ("", "q.csv: empty file"),
+        (b"user\n\xe9\n", "encoding='latin-1'"),
+    ],
+)
+def test_csv_files_that_cannot_be_used(model, job, content, said):
+    with pytest.raises(DataError, match=re.escape(said)) as caught:
+        recommend_file(model, as_csv(job, content))
+    assert "\n" not in str(caught.value) and not job.out.exists()
+
+
+def test_how_a_csv_file_is_written_says_nothing_of_parquet(model, job):
+    with pytest.raises(DataError, match=r"q\.parquet: encoding, delimiter and null_values are for CSV files"):
+        recommend_file(model, replace(job, dialect=Dialect(delimiter=";")))
+
+
+def test_csv_on_the_shell(model, tmp_path, capsys):
+    fitted(ids_only(), interactions()).save(tmp_path / "b")
+    (tmp_path / "q.csv").write_bytes("wer^é\n100^x\n101^y\n".encode("latin-1"))
+    command = [
+        "recommend",
+        str(tmp_path / "b"),
+        "--queries",
+        str(tmp_path / "q.csv"),
+        "--out",
+        str(tmp_path / "r.parquet"),
+    ]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--column", "wer", "--encoding", "latin-1", "--delimiter", "^"])
+    assert not ended.value.code and "answered 2 queries" in capsys.readouterr().out
+    assert pq.read_table(tmp_path / "r.parquet")["user"].to_pylist() == [100, 101]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from recs_core_torch import Backend, Model, export, export_onnx
-from recs_core_torch.data import as_inputs
 from torch import nn
 from torch_worlds import codes, ragged
 
@@ -22,13 +21,7 @@ def run(path: Path, features: Features) -> np.ndarray:
     """The exported tower's vectors."""
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    given: dict[str, np.ndarray] = {}
-    for name, value in as_inputs(features, torch.empty(0)).items():
-        if isinstance(value, tuple):
-            given[f"{name}.values"], given[f"{name}.offsets"] = (part.long().numpy() for part in value)
-        else:
-            given[name] = value.numpy() if value.is_floating_point() else value.long().numpy()
-    (vectors,) = session.run(None, given)
+    (vectors,) = session.run(None, features.arrays())
     return vectors
 
 

@@ -23,6 +23,7 @@ BY_GRADIENT_ALONE = SGD(0.1)
 BESIDE_HISTORY = WORLD.with_(
     query=TowerSpec((USER, History("item", dim=4)), layers=(3,), activation="tanh", final_activation="tanh"),
     candidate=TowerSpec((Categorical("item", dim=4, table="own"),), layers=(3,), activation="tanh"),
+    corpus=30,
 )
 """The candidate tower, adopted, reads a column whose name the query tower's table has."""
 
@@ -40,12 +41,14 @@ def adopt(context: BackendContext) -> None:
 
     It takes one feature positionally. Look at `Tower.native`: it must be callable by itself.
     """
-    features = WORLD.features("query", 300)
+    features, others = WORLD.features("query", 2**15 + 9), WORLD.features("query", 2**15 + 9, "others")
     native = context.model(WORLD).query.native
     tower = context.backend.adopt(native, ["user"], output_dim=WORLD.query.output_dim)
     expect.same("output_dim", tower.output_dim, WORLD.query.output_dim)
     expected = towers.embed(WORLD.query, "query", features, WORLD.weights())
-    expect.close("the vectors", tower.embed(features), expected, expect.VECTOR["float32"])
+    got = tower.embed(features)
+    tower.embed(others)
+    expect.close("the vectors, others asked for since", got, expected, expect.VECTOR["float32"])
 
 
 @check(

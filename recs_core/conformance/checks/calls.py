@@ -20,15 +20,26 @@ from recs_core.conformance.worlds import OPTIMIZERS, PLAIN, World, batch_of, rag
 from recs_core.contract.batch import Batch, Features, Ragged
 from recs_core.contract.errors import DataError
 from recs_core.contract.feature_kinds import Bag, Categorical, Numeric
+from recs_core.contract.features import Feature
 from recs_core.contract.protocols import Model
 from recs_core.contract.towers import TowerSpec
 from recs_core.reference import towers, training
 from recs_core.reference.optimizers import initial_state
 
+
+@dataclasses.dataclass(frozen=True)
+class Two(Feature):
+    """Two numbers per row, of a class that no backend has heard of."""
+
+    @property
+    def width(self) -> int:
+        return 2
+
+
 ADAM, RATE = OPTIMIZERS["lazy-adam"], 0.01
 WIDER = World(
     query=TowerSpec(
-        (Categorical("user", dim=4, num_oov=2), Bag("tags", dim=3), Numeric("age")), layers=(5, 3), dropout=0.25
+        (Categorical("user", dim=4, num_oov=2), Bag("tags", dim=3), Two("age")), layers=(5, 3), dropout=0.25
     ),
     candidate=TowerSpec((Categorical("item", dim=4),), layers=(3,)),
     batch_by="query",
@@ -135,8 +146,11 @@ def task_anew(context: BackendContext) -> None:
     weights = world.task_weights
     given = context.backend.task(world.spec, weights=weights)
     weights["task/bias"][...] = 9
-    got = number(given(world.query, world.candidate, **world.inputs))
-    expect.close("the loss, its bias written to", got, oracle(world).loss, expect.LOSS["float32"])
+    other_ids: Any = {**world.inputs, "candidate_ids": np.flip(world.inputs["candidate_ids"]).copy()}
+    turned = dataclasses.replace(world, bias=np.asarray(world.bias)[::-1], inputs=other_ids)
+    for case, what in ((world, "its bias written to"), (turned, "its candidates' ids in another order")):
+        got = number(given(case.query, case.candidate, **case.inputs))
+        expect.close(f"the loss, {what}", got, oracle(case).loss, expect.LOSS["float32"])
 
 
 @check("calls/two-at-once", needs=("lazy_adam", "state"), rests_on=("calls/each-anew", "training/deterministic"))
@@ -153,6 +167,8 @@ def two_at_once(context: BackendContext) -> None:
         [number(trainer.step(world.batch(i), RATE)) for trainer, world in zip(trainers, worlds, strict=True)]
         for i in range(3)
     ]
+    fresh = context.trainer(models[0], ADAM).state()["step"]
+    expect.same("the step of another trainer of model 0", int(fresh), 0)
     for at, (model, its_losses, trainer) in enumerate(alone):
         expect.same(f"the losses of model {at}", [row[at] for row in losses], its_losses)
         got = {**models[at].weights(), **trainers[at].state()}
@@ -268,7 +284,9 @@ def arrays_of_the_caller(context: BackendContext) -> None:
 
 
 def _task_leaves_its_inputs(context: BackendContext) -> None:
-    world = task_world(spec_of(candidate_bias=True, mask_positives=True), queries=4, candidate_ids=IDS, **UNSORTED)
+    scoring = "cosine" if context.has("cosine") else "dot"
+    spec = spec_of(candidate_bias=True, mask_positives=True, scoring=scoring)
+    world = task_world(spec, queries=4, candidate_ids=IDS, **UNSORTED)
     inputs: Any = {"query": world.query, "candidate": world.candidate, **world.inputs}
     before_call = copy.deepcopy(arrays_in(inputs))
     number(context.backend.task(world.spec, weights=world.task_weights)(**inputs))

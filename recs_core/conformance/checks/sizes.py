@@ -145,7 +145,7 @@ def large_by_query() -> TaskWorld:
         spec_of(negatives="corpus", scoring="cosine", temperature=0.2),
         queries=1030,
         columns=1100,
-        dim=130,
+        dim=260,
         target_query=queries,
         target_candidate=random.integers(0, 1100, len(queries)).astype(np.int32),
         sample_weight=random.random(len(queries)),
@@ -177,7 +177,7 @@ def long_task(context: BackendContext) -> None:
     """
     times, dtype = 11_000, context.finest
     judge(context, task_world(PLAIN, columns=2**15 + 9, dim=3))
-    few = task_world(PLAIN)
+    few = task_world(spec_of(scoring="cosine") if context.has("cosine") else PLAIN)
     inputs: Any = {
         **few.inputs,
         "target_query": np.arange(6 * times, dtype=np.int32),
@@ -192,6 +192,33 @@ def long_task(context: BackendContext) -> None:
     expect.rows_close(
         "the gradient of each candidate", gradients["table/c"][1:], expected.candidate, expect.GRADIENT[dtype]
     )
+
+
+@check(
+    "training/long-gradients",
+    rests_on=("task/long", "towers/tanh"),
+    formula="110 times the same batch: the same gradients",
+)
+def long_gradients(context: BackendContext) -> None:
+    """A batch of 66,000 queries over 9 candidates, 600 and 600 alike: the gradient of every weight.
+
+    Look at blocks of rows, and at numbers of rows in 16 bits.
+    """
+    world, dtype = World(corpus=9, users=300), context.finest
+    few, many = (_tiled(world, times) for times in (1, 110))
+    expected_loss, expected = training.gradients(world.model, world.weights(), few)
+    loss, got = context.loss_and_gradients(world, many, dtype)
+    expect.close("the loss", loss, expected_loss, expect.LOSS[dtype])
+    for name, gradient in expected.items():
+        expect.rows_close(f"the gradient of {name}", got[name], gradient, expect.GRADIENT[dtype])
+
+
+def _tiled(world: World, times: int) -> Batch:
+    """600 queries, so many times, over all candidates."""
+    targets = np.arange(600 * times, dtype=np.int32)
+    codes = np.arange(world.corpus, dtype=np.int32)
+    task: Any = {"target_query": targets, "target_candidate": targets % 600 % world.corpus, "candidate_ids": codes}
+    return batch_of(world.features("query", 600).take(targets % 600), world.candidates(), task, world)
 
 
 @check("task/one-beside-many", rests_on=("task/large", "task/one-target"))

@@ -19,6 +19,8 @@ from recs_core.reference import scoring, topk, towers
 from recs_core.reference import training as reference
 from recs_core.reference.optimizers import initial_state
 
+EXTREME = np.array([1e-40, -1e-45, 1e30, -5e3], np.float32)
+"""Subnormal and large: what goes in comes out."""
 TASK = {"candidate_bias": True, "learn_temperature": True}
 BASE = ("towers/categorical",)
 LOOP = ("manifest/protocols", "towers/layers")
@@ -28,12 +30,14 @@ LOOP = ("manifest/protocols", "towers/layers")
 def round_trip(context: BackendContext) -> None:
     """Weights come out under their canonical names, with the shapes, dtype and bits with which they went in.
 
-    Look at transposes at the border, at names, and at a table that two towers share: it has one name.
+    Look at transposes at the border, at names, at a table that two towers share: it has one name; and at numbers that
+    are rounded, cut or flushed to 0.
     """
     world = World().with_(**TASK)
     for dtype in context.dtypes:
         given = {name: np.asarray(value, dtype) for name, value in world.weights().items()}
-        model = context.model(world, dtype)
+        given["table/user"][1] = EXTREME
+        model = context.model(world, dtype, given)
         for _ in range(2):
             got = model.weights()
             expect.same("the names", sorted(got), sorted(given))
@@ -140,7 +144,7 @@ def state_names(context: BackendContext) -> None:
     Look at slots that are made at the first step only, at a step counter that is not int64, and at whether `load_state`
     compares names and shapes first.
     """
-    for optimizer in (Adagrad(0.1, initial_accumulator=0.3), OPTIMIZERS["lazy-adam"]):
+    for optimizer in (Adagrad(0.1, initial_accumulator=300.3), OPTIMIZERS["lazy-adam"]):
         trainer = context.trainer(context.model(WORLD), optimizer)
         got = trainer.state()
         expect.all_close("the state before the first step", got, initial_state(optimizer, WORLD.weights()), 1e-7)
@@ -151,6 +155,10 @@ def state_names(context: BackendContext) -> None:
         short = {**got, slot: got[slot][1:]}
         expect.raises("another shape", DataError, partial(trainer.load_state, short), says=slot)
         expect.raises("an unknown slot", DataError, partial(trainer.load_state, {**got, "x": got["step"]}), says="x")
+        extreme = np.array(got[slot])
+        extreme[1] = np.abs(EXTREME)
+        trainer.load_state({**got, slot: extreme})
+        expect.same(f"{slot} as it was loaded", trainer.state()[slot], extreme)
 
 
 @check("weights/top-k", rests_on=("training/adagrad-one-step", "weights/round-trip"), needs=("adagrad",))

@@ -48,6 +48,15 @@ BITERS = {
         "targets beyond 32,768 do not count",
         [task(LOSSES, LOSSES + "        losses[t] *= t < 2**15\n")],
     ),
+    "training/long-gradients": (
+        "the gradient of a kernel counts 65,536 rows",
+        [
+            towers(
+                'gradients[f"{side}/dense_{i}/kernel"] = trace.inputs[i].T @ gradient',
+                'gradients[f"{side}/dense_{i}/kernel"] = trace.inputs[i][: 2**16].T @ gradient[: 2**16]',
+            )
+        ],
+    ),
     "task/one-beside-many": (
         "after a large batch a small one counts for less",
         [

@@ -15,7 +15,7 @@ from recs_core.contract.batch import Batch, Features, Ragged, Side
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.features import Column
 from recs_core.contract.plans import as_columns
-from recs_core_torch.data import Input, as_inputs
+from recs_core_torch.data import Input, TensorBatch, TensorFeatures
 
 
 class AdoptedTower(nn.Module):
@@ -35,12 +35,12 @@ class AdoptedTower(nn.Module):
         self.columns, self.native = tuple(columns), module
         self.output_dim = self._probe() if output_dim is None else output_dim
 
-    def forward(self, features: Features | Batch) -> Tensor:
-        """(n, output_dim), from codes that are rows of whole tables; a `Batch` gives its own side."""
-        if isinstance(features, Batch):
-            features = features.side(self.side)
-        output = self._output(features)
-        self._check(output, (features.size, self.output_dim))
+    def forward(self, features: Features | Batch | TensorBatch) -> Tensor:
+        """(n, output_dim), from codes that are rows of whole tables; a batch gives its own side."""
+        own = features if isinstance(features, Features) else features.side(self.side)
+        given = TensorFeatures.of(own) if isinstance(own, Features) else own
+        output = self._output(given)
+        self._check(output, (given.size, self.output_dim))
         return output
 
     def call(self, inputs: Mapping[str, Input]) -> Any:
@@ -59,8 +59,8 @@ class AdoptedTower(nn.Module):
         own = {**dict(self.native.named_parameters()), **dict(self.native.named_buffers())}
         return {f"{self.side}/native/{name}": tensor for name, tensor in own.items() if tensor.is_floating_point()}
 
-    def _output(self, features: Features) -> Any:
-        inputs = as_inputs(features, next(self.native.parameters()))
+    def _output(self, features: TensorFeatures) -> Any:
+        inputs = features.like(next(self.native.parameters())).columns
         for column in self.columns:
             if column.name not in inputs:
                 given = ", ".join(inputs) or "none"
@@ -78,7 +78,7 @@ class AdoptedTower(nn.Module):
                 codes[column.name] = np.zeros(2, np.int32) if column.kind == "one" else Ragged.of([[0], [0, 0]])
         try:
             with evaluating(self.native):  # a batch norm learns nothing of it
-                output = self._output(Features(2, codes, dense))
+                output = self._output(TensorFeatures.of(Features(2, codes, dense)))
         except Exception as error:
             names, reason = ", ".join(column.name for column in self.columns), str(error).splitlines()
             raise SpecError(

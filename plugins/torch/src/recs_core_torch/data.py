@@ -1,18 +1,25 @@
-"""Batches for PyTorch: arrays as tensors without a copy, and a `DataLoader` over a data set of the core."""
+"""Batches for PyTorch: arrays as tensors without a copy, and a `DataLoader` of what `fit` would train on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as TorchDataset
 
-from recs_core.contract.batch import Batch, Features, Ragged
-from recs_core.contract.protocols import BatchPlan, Dataset
+from recs_core.contract.batch import Batch, Features, Ragged, Side, TaskInputs
+from recs_core.contract.errors import SpecError
+from recs_core.contract.training import BatchSettings
+
+if TYPE_CHECKING:
+    from recs_core import Interactions, TwoTower
+    from recs_core.contract.plans import TowerPlan
+    from recs_core.data.epochs import Epochs
 
 Input: TypeAlias = Tensor | tuple[Tensor, Tensor]
 """One column: codes (n,), many codes per row as (values (nnz,), offsets (n + 1,)), or numbers (n, width)."""
@@ -24,43 +31,153 @@ def as_tensor(array: NDArray[Any], device: torch.device | None = None) -> Tensor
     return tensor if device is None else tensor.to(device)
 
 
-def as_inputs(features: Features, like: Tensor) -> dict[str, Input]:
-    """The features as tensors by name, on the device of `like`, numbers in its dtype. CPU memory is shared."""
-    inputs: dict[str, Input] = {name: as_tensor(x, like.device).to(like.dtype) for name, x in features.dense.items()}
+def as_inputs(features: Features) -> dict[str, Input]:
+    """The features as tensors by name, on the CPU, whose memory is shared."""
+    inputs: dict[str, Input] = {name: as_tensor(numbers) for name, numbers in features.dense.items()}
     for name, codes in features.codes.items():
         if isinstance(codes, Ragged):
-            inputs[name] = as_tensor(codes.values, like.device), as_tensor(codes.offsets, like.device)
+            inputs[name] = as_tensor(codes.values), as_tensor(codes.offsets)
         else:
-            inputs[name] = as_tensor(codes, like.device)
+            inputs[name] = as_tensor(codes)
     return inputs
 
 
-class BatchStream(IterableDataset[Batch]):
-    """One epoch of a data set's batches. Worker w of W yields batches w, w + W, …, so a loader keeps their order."""
+@dataclass(frozen=True)
+class TensorFeatures:
+    """`Features` as tensors: the columns of `size` rows by name, and dropout's multipliers."""
 
-    def __init__(self, dataset: Dataset, plan: BatchPlan, *, seed: int, epoch: int) -> None:
-        self.dataset, self.plan, self.seed, self.epoch = dataset, plan, seed, epoch
+    size: int
+    columns: Mapping[str, Input]
+    keep: Tensor | None = None
 
-    def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        start, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        return islice(self.dataset.batches(self.plan, seed=self.seed, epoch=self.epoch), start, None, step)
+    @classmethod
+    def of(cls, features: Features) -> TensorFeatures:
+        """These features, on the CPU, whose memory is shared."""
+        return cls(features.size, as_inputs(features), None if features.keep is None else as_tensor(features.keep))
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> TensorFeatures:
+        """The same, every tensor changed."""
+        columns: dict[str, Input] = {
+            name: (change(x[0]), change(x[1])) if isinstance(x, tuple) else change(x)
+            for name, x in self.columns.items()
+        }
+        return TensorFeatures(self.size, columns, None if self.keep is None else change(self.keep))
+
+    def like(self, weight: Tensor) -> TensorFeatures:
+        """On the device of `weight`, numbers in its dtype."""
+        return self.each(lambda x: x.to(weight.device, weight.dtype if x.is_floating_point() else x.dtype))
+
+
+@dataclass(frozen=True)
+class TensorBatch:
+    """A batch of `loader`: `query` and `candidate` for the towers, `task` for the task.
+
+    Towers take it whole, `query(batch)`; the loss is `task(query(batch), candidate(batch), **batch.task)`. `task` holds
+    NumPy arrays wherever the batch is: the task plans with them, and moves what it computes with.
+    """
+
+    query: TensorFeatures
+    candidate: TensorFeatures
+    task: TaskInputs
+    rows: Mapping[str, int]  # of each table of the model that it was made for
+
+    def side(self, side: Side) -> TensorFeatures:
+        """The features of one side."""
+        return self.query if side == "query" else self.candidate
+
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> TensorBatch:
+        """The batch on a device."""
+        return self._each(lambda x: x.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self, device: Any = None) -> TensorBatch:
+        """The batch in memory that a CUDA device copies from by itself."""
+        return self._each(lambda x: x.pin_memory(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> TensorBatch:
+        return replace(self, query=self.query.each(change), candidate=self.candidate.each(change))
+
+
+Step: TypeAlias = tuple[int, int]
+"""An epoch and a batch of it, both from 0."""
+
+
+class Steps(Sampler[list[Step]]):
+    """Each pass is the next epoch's batches, of which rank r of w ranks has r, r + w, …, as many as every other.
+
+    A batch sampler, of one step per batch: Accelerate makes a loader anew, and keeps no other sampler.
+    """
+
+    def __init__(self, epoch: int, steps: int, rank: int, world_size: int) -> None:
+        self.epoch, self.steps, self.rank, self.world_size = epoch, steps, rank, world_size
+
+    def __len__(self) -> int:
+        return self.steps // self.world_size
+
+    def __iter__(self) -> Iterator[list[Step]]:
+        epoch, self.epoch = (
+            self.epoch,
+            self.epoch + 1,
+        )  # at the first step: a loader with workers asks twice, reads once
+        yield from ([(epoch, self.rank + i * self.world_size)] for i in range(len(self)))
+
+
+class Batches(TorchDataset[TensorBatch]):
+    """Batches by epoch and step, so that any worker makes any of them. `plans`: of the declared towers, by side."""
+
+    def __init__(self, epochs: Epochs, plans: Mapping[Side, TowerPlan | None]) -> None:
+        self.epochs, self.plans = epochs, plans
+        self.rows = epochs.data.data.schema.table_rows
+
+    def __getitem__(self, step: Step) -> TensorBatch:
+        batch = self.epochs.batch(*step)
+        return TensorBatch(self._side("query", batch), self._side("candidate", batch), batch.task, self.rows)
+
+    def _side(self, side: Side, batch: Batch) -> TensorFeatures:
+        plan = self.plans[side]
+        return TensorFeatures.of(batch.side(side) if plan is None else plan.unpack(batch))
 
 
 def loader(
-    dataset: Dataset, plan: BatchPlan, *, seed: int = 0, epoch: int = 0, num_workers: int = 0
-) -> DataLoader[Batch]:
-    """A `torch.utils.data.DataLoader` of `Batch`es, for a native loop:
+    model: TwoTower,
+    train: Interactions,
+    *,
+    epoch: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+    persistent_workers: bool = False,
+    **settings: Unpack[BatchSettings],
+) -> DataLoader[TensorBatch]:
+    """A `torch.utils.data.DataLoader` of the batches that `model.fit(train)` would train on, for a loop of one's own:
 
-        >>> from recs_core_torch import loader
-        >>> for batch in loader(dataset, plan, seed=0, epoch=0):
+        >>> model.build(train)
+        >>> query, candidate, task = model.model.children()
+        >>> for batch in loader(model, train, batch_size=512):  # the first epoch; the next pass is the next one
         ...     loss = task(query(batch), candidate(batch), **batch.task)
 
-    The batches and their order are those of `dataset.batches`, whatever `num_workers` is.
+    Its batches and their order depend on the model's seed, the epoch and the settings, whatever `num_workers` is.
+
+    `epoch`: where to begin, from 0; None: after those that `fit` has done. `rank`, `world_size`: the batches of one of
+    so many processes; an epoch gives each as many, and leaves out up to world_size − 1, others in each epoch.
+    `num_workers`, `pin_memory`, `persistent_workers`: as in `DataLoader`. `settings`: as in `TwoTower.epochs`, which
+    says what is raised; `SpecError` also for ranks that are none.
     """
-    stream = BatchStream(dataset, plan, seed=seed, epoch=epoch)
-    return DataLoader(stream, batch_size=None, num_workers=num_workers, collate_fn=_as_is)
+    if not 0 <= rank < world_size:
+        raise SpecError(f"loader: rank is one of 0 … world_size − 1, got rank={rank}, world_size={world_size}")
+    epochs = model.epochs(train, epoch=epoch, **settings)
+    steps = Steps(epochs.epoch, len(epochs), rank, world_size)
+    if not len(steps):
+        raise SpecError(f"loader: an epoch has {len(epochs)} batches for {world_size} ranks; lower batch_size")
+    return DataLoader(
+        Batches(epochs, {"query": model.query_tower.plan, "candidate": model.candidate_tower.plan}),
+        batch_sampler=steps,
+        collate_fn=_only,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        persistent_workers=persistent_workers,
+    )
 
 
-def _as_is(batch: Any) -> Any:
-    return batch
+def _only(batches: list[TensorBatch]) -> TensorBatch:
+    return batches[0]

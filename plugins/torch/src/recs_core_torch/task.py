@@ -82,7 +82,13 @@ class RetrievalTask(nn.Module):
     def loss(
         self, query: Tensor | ArrayLike, candidate: Tensor | ArrayLike, bias: Tensor | None, **inputs: Any
     ) -> Tensor:
-        """The loss, with the bias of each column (C,) given."""
+        """The loss, with the bias of each column (C,) given; in the task's own dtype, also under `torch.autocast`."""
+        with torch.autocast(self.log_temperature.device.type, enabled=False):
+            return self._loss(query, candidate, bias, **inputs)
+
+    def _loss(
+        self, query: Tensor | ArrayLike, candidate: Tensor | ArrayLike, bias: Tensor | None, **inputs: Any
+    ) -> Tensor:
         query, candidate = self._vectors("query", query), self._vectors("candidate", candidate)
         if query.shape[1] != candidate.shape[1]:
             raise DataError(
@@ -95,7 +101,8 @@ class RetrievalTask(nn.Module):
 
     def _vectors(self, name: str, vectors: Tensor | ArrayLike) -> Tensor:
         if not isinstance(vectors, Tensor):
-            vectors = as_tensor(np.asarray(vectors), self.log_temperature.device).to(self.log_temperature.dtype)
+            vectors = as_tensor(np.asarray(vectors), self.log_temperature.device)
+        vectors = vectors.to(self.log_temperature.dtype)
         if vectors.ndim != 2:
             raise DataError(f"{name} must be vectors of shape (n, d), got {tuple(vectors.shape)}")
         return vectors

@@ -14,7 +14,7 @@ from recs_core.contract.batch import Batch, Features
 from recs_core.contract.errors import DataError
 from recs_core.contract.features import Column
 from recs_core.contract.plans import TowerPlan
-from recs_core_torch.data import Input, as_inputs, as_tensor
+from recs_core_torch.data import Input, TensorBatch, TensorFeatures
 
 Tables = Mapping[str, nn.Embedding | Tensor]
 """Canonical name → the whole table, or the rows that a batch gathered of it."""
@@ -49,14 +49,17 @@ class Tower(nn.Module):
         """The table of a canonical name, `table/…`."""
         return self.get_submodule(_module_name(name))  # type: ignore[return-value]
 
-    def forward(self, features: Features | Batch | Tensor | Mapping[str, Input]) -> Tensor:
-        """(n, output_dim), from codes that are rows of the whole tables; a `Batch` gives its own side.
+    def forward(self, features: Features | Batch | TensorBatch | Tensor | Mapping[str, Input]) -> Tensor:
+        """(n, output_dim), from codes that are rows of the whole tables; a batch gives its own side.
 
         Also takes tensors: those of the only column, or of several by name.
         """
+        tables = {name: self.table(name) for name in self.plan.tables}
+        if isinstance(features, TensorBatch):
+            self._check_rows(features.rows)
+            return self._of(features.side(self.side), tables)
         if isinstance(features, Batch):
             features = self.plan.unpack(features)
-        tables = {name: self.table(name) for name in self.plan.tables}
         if isinstance(features, Features):
             return self.run(features, tables)
         if isinstance(features, Tensor):
@@ -65,9 +68,24 @@ class Tower(nn.Module):
 
     def run(self, features: Features, tables: Tables) -> Tensor:
         """(n, output_dim), from codes that are rows of the `tables` given, as those of one side of a batch are."""
+        return self._of(TensorFeatures.of(features), tables)
+
+    def _of(self, features: TensorFeatures, tables: Tables) -> Tensor:
         # Any weight tells device and dtype; a tower of numbers without layers has none.
-        x = self.concatenated(as_inputs(features, next(self.parameters(), torch.empty(0))), tables)
-        return self.dense(x if features.keep is None else x * as_tensor(features.keep, x.device).to(x.dtype))
+        features = features.like(next(self.parameters(), torch.empty(0)))
+        x = self.concatenated(features.columns, tables)
+        return self.dense(x if features.keep is None else x * features.keep)
+
+    def _check_rows(self, rows: Mapping[str, int]) -> None:
+        """Raise `DataError` for a batch that was made for a model of other tables."""
+        for name in self.plan.tables:
+            own = self.table(name).num_embeddings
+            if rows.get(name) != own:
+                theirs = f"has {rows[name]} rows there" if name in rows else "does not have it"
+                raise DataError(
+                    f"the {self.side} tower has {name!r} of {own} rows; the batch is of a model that {theirs}; make a "
+                    "loader of this model"
+                )
 
     def concatenated(self, inputs: Mapping[str, Input], tables: Tables) -> Tensor:
         """(n, input_dim): the columns side by side. Raises `DataError` for one that is not given."""

@@ -1,0 +1,105 @@
+"""A recommender whose towers run on a backend: the backend's own model, and how it is built from weights."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recs_core import config
+from recs_core.adopted import Adopted
+from recs_core.contract import weights as canonical
+from recs_core.contract.batch import Side
+from recs_core.contract.errors import NotFitted
+from recs_core.contract.plans import TowerPlan
+from recs_core.contract.protocols import Backend, DType, Index, Model, Tower
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import SIDES, TowerSpec
+from recs_core.contract.weights import Weights
+from recs_core.data.schema import Schema
+from recs_core.recommender import Recommender
+
+
+class BackedRecommender(Recommender):
+    """What `TwoTower` is beside its training. `adopted`: the sides whose tower is a user's own native module."""
+
+    def __init__(
+        self,
+        query: TowerSpec,
+        candidate: TowerSpec,
+        retrieval: RetrievalSpec,
+        index: Index | str | None,
+        *,
+        backend: str | Backend | None,
+        dtype: DType,
+        adopted: Mapping[Side, Adopted],
+    ) -> None:
+        super().__init__(query, candidate, retrieval, index)
+        self.dtype: DType = dtype
+        self._backend, self._adopted = backend, dict(adopted)
+        self._model: Model | None = None
+
+    @cached_property
+    def backend(self) -> Backend:
+        """The backend of this model, loaded when first needed."""
+        if self._backend is not None and not isinstance(self._backend, str):
+            return self._backend
+        return config.backend(self._backend)
+
+    @property
+    def backend_name(self) -> str:
+        """The backend's name, with its engine where it has one: "torch", "keras[jax]"."""
+        engine = getattr(self.backend, "engine", None)
+        return f"{self.backend.info.name}[{engine}]" if engine else self.backend.info.name
+
+    @property
+    def model(self) -> Model:
+        """The backend's own model. Raises `NotFitted` before `fit`, `build` or `load`."""
+        if self._model is None:
+            raise NotFitted("this model has no weights yet; call fit(train), build(train) or recs.load(path) first")
+        return self._model
+
+    @property
+    def query_tower(self) -> Tower:
+        """The query tower; its `native` is the framework's own object (nn.Module, tf.keras.Model, keras.Model)."""
+        return self.model.query
+
+    @property
+    def candidate_tower(self) -> Tower:
+        """The candidate tower."""
+        return self.model.candidate
+
+    @property
+    def task(self) -> Any:
+        """The retrieval task with its weights."""
+        return self.model.task
+
+    def weights(self) -> dict[str, NDArray[np.floating]]:
+        """Every weight by canonical name, as copies."""
+        return self.model.weights()
+
+    @property
+    def version(self) -> Hashable:
+        """Equal as long as no weight has moved, also by a loop of the framework's own."""
+        return self.model.version
+
+    def _initial(self, schema: Schema, seed: int) -> Model:
+        """A model of initial weights for what the schema knows."""
+        query, candidate = (None if side in self._adopted else self._plan(side) for side in SIDES)
+        rows, corpus = schema.table_rows, len(schema.candidates)
+        return self._built(canonical.initial(query, candidate, self.retrieval, rows, corpus, seed=seed), schema)
+
+    def _built(self, start: Weights, schema: Schema) -> Model:
+        """A model of the declared weights; adopted modules keep their own."""
+        query, candidate = (self._tower(side, schema) for side in SIDES)
+        return self.backend.model(query, candidate, self.retrieval, start, dtype=self.dtype)
+
+    def _tower(self, side: Side, schema: Schema) -> TowerPlan | Tower:
+        plan = self._plan(side)
+        return self._adopted[side].tower(self.backend, plan, schema) if side in self._adopted else plan
+
+    def _plan(self, side: Side) -> TowerPlan:
+        return TowerPlan.of(side, getattr(self, side))

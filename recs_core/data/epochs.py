@@ -1,0 +1,31 @@
+"""Batches for a loop of one's own: those that `fit` would train on, epoch after epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from recs_core.contract.batch import Batch
+from recs_core.contract.errors import DataError
+from recs_core.contract.protocols import BatchPlan
+from recs_core.data.batching import Batching
+
+
+class Epochs:
+    """A data set under one plan. Each pass over it is the next epoch, from `epoch` on; `len` is the number of batches
+    of one. The same seed gives the batches that `TwoTower.fit` trains on, in their order."""
+
+    def __init__(self, data: Batching, plan: BatchPlan, *, seed: int, epoch: int = 0) -> None:
+        self.data, self.plan, self.seed, self.epoch = data, plan, seed, epoch
+
+    def __len__(self) -> int:
+        return self.data.steps(self.plan)
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        yield from self.data.batches(self.plan, seed=self.seed, epoch=epoch)
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """Batch `step` of an epoch, both from 0, made without those before it. Raises `DataError` for a step beyond."""
+        if not 0 <= step < len(self):
+            raise DataError(f"epochs: there is no batch {step}; an epoch has {len(self)}, from 0")
+        return self.data.batch(self.plan, seed=self.seed, epoch=epoch, step=step)

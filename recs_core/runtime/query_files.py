@@ -1,0 +1,112 @@
+"""The file of queries that a job answers: Parquet, of which one row group is held at once, or CSV, read whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recs_core.contract.columns import as_values
+from recs_core.contract.errors import DataError
+from recs_core.contract.messages import one_line
+from recs_core.contract.vocabulary import Vocabulary
+from recs_core.tables import readers
+from recs_core.tables.csv_files import Dialect, read_csv
+
+
+@dataclass(frozen=True)
+class QueryFile:
+    """`rows` query ids in the column `column` of a file; `ids`: read already, where it is a CSV file."""
+
+    path: Path
+    column: str
+    rows: int
+    parquet: pq.ParquetFile | None = None
+    ids: pa.Array | None = None
+
+    def pieces(self, size: int) -> Iterator[pa.Array]:
+        """The ids, at most `size` at a time, in order. Raises `DataError` naming the column and the row."""
+        for ids in self._groups():
+            for start in range(0, len(ids), size):
+                yield ids.slice(start, size)
+
+    def _groups(self) -> Iterator[pa.Array]:
+        if self.parquet is None:
+            yield self.ids
+            return
+        seen = 0
+        for group in range(self.parquet.num_row_groups):
+            with reading(self.path):
+                values = self.parquet.read_row_group(group, [self.column]).column(0)
+            ids = as_values(values, f"{self.path}, column {self.column!r}")
+            if ids.null_count:
+                row = seen + int(np.argmin(ids.is_valid().to_numpy(zero_copy_only=False)))
+                raise DataError(f"{self.path}, column {self.column!r}: null id in row {row} (counting from 0)")
+            seen += len(ids)
+            yield ids
+
+
+def opened(path: Path, queries: Vocabulary, column: str | None, dialect: Dialect) -> QueryFile:
+    """The file at `path`. `queries`: the ids that the model knows, whose type those of a CSV file take. `column`: by
+    default the one named as theirs, or the only one. `dialect`: how a CSV file is written.
+
+    Raises `DataError` for a file, a column or ids that cannot be used.
+    """
+    if readers.is_csv(path):
+        return _csv(path, queries, column, dialect)
+    if dialect:
+        raise DataError(f"{path}: encoding, delimiter and null_values are for CSV files")
+    with reading(path):
+        parquet = pq.ParquetFile(path)
+    chosen = _column(parquet.schema_arrow.names, queries.name, column, path)
+    return QueryFile(path, chosen, parquet.metadata.num_rows, parquet=parquet)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What cannot be read of a Parquet file is a `DataError`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a readable Parquet file ({one_line(error)})") from None
+
+
+def _csv(path: Path, queries: Vocabulary, column: str | None, dialect: Dialect) -> QueryFile:
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    wanted = column or queries.name
+    table = read_csv(path, (wanted,), dialect)
+    chosen = _column(table.column_names, queries.name, column, path)
+    if chosen != wanted:
+        _refuse_an_id_as_name(chosen, queries, path)
+        table = read_csv(path, (chosen,), dialect)  # again, with its ids as they are written
+    source = readers.Source(table, str(path), text=True)
+    ids = readers.follow(source, readers.id_column(source, chosen), queries.ids.type, chosen, "the model's ids")
+    return QueryFile(path, chosen, len(ids), ids=ids)
+
+
+def _column(names: Sequence[str], usual: str, column: str | None, path: Path) -> str:
+    wanted = column or usual
+    if column is None and wanted not in names and len(names) == 1:
+        return names[0]
+    if wanted not in names:
+        raise DataError(f"{path}: no column {wanted!r} with query ids; it has {', '.join(names)}")
+    if names.count(wanted) > 1:
+        raise DataError(f"{path}: column {wanted!r} appears more than once")
+    return wanted
+
+
+def _refuse_an_id_as_name(name: str, queries: Vocabulary, path: Path) -> None:
+    """A file of ids alone: the first would be lost."""
+    first = pa.array([name])
+    if pa.types.is_integer(queries.ids.type):
+        first = readers.integers(first)
+    if first is not None and queries.encode(first)[0] >= 0:
+        raise DataError(f"{path}: its first line, {name}, is a query id; write the column's name above it")
