@@ -143,6 +143,17 @@ BY_REASON: dict[str, Iterable[str]] = {
         "alias/example/task.py:RetrievalTask.gradients:results lie in one buffer",
         "alias/example/model.py:Model.gradients:results lie in one buffer",
     ),
+    "Slots start as one number in every row, 0 or what float32 holds.": (
+        "narrow/oracle/optimizers.py:initial_state:np.zeros(np.shape(weight)) by way of float32 in state[f'{name}/velocity'] = np.zeros(np.shape(weight))",
+        "size/oracle/optimizers.py:initial_state:rows beyond 256 are those 256 before",
+    ),
+    "Far within what the vectors of a user's own module are allowed to differ by.": (
+        "value/oracle/numpy_backend.py:AdoptedTower.embed:nothing subnormal",
+        "value/oracle/numpy_backend.py:NumpyTower._native:nothing below 1e-12",
+    ),
+    "The trainer asks the model for its weights at each step.": (
+        "stale/example/model.py:Model.load_weights:a load that is refused leaves the trainer without its model",
+    ),
     "A vector of length 1 has no number beyond 10.": (
         "value/oracle/task.py:normalised:nothing beyond ± 10",
         "value/example/task.py:normalise:nothing beyond ± 10",

@@ -21,6 +21,7 @@ from recs_core.contract.batch import Batch, Features, Ragged
 from recs_core.contract.errors import DataError
 from recs_core.contract.feature_kinds import Bag, Categorical, Numeric
 from recs_core.contract.features import Feature
+from recs_core.contract.optimizers import Adam
 from recs_core.contract.protocols import Model
 from recs_core.contract.towers import TowerSpec
 from recs_core.reference import towers, training
@@ -155,9 +156,10 @@ def task_anew(context: BackendContext) -> None:
 
 @check("calls/two-at-once", needs=("lazy_adam", "state"), rests_on=("calls/each-anew", "training/deterministic"))
 def two_at_once(context: BackendContext) -> None:
-    """Two models of equal shapes, each with a trainer, step in turn: bit for bit as alone.
+    """Two models of equal shapes, each with a trainer, step in turn: bit for bit as alone. A second trainer of one of
+    them is of its own settings.
 
-    Look for weights, slots or compiled functions that are found again by shape.
+    Look for weights, slots, settings or compiled functions that are found again by shape.
     """
     worlds = (WORLD, WORLD.with_(seed=1))
     alone = [run(context, ADAM, world.batches(3), world=world) for world in worlds]
@@ -167,13 +169,16 @@ def two_at_once(context: BackendContext) -> None:
         [number(trainer.step(world.batch(i), RATE)) for trainer, world in zip(trainers, worlds, strict=True)]
         for i in range(3)
     ]
-    fresh = context.trainer(models[0], ADAM).state()["step"]
-    expect.same("the step of another trainer of model 0", int(fresh), 0)
     for at, (model, its_losses, trainer) in enumerate(alone):
         expect.same(f"the losses of model {at}", [row[at] for row in losses], its_losses)
         got = {**models[at].weights(), **trainers[at].state()}
         for name, value in {**model.weights(), **trainer.state()}.items():
             expect.same(f"{name} of model {at}", got[name], value)
+    other, weights, batch = Adam(RATE, beta_1=0.5), models[0].weights(), WORLD.batch()
+    expected = training.step(WORLD.model, other, weights, initial_state(other, weights), batch, learning_rate=RATE)
+    second = context.trainer(models[0], other)
+    second.step(batch, RATE)
+    expect.all_close("the state of a second trainer, of other betas", second.state(), expected.state, 1e-5)
 
 
 @check(

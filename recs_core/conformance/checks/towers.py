@@ -149,15 +149,18 @@ def shared_table(context: BackendContext) -> None:
 
 @check("towers/numeric", needs=("numeric",), rests_on=BASE, formula="f = the number itself")
 def numeric(context: BackendContext) -> None:
-    """A number is one column of the input; the core has standardised it.
+    """A number is one column of the input, near 0 or far from it; the core has standardised it.
 
-    Look for a second standardisation, or for a column that is integer by accident.
+    Look for a second standardisation, for numbers that are cut, or for a column that is integer by accident.
     """
     world = World(
         query=TowerSpec((USER, Numeric("age"))), candidate=TowerSpec((ITEM, Numeric("price"))), retrieval=PLAIN
     )
     embed(context, world)
     gradients(context, world)
+    batch = world.batch()
+    far = dataclasses.replace(batch.query, dense={"age": batch.query.dense["age"] * np.float32(30)})
+    gradients(context, world, dataclasses.replace(batch, query=far))
 
 
 @check("towers/feature-order", needs=("numeric",), rests_on=("towers/numeric",), formula="x = [f₁ ; f₂ ; …]")
