@@ -43,9 +43,11 @@ PIECE = 1 << 20
 class Held:
     """A model of one large table that hands out its weights as they are; enough to be saved."""
 
+    version = 0
+
     def __init__(self, weights: dict[str, Any], query: Any, candidate: Any, retrieval: Any) -> None:
         self.held = weights
-        self.query, self.candidate = NumpyTower(query, "query", weights), NumpyTower(candidate, "candidate", weights)
+        self.query, self.candidate = NumpyTower(query, weights), NumpyTower(candidate, weights)
 
     def weights(self) -> dict[str, Any]:
         return dict(self.held)
@@ -81,6 +83,7 @@ def model(rows: int) -> recs.TwoTower:
     backend = SimpleNamespace(
         info=SimpleNamespace(name="none", requires=()),
         model=lambda query, candidate, retrieval, weights, dtype: Held(weights, query, candidate, retrieval),
+        **dict.fromkeys(("task", "adopt", "trainer")),  # nobody asks it for these
     )
     declared = Declared(query, candidate, recs.RetrievalSpec(), recs.Adam(), seed=0)
     return recs.TwoTower.of(Fitted(declared, catalog, weights), backend=backend)

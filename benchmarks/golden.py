@@ -20,6 +20,8 @@ from ranks import report
 
 from recs_core.bundle import Stored, Towers, golden, read
 from recs_core.contract.errors import BundleError
+from recs_core.contract.plans import TowerPlan
+from recs_core.contract.towers import SIDES
 from recs_core.runtime import NumpyTower
 
 Weights = dict[str, NDArray[Any]]
@@ -64,7 +66,7 @@ def share(stored: Stored, change: Change, samples: int, random: np.random.Genera
 def noticed(stored: Stored, weights: Weights) -> bool:
     """Whether the golden queries are answered otherwise."""
     declared, fitted = stored.fitted.declared, replace(stored.fitted, weights=weights)
-    towers = Towers(*(NumpyTower(getattr(declared, side), side, weights) for side in ("query", "candidate")))
+    towers = Towers(*(NumpyTower(TowerPlan.of(side, getattr(declared, side)), weights) for side in SIDES))
     try:
         with np.errstate(all="ignore"):
             golden.replay(stored.golden, fitted, towers, stored.golden_file, "NumPy")
