@@ -71,7 +71,7 @@ def main() -> None:
             if turn:  # the first is warming up
                 seconds[name].append(time.perf_counter() - start)
     middle = {name: median(times) for name, times in seconds.items()}
-    print("| contender | examples a second | of fit's |\n|---|---:|---:|")
+    print("| contender | examples per second | of fit's |\n|---|---:|---:|")
     for name, time_of in middle.items():
         print(f"| {name} | {len(train) / time_of:,.0f} | {middle['fit'] / time_of:.2f}× |")
 
