@@ -146,6 +146,15 @@ def test_autocast_computes_towers_in_bfloat16_and_the_task_in_float32(train: rec
     torch.testing.assert_close(again, loss, rtol=1e-6, atol=0)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's compiler, on its own parts
+def test_a_compiled_tower_takes_a_batch(train: recs.Interactions) -> None:
+    native = declared().build(train).model
+    compiled = torch.compile(native.query, backend="aot_eager")
+    for batch in list(loader(declared(), train))[-2:]:  # the last is smaller
+        torch.testing.assert_close(compiled(batch), native.query(batch))
+
+
 @pytest.mark.filterwarnings("ignore")  # of Lightning's, on what it could do on a larger machine
 def test_lightning_trains_it(train: recs.Interactions) -> None:
     lightning = pytest.importorskip("lightning")
