@@ -75,16 +75,14 @@ class Trainer:
     ) -> None:
         """Decay and update a weight: all of it, or the rows touched, gathered as `value` and put back."""
         parameter, slots = self.weights[name].parameter, self.slots[name]
-        whole = touched is None or self.plan.moves_all_rows
-        moved = parameter if whole else value
-        if whole:
-            optimizers.update(self.plan, name, moved, gradient, slots, scalars, touched)
+        if touched is None or self.plan.moves_all_rows:
+            optimizers.update(self.plan, name, parameter, gradient, slots, scalars, touched)
             return
         rows = {slot: tensor.index_select(0, touched) for slot, tensor in slots.items()}
-        optimizers.update(self.plan, name, moved, gradient, rows, scalars)
+        optimizers.update(self.plan, name, value, gradient, rows, scalars)
         # index_copy_ writes on one core; the rows, read on all of them first, are in cache for it.
         parameter.index_select(0, touched)
-        parameter.index_copy_(0, touched, moved)
+        parameter.index_copy_(0, touched, value)
         for slot, tensor in slots.items():
             tensor.index_copy_(0, touched, rows[slot])
 
