@@ -152,6 +152,18 @@ def quickstart() -> dict[str, Any]:
     return {}
 
 
+def tensorflow_readme() -> dict[str, Any]:
+    return {**quickstart(), "train": purchases()}
+
+
+def tensorflow_loop() -> dict[str, Any]:
+    """What a loop of Keras's has at hand."""
+    from recs_core_tensorflow import tf
+
+    train = purchases()
+    return {"tf": tf, "train": train, "model": recs.recipe("history", train, backend="tensorflow").build(train)}
+
+
 def numpy_plugin() -> dict[str, Any]:
     """The example of a plugin, as installed."""
     return installed("numpy", "recs_core_numpy.plugin", "")
@@ -207,20 +219,9 @@ def a_graph_answers_as_the_bundle(names: dict[str, Any], printed: str) -> None:
 
 
 def torch_loop() -> dict[str, Any]:
-    """What a native loop has at hand."""
-    from recs_core.contract.protocols import BatchPlan
-    from recs_core.data.batching import Batching
-    from recs_core.data.encoded import EncodedDataset
-
+    """What a loop of PyTorch's has at hand."""
     train = purchases()
-    model = small_model(train, "torch")
-    return {
-        "dataset": Batching(EncodedDataset.encode(model.query, model.candidate, model.schema, train)),
-        "plan": BatchPlan(512, "interaction", model.retrieval),
-        "query": model.query_tower,
-        "candidate": model.candidate_tower,
-        "task": model.task,
-    }
+    return {"train": train, "model": recs.recipe("history", train, backend="torch")}
 
 
 def a_new_item() -> dict[str, Any]:
@@ -257,7 +258,8 @@ PAGES = {
     "docs/troubleshooting.md": Page(setup=a_new_item),
     "docs/write-a-backend.md": Page(followed_by=BY_DOING_IT),
     "examples/numpy_backend_plugin/README.md": Page(setup=numpy_plugin),
-    "plugins/tensorflow/README.md": Page(TENSORFLOW, setup=quickstart),
+    "plugins/tensorflow/README.md": Page(TENSORFLOW, setup=tensorflow_readme),
+    "plugins/tensorflow/src/recs_core_tensorflow/data.py": Page(TENSORFLOW, setup=tensorflow_loop),
     "plugins/tensorflow/src/recs_core_tensorflow/environment.py": Page(TENSORFLOW),
     "plugins/torch/README.md": Page(
         (*TORCH, "onnx", "onnxscript", "onnxruntime"), setup=torch_readme, after=a_graph_answers_as_the_bundle
