@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from recs_core.contract.errors import DataError, SpecError, UnsupportedFeature
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core_tensorflow import kernel
+from recs_core_tensorflow.adopted import naming_shapes
 from recs_core_tensorflow.data import KEEP
 from recs_core_tensorflow.environment import tf, tfrs
 from recs_core_tensorflow.kernel import normalised
@@ -162,7 +163,8 @@ class TFRSModel(tfrs.Model):
         """As of `tf.keras.Model`; `x`: what `tf_dataset` gives. Raises `DataError` for a data set of another model."""
         if isinstance(spec := getattr(x, "element_spec", None), Mapping) and "rows" in spec:
             self._check_rows(spec["rows"])  # here: an error within the graph comes out as AutoGraph's
-        return super().fit(x, *args, **settings)
+        with naming_shapes():
+            return super().fit(x, *args, **settings)
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> tuple[Any, Any]:
         """Query and candidate embeddings of a batch."""
