@@ -156,6 +156,19 @@ def tensorflow_readme() -> dict[str, Any]:
     return {**quickstart(), "train": purchases()}
 
 
+def keras_readme() -> dict[str, Any]:
+    return {"train": purchases()}
+
+
+def keras_loop() -> dict[str, Any]:
+    """What a loop of Keras 3's has at hand."""
+    train = purchases()
+    model = recs.recipe("history", train, backend="keras").build(train)
+    import keras  # after the backend has chosen its engine
+
+    return {"keras": keras, "train": train, "model": model}
+
+
 def tensorflow_loop() -> dict[str, Any]:
     """What a loop of Keras's has at hand."""
     from recs_core_tensorflow import tf
@@ -252,6 +265,7 @@ PAGES = {
     "docs/callbacks.md": Page((*TORCH, "keras"), setup=callbacks_page, after=callbacks_were_heard),
     "docs/configuration.md": Page(after=settings_are_read),
     "docs/conformance.md": Page(slow=True, setup=mine),
+    "docs/own-loop.md": Page(("keras",), setup=keras_readme),
     "docs/recipes.md": Page(TORCH),
     "docs/write-a-feature.md": Page(("torch",)),
     "docs/tf-serving.md": Page(TENSORFLOW, setup=saved_bundle, after=served_as_asked),
@@ -268,5 +282,6 @@ PAGES = {
     "recs_core/bundle/card.py": Page(
         slow=True, setup=cards, made=("bundle/README.md", "said/README.md", "unsaid/README.md")
     ),
+    "recs_core/keras_backend/loop.py": Page(("keras",), setup=keras_loop),
     "recs_core/templates/backend/README.md.template": Page(followed_by=BY_DOING_IT),
 }

@@ -72,6 +72,13 @@ class AdoptedTower:
         """The features as `forward` takes them. Raises `DataError` for one that is missing."""
         return as_given(self.columns, features, self._dtype, f"the module {self.native.name!r}")
 
+    def call(self, tree: Tree, training: bool) -> Tensor:
+        """What the module makes of its inputs, with the weights that it has. Raises `SpecError` for another shape."""
+        mode = {"training": training} if "training" in signature(self.native.call).parameters else {}
+        vectors = self.native(_given(tree, self.by_name), **mode)
+        _check(self.native, vectors, (_rows(tree), self.output_dim))
+        return ops.cast(vectors, self._dtype)
+
     def forward(self, values: Values, tree: Tree, training: bool = True) -> tuple[Tensor, Values]:
         """(n, output_dim) with the weights given, and new values of `buffers`. Raises `SpecError` for another shape."""
         mode = {"training": training} if "training" in signature(self.native.call).parameters else {}
