@@ -33,8 +33,9 @@ _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 class Adopted:
     """An `nn.Module`, `tf.keras.Model` or `keras.Model` that turns features into vectors.
 
-    It takes one feature positionally, or several as a dict by name, as codes: row 0 … num_oov − 1 for ids that training
-    never saw, then the vocabulary in the order of the training data; so a table needs num_oov + vocabulary rows.
+    It takes one feature positionally (on TensorFlow and Keras as a dict, if it cannot), several as a dict by name, as
+    codes: row 0 … num_oov − 1 for ids that training never saw, then the vocabulary in the order of the training data;
+    so a table needs num_oov + vocabulary rows.
     `features`: what it takes; none given, the ids of its side. `raw_ids`: it takes raw ids and looks them up itself, as
     one with a `StringLookup` does. It keeps its own weights, and every step may touch all of them. `rebuild`: the
     function without arguments that builds it, "package.module:function"; a bundle tells it to whoever loads the model
@@ -91,7 +92,10 @@ def as_adopted(side: Side, tower: Any) -> Adopted:
 def _raw_ids(column: Column, schema: Schema) -> NDArray[Any]:
     """(rows,): the raw id of each row of the column's table, the unknown one first."""
     if column.table is None or column.table not in schema.vocabularies:
-        raise SpecError(f"Adopted: {column.name!r} is hashed and has no raw ids")
+        raise SpecError(
+            f"Adopted: codes of {column.name!r} stand for no ids; leave raw_ids out, or read its values as they are "
+            f"by recs.Categorical({column.name!r})"
+        )
     ids, first_row = schema.vocabularies[column.table].ids, schema.first_row(column.table)
     if pa.types.is_integer(ids.type):
         return np.concatenate([np.full(first_row, UNKNOWN_NUMBER, np.int64), ids.to_numpy()])

@@ -37,9 +37,12 @@ from recs_core.training import (
     FitRun,
     Loop,
     Position,
+    Rate,
     TrainingHistory,
+    adapted,
     arguments,
     check_callbacks,
+    check_keras,
     facts,
 )
 from recs_core.training.built_in import built_in
@@ -155,8 +158,8 @@ class TwoTower(BackedRecommender):
         `settings`: fields of `TrainingSpec` (`epochs`, `batch_size`, `batch_by`, `recency_days`, `row_weight`,
         `schedule`, `drop_last`); those left out are as declared in `self.training`. Ctrl-C stops between steps and
         leaves a usable model. `validation` is ranked with training candidates excluded, every `validate_every` epochs,
-        at each of `k`. `callbacks`: objects as `recs.Callback` (docs/callbacks.md). `progress`: a bar on stderr, by
-        default only on a terminal.
+        at each of `k`. `callbacks`: objects as `recs.Callback`, or Keras's (docs/callbacks.md). `progress`: a bar on
+        stderr, by default only on a terminal.
 
         Called again it continues: `epochs` more epochs with the same weights and optimizer state. `train` may be other
         data over ids that the model knows: what queries took adds up (`Catalog.of`), and of side features the latest
@@ -187,6 +190,7 @@ class TwoTower(BackedRecommender):
         digest = train.digest()
         run = self._planned(settings, digest, validate_every, tuple(cuts(k)), early_stopping, optimizer)
         arguments.check_validated(run, validation)
+        check_keras(callbacks, run, validated=validation is not None, saved=checkpoint is not None)
         if checkpoint is not None:
             checkpoint = local(checkpoint, "fit(checkpoint=…)", BundleError)
         data = self._learnt(train, digest)
@@ -194,7 +198,7 @@ class TwoTower(BackedRecommender):
         if self.run is not None and self.position.step and not run.cuts_as(self.run):
             self.position = Position(self.position.epoch)  # the epoch begun has other batches: it begins anew
         self.run = run
-        history, schedule, base = self.history, run.settings.schedule, self.optimizer.learning_rate
+        history, rate = self.history, Rate(self.optimizer.learning_rate, run.settings.schedule)
         plan = BatchPlan.of(run.settings, self.retrieval)
         before = len(history.epochs), len(history.losses)
         own = built_in(
@@ -214,10 +218,10 @@ class TwoTower(BackedRecommender):
                 data=Batching(data),
                 plan=plan,
                 seed=self.seed,
-                rate=lambda step, total: base if schedule is None else base * schedule.factor(step, total),
+                rate=rate,
                 position=self.position,
                 history=history,
-                callbacks=(*own, *callbacks),
+                callbacks=(*own, *adapted(callbacks, model, rate)),
             ).run(run.until)
         finally:
             self._fitting, self._left = False, model.version

@@ -152,6 +152,31 @@ def quickstart() -> dict[str, Any]:
     return {}
 
 
+def tensorflow_readme() -> dict[str, Any]:
+    return {**quickstart(), "train": purchases()}
+
+
+def keras_readme() -> dict[str, Any]:
+    return {"train": purchases()}
+
+
+def keras_loop() -> dict[str, Any]:
+    """What a loop of Keras 3's has at hand."""
+    train = purchases()
+    model = recs.recipe("history", train, backend="keras").build(train)
+    import keras  # after the backend has chosen its engine
+
+    return {"keras": keras, "train": train, "model": model}
+
+
+def tensorflow_loop() -> dict[str, Any]:
+    """What a loop of Keras's has at hand."""
+    from recs_core_tensorflow import tf
+
+    train = purchases()
+    return {"tf": tf, "train": train, "model": recs.recipe("history", train, backend="tensorflow").build(train)}
+
+
 def numpy_plugin() -> dict[str, Any]:
     """The example of a plugin, as installed."""
     return installed("numpy", "recs_core_numpy.plugin", "")
@@ -207,20 +232,9 @@ def a_graph_answers_as_the_bundle(names: dict[str, Any], printed: str) -> None:
 
 
 def torch_loop() -> dict[str, Any]:
-    """What a native loop has at hand."""
-    from recs_core.contract.protocols import BatchPlan
-    from recs_core.data.batching import Batching
-    from recs_core.data.encoded import EncodedDataset
-
+    """What a loop of PyTorch's has at hand."""
     train = purchases()
-    model = small_model(train, "torch")
-    return {
-        "dataset": Batching(EncodedDataset.encode(model.query, model.candidate, model.schema, train)),
-        "plan": BatchPlan(512, "interaction", model.retrieval),
-        "query": model.query_tower,
-        "candidate": model.candidate_tower,
-        "task": model.task,
-    }
+    return {"train": train, "model": recs.recipe("history", train, backend="torch")}
 
 
 def a_new_item() -> dict[str, Any]:
@@ -248,9 +262,10 @@ BY_DOING_IT = "tests/test_docs_write_a_plugin.py"
 PAGES = {
     "README.md": Page((*TORCH, *TENSORFLOW, "jax"), slow=True, after=readme_holds),
     "docs/bundle.md": Page((*TORCH, *TENSORFLOW, "jax"), slow=True, setup=bundle_page),
-    "docs/callbacks.md": Page(TORCH, setup=callbacks_page, after=callbacks_were_heard),
+    "docs/callbacks.md": Page((*TORCH, "keras"), setup=callbacks_page, after=callbacks_were_heard),
     "docs/configuration.md": Page(after=settings_are_read),
     "docs/conformance.md": Page(slow=True, setup=mine),
+    "docs/own-loop.md": Page(("keras",), setup=keras_readme),
     "docs/recipes.md": Page(TORCH),
     "docs/write-a-feature.md": Page(("torch",)),
     "docs/tf-serving.md": Page(TENSORFLOW, setup=saved_bundle, after=served_as_asked),
@@ -258,7 +273,8 @@ PAGES = {
     "docs/write-a-backend.md": Page(followed_by=BY_DOING_IT),
     "docs/write-an-index.md": Page(followed_by=BY_DOING_IT),
     "examples/numpy_backend_plugin/README.md": Page(setup=numpy_plugin),
-    "plugins/tensorflow/README.md": Page(TENSORFLOW, setup=quickstart),
+    "plugins/tensorflow/README.md": Page(TENSORFLOW, setup=tensorflow_readme),
+    "plugins/tensorflow/src/recs_core_tensorflow/data.py": Page(TENSORFLOW, setup=tensorflow_loop),
     "plugins/tensorflow/src/recs_core_tensorflow/environment.py": Page(TENSORFLOW),
     "plugins/torch/README.md": Page(
         (*TORCH, "onnx", "onnxscript", "onnxruntime"), setup=torch_readme, after=a_graph_answers_as_the_bundle
@@ -267,5 +283,6 @@ PAGES = {
     "recs_core/bundle/card.py": Page(
         slow=True, setup=cards, made=("bundle/README.md", "said/README.md", "unsaid/README.md")
     ),
+    "recs_core/keras_backend/loop.py": Page(("keras",), setup=keras_loop),
     "recs_core/templates/shared/README.md.template": Page(followed_by=BY_DOING_IT),
 }

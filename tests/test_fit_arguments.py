@@ -50,12 +50,15 @@ def test_settings_are_checked_before_training(data: recs.Interactions, options: 
     assert "\n" not in str(caught.value) and model.position.epoch == 0 and not model.history.losses
 
 
-def test_a_frameworks_own_callback_is_refused_before_training(data: recs.Interactions) -> None:
-    recs.backend("keras")  # chooses the engine before Keras is imported
-    import keras
+def test_another_frameworks_callback_is_refused_before_training(data: recs.Interactions) -> None:
+    class Timer:
+        __module__ = "lightning.pytorch.callbacks"
 
-    with pytest.raises(SpecError, match=r"callbacks\[0\]: CSVLogger is a callback of keras"):
-        declared().fit(data, callbacks=[keras.callbacks.CSVLogger("log.csv")])
+        def on_train_epoch_end(self, trainer: object, module: object) -> None:
+            """Nothing."""
+
+    with pytest.raises(SpecError, match=r"callbacks\[0\]: Timer is a callback of lightning"):
+        declared().fit(data, callbacks=[Timer()])
 
 
 @pytest.mark.parametrize(

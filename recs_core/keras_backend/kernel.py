@@ -15,6 +15,7 @@ block of rows at a time:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -49,6 +50,8 @@ def pack(
     dtype: DType,
     engine: Engine,
     full: Full | None = None,
+    *,
+    general: bool = False,
 ) -> dict[str, Any]:
     """The plan as a tree of NumPy arrays, cut into blocks of score rows.
 
@@ -58,13 +61,13 @@ def pack(
     negatives; `targets/query`, `column`, `own` and `correction` where every target has a `place` (`TaskPlan.place`).
 
     `at`: what the kernel reads beside the vectors, where the model has it not. `full`: of a batch, what settles how it
-    is cut. Where the engine asks for it, small problems have the same names whatever their options: those that the plan
-    lacks do nothing.
+    is cut. `general`, and small problems where the engine asks for it: the same names whatever the options and the
+    plan, of which those that it lacks do nothing.
     """
     negatives = num_candidates - plan.start
     most = negatives if full is None or plan.start else full.candidates
     rows_of_scores = plan.num_rows if full is None else full.rows(plan.num_rows, plan.expand)
-    general = rows_of_scores * most <= engine.general_scores
+    every_row, general = general, general or rows_of_scores * most <= engine.general_scores
     block = min(LARGEST_BLOCK, max(SMALLEST_BLOCK, BLOCK_SCORES // max(1, most)))
     starts = np.append(np.arange(0, plan.num_rows, block), plan.num_rows)
     targets: dict[str, Any] = {"row": plan.row % block, "weight": plan.weight.astype(dtype)}
@@ -81,6 +84,8 @@ def pack(
     ends = {"targets": np.searchsorted(plan.row, starts).astype(np.int32)}
     if plan.expand:
         rows["query"] = plan.query
+    elif every_row:
+        rows["query"] = np.arange(plan.num_rows, dtype=np.int32)
     if plan.hit_codes is not None:
         rows["code"], columns["code"] = plan.hit_codes
     if plan.score_mask is not None:
@@ -132,6 +137,18 @@ class Kernel:
         the model has not."""
         at = {**packed.get("at", {}), **at}
         return loss(self, at["query"], at["candidate"], at.get("bias"), at["inverse_temperature"], packed)
+
+
+def differentiable(kernel: Callable[[Values, Tree], Loss], at: Values, packed: Tree) -> Tensor:
+    """The loss with its gradients attached, for whoever differentiates it. `at`: as of a kernel, with `log_temperature`
+    where that is learnt."""
+    fixed = {name: ops.stop_gradient(tensor) for name, tensor in at.items()}
+    given = dict(fixed)
+    if "log_temperature" in given:
+        given["inverse_temperature"] = ops.exp(-given.pop("log_temperature"))
+    loss = kernel(given, packed)
+    # x − stop_gradient(x) is 0, and its gradient is that of x: the kernel's gradients flow, its value stays.
+    return loss.value + sum(ops.sum((at[name] - fixed[name]) * ops.stop_gradient(getattr(loss, name))) for name in at)
 
 
 def loss(

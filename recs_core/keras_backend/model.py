@@ -18,6 +18,7 @@ from recs_core.contract.weights import Weights, check, expected, fingerprint
 from recs_core.keras_backend import engines
 from recs_core.keras_backend.adopted import AdoptedTower
 from recs_core.keras_backend.engines import Engine
+from recs_core.keras_backend.loop import TwoTowerModel
 from recs_core.keras_backend.native import TowerModel
 from recs_core.keras_backend.task import RetrievalTask
 from recs_core.keras_backend.towers import Tower
@@ -37,7 +38,8 @@ class Model:
     ) -> None:
         _check(query, candidate)
         check(weights, expected(query, candidate, retrieval, weights))
-        self.dtype = dtype
+        self.dtype, self.engine = dtype, engine
+        self._native: TwoTowerModel | None = None
         self.guard = engines.guard(engine)
         tables: dict[str, keras.layers.Embedding] = {}
 
@@ -57,6 +59,13 @@ class Model:
         }
         for name, value in weights.items():
             self._assign(name, value)
+
+    @property
+    def native(self) -> TwoTowerModel:
+        """The whole as a `keras.Model`, on the same variables: `compile` and `fit` it on what `batches` gives."""
+        if self._native is None:
+            self._native = TwoTowerModel(self)
+        return self._native
 
     @property
     def version(self) -> int:

@@ -56,7 +56,8 @@ class TowerModel(keras.Model):
                 name=f"dense_{i}",
                 dtype=dtype,
             )
-            dense.build((None, layer.shape[0]))
+            with keras.name_scope(plan.side):  # two towers of one model: on torch, Keras tells weights apart by path
+                dense.build((None, layer.shape[0]))
             self.dense.append(dense)
         self.built = True
 

@@ -17,7 +17,7 @@ from recs_core.contract.task import plan_task
 from recs_core.contract.weights import Weights
 from recs_core.keras_backend import engines
 from recs_core.keras_backend.engines import Engine, Tensor
-from recs_core.keras_backend.kernel import Kernel, pack, take
+from recs_core.keras_backend.kernel import Kernel, differentiable, pack, take
 
 
 class RetrievalTask:
@@ -57,15 +57,12 @@ class RetrievalTask:
             at["bias"] = take(ops.convert_to_tensor(self.variables["task/bias"]), rows)
         if self.spec.learn_temperature:
             at["log_temperature"] = ops.convert_to_tensor(self.variables["task/log_temperature"])
-        fixed = {name: ops.stop_gradient(tensor) for name, tensor in at.items()}
-        given = dict(fixed)
+        packed = pack(plan, self.spec, number, self.dtype, self._engine)
+        if self._engine.asks_gradients(at.values()):
+            return differentiable(self._kernel, at, packed)
         if self.spec.learn_temperature:
-            given["inverse_temperature"] = ops.exp(-given.pop("log_temperature"))
-        loss = self._kernel(given, pack(plan, self.spec, number, self.dtype, self._engine))
-        if not self._engine.asks_gradients(at.values()):
-            return loss.value
-        # x − stop_gradient(x) is 0, and its gradient is that of x: the kernel's gradients flow, its value stays.
-        return loss.value + sum(ops.sum((at[name] - fixed[name]) * getattr(loss, name)) for name in at)
+            at["inverse_temperature"] = ops.exp(-at.pop("log_temperature"))
+        return self._kernel(at, packed).value
 
     def _bias_rows(self, candidate_ids: ArrayLike | None, number: int) -> NDArray[np.int32]:
         if candidate_ids is None:

@@ -17,7 +17,7 @@ from recs_core.contract.plans import UpdatePlan
 from recs_core.contract.task import plan_task
 from recs_core.contract.weights import check_state
 from recs_core.keras_backend import optimizers
-from recs_core.keras_backend.engines import Engine, Full, Tensor
+from recs_core.keras_backend.engines import Engine, Full, Tensor, full_like
 from recs_core.keras_backend.kernel import Kernel, pack
 from recs_core.keras_backend.model import Model
 from recs_core.keras_backend.move import Move, Towers
@@ -51,7 +51,7 @@ class Trainer:
 
     def step(self, batch: Batch, learning_rate: float) -> Tensor:
         """See `Trainer.step`. The loss is the engine's own scalar; reading it waits for the step."""
-        full = self._full(batch)
+        full = full_like(self._model.task.spec, batch)
         inputs = self._inputs(batch, full)
         now = self._plan.scalars(learning_rate, self._step + 1)
         inputs["now"] = {name: np.asarray(value, self._model.dtype) for name, value in now.items()}
@@ -78,13 +78,6 @@ class Trainer:
                 for slot, variable in slots.items():
                     variable.assign(np.array(state[f"{name}/{slot}"], variable.dtype))
         self._step = int(state["step"])
-
-    def _full(self, batch: Batch) -> Full:
-        """A full batch like this one: one target more is one column more, unless the columns are the corpus."""
-        number, targets = batch.query.size, len(batch.task.get("target_query", ())) or batch.query.size
-        queries, most = max(batch.full[0], number), max(batch.full[1], targets)
-        more = 0 if self._model.task.spec.negatives == "corpus" else most - targets
-        return Full(queries, batch.candidate.size + more, most, queries / max(1, number))
 
     def _inputs(self, batch: Batch, full: Full) -> dict[str, Any]:
         """The batch as a tree of NumPy arrays."""

@@ -9,17 +9,39 @@ from typing import Any, Final, TypeAlias
 
 from recs_core.contract.errors import SpecError
 from recs_core.training.early_stopping import EarlyStopping
-from recs_core.training.history import EpochRecord, FitStart, StepRecord, TrainingHistory, copy_of
+from recs_core.training.history import EpochRecord, EpochStart, FitStart, StepRecord, TrainingHistory, copy_of
 
 HOOKS: Final = {
     "on_fit_start": "a FitStart",
+    "on_epoch_start": "an EpochStart",
     "on_step_end": "a StepRecord",
     "on_epoch_end": "an EpochRecord",
     "on_fit_end": "a TrainingHistory",
 }
 """Name → the one argument it is called with."""
 
-FRAMEWORKS: Final = ("keras", "tf_keras", "tensorflow", "lightning", "pytorch_lightning", "transformers", "torch")
+FRAMEWORKS: Final = ("lightning", "pytorch_lightning", "transformers", "torch")
+KERAS: Final = ("keras", "tf_keras", "tensorflow")
+
+ADAPTED: Final = (
+    "Callback",  # a class of the user's own over it
+    "CSVLogger",
+    "EarlyStopping",
+    "History",
+    "LambdaCallback",
+    "LearningRateScheduler",
+    "ReduceLROnPlateau",
+    "RemoteMonitor",
+    "TensorBoard",
+    "TerminateOnNaN",
+)
+"""Keras's own callbacks whose meaning carries over."""
+
+INSTEAD: Final = {
+    "ModelCheckpoint": "pass checkpoint='folder'",
+    "BackupAndRestore": "pass checkpoint='folder', and finish the run with recs.TwoTower.resume('folder')",
+    "ProgbarLogger": "pass progress=True",
+}
 
 
 class StopTraining(Exception):
@@ -39,6 +61,9 @@ class Callback:
     def on_fit_start(self, start: FitStart) -> None:
         """Before the first step."""
 
+    def on_epoch_start(self, start: EpochStart) -> None:
+        """Before the first step of each epoch, also of what is left of one that was begun."""
+
     def on_step_end(self, step: StepRecord) -> None:
         """After each step."""
 
@@ -54,13 +79,38 @@ AnyCallback: TypeAlias = "Callback | Any"
 
 
 def check_callbacks(callbacks: Any) -> tuple[Any, ...]:
-    """The callbacks, all of them ours. Raises `SpecError` for one alone, a function, a framework's own, and one whose
-    methods could not be called."""
+    """The callbacks, each ours or one of Keras's that can be adapted. Raises `SpecError` for one alone, a function,
+    another framework's, and one whose methods could not be called."""
     if not isinstance(callbacks, (list, tuple)):
-        raise SpecError(f"callbacks: expected a list, got {_called(callbacks)}; write callbacks=[…]")
+        raise SpecError(f"callbacks: expected a list, got {called(callbacks)}; write callbacks=[…]")
     for place, callback in enumerate(callbacks):
-        _check(callback, f"callbacks[{place}]: {_called(callback)}")
+        where = f"callbacks[{place}]: {called(callback)}"
+        if keras_class(callback) is None:
+            _check(callback, where)
+        else:
+            _check_kerass(callback, where)
     return tuple(callbacks)
+
+
+def keras_class(callback: Any) -> str | None:
+    """The name of Keras's own class that a callback is of, the nearest one; None where it is no Keras callback."""
+    own = [base.__name__ for base in type(callback).__mro__ if _is_kerass(base)]
+    return own[0] if "Callback" in own else None
+
+
+def _is_kerass(base: type) -> bool:
+    return base.__module__.partition(".")[0] in KERAS
+
+
+def _check_kerass(callback: Any, where: str) -> None:
+    kind = str(keras_class(callback))
+    if kind not in ADAPTED:
+        instead = INSTEAD.get(kind, "write a recs.Callback")
+        raise SpecError(f"{where} is of Keras's {kind}, which needs a Keras model's own fit; {instead}")
+    for base in type(callback).__mro__:
+        for name in vars(base):
+            if name.startswith(("on_test_", "on_predict_")) and not _is_kerass(base):
+                raise SpecError(f"{where} has {name}, which fit does not call; on_epoch_end has the metrics, as val_…")
 
 
 def _check(callback: Any, where: str) -> None:
@@ -101,7 +151,8 @@ def _takes_one(method: Any) -> bool:
     return True
 
 
-def _called(thing: Any) -> str:
+def called(thing: Any) -> str:
+    """What a message calls it."""
     if isinstance(thing, type):
         return f"the class {thing.__name__}"
     return getattr(thing, "__name__", None) or type(thing).__name__
@@ -123,6 +174,11 @@ class Callbacks:
             self._started += 1
             if _has(callback, "on_fit_start"):
                 self._call(callback, "on_fit_start", start, "")
+
+    def epoch_start(self, start: EpochStart) -> None:
+        """`on_epoch_start` of each."""
+        for callback in _with(self._callbacks, "on_epoch_start"):
+            self._call(callback, "on_epoch_start", start, f", epoch {start.epoch}")
 
     def step_end(self, step: StepRecord) -> None:
         """`on_step_end` of each."""
@@ -168,7 +224,8 @@ class Callbacks:
 
 
 def _blame(callback: AnyCallback, name: str) -> str:
-    return f"raised by callback {type(callback).__qualname__}.{name}"
+    own = getattr(callback, "adapts", callback)
+    return f"raised by callback {type(own).__qualname__}.{name}"
 
 
 def _with(callbacks: Sequence[AnyCallback], name: str) -> list[AnyCallback]:

@@ -25,6 +25,15 @@ class FitStart:
     steps: int
 
 
+@dataclass(frozen=True)
+class EpochStart:
+    """An epoch that is about to begin, or to go on: its number from 1, and how many of its `steps` are done, `step`."""
+
+    epoch: int
+    step: int
+    steps: int
+
+
 @dataclass(frozen=True, slots=True)
 class StepRecord:
     """One step: `step` of `steps` in `epoch` (all from 1), its `loss` before the update, the `learning_rate` it took,

@@ -23,6 +23,7 @@ from recs_core.training.history import (
     FAILED,
     INTERRUPTED,
     EpochRecord,
+    EpochStart,
     FitStart,
     Position,
     StepRecord,
@@ -59,7 +60,8 @@ class Loop:
             with _interruptible() as interrupted:
                 callbacks.fit_start(FitStart(self.position.epoch, self.position.step, until, steps))
                 while self.position.epoch < until and self._goes_on():
-                    if self._epoch(steps, until, callbacks, interrupted):
+                    callbacks.epoch_start(EpochStart(self.position.epoch + 1, self.position.step, steps))
+                    if self._goes_on() and self._epoch(steps, until, callbacks, interrupted):
                         callbacks.epoch_end()
                         self._look(interrupted, self.position.epoch < until)
         except BaseException as error:

@@ -50,7 +50,13 @@ def test_each_hook_is_optional_and_an_object_needs_no_base_class(data: recs.Inte
         return type("Only", (), {hook: method})()
 
     model().fit(data, **PLAN, callbacks=[*map(only, HOOKS), recs.Callback()])
-    assert heard == {"on_fit_start": 1, "on_step_end": 3 * STEPS, "on_epoch_end": 3, "on_fit_end": 1}
+    assert heard == {
+        "on_fit_start": 1,
+        "on_epoch_start": 3,
+        "on_step_end": 3 * STEPS,
+        "on_epoch_end": 3,
+        "on_fit_end": 1,
+    }
 
 
 def test_a_record_of_a_step_tells_that_step(data: recs.Interactions, whole: recs.TwoTower) -> None:

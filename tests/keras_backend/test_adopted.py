@@ -73,8 +73,86 @@ def test_a_module_takes_every_kind_of_column(backend: Backend) -> None:
 
 
 def test_a_module_that_fails_on_the_probe_is_named(backend: Backend) -> None:
-    with pytest.raises(SpecError, match="failed on code 0 of user .*give output_dim="):
+    with pytest.raises(SpecError, match=r"GRU4Rec failed on code 0 of user \(.*\); .* state output_dim="):
         backend.adopt(gru(9), ["user"])
+
+
+def by_name(column: str, rows: int, ends: bool = False) -> Any:
+    import keras
+    from keras import ops
+
+    class ByName(keras.Model):
+        """Takes a dict, also of one feature: a code's row, or the sum of the rows of a bag."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows = keras.layers.Embedding(rows, 4)
+
+        def call(self, given: Any) -> Any:
+            if not ends:
+                return self.rows(given[column])
+            values, offsets = given[column]
+            zero = ops.zeros((1, 4))
+            totals = ops.concatenate([zero, ops.cumsum(self.rows(values), axis=0)])
+            return ops.take(totals, offsets[1:], axis=0) - ops.take(totals, offsets[:-1], axis=0)
+
+    return ByName()
+
+
+def test_a_module_may_take_a_dict_of_one_feature(backend: Backend) -> None:
+    import keras
+
+    x = keras.Input((), dtype="int32", name="user")
+    functional = keras.Model({"user": x}, keras.layers.Embedding(5, 4)(x))
+    codes = np.array([3, 1], np.int32)
+    for module in (by_name("user", 5), functional):  # the first has no weights before it is adopted
+        tower = backend.adopt(module, ["user"])
+        assert tower.by_name and tower.output_dim == 4
+        table = np.asarray(module.get_weights()[0])
+        np.testing.assert_allclose(tower.embed(Features(2, {"user": codes})), table[codes], rtol=1e-6)
+
+
+@pytest.mark.parametrize("feature", [recs.Bag("tags", dim=4), recs.Text("title", dim=4, buckets=64)])
+def test_a_bag_and_a_text_come_with_their_offsets(backend: Backend, feature: Any) -> None:
+    items = {
+        "item": [f"i{n}" for n in range(9)],
+        "title": [f"red shoe {n}" for n in range(9)],
+        "tags": [["a", "b"][: n % 3] for n in range(9)],
+    }
+    table = {"user": [f"u{n % 12}" for n in range(200)], "item": [f"i{n % 9}" for n in range(200)]}
+    train = recs.Interactions.from_table(table, query="user", candidate="item", candidates=items)
+    model = recs.TwoTower(
+        recs.TowerSpec([recs.Categorical("user", dim=4)]),
+        recs.Adopted(by_name(feature.name, 64, ends=True), [feature]),
+        optimizer=recs.Adam(0.01),
+        backend=f"keras[{backend.engine}]",
+    )
+    losses = model.fit(train, epochs=3, batch_size=32)["loss"]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(("rows", "width"), [(1, None), (None, 3)])
+def test_another_shape_is_named_at_whatever_call(backend: Backend, rows: int | None, width: int | None) -> None:
+    import keras
+
+    class Late(keras.Model):
+        """Returns another shape once it is late."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.late = keras.layers.Embedding(9, 4), False
+
+        def call(self, codes: Any) -> Any:
+            return self.table(codes)[:rows, :width] if self.late else self.table(codes)
+
+    module = Late()
+    tower = backend.adopt(module, ["user"])
+    features = Features(2, {"user": np.array([3, 1], np.int32)})
+    assert tuple(tower(features).shape) == (2, 4)
+    module.late = True
+    said = rf"Late must return a tensor of shape \(2, 4\); it returned \({rows or 2}, {width or 4}\)"
+    with pytest.raises(SpecError, match=said):
+        tower(features)
 
 
 def test_a_gru_over_the_history_trains_embeds_saves_and_loads(backend: Backend, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from recs_core_tensorflow import export_recommender, export_tower
+from recs_core_tensorflow.environment import tf
 from recs_core_tensorflow.export import Lookup, ServedTower, save_recommender, save_tower
 
 import recs_core as recs
@@ -180,3 +181,48 @@ def test_what_cannot_be_served_is_refused(tmp_path: Path) -> None:
     vectors = np.zeros((2, 3), np.float32)
     with pytest.raises(DataError, match="'a' appear more than once"):
         save_recommender(tower_of(ids), recs.RetrievalSpec(), vectors, np.array(["a", "a"], object), tmp_path)
+
+
+def adopting(raw_ids: bool) -> recs.TwoTower:
+    """A query tower of one's own, over the ids and the past, by raw id or by code."""
+
+    class Own(tf.keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.users, self.items = (tf.keras.layers.Embedding(16, 5) for _ in range(2))
+            self.looks = None
+            if raw_ids:
+                self.looks = tf.keras.layers.StringLookup(), tf.keras.layers.StringLookup()
+                self.looks[0].adapt([f"u{n}" for n in range(9)])
+                self.looks[1].adapt([f"i{n}" for n in range(13)])
+
+        def call(self, given: Any) -> Any:
+            user, past = given["user"], given["item"]
+            if self.looks is not None:
+                user, past = self.looks[0](user), self.looks[1](past)
+            return self.users(user) + tf.reduce_sum(self.items(past[:, -2:]), axis=1)
+
+    table = {"user": [f"u{i % 9}" for i in range(60)], "item": [f"i{i * 7 % 13}" for i in range(60)]}
+    train = recs.Interactions.from_table(table, query="user", candidate="item")
+    model = recs.TwoTower(
+        query=recs.Adopted(Own(), [recs.Categorical("user"), recs.History("item")], raw_ids=raw_ids),
+        candidate=recs.TowerSpec([recs.Categorical("item", dim=4)], layers=[5]),
+        backend="tensorflow",
+    )
+    model.fit(train, epochs=2, batch_size=16, progress=False)
+    return model
+
+
+@pytest.mark.parametrize("raw_ids", [False, True])
+def test_a_recommender_with_a_tower_of_ones_own_answers_as_here(raw_ids: bool, tmp_path: Path) -> None:
+    model = adopting(raw_ids)
+    export_recommender(model, tmp_path / "all", k=4)
+    export_tower(model, "query", tmp_path / "tower")
+    users, past = ["u1", "nobody"], [["i2", "i9", "i4"], ["i3"]]
+    given = {"user": users, "item": [["i2", "i9", "i4"], ["i3", "", ""]]}
+    here, there = model.recommend(users, k=4, history=past), ask(tmp_path / "all", given)
+    np.testing.assert_array_equal(there["ids"], here.ids)
+    np.testing.assert_allclose(there["scores"], here.scores, rtol=1e-5)
+    vectors = ask(tmp_path / "tower", given)["embedding"]
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(unit, model.encode_query(users, history=past)[:, :-1], rtol=1e-4, atol=1e-6)

@@ -1,18 +1,16 @@
-"""Steps: no retracing, rows untouched that no batch names, the same loss in TFRS's own loop."""
+"""Steps: no retracing, rows untouched that no batch names, the oracle's weights."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from recs_core_tensorflow import tf_dataset
 from recs_core_tensorflow.backend import create
-from recs_core_tensorflow.environment import tf, tfrs
 from recs_core_tensorflow.model import Model
 
 from recs_core import datasets
 from recs_core.conformance.worlds import OPTIMIZERS, WIDE, World
 from recs_core.contract import weights as canonical
-from recs_core.contract.errors import DataError, SpecError
+from recs_core.contract.errors import DataError
 from recs_core.contract.feature_kinds import Categorical
 from recs_core.contract.optimizers import Adagrad
 from recs_core.contract.plans import TowerPlan, UpdatePlan
@@ -85,58 +83,6 @@ def test_a_float64_run_equals_the_oracle(name: str) -> None:
         assert got.keys() == expected.keys()
         for key, value in expected.items():
             np.testing.assert_allclose(got[key], value, rtol=1e-8, atol=1e-10, err_msg=key)
-
-
-def test_fit_in_tfrs_follows_the_same_losses() -> None:
-    """Plain SGD by Keras in TFRS's loop, and by hand from the fast path's gradients."""
-    retrieval = RetrievalSpec(learn_temperature=True)
-    data, start = report_data(retrieval)
-    plan = BatchPlan(16, "interaction", retrieval)
-    native = create().model(*PLANS, retrieval, start)
-    assert isinstance(native.native, tfrs.Model)
-    native.native.compile(optimizer=tf.keras.optimizers.SGD(0.5))
-    history = native.native.fit(tf_dataset(data, native, plan, seed=3), epochs=2, shuffle=False, verbose=0)
-
-    ours = create().model(*PLANS, retrieval, start)
-    last = []
-    for epoch in range(2):
-        for batch in data.batches(plan, seed=3, epoch=epoch):
-            with tf.GradientTape() as tape:
-                codes = batch.rows["task/bias"][batch.bias_codes]
-                loss = ours.task(ours.query(batch), ours.candidate(batch), **{**batch.task, "candidate_ids": codes})
-            for variable, slope in zip(
-                ours.variables.values(), tape.gradient(loss, list(ours.variables.values())), strict=True
-            ):
-                variable.assign_sub(0.5 * tf.convert_to_tensor(slope))
-        last.append(float(loss))
-    np.testing.assert_allclose(history.history["loss"], last, rtol=1e-5)
-    for name, value in ours.weights().items():
-        np.testing.assert_allclose(native.weights()[name], value, rtol=1e-3, atol=1e-6, err_msg=name)
-
-
-def test_fit_in_tfrs_lowers_the_loss_with_bags_and_histories() -> None:
-    world = WIDE.with_(scoring="cosine", logq=True)
-    model = model_of(world)
-
-    class Batches:
-        def __len__(self) -> int:
-            return 32
-
-        def batches(self, plan: BatchPlan, *, seed: int, epoch: int) -> object:
-            return iter(world.batches(4))
-
-    model.native.compile(optimizer=tf.keras.optimizers.Adagrad(0.3))
-    data = tf_dataset(Batches(), model, BatchPlan(8, "interaction", world.retrieval))
-    losses = model.native.fit(data, epochs=8, shuffle=False, verbose=0).history["loss"]
-    assert losses[-1] < losses[0]
-
-
-def test_tfrs_loop_refuses_steps_by_query() -> None:
-    retrieval = RetrievalSpec()
-    data, start = report_data(retrieval)
-    model = create().model(*PLANS, retrieval, start)
-    with pytest.raises(SpecError, match="batch_by='query'"):
-        tf_dataset(data, model, BatchPlan(4, "query", retrieval))
 
 
 def test_state_of_another_shape_is_refused() -> None:

@@ -10,7 +10,9 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
+from recs_core.contract.batch import Batch
 from recs_core.contract.guard import Guard
+from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import Activation
 
 if TYPE_CHECKING:
@@ -40,6 +42,14 @@ class Full(NamedTuple):
     def rows(self, number: int, expand: bool) -> int:
         """Rows of scores, of which the batch at hand has `number`."""
         return max(number, self.targets if expand else self.queries)
+
+
+def full_like(spec: RetrievalSpec, batch: Batch) -> Full:
+    """A full batch like this one: one target more is one column more, unless the columns are the corpus."""
+    number, targets = batch.query.size, len(batch.task.get("target_query", ())) or batch.query.size
+    queries, most = max(batch.full[0], number), max(batch.full[1], targets)
+    more = 0 if spec.negatives == "corpus" else most - targets
+    return Full(queries, batch.candidate.size + more, most, queries / max(1, number))
 
 
 class Engine(Protocol):
@@ -106,6 +116,14 @@ class Engine(Protocol):
         Reads and writes only the rows in `inputs["rows"]`, where a name is there. The second argument of what comes
         back is what an engine with static shapes pads to.
         """
+        ...
+
+    def padded(self, inputs: Tree, full: Full) -> Tree:
+        """A batch of whole tables for Keras's own trainer, of few shapes where the engine compiles by shape."""
+        ...
+
+    def read(self, inputs: Tree) -> Tree:
+        """The same batch as Keras's trainer hands it to a model, as the engine's functions read it."""
         ...
 
 

@@ -132,6 +132,12 @@ class JaxEngine:
 
         return call
 
+    def padded(self, inputs: Tree, full: Full) -> Tree:
+        return pad(inputs, full, {}, {})
+
+    def read(self, inputs: Tree) -> Tree:
+        return inputs
+
 
 def _compiled(make: Callable[[Any, bool], T], function: Any, small: bool) -> T:
     """`make(function, small)`, the same for equal functions: a program takes a second to compile, and JAX keeps what it

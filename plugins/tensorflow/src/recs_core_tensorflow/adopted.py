@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,13 @@ from recs_core.contract.protocols import DType
 from recs_core_tensorflow.environment import guard, tf
 from recs_core_tensorflow.towers import Tensors, Tower
 
+RETURNED = re.compile(r"\[adopt: (.+?)\] \[(\d+) (\d+)\] \[([\d ]*)\]")
+"""What a graph says of a module's output that is of another shape: the module, both shapes."""
+
 
 class AdoptedTower(Tower):
-    """A user's own `tf.keras.Model` as a tower. It takes one column positionally, or several as a dict by name.
+    """A user's own `tf.keras.Model` as a tower. It takes several columns as a dict by name; one positionally, or as a
+    dict where it fails on a tensor.
 
     A column of one code per row comes as int32 (n,), one of many as a `tf.RaggedTensor` of int32 with int64 splits,
     (n, any), oldest first where it is a history, and a dense one as numbers (n, width).
@@ -47,11 +53,14 @@ class AdoptedTower(Tower):
             )
         self.ids = {name: tf.constant(np.asarray(values)) for name, values in (ids or {}).items()}
         self.dtype, self.guard = "float32", guard()
-        # A module that is not built has no weights yet; one call makes them.
-        tried = self._tried_dim() if output_dim is None or not module.built else output_dim
+        self.by_name = len(self.columns) > 1
+        self._width: int | None = None
+        tried = self._tried(output_dim)
         if output_dim not in (None, tried):
-            raise SpecError(f"adopt: output_dim={output_dim} is stated, but the module's output has {tried} columns")
-        self.output_dim = tried
+            raise SpecError(
+                f"adopt: output_dim={output_dim} is stated, but the output of {self._name} has {tried} columns"
+            )
+        self._width = self.output_dim = tried
 
     def join(self, side: Side, dtype: DType, guard: Guard) -> None:
         """Become one side of a model."""
@@ -96,33 +105,93 @@ class AdoptedTower(Tower):
     def forward(self, inputs: Tensors, training: bool, gathered: Tensors | None = None) -> Any:
         """(n, output_dim) from codes and numbers; the module has all its weights, so nothing is gathered for it."""
         given = {name: inputs[name] for name in self.columns}
+        first = next(iter(given.values()))
+        size = tf.cast(first.nrows(), tf.int32) if isinstance(first, tf.RaggedTensor) else tf.shape(first)[0]
         many = [given[name] for name, column in self.columns.items() if column.kind == "many"]
         if many:
             # Recurrent layers of Keras cannot run where no row holds anything: one more row does then, and is cut off.
-            size = many[0].nrows()
             more = tf.reduce_max([tf.cast(tf.size(values.values) == 0, tf.int32) for values in many])
             given = {name: _with_rows(values, more) for name, values in given.items()}
         given.update({name: tf.gather(ids, given[name]) for name, ids in self.ids.items()})
-        out = self.native(given if len(given) > 1 else next(iter(given.values())), training=training)
-        if not isinstance(out, tf.Tensor) or out.shape.rank != 2:
-            raise DataError(f"the adopted module must return a tensor (n, d), it returned {getattr(out, 'shape', out)}")
-        return out[:size] if many else out
+        out = self.native(given if self.by_name else next(iter(given.values())), training=training)
+        if many and isinstance(out, tf.Tensor) and out.shape.rank:
+            out = out[: tf.shape(out)[0] - more]
+        return self._checked(out, size)
 
-    def _tried_dim(self) -> int:
-        """Width of the output for two rows of code 0, which also builds a module that is not built yet."""
-        try:
-            return int(self.forward({n: _tried(c) for n, c in self.columns.items()}, training=False).shape[1])
-        except (DataError, SpecError):
-            raise
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise SpecError(
-                f"adopt: the module cannot be called on {list(self.columns)} as codes ({reason}); pass ids= for those "
-                "that it takes as raw ids (Adopted: raw_ids=True), or build it and pass output_dim="
-            ) from error
+    def _checked(self, out: Any, size: Any) -> Any:
+        """The module's output, in the model's dtype. Raises `SpecError` for one of another shape; a graph, which may
+        know it only when it runs, fails there, and `naming_shapes` reads what it says."""
+        if not isinstance(out, tf.Tensor):
+            raise _wrong(self._name, ("n", self._width or "d"), type(out).__name__)
+        width = self._width
+        if width is None and out.shape.rank == 2:  # it is tried
+            width = out.shape[1]
+        rows = tf.get_static_value(size)
+        if not out.shape.is_compatible_with([rows, width]):
+            raise _wrong(self._name, ("n" if rows is None else rows, width or "d"), tuple(out.shape))
+        if not out.shape.is_fully_defined():
+            shape = tf.stack([size, width])
+            right = tf.equal(tf.rank(out), 2) & tf.reduce_all(tf.equal(tf.shape(out)[:2], shape))
+            with tf.control_dependencies([tf.debugging.Assert(right, [f"adopt: {self._name}", shape, tf.shape(out)])]):
+                out = tf.identity(out)
+        return tf.cast(out, self.dtype)
+
+    def _tried(self, stated: int | None) -> int:
+        """Width of the output for two rows of code 0, which also builds a module that is not built yet and finds out
+        whether it takes one column by name. A module that is built, and of a stated width, may fail on code 0."""
+        rows = {name: _rows_of(column) for name, column in self.columns.items()}
+        failed: Exception | None = None
+        for by_name in [True] if self.by_name else [False, True]:
+            self.by_name = by_name
+            try:
+                return int(self.forward(rows, training=False).shape[1])
+            except SpecError:
+                raise
+            except Exception as error:
+                failed = failed or error
+        self.by_name = len(self.columns) > 1
+        if stated is not None and self.native.built:
+            return stated
+        raise SpecError(self._refusal(failed)) from failed
+
+    def _refusal(self, error: Exception | None) -> str:
+        given = ", ".join(f"{_kind(column, name in self.ids)} {name!r}" for name, column in self.columns.items())
+        codes = any(column.kind != "dense" and name not in self.ids for name, column in self.columns.items())
+        hint = "recs.Adopted(…, raw_ids=True) hands it raw ids; or " if codes else ""
+        if isinstance(self.native, tf.keras.Sequential) and self.ids:
+            hint = "begin a Sequential of raw ids with tf.keras.Input((), dtype=tf.string); or "
+        reason = " ".join(str(error).split())[:200]
+        return f"adopt: {self._name} failed on {given} ({reason}); {hint}build the module and state output_dim="
+
+    @property
+    def _name(self) -> str:
+        return type(self.native).__name__
 
 
-def _tried(column: Column) -> Any:
+@contextmanager
+def naming_shapes() -> Iterator[None]:
+    """Around a graph with adopted modules in it: an output of another shape is a `SpecError` that names the module.
+    Of other failures the line that says what is wrong is left, and not where in TensorFlow."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        if (found := RETURNED.search(str(error))) is None:
+            said = str(error.message).partition("[[{{node")[0].strip().splitlines()[-1:] or [str(error)]
+            raise tf.errors.InvalidArgumentError(error.node_def, error.op, said[0]) from error
+        name, rows, width, returned = found.groups()
+        raise _wrong(name, (rows, width), tuple(map(int, returned.split()))) from None
+
+
+def _wrong(name: str, expected: tuple[Any, Any], returned: Any) -> SpecError:
+    rows, width = expected
+    return SpecError(f"adopt: {name} must return a tensor of shape ({rows}, {width}); it returned {returned}")
+
+
+def _kind(column: Column, raw: bool) -> str:
+    return "numbers" if column.kind == "dense" else f"{'raw ids' if raw else 'codes'} of"
+
+
+def _rows_of(column: Column) -> Any:
     """Two rows of a column: of code 0, or of zeros."""
     if column.kind == "many":
         return tf.RaggedTensor.from_row_splits(tf.zeros((3,), tf.int32), tf.constant([0, 2, 3]))

@@ -1,20 +1,24 @@
-"""Features and batches as tensors: for a tower, and as a `tf.data.Dataset` for TFRS's own `fit`."""
+"""Features and batches as tensors: for a tower, and as a `tf.data.Dataset` of what `fit` would train on."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Batch, Features, Ragged
 from recs_core.contract.errors import SpecError
-from recs_core.contract.protocols import BatchPlan, Dataset, DType
+from recs_core.contract.protocols import DType
+from recs_core.contract.task import plan_task
+from recs_core.contract.training import BatchSettings
+from recs_core_tensorflow import kernel
 from recs_core_tensorflow.environment import tf
 
 if TYPE_CHECKING:
+    from recs_core import Interactions, TwoTower
+    from recs_core.data.epochs import Epochs
     from recs_core_tensorflow.model import Model
 
 KEEP = "/keep"
@@ -51,60 +55,70 @@ def with_ragged(tensors: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def tf_dataset(data: Dataset, model: Model, plan: BatchPlan, *, seed: int = 42) -> Any:
-    """A `tf.data.Dataset` of the batches that `TwoTower.fit` would see, for `model.native.fit`.
+def tf_dataset(
+    model: TwoTower, train: Interactions, *, epoch: int | None = None, **settings: Unpack[BatchSettings]
+) -> Any:
+    """A `tf.data.Dataset` of the batches that `model.fit(train)` would train on, for `fit` of Keras:
 
-    Each pass over it is the next epoch, from 0. An element holds "query" and "candidate" features (codes that are rows
-    of whole tables, ragged where they are, and numbers) and, under "task", the arguments of `tfrs.tasks.Retrieval`.
-    Raises `SpecError` for anything but in-batch negatives by interaction, which is all that TFRS's loop knows.
+        >>> from recs_core_tensorflow import tf_dataset
+        >>> batches = tf_dataset(model, train, batch_size=512)
+        >>> model.model.native.compile(tf.keras.optimizers.Adam(2e-3))
+        >>> history = model.model.native.fit(batches, epochs=3, verbose=0)
+
+    Its cardinality is the number of batches of an epoch; each pass over it is the next epoch. In a loop of one's own,
+    `model.model.native.compute_loss(batch, training=True)` is a batch's loss. A batch holds the features of "query" and
+    "candidate" (codes that are rows of whole tables, ragged where they are, and numbers), and what the loss reads.
+
+    `epoch`: where to begin, from 0; None: after those that `fit` has done. `settings`: as in `TwoTower.epochs`, which
+    says what is raised; `SpecError` also for a model of another backend, or where the data stands before the model.
     """
-    if plan.batch_by != "interaction" or plan.retrieval.negatives != "in-batch":
-        raise SpecError(
-            f"TFRS's own loop trains by interaction on in-batch negatives, the plan says batch_by={plan.batch_by!r}, "
-            f"negatives={plan.retrieval.negatives!r}; use TwoTower.fit"
-        )
-    epochs = itertools.count()
-
-    def elements() -> Iterator[dict[str, Any]]:
-        return (element(batch, model) for batch in data.batches(plan, seed=seed, epoch=next(epochs)))
-
-    first = element(next(iter(data.batches(plan, seed=seed, epoch=0))), model)
-    return tf.data.Dataset.from_generator(elements, output_signature=tf.nest.map_structure(_any_size, first))
+    _check_model(model)
+    epochs = model.epochs(train, epoch=epoch, **settings)
+    elements = _Elements(epochs, model.model)  # type: ignore[arg-type]
+    signature = tf.nest.map_structure(_any_size, elements.of(epochs.batch(epochs.epoch, 0)))
+    signature["rows"] = {name: tf.TensorSpec([number, 0]) for name, number in elements.rows.items()}
+    dataset = tf.data.Dataset.from_generator(lambda: map(elements.of, epochs), output_signature=signature)
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(epochs))).prefetch(2)
 
 
-def element(batch: Batch, model: Model) -> dict[str, Any]:
-    """One batch as tensors."""
-    return {
-        "query": model.query.inputs(model.query.unpack(batch)),
-        "candidate": model.candidate.inputs(model.candidate.unpack(batch)),
-        "task": {name: tf.constant(value) for name, value in _task(batch).items()},
-    }
+def _check_model(model: Any) -> None:
+    from recs_core import Interactions, TwoTower
+
+    if isinstance(model, Interactions):
+        raise SpecError("tf_dataset: the model comes first, then the data: tf_dataset(model, train)")
+    if not isinstance(model, TwoTower):
+        raise SpecError(f"tf_dataset: model must be a recs.TwoTower, got {type(model).__name__}")
+    if model.backend.info.name != "tensorflow":
+        raise SpecError(f"tf_dataset: the model is on {model.backend_name}; build it with backend='tensorflow'")
 
 
-def _task(batch: Batch) -> dict[str, NDArray[Any]]:
-    """The task's inputs under TFRS's names; positives become a score mask that keeps each query's own."""
-    given = batch.task
-    out: dict[str, NDArray[Any]] = {}
-    if batch.bias_codes is not None:
-        out["candidate_ids"] = batch.rows["task/bias"][batch.bias_codes]
-    if "candidate_ids" in given:
-        out["candidate_ids"] = given["candidate_ids"]
-    if "candidate_sampling_probability" in given:
-        out["candidate_sampling_probability"] = given["candidate_sampling_probability"].astype(np.float32)
-    if "sample_weight" in given:
-        out["sample_weight"] = given["sample_weight"].astype(np.float32)
-    if "positives" in given or "score_mask" in given:
-        size = batch.query.size
-        mask = np.array(given.get("score_mask", np.ones((size, batch.candidate.size), bool)))
-        if "positives" in given:
-            mask[given["positives"].segments, given["positives"].values] = False
-        mask[np.arange(size), np.arange(size)] = True
-        out["score_mask"] = mask
-    return out
+class _Elements:
+    """Batches as what `TFRSModel` reads. `rows`: of each table of the model that they are made for, as sizes of tensors
+    without numbers: so they are known wherever the dataset's structure is, and a graph need not look at them."""
+
+    def __init__(self, epochs: Epochs, model: Model) -> None:
+        self.model, self.rows = model, epochs.data.data.schema.table_rows
+        spec = model.retrieval
+        # A kernel's plan has the same parts in each batch, unless targets of a query, or their number, may differ.
+        differ = spec.negatives != "corpus" or spec.hard_negatives is not None
+        self.general = epochs.plan.batch_by == "query" and differ
+
+    def of(self, batch: Batch) -> dict[str, Any]:
+        """One batch as tensors."""
+        model = self.model
+        plan = plan_task(model.retrieval, batch.query.size, batch.candidate.size, **batch.task)
+        bias = {} if batch.bias_codes is None else {"codes": batch.rows["task/bias"][batch.bias_codes]}
+        return {
+            "query": model.query.inputs(model.query.unpack(batch)),
+            "candidate": model.candidate.inputs(model.candidate.unpack(batch)),
+            "plan": kernel.pack(plan, model.dtype, general=self.general),
+            "bias": bias,
+            "rows": {name: np.zeros((number, 0), np.float32) for name, number in self.rows.items()},
+        }
 
 
-def _any_size(tensor: Any) -> Any:
-    """The type of a tensor of any size."""
-    if isinstance(tensor, tf.RaggedTensor):
-        return tf.RaggedTensorSpec([None, None], tensor.dtype, ragged_rank=1, row_splits_dtype=tensor.row_splits.dtype)
-    return tf.TensorSpec([None] * tensor.shape.rank, tensor.dtype)
+def _any_size(value: Any) -> Any:
+    """The type of an array or tensor of any size."""
+    if isinstance(value, tf.RaggedTensor):
+        return tf.RaggedTensorSpec([None, None], value.dtype, ragged_rank=1, row_splits_dtype=value.row_splits.dtype)
+    return tf.TensorSpec([None] * len(value.shape), value.dtype)

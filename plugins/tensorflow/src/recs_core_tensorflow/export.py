@@ -11,13 +11,15 @@ TF Serving wants it; rows of several ids are padded with "" or −1.
 | `Numeric` | (n,), not yet standardised | float32 |
 | `Bucketed` | (n,), NaN where missing | float64 |
 
-A kind of one's own cannot be served so: its `encode` is Python, and no graph.
+A kind of one's own cannot be served so: its `encode` is Python, and no graph. A tower of one's own can: its module gets
+in the graph what it gets in training, raw ids or codes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from recs_core.contract.vocabulary import Vocabulary
 from recs_core.contract.weights import Weights
 from recs_core.recommender import Recommender
 from recs_core.storage.paths import local
+from recs_core_tensorflow.adopted import AdoptedTower
 from recs_core_tensorflow.environment import tf
 from recs_core_tensorflow.indexes import NO_INTEGER, NO_STRING, refuse_duplicates
 from recs_core_tensorflow.kernel import normalised
@@ -56,7 +59,8 @@ class Lookup:
 class ServedTower:
     """What a tower needs to be served: plain arrays by canonical name.
 
-    `lookups`: table name → its ids. `learnt`: feature → what it learned, for those that learn.
+    `lookups`: table name → its ids. `learnt`: feature → what it learned, for those that learn. `adopted`: a tower of
+    one's own, which has its weights itself.
     Raises `UnsupportedFeature` for a feature whose kind has no graph.
     """
 
@@ -65,6 +69,7 @@ class ServedTower:
     weights: Weights
     lookups: Mapping[str, Lookup]
     learnt: Mapping[str, State]
+    adopted: AdoptedTower | None = None
 
     def __post_init__(self) -> None:
         for feature in self.spec.features:
@@ -77,17 +82,21 @@ class ServedTower:
 
 
 def tower_of(recommender: Recommender, side: Side) -> ServedTower:
-    """One tower of a fitted recommender. Raises `UnsupportedFeature` for an adopted one."""
+    """One tower of a fitted recommender. Raises `UnsupportedFeature` for a module of another framework."""
     schema = recommender.schema
     tower = recommender.query_tower if side == "query" else recommender.candidate_tower
-    if tower.plan is None:
-        raise UnsupportedFeature(f"the {side} tower is a user's own; save its `native` with tf.saved_model.save")
+    adopted = tower if isinstance(tower, AdoptedTower) else None
+    if tower.plan is None and adopted is None:
+        raise UnsupportedFeature(
+            f"the {side} tower is a {type(tower.native).__name__} that is no tf.keras.Model, and a SavedModel cannot "
+            "hold it; serve the model with recs.load(path, native={…})"
+        )
     lookups = {
         name: Lookup(_plain(vocabulary), schema.first_row(name)) for name, vocabulary in schema.vocabularies.items()
     }
     spec = recommender.query if side == "query" else recommender.candidate
     learnt = {feature.name: schema.known(side, feature).state for feature in spec.features}
-    return ServedTower(spec, side, recommender.weights(), lookups, learnt)
+    return ServedTower(spec, side, recommender.weights(), lookups, learnt, adopted)
 
 
 def export_tower(recommender: Recommender, side: Side, path: str | Path) -> None:
@@ -175,14 +184,19 @@ def save_recommender(
 
 def _module(tower: ServedTower) -> tuple[Any, Any, dict[str, Any]]:
     """A `tf.Module` owning variables and lookups, the tower as a function of raw features, and what these are."""
-    plan = TowerPlan.of(tower.side, tower.spec)
-    variables = {
-        name: tf.Variable(np.asarray(tower.weights[name], np.float32), name=name, trainable=False)
-        for name in weight_names(plan)
-    }
-    net = TowerNet(plan, variables, "float32")
     module = tf.Module()
-    module.variables_held = list(variables.values())
+    if tower.adopted is None:
+        plan = TowerPlan.of(tower.side, tower.spec)
+        variables = {
+            name: tf.Variable(np.asarray(tower.weights[name], np.float32), name=name, trainable=False)
+            for name in weight_names(plan)
+        }
+        module.held = list(variables.values())
+        net = TowerNet(plan, variables, "float32")
+        run = partial(net.forward, weights=net.held)
+    else:
+        module.held = tower.adopted.native
+        run = partial(tower.adopted.forward, training=False)
     module.lookups = {
         name: _table(tower.lookups[name], name, padded=padded) for name, padded in _tables(tower.spec).items()
     }
@@ -198,7 +212,7 @@ def _module(tower: ServedTower) -> tuple[Any, Any, dict[str, Any]]:
             values = features[feature.name]
             rows = module.lookups[feature.table_name].lookup(values) if feature.has_vocabulary else None
             coded[feature.name] = how.coded(feature, values, rows, tower.learnt.get(feature.name, {}))
-        return net.forward(coded, net.held)
+        return run(coded)
 
     return module, embed, {feature.name: spec(feature) for feature in served}
 

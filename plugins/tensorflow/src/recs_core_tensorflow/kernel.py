@@ -33,11 +33,15 @@ MIN_BLOCK_ROWS = 32
 """Below this the candidates are packed for the matrix product more often than they are used."""
 
 
-def pack(plan: TaskPlan, dtype: DType) -> dict[str, NDArray[Any]]:
-    """The plan as arrays for `loss`; what it does not have has no key."""
+def pack(plan: TaskPlan, dtype: DType, *, general: bool = False) -> dict[str, NDArray[Any]]:
+    """The plan as arrays for `loss`; what it does not have has no key.
+
+    `general`: the same keys for every batch of one spec, whether its targets have rows of scores of their own or not;
+    what a plan lacks does nothing.
+    """
     packed: dict[str, Any] = {
         "row": plan.row,
-        "place": plan.place,
+        "place": None if general else plan.place,
         "own_included": plan.own_included,
         "weight": plan.weight,
         "start": np.asarray(plan.start, np.int32),
@@ -53,9 +57,22 @@ def pack(plan: TaskPlan, dtype: DType) -> dict[str, NDArray[Any]]:
         packed["hit_row"], packed["hit_column"] = plan.hit_codes
     if plan.masked is not None:
         packed["masked_columns"], packed["masked_splits"] = plan.masked.values, plan.masked.offsets
+    if general:
+        packed = {**_neutral(plan), **{name: array for name, array in packed.items() if array is not None}}
     given = {name: array for name, array in packed.items() if array is not None}
     return {
         name: array.astype(dtype, copy=False) if array.dtype.kind == "f" else array for name, array in given.items()
+    }
+
+
+def _neutral(plan: TaskPlan) -> dict[str, NDArray[Any]]:
+    """Of each part that a plan may lack: what does nothing."""
+    return {
+        "row_query": np.arange(plan.num_rows, dtype=np.int32),
+        "hit_row": np.full(plan.num_rows, -1, np.int32),
+        "hit_column": np.full(1, -2, np.int32),  # one for all columns
+        "masked_columns": np.zeros(0, np.int32),
+        "masked_splits": np.zeros(plan.num_rows + 1, np.int32),
     }
 
 

@@ -46,10 +46,7 @@ class Model:
 
     @property
     def native(self) -> TFRSModel:
-        """The whole as a `tfrs.Model`, on the same variables: `compile` and `fit` it in TFRS's own way.
-
-        Raises `UnsupportedFeature` for a task that TFRS's own cannot say.
-        """
+        """The whole as a `tfrs.Model`, on the same variables: `compile` and `fit` it on what `tf_dataset` gives."""
         if self._native is None:
             self._native = TFRSModel(self)
         return self._native

@@ -1,12 +1,15 @@
-"""A model in TFRS's own words, for `fit` in its own way: a `tfrs.tasks.Retrieval` with our meanings, a `tfrs.Model`."""
+"""TFRS's own words with our meanings: a `tfrs.tasks.Retrieval` for TFRS programs, a whole model as a `tfrs.Model`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from recs_core.contract.errors import SpecError, UnsupportedFeature
+from recs_core.contract.errors import DataError, SpecError, UnsupportedFeature
 from recs_core.contract.retrieval import RetrievalSpec
+from recs_core_tensorflow import kernel
+from recs_core_tensorflow.adopted import naming_shapes
+from recs_core_tensorflow.data import KEEP
 from recs_core_tensorflow.environment import tf, tfrs
 from recs_core_tensorflow.kernel import normalised
 
@@ -39,11 +42,11 @@ class TFRSRetrieval(tfrs.tasks.Retrieval):
     ) -> None:
         if spec.negatives != "in-batch":
             raise UnsupportedFeature(
-                f"TFRS's own loop trains with negatives='in-batch', not {spec.negatives!r}; use TwoTower.fit"
+                f"tfrs.tasks.Retrieval knows negatives='in-batch', not {spec.negatives!r}; use RetrievalTask"
             )
         if spec.logq == "refined":
             raise UnsupportedFeature(
-                "tfrs.tasks.Retrieval corrects the positive as well, so logq='refined' needs TwoTower.fit"
+                "tfrs.tasks.Retrieval corrects the positive as well; logq='refined' needs RetrievalTask"
             )
         super().__init__(
             metrics=metrics,
@@ -127,25 +130,66 @@ def _lengthened(vectors: Any, column: Any) -> Any:
 
 
 class TFRSModel(tfrs.Model):
-    """A `tfrs.Model` on a model's variables. Its batches are those of `recs_core_tensorflow.data.tf_dataset`."""
+    """A `tfrs.Model` on a model's variables, with the loss of `TwoTower.fit`. Its batches: `tf_dataset`."""
 
     def __init__(self, model: Model) -> None:
-        super().__init__(name="two_tower")
-        if model.dtype != "float32":
-            raise SpecError("TFRS's own task computes in float32; build the model with dtype='float32'")
+        super().__init__(name="two_tower", dtype=model.dtype)
+        self.retrieval = model.retrieval
         self._towers = {"query": model.query, "candidate": model.candidate}
         self.query_tower, self.candidate_tower = model.query.native, model.candidate.native
-        self.task = TFRSRetrieval(
-            model.retrieval, model.variables.get("task/bias"), model.variables.get("task/log_temperature")
-        )
-        self._own = [variable for name, variable in model.variables.items() if name.startswith("task/")]
+        self.bias = model.variables.get("task/bias")
+        self.log_temperature = model.variables.get("task/log_temperature")
+        self._table_rows = {name: v.shape[0] for name, v in model.variables.items() if name.startswith("table/")}
+
+    def compile(self, optimizer: Any = "rmsprop", **settings: Any) -> None:
+        """As of `tf.keras.Model`. Raises `UnsupportedFeature` for what TFRS's step cannot do: float64, and mixed
+        precision, of which it does not scale the loss."""
+        if self.dtype != "float32":
+            raise UnsupportedFeature(
+                f"TFRS's own step computes in float32, the model is in {self.dtype}; use TwoTower.fit, or "
+                "compute_loss in a loop of your own"
+            )
+        policy = tf.keras.mixed_precision.global_policy().name
+        if policy.startswith("mixed"):
+            raise UnsupportedFeature(
+                f"model.native trains in float32, not {policy}; first call "
+                "tf.keras.mixed_precision.set_global_policy('float32')"
+            )
+        if isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
+            raise UnsupportedFeature("model.native scales no loss; compile it with the LossScaleOptimizer's inner one")
+        super().compile(optimizer=optimizer, **settings)
+
+    def fit(self, x: Any = None, *args: Any, **settings: Any) -> Any:
+        """As of `tf.keras.Model`; `x`: what `tf_dataset` gives. Raises `DataError` for a data set of another model."""
+        if isinstance(spec := getattr(x, "element_spec", None), Mapping) and "rows" in spec:
+            self._check_rows(spec["rows"])  # here: an error within the graph comes out as AutoGraph's
+        with naming_shapes():
+            return super().fit(x, *args, **settings)
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> tuple[Any, Any]:
         """Query and candidate embeddings of a batch."""
-        query, candidate = (tower.forward(inputs[side], training) for side, tower in self._towers.items())
+        query, candidate = (
+            tower.forward(_given(inputs[side], training), training) for side, tower in self._towers.items()
+        )
         return query, candidate
 
     def compute_loss(self, inputs: Mapping[str, Any], training: bool = False) -> Any:
-        """The loss of a batch: "query" and "candidate" features and, under "task", the task's arguments."""
+        """The loss of a batch, a scalar. Raises `DataError` for a batch that was made for a model of other tables."""
+        self._check_rows(inputs["rows"])
         query, candidate = self(inputs, training=training)
-        return self.task(query, candidate, **inputs["task"])
+        bias = tf.gather(self.bias, inputs["bias"]["codes"]) if inputs["bias"] else None
+        return kernel.loss(self.retrieval, inputs["plan"], query, candidate, bias, self.log_temperature)
+
+    def _check_rows(self, rows: Mapping[str, Any]) -> None:
+        for name, own in self._table_rows.items():
+            if name not in rows or rows[name].shape[0] != own:
+                theirs = f"has {rows[name].shape[0]} rows there" if name in rows else "does not have it"
+                raise DataError(
+                    f"the model has {name!r} of {own} rows; the batch is of a model that {theirs}; make a dataset of "
+                    "this model with tf_dataset"
+                )
+
+
+def _given(inputs: Mapping[str, Any], training: bool) -> Mapping[str, Any]:
+    """A tower's inputs: dropout is of training."""
+    return inputs if training else {name: value for name, value in inputs.items() if name != KEEP}

@@ -64,12 +64,12 @@ class RetrievalTask:
 
 def _concrete(name: str, value: Any) -> NDArray[Any] | None:
     if tf.is_symbolic_tensor(value):
-        raise SpecError(f"{name} must be known when the task is planned; in a tf.function use the task of model.native")
+        raise SpecError(f"{name} must be known when the task is planned; a tf.function takes model.native.compute_loss")
     return None if value is None else np.asarray(value)
 
 
 def _known_rows(embeddings: Any) -> int:
     rows = embeddings.shape[0]
     if rows is None:
-        raise SpecError("the number of embeddings must be known when the task is planned; use the task of model.native")
+        raise SpecError("the task is planned for a known number of embeddings; use model.native.compute_loss")
     return cast(int, rows)

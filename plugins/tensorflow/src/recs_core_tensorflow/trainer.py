@@ -18,6 +18,7 @@ from recs_core.contract.batch import Batch
 from recs_core.contract.plans import UpdatePlan
 from recs_core.contract.task import plan_task
 from recs_core_tensorflow import optimizers
+from recs_core_tensorflow.adopted import naming_shapes
 from recs_core_tensorflow.data import as_arrays, with_ragged
 from recs_core_tensorflow.environment import tf
 from recs_core_tensorflow.kernel import loss_and_gradients, pack, scored
@@ -51,7 +52,7 @@ class Trainer:
             "bias": {} if batch.bias_codes is None else {"codes": batch.bias_codes},
             "now": {name: np.asarray(value, model.dtype) for name, value in now.items()},
         }
-        with model.guard:
+        with model.guard, naming_shapes():
             loss = self._function(given, batch.whole)(given)
             self._step += 1
         return loss

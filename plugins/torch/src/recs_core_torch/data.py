@@ -151,8 +151,8 @@ def loader(
 ) -> DataLoader[TensorBatch]:
     """A `torch.utils.data.DataLoader` of the batches that `model.fit(train)` would train on, for a loop of one's own:
 
-        >>> model.build(train)
-        >>> query, candidate, task = model.model.children()
+        >>> from recs_core_torch import loader
+        >>> query, candidate, task = model.build(train).model.children()
         >>> for batch in loader(model, train, batch_size=512):  # the first epoch; the next pass is the next one
         ...     loss = task(query(batch), candidate(batch), **batch.task)
 
