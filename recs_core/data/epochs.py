@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from recs_core.contract.batch import Batch
-from recs_core.contract.errors import DataError
+from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.protocols import BatchPlan
+from recs_core.contract.training import BatchSettings
 from recs_core.data.batching import Batching
+
+if TYPE_CHECKING:
+    from recs_core.two_tower import TwoTower
 
 
 class Epochs:
@@ -29,3 +34,16 @@ class Epochs:
         if not 0 <= step < len(self):
             raise DataError(f"epochs: there is no batch {step}; an epoch has {len(self)}, from 0")
         return self.data.batch(self.plan, seed=self.seed, epoch=epoch, step=step)
+
+
+def epochs_of(
+    model: TwoTower, train: Any, epoch: int | None, settings: BatchSettings, *, asked: str, backend: str
+) -> Epochs:
+    """`model.epochs(train)` for the function `asked` of a backend. Raises as that, and `SpecError` for a model of
+    another backend, or for the data where the model should stand."""
+    if not hasattr(model, "epochs"):
+        got = type(model).__name__
+        raise SpecError(f"{asked}: the model comes first, then the data: {asked}(model, train); got {got} as the model")
+    if model.backend.info.name != backend:
+        raise SpecError(f"{asked}: the model is on {model.backend_name}; build it with backend={backend!r}")
+    return model.epochs(train, epoch=epoch, **settings)

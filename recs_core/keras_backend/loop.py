@@ -8,16 +8,16 @@ import keras
 from keras import ops
 
 from recs_core.contract.batch import Batch
-from recs_core.contract.errors import DataError, SpecError, UnsupportedFeature
+from recs_core.contract.errors import DataError, UnsupportedFeature
 from recs_core.contract.task import plan_task
 from recs_core.contract.training import BatchSettings
+from recs_core.data.epochs import Epochs, epochs_of
 from recs_core.keras_backend.adopted import AdoptedTower
 from recs_core.keras_backend.engines import Tensor, Tree, full_like
 from recs_core.keras_backend.kernel import Kernel, differentiable, pack, take
 
 if TYPE_CHECKING:
     from recs_core import Interactions, TwoTower
-    from recs_core.data.epochs import Epochs
     from recs_core.keras_backend.model import Model
 
 
@@ -160,10 +160,5 @@ def batches(
     `settings`: as in `TwoTower.epochs`, which says what is raised; `SpecError` also for a model of another backend, or
     where the data stands before the model.
     """
-    if not hasattr(model, "epochs"):
-        got = type(model).__name__
-        raise SpecError(f"batches: the model comes first, then the data: batches(model, train); got {got} as the model")
-    if model.backend.info.name != "keras":
-        raise SpecError(f"batches: the model is on {model.backend_name}; build it with backend='keras'")
-    epochs = model.epochs(train, epoch=epoch, **settings)
+    epochs = epochs_of(model, train, epoch, settings, asked="batches", backend="keras")
     return Batches(model.model, epochs)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from recs_core.conformance.registry import TIERS
 from recs_core.conformance.runner import CHECKS, MEANING_OF_STATUS
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
+SCORE = Path(__file__).parent / "mutation_score.txt"
 
 HEAD = """\
 # Conformance
@@ -62,7 +63,7 @@ def page() -> str:
     for tier, meaning in TIERS.items():
         parts.append(f"| {tier} | {meaning} | {sum(c.tier == tier for c in CHECKS.values())} |")
     parts += ["\n## Tolerances\n", TOLERANCES]
-    parts += ["\n## Mutants\n", MUTANTS]
+    parts += ["\n## Mutants\n", MUTANTS, f"```text\n{SCORE.read_text(encoding='utf-8').strip()}\n```"]
     for subject in ("backend", "index"):
         parts += [f"\n## Checks of {'a backend' if subject == 'backend' else 'an index'}\n"]
         parts += ["| check | tier | meaning | formula | needs | caught, among others |", "|---|---|---|---|---|---|"]
@@ -79,7 +80,7 @@ Every check can fail; what no check sees is shown by mutants: correct backends a
 rule (a term dropped, two things swapped, an index off by one, a number narrowed, a size limited, a value kept too long,
 memory shared). `python tests/conformance/mutants.py` runs the suite on each, counts what each tier kills and names what
 survives. Survivors that nobody could tell from outside stand in `tests/conformance/equivalent_mutants.py`, by the
-reason.
+reason; "killed" is the share of all others. With `--score tests/conformance/mutation_score.txt` it wrote this:
 """
 
 TOLERANCES = """\

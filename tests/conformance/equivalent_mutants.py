@@ -76,6 +76,13 @@ BY_REASON: dict[str, Iterable[str]] = {
         "narrow/topk/topk.py:top_k:np.float64 → np.float32 in scores = np.einsum('qd,nd->qn', np.asarray(queries, np.floa… #2",
         "narrow/exact/exact.py:_Search._fill:self.queries.astype(dtype, copy=False) by way of float32 in queries = self.queries.astype(dtype, copy=False)",
     ),
+    "An allow-list of nobody: there is no place that could be named.": (
+        "drop/exact/filters.py:within:-1 → 1 in return Ragged(np.full_like(rows.values, -1), rows.offsets)",
+    ),
+    "Vectors are float32, and their norms only bound what rounding may move a score by, with room to spare.": (
+        "narrow/exact/exact.py:ExactIndex.build:Candidates.of(vectors) by way of float32 in self._candidates = Candidates.of(vectors)",
+        "narrow/exact/exact.py:ExactIndex.search:plan_search(self._candidates, queries, k, exclude, allow) by way of float32 in plan = plan_search(self._candidates, queries, k, exclude, a…",
+    ),
     "By the norms a score could leave float32; where exactly that is taken to be is the index's own.": (
         "off-by-one/exact/tiles.py:check_range:query_norm * candidate_norm > float(np.finfo(dtype).max) / 2 → query_norm * candidate_norm >= float(np.finfo(dtype).max) /… in if query_norm * candidate_norm > float(np.finfo(dtype).max)…",
         "drop/exact/tiles.py:check_range:float(np.finfo(dtype).max) / 2 → float(np.finfo(dtype).max) in if query_norm * candidate_norm > float(np.finfo(dtype).max)…",

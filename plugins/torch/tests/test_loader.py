@@ -212,6 +212,13 @@ def test_a_batch_of_another_model_is_refused(train: recs.Interactions) -> None:
         declared().build(train).model.candidate(narrow)
 
 
+def test_what_stands_where_the_model_should_is_refused(train: recs.Interactions) -> None:
+    with pytest.raises(SpecError, match=r"loader\(model, train\); got Interactions as the model"):
+        loader(train, declared())  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match=r"the model is on keras\[\w+\]; build it with backend='torch'"):
+        loader(declared(backend="keras"), train)
+
+
 def test_ranks_that_are_none_are_refused(train: recs.Interactions) -> None:
     for rank, size in ((2, 2), (-1, 2), (0, 0)):
         with pytest.raises(SpecError, match="rank is one of"):

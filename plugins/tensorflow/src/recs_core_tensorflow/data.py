@@ -9,16 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Batch, Features, Ragged
-from recs_core.contract.errors import SpecError
 from recs_core.contract.protocols import DType
 from recs_core.contract.task import plan_task
 from recs_core.contract.training import BatchSettings
+from recs_core.data.epochs import Epochs, epochs_of
 from recs_core_tensorflow import kernel
 from recs_core_tensorflow.environment import tf
 
 if TYPE_CHECKING:
     from recs_core import Interactions, TwoTower
-    from recs_core.data.epochs import Epochs
     from recs_core_tensorflow.model import Model
 
 KEEP = "/keep"
@@ -72,24 +71,12 @@ def tf_dataset(
     `epoch`: where to begin, from 0; None: after those that `fit` has done. `settings`: as in `TwoTower.epochs`, which
     says what is raised; `SpecError` also for a model of another backend, or where the data stands before the model.
     """
-    _check_model(model)
-    epochs = model.epochs(train, epoch=epoch, **settings)
+    epochs = epochs_of(model, train, epoch, settings, asked="tf_dataset", backend="tensorflow")
     elements = _Elements(epochs, model.model)  # type: ignore[arg-type]
     signature = tf.nest.map_structure(_any_size, elements.of(epochs.batch(epochs.epoch, 0)))
     signature["rows"] = {name: tf.TensorSpec([number, 0]) for name, number in elements.rows.items()}
     dataset = tf.data.Dataset.from_generator(lambda: map(elements.of, epochs), output_signature=signature)
     return dataset.apply(tf.data.experimental.assert_cardinality(len(epochs))).prefetch(2)
-
-
-def _check_model(model: Any) -> None:
-    from recs_core import Interactions, TwoTower
-
-    if isinstance(model, Interactions):
-        raise SpecError("tf_dataset: the model comes first, then the data: tf_dataset(model, train)")
-    if not isinstance(model, TwoTower):
-        raise SpecError(f"tf_dataset: model must be a recs.TwoTower, got {type(model).__name__}")
-    if model.backend.info.name != "tensorflow":
-        raise SpecError(f"tf_dataset: the model is on {model.backend_name}; build it with backend='tensorflow'")
 
 
 class _Elements:

@@ -15,11 +15,11 @@ from torch.utils.data import Dataset as TorchDataset
 from recs_core.contract.batch import Batch, Features, Ragged, Side, TaskInputs
 from recs_core.contract.errors import SpecError
 from recs_core.contract.training import BatchSettings
+from recs_core.data.epochs import Epochs, epochs_of
 
 if TYPE_CHECKING:
     from recs_core import Interactions, TwoTower
     from recs_core.contract.plans import TowerPlan
-    from recs_core.data.epochs import Epochs
 
 Input: TypeAlias = Tensor | tuple[Tensor, Tensor]
 """One column: codes (n,), many codes per row as (values (nnz,), offsets (n + 1,)), or numbers (n, width)."""
@@ -165,7 +165,7 @@ def loader(
     """
     if not 0 <= rank < world_size:
         raise SpecError(f"loader: rank is one of 0 … world_size − 1, got rank={rank}, world_size={world_size}")
-    epochs = model.epochs(train, epoch=epoch, **settings)
+    epochs = epochs_of(model, train, epoch, settings, asked="loader", backend="torch")
     steps = Steps(epochs.epoch, len(epochs), rank, world_size)
     if not len(steps):
         raise SpecError(f"loader: an epoch has {len(epochs)} batches for {world_size} ranks; lower batch_size")
