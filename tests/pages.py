@@ -283,6 +283,6 @@ PAGES = {
     "recs_core/bundle/card.py": Page(
         slow=True, setup=cards, made=("bundle/README.md", "said/README.md", "unsaid/README.md")
     ),
-    "recs_core/keras_backend/loop.py": Page(("keras",), setup=keras_loop),
+    "recs_core/keras_backend/__init__.py": Page(("keras",), setup=keras_loop),
     "recs_core/templates/shared/README.md.template": Page(followed_by=BY_DOING_IT),
 }

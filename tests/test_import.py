@@ -55,6 +55,10 @@ def test_every_public_name_loads_no_framework() -> None:
     assert loaded_after("import recs_core as r; [getattr(r, name) for name in r.__all__]", *FRAMEWORKS) == []
 
 
+def test_what_a_loop_of_keras_imports_leaves_the_engine_to_the_model() -> None:
+    assert loaded_after("from recs_core.keras_backend import batches", *FRAMEWORKS) == []
+
+
 def test_a_name_that_is_none() -> None:
     with pytest.raises(AttributeError, match="'recs_core' has no attribute 'TwinTower'"):
         recs_core.TwinTower  # noqa: B018

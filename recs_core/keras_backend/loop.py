@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -10,14 +10,12 @@ from keras import ops
 from recs_core.contract.batch import Batch
 from recs_core.contract.errors import DataError, UnsupportedFeature
 from recs_core.contract.task import plan_task
-from recs_core.contract.training import BatchSettings
-from recs_core.data.epochs import Epochs, epochs_of
+from recs_core.data.epochs import Epochs
 from recs_core.keras_backend.adopted import AdoptedTower
 from recs_core.keras_backend.engines import Tensor, Tree, full_like
 from recs_core.keras_backend.kernel import Kernel, differentiable, pack, take
 
 if TYPE_CHECKING:
-    from recs_core import Interactions, TwoTower
     from recs_core.keras_backend.model import Model
 
 
@@ -144,21 +142,3 @@ class Batches(keras.utils.PyDataset):
         padded = model.engine.padded(inputs, full)
         scalars = {name: padded["task"][name][None] for name in SCALARS if name in padded["task"]}
         return {**padded, "task": {**padded["task"], **scalars}}
-
-
-def batches(
-    model: TwoTower, train: Interactions, *, epoch: int | None = None, **settings: Unpack[BatchSettings]
-) -> Batches:
-    """A `keras.utils.PyDataset` of the batches that `model.fit(train)` would train on, for `fit` of Keras:
-
-        >>> from recs_core.keras_backend import batches
-        >>> given = batches(model, train, batch_size=512)
-        >>> model.model.native.compile(keras.optimizers.Adam(2e-3))
-        >>> history = model.model.native.fit(given, epochs=3, verbose=0)
-
-    Each pass over it is the next epoch. `epoch`: where to begin, from 0; None: after those that `fit` has done.
-    `settings`: as in `TwoTower.epochs`, which says what is raised; `SpecError` also for a model of another backend, or
-    where the data stands before the model.
-    """
-    epochs = epochs_of(model, train, epoch, settings, asked="batches", backend="keras")
-    return Batches(model.model, epochs)  # type: ignore[arg-type]
