@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,15 +21,13 @@ def why_no_numbers(strings: pa.Array | pa.ChunkedArray) -> str:
     """What makes text of the numbers that a column of strings was meant to be, as the end of a sentence."""
     if (why := thousands(strings)) is not None:
         return why
-    known = strings.drop_null()
-    odd = known.filter(pc.invert(pc.match_substring_regex(known, _NUMBER)))
+    odd = _no_numbers(strings)
     return f", the first that is no number is {odd[0].as_py()!r}" if len(odd) else ": convert them"
 
 
 def thousands(strings: pa.Array | pa.ChunkedArray) -> str | None:
     """The signs between thousands, as the end of a sentence, where nothing else keeps the values from being numbers."""
-    known = strings.drop_null()
-    odd = known.filter(pc.invert(pc.match_substring_regex(known, _NUMBER)))
+    odd = _no_numbers(strings)
     for sign, pattern in _THOUSANDS.items():
         if len(odd) and pc.all(pc.match_substring_regex(odd, pattern)).as_py():
             options = f"thousands={sign!r}" + (", decimal=','" if sign == "." else "")
@@ -36,6 +36,11 @@ def thousands(strings: pa.Array | pa.ChunkedArray) -> str | None:
                 f"pandas.read_csv(…, {options}) does"
             )
     return None
+
+
+def _no_numbers(strings: pa.Array | pa.ChunkedArray) -> Any:
+    known = strings.drop_null()
+    return known.filter(pc.invert(pc.match_substring_regex(known, _NUMBER)))
 
 
 def why_no_lists(strings: pa.Array | pa.ChunkedArray) -> str:

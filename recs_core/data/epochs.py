@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from recs_core.contract.batch import Batch
@@ -29,6 +29,18 @@ class Epochs:
         epoch, self.epoch = self.epoch, self.epoch + 1
         yield from self.data.batches(self.plan, seed=self.seed, epoch=epoch)
 
+    @property
+    def plans_differ(self) -> bool:
+        """Whether the plan of one batch may have other parts than that of another: where targets of a query, or their
+        number, decide, as by query, unless every candidate is scored as it is."""
+        spec = self.plan.retrieval
+        return self.plan.batch_by == "query" and (spec.negatives != "corpus" or spec.hard_negatives is not None)
+
+    @property
+    def table_rows(self) -> Mapping[str, int]:
+        """Rows of each table of the model that the batches are made for; `check_tables` compares them."""
+        return self.data.data.schema.table_rows
+
     def batch(self, epoch: int, step: int) -> Batch:
         """Batch `step` of an epoch, both from 0, made without those before it. Raises `DataError` for a step beyond."""
         if not 0 <= step < len(self):
@@ -47,3 +59,15 @@ def epochs_of(
     if model.backend.info.name != backend:
         raise SpecError(f"{asked}: the model is on {model.backend_name}; build it with backend={backend!r}")
     return model.epochs(train, epoch=epoch, **settings)
+
+
+def check_tables(own: Mapping[str, int], made_for: Mapping[str, int], who: str, given: str, maker: str) -> None:
+    """Raise `DataError` unless what was `made_for` tables of so many rows fits its `own`. In words, `who` these belong
+    to and what was `given`; `maker`: the function that makes batches."""
+    for name, rows in own.items():
+        if made_for.get(name) != rows:
+            theirs = f"has {made_for[name]} rows there" if name in made_for else "does not have it"
+            raise DataError(
+                f"{who} has {name!r} of {rows} rows; {given} of a model that {theirs}; make batches of this model "
+                f"with {maker}"
+            )

@@ -74,22 +74,24 @@ class AdoptedTower:
 
     def call(self, tree: Tree, training: bool) -> Tensor:
         """What the module makes of its inputs, with the weights that it has. Raises `SpecError` for another shape."""
-        mode = {"training": training} if "training" in signature(self.native.call).parameters else {}
-        vectors = self.native(_given(tree, self.by_name), **mode)
+        vectors = self.native(_given(tree, self.by_name), **self._mode(training))
         _check(self.native, vectors, (_rows(tree), self.output_dim))
         return ops.cast(vectors, self._dtype)
 
     def forward(self, values: Values, tree: Tree, training: bool = True) -> tuple[Tensor, Values]:
         """(n, output_dim) with the weights given, and new values of `buffers`. Raises `SpecError` for another shape."""
-        mode = {"training": training} if "training" in signature(self.native.call).parameters else {}
         vectors, buffers = self.native.stateless_call(
             [values[name] for name in self._trainable],
             [values[name] for name in self.buffers],
             _given(tree, self.by_name),
-            **mode,
+            **self._mode(training),
         )
         _check(self.native, vectors, (_rows(tree), self.output_dim))
         return ops.cast(vectors, self._dtype), dict(zip(self.buffers, buffers, strict=True))
+
+    def _mode(self, training: bool) -> dict[str, bool]:
+        """The mode, for a module that has one."""
+        return {"training": training} if "training" in signature(self.native.call).parameters else {}
 
     def whole(self, batch: Batch) -> Features:
         """The tower's side of a batch; its codes are the module's own already."""

@@ -8,9 +8,9 @@ import keras
 from keras import ops
 
 from recs_core.contract.batch import Batch
-from recs_core.contract.errors import DataError, UnsupportedFeature
+from recs_core.contract.errors import UnsupportedFeature
 from recs_core.contract.task import plan_task
-from recs_core.data.epochs import Epochs
+from recs_core.data.epochs import Epochs, check_tables
 from recs_core.keras_backend.adopted import AdoptedTower
 from recs_core.keras_backend.engines import Tensor, Tree, full_like
 from recs_core.keras_backend.kernel import Kernel, differentiable, pack, take
@@ -99,11 +99,6 @@ class Batches(keras.utils.PyDataset):
     def __init__(self, model: Model, epochs: Epochs) -> None:
         super().__init__()
         self._made_for, self._epochs, self._epoch, self._begun = model, epochs, epochs.epoch, False
-        self.rows = epochs.data.data.schema.table_rows
-        spec = model.task.spec
-        # A plan has the same parts in each batch, unless targets of a query, or their number, may differ.
-        differ = spec.negatives != "corpus" or spec.hard_negatives is not None
-        self._general = epochs.plan.batch_by == "query" and differ
 
     def __len__(self) -> int:
         return len(self._epochs)
@@ -117,20 +112,15 @@ class Batches(keras.utils.PyDataset):
 
     def check(self, model: Model) -> None:
         """Raise `DataError` unless they are of a model with the tables of this one."""
-        for name, variable in model.variables.items():
-            if name.startswith("table/") and self.rows.get(name) != variable.shape[0]:
-                theirs = f"has {self.rows[name]} rows there" if name in self.rows else "does not have it"
-                raise DataError(
-                    f"the model has {name!r} of {variable.shape[0]} rows; the batches are of a model that {theirs}; "
-                    "make batches of this model"
-                )
+        own = {name: variable.shape[0] for name, variable in model.variables.items() if name.startswith("table/")}
+        check_tables(own, self._epochs.table_rows, "the model", "the batches are", "batches")
 
     def _tree(self, batch: Batch) -> dict[str, Any]:
         """A batch as arrays, each with an axis."""
         model, full = self._made_for, full_like(self._made_for.task.spec, batch)
         spec, number = model.task.spec, batch.candidate.size
         plan = plan_task(spec, batch.query.size, number, **batch.task)
-        task = pack(plan, spec, number, model.dtype, model.engine, full, general=self._general)
+        task = pack(plan, spec, number, model.dtype, model.engine, full, general=self._epochs.plans_differ)
         inputs: dict[str, Any] = {
             "rows": {},
             "query": model.query.inputs(model.query.whole(batch)),

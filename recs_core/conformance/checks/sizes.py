@@ -204,13 +204,8 @@ def long_gradients(context: BackendContext) -> None:
 
     Look at blocks of rows, and at numbers of rows in 16 bits.
     """
-    world, dtype = World(corpus=9, users=300), context.finest
-    few, many = (_tiled(world, times) for times in (1, 110))
-    expected_loss, expected = training.gradients(world.model, world.weights(), few)
-    loss, got = context.loss_and_gradients(world, many, dtype)
-    expect.close("the loss", loss, expected_loss, expect.LOSS[dtype])
-    for name, gradient in expected.items():
-        expect.rows_close(f"the gradient of {name}", got[name], gradient, expect.GRADIENT[dtype])
+    world = World(corpus=9, users=300)
+    gradients(context, world, _tiled(world, 110), counted=_tiled(world, 1))
 
 
 def _tiled(world: World, times: int) -> Batch:

@@ -45,11 +45,14 @@ def embed(
         expect.close(f"the {side} vectors in {dtype}", got, expected, expect.VECTOR[dtype])
 
 
-def gradients(context: BackendContext, world: World, batch: Batch | None = None) -> None:
-    """The loss of a step, and the gradient of every weight, against the oracle's, in float64 where there is that."""
+def gradients(
+    context: BackendContext, world: World, batch: Batch | None = None, *, counted: Batch | None = None
+) -> None:
+    """The loss of a step, and the gradient of every weight, against the oracle's, in float64 where there is that.
+    `counted`: a smaller batch of the same loss and gradients, for the oracle."""
     dtype = context.finest
     batch = world.batch() if batch is None else batch
-    expected_loss, expected = training.gradients(world.model, world.weights(), batch)
+    expected_loss, expected = training.gradients(world.model, world.weights(), counted or batch)
     loss, got = context.loss_and_gradients(world, batch, dtype)
     expect.close("the loss of a step", loss, expected_loss, expect.LOSS[dtype])
     for name, gradient in expected.items():

@@ -84,11 +84,7 @@ class _Elements:
     without numbers: so they are known wherever the dataset's structure is, and a graph need not look at them."""
 
     def __init__(self, epochs: Epochs, model: Model) -> None:
-        self.model, self.rows = model, epochs.data.data.schema.table_rows
-        spec = model.retrieval
-        # A kernel's plan has the same parts in each batch, unless targets of a query, or their number, may differ.
-        differ = spec.negatives != "corpus" or spec.hard_negatives is not None
-        self.general = epochs.plan.batch_by == "query" and differ
+        self.model, self.rows, self.general = model, epochs.table_rows, epochs.plans_differ
 
     def of(self, batch: Batch) -> dict[str, Any]:
         """One batch as tensors."""

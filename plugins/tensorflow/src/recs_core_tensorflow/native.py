@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from recs_core.contract.errors import DataError, SpecError, UnsupportedFeature
+from recs_core.contract.errors import SpecError, UnsupportedFeature
 from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.data.epochs import check_tables
 from recs_core_tensorflow import kernel
 from recs_core_tensorflow.adopted import naming_shapes
 from recs_core_tensorflow.data import KEEP
@@ -175,19 +176,11 @@ class TFRSModel(tfrs.Model):
 
     def compute_loss(self, inputs: Mapping[str, Any], training: bool = False) -> Any:
         """The loss of a batch, a scalar. Raises `DataError` for a batch that was made for a model of other tables."""
-        self._check_rows(inputs["rows"])
+        made_for = {name: sized.shape[0] for name, sized in inputs["rows"].items()}
+        check_tables(self._table_rows, made_for, "the model", "the batch is", "tf_dataset")
         query, candidate = self(inputs, training=training)
         bias = tf.gather(self.bias, inputs["bias"]["codes"]) if inputs["bias"] else None
         return kernel.loss(self.retrieval, inputs["plan"], query, candidate, bias, self.log_temperature)
-
-    def _check_rows(self, rows: Mapping[str, Any]) -> None:
-        for name, own in self._table_rows.items():
-            if name not in rows or rows[name].shape[0] != own:
-                theirs = f"has {rows[name].shape[0]} rows there" if name in rows else "does not have it"
-                raise DataError(
-                    f"the model has {name!r} of {own} rows; the batch is of a model that {theirs}; make a dataset of "
-                    "this model with tf_dataset"
-                )
 
 
 def _given(inputs: Mapping[str, Any], training: bool) -> Mapping[str, Any]:

@@ -126,7 +126,7 @@ class Batches(TorchDataset[TensorBatch]):
 
     def __init__(self, epochs: Epochs, plans: Mapping[Side, TowerPlan | None]) -> None:
         self.epochs, self.plans = epochs, plans
-        self.rows = epochs.data.data.schema.table_rows
+        self.rows = epochs.table_rows
 
     def __getitem__(self, step: Step) -> TensorBatch:
         batch = self.epochs.batch(*step)

@@ -14,6 +14,7 @@ from recs_core.contract.batch import Batch, Features
 from recs_core.contract.errors import DataError
 from recs_core.contract.features import Column
 from recs_core.contract.plans import TowerPlan
+from recs_core.data.epochs import check_tables
 from recs_core_torch.data import Input, TensorBatch, TensorFeatures
 
 Tables = Mapping[str, nn.Embedding | Tensor]
@@ -56,7 +57,8 @@ class Tower(nn.Module):
         """
         tables = {name: self.table(name) for name in self.plan.tables}
         if isinstance(features, TensorBatch):
-            self._check_rows(features.rows)
+            own = {name: self.table(name).num_embeddings for name in self.plan.tables}
+            check_tables(own, features.rows, f"the {self.side} tower", "the batch is", "loader")
             return self._of(features.side(self.side), tables)
         if isinstance(features, Batch):
             features = self.plan.unpack(features)
@@ -75,17 +77,6 @@ class Tower(nn.Module):
         features = features.like(next(self.parameters(), torch.empty(0)))
         x = self.concatenated(features.columns, tables)
         return self.dense(x if features.keep is None else x * features.keep)
-
-    def _check_rows(self, rows: Mapping[str, int]) -> None:
-        """Raise `DataError` for a batch that was made for a model of other tables."""
-        for name in self.plan.tables:
-            own = self.table(name).num_embeddings
-            if rows.get(name) != own:
-                theirs = f"has {rows[name]} rows there" if name in rows else "does not have it"
-                raise DataError(
-                    f"the {self.side} tower has {name!r} of {own} rows; the batch is of a model that {theirs}; make a "
-                    "loader of this model"
-                )
 
     def concatenated(self, inputs: Mapping[str, Input], tables: Tables) -> Tensor:
         """(n, input_dim): the columns side by side. Raises `DataError` for one that is not given."""
