@@ -61,13 +61,10 @@ def epochs_of(
     return model.epochs(train, epoch=epoch, **settings)
 
 
-def check_tables(own: Mapping[str, int], made_for: Mapping[str, int], who: str, given: str, maker: str) -> None:
+def check_tables(own: Mapping[str, int], made_for: Mapping[str, int], who: str, given: str, cure: str) -> None:
     """Raise `DataError` unless what was `made_for` tables of so many rows fits its `own`. In words, `who` these belong
-    to and what was `given`; `maker`: the function that makes batches."""
+    to, what was `given`, and the `cure`."""
     for name, rows in own.items():
         if made_for.get(name) != rows:
             theirs = f"has {made_for[name]} rows there" if name in made_for else "does not have it"
-            raise DataError(
-                f"{who} has {name!r} of {rows} rows; {given} of a model that {theirs}; make batches of this model "
-                f"with {maker}"
-            )
+            raise DataError(f"{who} has {name!r} of {rows} rows; {given} of a model that {theirs}; {cure}")

@@ -113,7 +113,7 @@ class Batches(keras.utils.PyDataset):
     def check(self, model: Model) -> None:
         """Raise `DataError` unless they are of a model with the tables of this one."""
         own = {name: variable.shape[0] for name, variable in model.variables.items() if name.startswith("table/")}
-        check_tables(own, self._epochs.table_rows, "the model", "the batches are", "batches")
+        check_tables(own, self._epochs.table_rows, "the model", "the batches are", "make batches of this model")
 
     def _tree(self, batch: Batch) -> dict[str, Any]:
         """A batch as arrays, each with an axis."""

@@ -163,7 +163,7 @@ class TFRSModel(tfrs.Model):
     def fit(self, x: Any = None, *args: Any, **settings: Any) -> Any:
         """As of `tf.keras.Model`; `x`: what `tf_dataset` gives. Raises `DataError` for a data set of another model."""
         if isinstance(spec := getattr(x, "element_spec", None), Mapping) and "rows" in spec:
-            self._check_rows(spec["rows"])  # here: an error within the graph comes out as AutoGraph's
+            self._check_tables(spec["rows"])  # here: an error within the graph comes out as AutoGraph's
         with naming_shapes():
             return super().fit(x, *args, **settings)
 
@@ -176,11 +176,15 @@ class TFRSModel(tfrs.Model):
 
     def compute_loss(self, inputs: Mapping[str, Any], training: bool = False) -> Any:
         """The loss of a batch, a scalar. Raises `DataError` for a batch that was made for a model of other tables."""
-        made_for = {name: sized.shape[0] for name, sized in inputs["rows"].items()}
-        check_tables(self._table_rows, made_for, "the model", "the batch is", "tf_dataset")
+        self._check_tables(inputs["rows"])
         query, candidate = self(inputs, training=training)
         bias = tf.gather(self.bias, inputs["bias"]["codes"]) if inputs["bias"] else None
         return kernel.loss(self.retrieval, inputs["plan"], query, candidate, bias, self.log_temperature)
+
+    def _check_tables(self, sized: Mapping[str, Any]) -> None:
+        made_for = {name: tensor.shape[0] for name, tensor in sized.items()}
+        cure = "make a dataset of this model with tf_dataset"
+        check_tables(self._table_rows, made_for, "the model", "the batch is", cure)
 
 
 def _given(inputs: Mapping[str, Any], training: bool) -> Mapping[str, Any]:

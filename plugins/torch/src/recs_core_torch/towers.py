@@ -58,7 +58,7 @@ class Tower(nn.Module):
         tables = {name: self.table(name) for name in self.plan.tables}
         if isinstance(features, TensorBatch):
             own = {name: self.table(name).num_embeddings for name in self.plan.tables}
-            check_tables(own, features.rows, f"the {self.side} tower", "the batch is", "loader")
+            check_tables(own, features.rows, f"the {self.side} tower", "the batch is", "make a loader of this model")
             return self._of(features.side(self.side), tables)
         if isinstance(features, Batch):
             features = self.plan.unpack(features)
