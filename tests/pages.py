@@ -262,7 +262,7 @@ BY_DOING_IT = "tests/test_docs_write_a_plugin.py"
 PAGES = {
     "README.md": Page((*TORCH, *TENSORFLOW, "jax"), slow=True, after=readme_holds),
     "docs/bundle.md": Page((*TORCH, *TENSORFLOW, "jax"), slow=True, setup=bundle_page),
-    "docs/callbacks.md": Page((*TORCH, "keras"), setup=callbacks_page, after=callbacks_were_heard),
+    "docs/callbacks.md": Page((*TORCH, "keras", "tensorflow"), setup=callbacks_page, after=callbacks_were_heard),
     "docs/configuration.md": Page(after=settings_are_read),
     "docs/conformance.md": Page(slow=True, setup=mine),
     "docs/own-loop.md": Page(("keras",), setup=keras_readme),

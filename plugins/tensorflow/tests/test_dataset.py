@@ -211,4 +211,4 @@ def test_what_cannot_be_meant_is_refused(train: recs.Interactions) -> None:
     with pytest.raises(SpecError, match="epochs: there is no argument 'shuffle'"):
         tf_dataset(declared(), train, shuffle=True)  # type: ignore[call-arg]
     with pytest.raises(SpecError, match="the model is on "):
-        tf_dataset(declared(backend="torch"), train)
+        tf_dataset(declared(backend="keras"), train)
