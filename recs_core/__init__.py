@@ -21,7 +21,7 @@ _HOMES = {
     "recs_core.recommender": ("Recommender",),
     "recs_core.training": ("Callback", "EarlyStopping", "StopTraining"),
     "recs_core.two_tower": ("TwoTower",),
-    "recs_core.contract.feature_kinds": ("Bag", "Bucketed", "Categorical", "History", "Numeric", "Text"),
+    "recs_core.contract.feature_kinds": ("Bag", "Bucketed", "Categorical", "Clock", "History", "Numeric", "Text"),
     "recs_core.contract.features": ("Feature", "TableFeature"),
     "recs_core.contract.optimizers": ("SGD", "Adagrad", "Adam", "Optimizer", "RowWiseAdagrad"),
     "recs_core.contract.retrieval": ("RetrievalSpec",),
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from recs_core.contract.feature_kinds import Bag as Bag
     from recs_core.contract.feature_kinds import Bucketed as Bucketed
     from recs_core.contract.feature_kinds import Categorical as Categorical
+    from recs_core.contract.feature_kinds import Clock as Clock
     from recs_core.contract.feature_kinds import History as History
     from recs_core.contract.feature_kinds import Numeric as Numeric
     from recs_core.contract.feature_kinds import Text as Text

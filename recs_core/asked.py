@@ -19,6 +19,7 @@ from recs_core.contract.errors import DataError
 from recs_core.contract.towers import TowerSpec
 from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.catalog import Catalog, candidates_of
+from recs_core.data.context import Context, of_request, of_rows
 from recs_core.data.encoding import blank, encode, past
 from recs_core.data.ids import codes_per_row, id_list
 from recs_core.data.interactions import Interactions
@@ -33,13 +34,16 @@ UNKNOWN: tuple[Unknown, ...] = ("oov", "popular", "error")
 @dataclass(frozen=True)
 class Asked:
     """n queries. `codes` (n,): −1 for one that training never saw. `ids`: as given, or None. `history`: candidate codes
-    of each query's past, given or stored. `table`: side features, or None for those that the model knows."""
+    of each query's past, given or stored. `table`: side features, or None for those that the model knows. `context`:
+    what the query tower reads of each request, None where that is nothing; `reads_queries`: whether it reads more."""
 
     codes: NDArray[np.int32]
     history: Ragged
     ids: pa.Array | None = None
     table: pa.Table | None = None
     given_history: bool = False
+    context: Features | None = None
+    reads_queries: bool = True
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -47,19 +51,23 @@ class Asked:
     @property
     def strangers(self) -> NDArray[np.intp]:
         """Rows of which nothing is known: never seen in training, and asked with neither history nor features."""
-        if self.given_history or self.table is not None:
+        if self.given_history or self.table is not None or not self.reads_queries:
             return np.zeros(0, np.intp)
         return np.flatnonzero(self.codes < 0)
 
     def features(self, tower: TowerSpec, catalog: Catalog) -> Features:
         """What the query tower reads. A stranger's features say nothing: OOV rows, empty bags, mean numbers."""
+        known = self._of_queries(tower, catalog)
+        return known if self.context is None else known.beside(self.context)
+
+    def _of_queries(self, tower: TowerSpec, catalog: Catalog) -> Features:
         if self.table is not None:
             return encode(tower, "query", catalog.schema, self.table, self.history)
         known = catalog.query.take(np.maximum(self.codes, 0))
         missing = np.flatnonzero(self.codes < 0)
         if len(missing):
             known = known.replaced(missing, blank(tower, len(missing)))
-        return Features(known.size, {**known.codes, **past(tower, catalog.schema, self.history)}, known.dense)
+        return known.beside(Features(known.size, past(tower, catalog.schema, self.history)))
 
     def check_unknown(self, unknown: Unknown, *, stacklevel: int) -> None:
         """Say who is a stranger: a warning for "oov", a `DataError` for "error", nothing for "popular"."""
@@ -94,11 +102,19 @@ class Asked:
         return codes_per_row(exclude, "exclude", catalog.schema.candidates, rows=len(self))
 
 
-def asked(catalog: Catalog, tower: TowerSpec, queries: Any, history: Any, features: Any) -> Asked:
+def asked(
+    catalog: Catalog,
+    tower: TowerSpec,
+    queries: Any,
+    history: Any,
+    features: Any,
+    context: Context = None,
+    at: Any = None,
+) -> Asked:
     """Queries named by ids, by histories, by a table of features, or by several of these for the same rows.
 
-    A table's own id column names the queries where `queries` does not. Raises `DataError` for arguments that do not
-    fit together or cannot be read.
+    A table's own id column names the queries where `queries` does not. `context` and `at`: as in
+    `recs_core.data.context.of_request`. Raises `DataError` for arguments that do not fit together or cannot be read.
     """
     if queries is None and history is None and features is None:
         raise DataError("name the queries: ids, history=, or features=")
@@ -114,7 +130,9 @@ def asked(catalog: Catalog, tower: TowerSpec, queries: Any, history: Any, featur
         raise DataError(f"rows do not match: {', '.join(f'{name} has {size}' for name, size in sizes.items())}")
     codes = codes_or_unknown(ids, schema.queries, next(iter(sizes.values())))
     stored = given_past if given_past is not None else catalog.seen.take_or_empty(codes)
-    return Asked(codes, stored, ids, table, given_history=given_past is not None)
+    requested = of_request(context, at, tower, schema, len(codes))
+    more = any(feature.name not in schema.context for feature in tower.features)
+    return Asked(codes, stored, ids, table, given_past is not None, requested, more)
 
 
 def asked_in_test(
@@ -122,15 +140,17 @@ def asked_in_test(
     tower: TowerSpec,
     test: Interactions,
     queries: pa.Array,
+    rows: NDArray[np.integer],
     history: Interactions | Sequence[Interactions] | None,
 ) -> Asked:
-    """`queries` of test data, with the test's side features where it has all that the tower reads. `history`: what
-    may be looked at as the past; None: the training rows."""
+    """`queries` of test data, with the test's side features where it has all that the tower reads, and the context of
+    the test's `rows`, one per query. `history`: what may be looked at as the past; None: the training rows."""
     codes = catalog.schema.queries.encode(queries)
     stored = catalog.seen.take_or_empty(codes) if history is None else candidates_of(history, queries, catalog.schema)
-    reads = {feature.name for feature in tower.features if not feature.reads_past}
+    reads = {feature.name for feature in tower.features if not feature.reads_past} - set(catalog.schema.context)
     table = test.queries.take(pa.array(test.query_ids.encode(queries)))
-    return Asked(codes, stored, queries, table if reads <= set(table.column_names) else None)
+    context = of_rows(test, tower, catalog.schema, rows)
+    return Asked(codes, stored, queries, table if reads <= set(table.column_names) else None, context=context)
 
 
 def side_table(

@@ -29,6 +29,7 @@ from recs_core.contract.protocols import Index, TopK, Tower
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.catalog import Catalog
+from recs_core.data.context import Context
 from recs_core.data.encoding import encode
 from recs_core.data.ids import id_list, known_codes
 from recs_core.data.interactions import Interactions
@@ -36,7 +37,7 @@ from recs_core.data.schema import Schema
 from recs_core.fitted import Declared
 
 if TYPE_CHECKING:
-    from recs_core.evaluation import Ranks
+    from recs_core.evaluation import Questions, Ranks
     from recs_core.index import FilteredIndex
 
 log = logging.getLogger("recs_core")
@@ -131,16 +132,26 @@ class Recommender:
     # Vectors
 
     def encode_query(
-        self, queries: Any = None, *, history: Any = None, features: Any = None, unknown: Unknown = "oov"
+        self,
+        queries: Any = None,
+        *,
+        history: Any = None,
+        features: Any = None,
+        context: Context = None,
+        at: Any = None,
+        unknown: Unknown = "oov",
     ) -> NDArray[np.floating]:
         """(n, d) retrieval vectors: their inner product with `encode_candidate`'s is the score.
 
         Name queries by id, by their `history` (one list of candidate ids per query, oldest first), by a table of
         `features`, or by several of these for the same rows. The id column of a table of features names the queries
-        where `queries` does not. An id that training never saw is answered from OOV rows with a warning, or is an error
-        with `unknown="error"`. Raises `DataError` naming the argument and the row that cannot be read.
+        where `queries` does not. `context`: of a model that reads what a row of the interactions tells, such as its
+        device, a table of these columns, one row per query, or "blank" for a request that says nothing. `at`: of a
+        model that reads the time, when the query is asked, as dates, timestamps, ISO strings or seconds, one for all or
+        one per query; by default now. An id that training never saw is answered from OOV rows with a warning, or is an
+        error with `unknown="error"`. Raises `DataError` naming the argument and the row that cannot be read.
         """
-        question = asked(self.catalog, self.query, queries, history, features)
+        question = asked(self.catalog, self.query, queries, history, features, context, at)
         question.check_unknown(unknown, stacklevel=2)
         return self._query_vectors(question)
 
@@ -202,6 +213,8 @@ class Recommender:
         *,
         history: Any = None,
         features: Any = None,
+        context: Context = None,
+        at: Any = None,
         exclude: Exclude = None,
         allow: Any = None,
         unknown: Unknown = "oov",
@@ -214,8 +227,9 @@ class Recommender:
         popularity. Where fewer than k are left, ids are None or −1, and scores − inf. Raises `DataError` for k ≤ 0, an
         unknown candidate id in `allow`, or arguments that cannot be read.
         """
+        asks: dict[str, Any] = {"history": history, "features": features, "context": context, "at": at}
         options: dict[str, Any] = {"exclude": exclude, "allow": allow, "unknown": unknown}
-        return self._with_ids(self.recommend_codes(queries, k, history=history, features=features, **options))
+        return self._with_ids(self.recommend_codes(queries, k, **asks, **options))
 
     def recommend_codes(
         self,
@@ -224,6 +238,8 @@ class Recommender:
         *,
         history: Any = None,
         features: Any = None,
+        context: Context = None,
+        at: Any = None,
         exclude: Exclude = None,
         allow: Any = None,
         unknown: Unknown | Literal["quiet"] = "oov",
@@ -232,7 +248,7 @@ class Recommender:
         from recs_core.index.plan import check_k
 
         k = check_k(k, len(self.schema.candidates))
-        question = asked(self.catalog, self.query, queries, history, features)
+        question = asked(self.catalog, self.query, queries, history, features, context, at)
         excluded = question.excluded(exclude, self.catalog)
         allowed = None if allow is None else np.unique(self._known(allow, "allow"))
         if unknown != "quiet":
@@ -291,12 +307,12 @@ class Recommender:
     ) -> Ranks:
         """The exact rank of every test candidate, from which `recs_core.evaluation` makes metrics and intervals.
         Arguments and errors as `evaluate`'s."""
-        from recs_core.evaluation import ranks, targets_of
+        from recs_core.evaluation import questions_of, ranks
 
-        queries, targets, excluded = targets_of(self.schema, test, exclude, repeats)
-        vectors = self._test_vectors(test, queries, exclude if history is None else history)
+        asks = questions_of(self.schema, test, exclude, repeats)
+        vectors = self._test_vectors(test, asks, exclude if history is None else history)
         corpus = self._corpus_as_of_now().vectors.astype(np.float32, copy=False)
-        return ranks(vectors, corpus, targets, exclude=excluded)
+        return ranks(vectors, corpus, asks.targets, exclude=asks.excluded)
 
     def list_metrics(
         self,
@@ -307,20 +323,21 @@ class Recommender:
         k: int = 20,
     ) -> dict[str, float]:
         """Coverage and popularity of what the test's queries are recommended (`recs_core.evaluation.list_metrics`)."""
-        from recs_core.evaluation import list_metrics, targets_of
+        from recs_core.evaluation import list_metrics, questions_of
 
-        queries, _, excluded = targets_of(self.schema, test, exclude)
-        vectors = self._test_vectors(test, queries, exclude if history is None else history)
-        return list_metrics(self._searchable().search(vectors, k, exclude=excluded).ids, self.catalog.counts)
+        asks = questions_of(self.schema, test, exclude)
+        vectors = self._test_vectors(test, asks, exclude if history is None else history)
+        return list_metrics(self._searchable().search(vectors, k, exclude=asks.excluded).ids, self.catalog.counts)
 
     # Inside
 
     def _test_vectors(
-        self, test: Interactions, queries: pa.Array, past: Interactions | Sequence[Interactions] | None
+        self, test: Interactions, asks: Questions, past: Interactions | Sequence[Interactions] | None
     ) -> NDArray[np.float32]:
         if past is not None:
             check_interactions(past, "history")
-        question = asked_in_test(self.catalog, self.query, test, queries, past)
+        queries = asks.queries
+        question = asked_in_test(self.catalog, self.query, test, queries, asks.rows, past)
         others = {feature.name for feature in self.query.features} - {
             self.schema.query_name,
             self.schema.candidate_name,

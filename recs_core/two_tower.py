@@ -20,8 +20,8 @@ from recs_core.contract.plans import UpdatePlan
 from recs_core.contract.protocols import Backend, BatchPlan, DType, Index, Trainer
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import SIDES, TowerSpec, check_pair
-from recs_core.contract.training import BatchSettings, TrainingSettings, TrainingSpec
-from recs_core.data.batching import Batching
+from recs_core.contract.training import BatchBy, BatchSettings, TrainingSettings, TrainingSpec
+from recs_core.data.batching import Batching, check_batch_by
 from recs_core.data.catalog import Catalog
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.epochs import Epochs
@@ -135,7 +135,7 @@ class TwoTower(BackedRecommender):
         training = dataclasses.replace(self.training, **settings)
         plan = BatchPlan.of(training, self.retrieval)
         start = self.position.epoch if epoch is None else epoch
-        return Epochs(Batching(self._learnt(train, train.digest())), plan, seed=self.seed, epoch=start)
+        return Epochs(Batching(self._learnt(train, train.digest(), plan.batch_by)), plan, seed=self.seed, epoch=start)
 
     @knows_its_arguments("fit", more=TrainingSettings.__annotations__)
     def fit(
@@ -193,7 +193,7 @@ class TwoTower(BackedRecommender):
         check_keras(callbacks, run, validated=validation is not None, saved=checkpoint is not None)
         if checkpoint is not None:
             checkpoint = local(checkpoint, "fit(checkpoint=…)", BundleError)
-        data = self._learnt(train, digest)
+        data = self._learnt(train, digest, run.settings.batch_by)
         model, trainer = self.model, self._with_trainer(optimizer)
         if self.run is not None and self.position.step and not run.cuts_as(self.run):
             self.position = Position(self.position.epoch)  # the epoch begun has other batches: it begins anew
@@ -257,9 +257,10 @@ class TwoTower(BackedRecommender):
         if self.run is not None:
             self.run.open = False
 
-    def _learnt(self, train: Interactions, digest: str) -> EncodedDataset:
+    def _learnt(self, train: Interactions, digest: str, batch_by: BatchBy = "interaction") -> EncodedDataset:
         """The training data in the model's codes, known to its catalog; the first call decides codes and weights."""
         data = self._encoded(train)
+        check_batch_by(data.schema, batch_by)
         catalog = Catalog.of(data, self._catalog)
         if self._model is None:
             self._model = self._initial(data.schema, self.seed)

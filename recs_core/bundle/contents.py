@@ -79,6 +79,8 @@ def _features(
     codes: dict[str, Codes] = {}
     dense: dict[str, NDArray[np.floating]] = {}
     for feature in tower.features:
+        if side == "query" and feature.name in schema.context:
+            continue
         name = f"{side}/{feature.name}"
         if feature.table_name is None:
             dense[feature.name] = _array(left, name, np.float64, (size, feature.width), path)

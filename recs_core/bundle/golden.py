@@ -19,7 +19,7 @@ from recs_core.contract.errors import BundleError
 from recs_core.contract.protocols import Tower
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.catalog import Catalog
-from recs_core.data.encoding import past
+from recs_core.data.encoding import blank, past
 from recs_core.fitted import Fitted
 
 QUERIES, CANDIDATES, BEST = 16, 256, 10
@@ -155,7 +155,7 @@ def _spread(size: int, number: int) -> NDArray[np.int32]:
 
 
 def _query_features(catalog: Catalog, tower: TowerSpec, queries: NDArray[np.int32]) -> Features:
-    """Features of known queries, with the history of their training rows."""
+    """Features of known queries, with the history of their training rows, and a request that says nothing."""
     features = catalog.query.take(queries)
-    histories = past(tower, catalog.schema, catalog.seen.take(queries))
-    return Features(features.size, {**features.codes, **histories}, features.dense)
+    histories = Features(features.size, past(tower, catalog.schema, catalog.seen.take(queries)))
+    return blank(tower, features.size).beside(features).beside(histories)

@@ -205,6 +205,8 @@ def _schema(files: SchemaFiles, parts: Parts) -> Schema:
         vocabularies={name: parts.vocabulary(file, name.removeprefix("table/")) for name, file in tables.items()},
         learnt=dict(files.learnt),
         table_rows=dict(files.table_rows),
+        context=files.context,
+        time_name=files.time_name,
     )
 
 
@@ -215,6 +217,10 @@ def _check_tables(schema: Schema, declared: Declared, path: Path) -> None:
             raise BundleError(f"{path}: {name!r} has ids, but no number of rows")
         if schema.first_row(name) < 1:
             raise BundleError(f"{path}: {name!r} has fewer rows than ids")
+    read = {feature.name for feature in declared.query.features if not feature.reads_past}
+    for read_of_request in (*schema.context, *([] if schema.time_name is None else [schema.time_name])):
+        if read_of_request not in read.intersection(schema.context):
+            raise BundleError(f"{path}: {read_of_request!r} is read of a request, but not by the query tower")
     for side in SIDES:
         for feature in getattr(declared, side).features:
             table = feature.table_name

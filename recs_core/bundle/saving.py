@@ -172,6 +172,8 @@ def _schema(commit: Commit, schema: Schema) -> SchemaFiles:
         vocabularies={name: stored(vocabulary) for name, vocabulary in schema.vocabularies.items()},
         learnt={name: dict(state) for name, state in schema.learnt.items()},
         table_rows=dict(schema.table_rows),
+        context=schema.context,
+        time_name=schema.time_name,
     )
 
 

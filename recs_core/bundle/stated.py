@@ -33,7 +33,8 @@ class ModelStated:
 
 @dataclass(frozen=True)
 class SchemaFiles:
-    """Names of columns, and of the files that hold ids; `learnt`: what each feature learned."""
+    """Names of columns, and of the files that hold ids; `learnt`: what each feature learned. `context`, `time_name`: as
+    in `Schema`."""
 
     query_name: str
     candidate_name: str
@@ -42,6 +43,8 @@ class SchemaFiles:
     vocabularies: Mapping[str, str]
     learnt: Mapping[str, Mapping[str, Any]]
     table_rows: Mapping[str, Count]
+    context: tuple[str, ...] = ()
+    time_name: str | None = None
 
     @property
     def id_files(self) -> dict[str, str]:

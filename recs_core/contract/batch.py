@@ -7,7 +7,7 @@ depend on how large the tables are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, TypedDict
@@ -102,6 +102,15 @@ class Features:
         """The rows asked for, in that order."""
         codes = {name: c.take(rows) if isinstance(c, Ragged) else c[rows] for name, c in self.codes.items()}
         return Features(len(rows), codes, {name: d[rows] for name, d in self.dense.items()})
+
+    def beside(self, other: Features) -> Features:
+        """These columns and the other's, of the same rows; the other's where both have one of a name."""
+        return Features(self.size, {**self.codes, **other.codes}, {**self.dense, **other.dense}, self.keep)
+
+    def only(self, names: Collection[str]) -> Features:
+        """The columns of these names."""
+        codes = {name: codes for name, codes in self.codes.items() if name in names}
+        return Features(self.size, codes, {name: numbers for name, numbers in self.dense.items() if name in names})
 
     def arrays(self, dtype: str = "float32") -> dict[str, NDArray[Any]]:
         """Every column by name as an exported tower takes it: codes (n,) or, of a column with many per row, its

@@ -1,4 +1,7 @@
-"""The kinds of features that recs-core brings. `features` says what a feature is; one of your own is written alike."""
+"""The kinds of features that recs-core brings: those of ids and words here, those of numbers in `feature_numbers`.
+
+`features` says what a feature is; one of your own is written alike.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -14,10 +16,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Ragged
-from recs_core.contract.columns import as_lists, as_numbers, as_values
-from recs_core.contract.errors import BadRows, DataError
+from recs_core.contract.columns import as_lists, as_values
+from recs_core.contract.feature_numbers import Bucketed, Clock, Numeric
 from recs_core.contract.features import Feature, Kind, Known, State, TableFeature, table_rows
 from recs_core.contract.validation import is_finite, is_one_of, is_whole, require
+
+__all__ = ["FEATURES", "Bag", "Bucketed", "Categorical", "Clock", "History", "Numeric", "Text"]
 
 
 @dataclass(frozen=True)
@@ -194,74 +198,5 @@ class History(TableFeature):
         return Ragged(codes, past.offsets).without(codes < 0).latest(self.max_length)
 
 
-@dataclass(frozen=True)
-class Numeric(Feature):
-    """One number per row, standardised with the training mean and standard deviation (population; 1 if it is 0)."""
-
-    @property
-    def width(self) -> int:
-        return 1
-
-    def learn(self, values: pa.Array) -> State:
-        numbers = self._numbers(values)
-        deviation = float(numbers.std())
-        return {"mean": float(numbers.mean()), "deviation": deviation if deviation > 0 else 1.0}
-
-    def check_learnt(self, state: State) -> None:
-        mean, deviation = state.get("mean"), state.get("deviation")
-        if not (is_finite(mean) and is_finite(deviation) and deviation > 0):  # type: ignore[operator]
-            raise DataError(f"{self.where}: has no mean and deviation to standardise with")
-
-    def encode(self, values: pa.Array, known: Known) -> NDArray[np.float64]:
-        return ((self._numbers(values) - known.state["mean"]) / known.state["deviation"])[:, None]
-
-    def _numbers(self, values: pa.Array) -> NDArray[np.float64]:
-        numbers = as_numbers(values, self.where)
-        missing = ~np.isfinite(numbers)
-        if missing.any():
-            raise BadRows(self.where, missing, "have no finite value", "fill or drop them")
-        return numbers
-
-
-@dataclass(frozen=True)
-class Bucketed(TableFeature):
-    """A number, by the bucket that it falls into: one of the rows 1 … n of its table; row 0 is for a missing one.
-
-    `edges`: the ascending borders, n − 1 of them, or a number of buckets of equal size in the training data. A number
-    on a border belongs to the bucket above it.
-    """
-
-    edges: Sequence[float] | int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not is_whole(self.edges, 2):
-            given = list(self.edges) if isinstance(self.edges, (list, tuple, np.ndarray)) else []
-            rising = all(is_finite(edge) for edge in given) and all(a < b for a, b in pairwise(given))
-            require(bool(given) and rising, self, f"{self.name!r}: edges must rise, or be ≥ 2, got {self.edges!r}")
-            object.__setattr__(self, "edges", tuple(float(edge) for edge in given))
-
-    def learn(self, values: pa.Array) -> State:
-        numbers = as_numbers(values, self.where)
-        if not isinstance(self.edges, int):
-            return {"edges": list(self.edges)}
-        known = numbers[np.isfinite(numbers)]
-        shares = np.arange(1, self.edges) / self.edges
-        return {"edges": np.unique(np.quantile(known, shares)).tolist() if len(known) else []}
-
-    def check_learnt(self, state: State) -> None:
-        edges = state.get("edges")
-        if not isinstance(edges, list) or not all(is_finite(edge) for edge in edges) or edges != sorted(edges):
-            raise DataError(f"{self.where}: has no ascending edges")
-
-    def rows(self, state: State) -> int:
-        return len(state["edges"]) + 2
-
-    def encode(self, values: pa.Array, known: Known) -> NDArray[np.int32]:
-        numbers = as_numbers(values, self.where)
-        buckets = 1 + np.searchsorted(known.state["edges"], numbers, side="right")
-        return np.where(np.isnan(numbers), 0, buckets).astype(np.int32)
-
-
-FEATURES: Sequence[type[Feature]] = (Categorical, Bag, Text, History, Numeric, Bucketed)
+FEATURES: Sequence[type[Feature]] = (Categorical, Bag, Text, History, Numeric, Bucketed, Clock)
 """The kinds that recs-core brings."""

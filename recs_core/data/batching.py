@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Batch, Features, Ragged
-from recs_core.contract.errors import DataError
+from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.protocols import BatchPlan
 from recs_core.contract.randomness import generator
 from recs_core.contract.towers import TowerSpec
+from recs_core.contract.training import BatchBy
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.encoding import past
 from recs_core.data.negatives import candidate_columns, task_inputs
+from recs_core.data.schema import Schema
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class _Targets:
     codes: NDArray[np.int32]  # (T,) candidate codes
     weight: NDArray[np.floating] | None  # (T,)
     history: Ragged | None  # (Q,) candidate codes
+    context: Features | None = None  # (Q rows)
 
 
 class Batching:
@@ -62,6 +65,15 @@ class Batching:
         return self._cuts[plan]
 
 
+def check_batch_by(schema: Schema, batch_by: BatchBy) -> None:
+    """Raise `SpecError` for batches by query where the query tower reads the context of an interaction."""
+    if batch_by == "query" and schema.context:
+        raise SpecError(
+            f"batch_by='query' has one vector for all interactions of a query, but the query tower reads "
+            f"{', '.join(map(repr, schema.context))} of each; train with batch_by='interaction'"
+        )
+
+
 class _Cut:
     """One data set under one plan. What does not change from epoch to epoch is computed once."""
 
@@ -72,7 +84,10 @@ class _Cut:
         self.corpus = len(data.schema.candidates)
         if not self.steps:
             raise DataError(f"drop_last leaves no batch of {plan.size}, an epoch has {self.units}; lower batch_size")
-        self.recency = data.recency(plan.recency_days)
+        check_batch_by(data.schema, plan.batch_by)
+        if data.weights is not None and not data.weights.any():
+            raise DataError(f"all {len(data):,} rows have weight 0: nothing would be learnt")
+        self.row_weights = [w for w in (data.weights, data.recency(plan.recency_days)) if w is not None]  # (n,) each
         self._order: tuple[tuple[int, int], NDArray[np.int64]] | None = None  # of the epoch asked for last
 
     def batch(self, *, seed: int, epoch: int, step: int) -> Batch:
@@ -147,7 +162,8 @@ class _Cut:
             before = Ragged(data.candidate_codes[index], offsets)
             history = before.without(before.values == codes[before.segments])
         weight = self._weight(rows, self.row_counts[queries])
-        return _Targets(queries, np.arange(len(rows), dtype=np.int32), codes, weight, history)
+        context = None if data.context is None else data.context.take(rows)
+        return _Targets(queries, np.arange(len(rows), dtype=np.int32), codes, weight, history, context)
 
     @cached_property
     def _place(self) -> NDArray[np.int64]:
@@ -170,9 +186,9 @@ class _Cut:
     def _weight(self, rows: NDArray[np.integer], targets_of_query: NDArray[np.integer]) -> NDArray[np.floating] | None:
         alpha = self.plan.row_weight
         weight = None if alpha == 1 else targets_of_query.astype(np.float64) ** (alpha - 1)
-        if self.recency is None:
-            return weight
-        return self.recency[rows] if weight is None else weight * self.recency[rows]
+        for factor in self.row_weights:
+            weight = factor[rows] if weight is None else weight * factor[rows]
+        return weight
 
     def _batch(self, targets: _Targets, random: np.random.Generator) -> Batch:
         spec, data = self.plan.retrieval, self.data
@@ -183,8 +199,9 @@ class _Cut:
         )
         query = data.query.take(targets.queries)
         if targets.history is not None:
-            codes = {**query.codes, **past(data.query_tower, data.schema, targets.history)}
-            query = Features(query.size, codes, query.dense)
+            query = query.beside(Features(query.size, past(data.query_tower, data.schema, targets.history)))
+        if targets.context is not None:
+            query = query.beside(targets.context)
         everything = spec.negatives == "corpus"
         candidate = data.candidate if everything else data.candidate.take(columns)
         rows, query, candidate, whole = _localise(data, query, candidate, everything)

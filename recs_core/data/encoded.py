@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recs_core.contract.batch import Features, Ragged, Side
 from recs_core.contract.errors import DataError
 from recs_core.contract.towers import TowerSpec
+from recs_core.data import context
 from recs_core.data.encoding import encode
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
@@ -31,6 +32,8 @@ class EncodedDataset:
 
     Rows are sorted by query, then time (row order where there is none), so that a query's rows are one slice and its
     past at any row is what stands before it. `past` (n,) counts the strictly earlier rows of the row's query.
+    `weights` (n,) multiply the loss of a row; None: all are alike. `context` (n rows): what the query tower reads of
+    each interaction; None where it reads nothing of it.
     """
 
     schema: Schema
@@ -44,6 +47,8 @@ class EncodedDataset:
     past: NDArray[np.int32]  # (n,)
     counts: NDArray[np.int64]  # (corpus,) training rows of each candidate
     adopted: frozenset[str] = frozenset()  # sides whose tower is a user's own: their codes stay rows of whole tables
+    weights: NDArray[np.float64] | None = None  # (n,)
+    context: Features | None = None
 
     @classmethod
     def encode(
@@ -79,6 +84,8 @@ class EncodedDataset:
             past=_strictly_earlier(queries, times),
             counts=np.bincount(candidates, minlength=len(schema.candidates)),
             adopted=adopted,
+            weights=None if data.weights is None else data.weights[order],
+            context=context.of_rows(data, query, schema, order),
         )
 
     def __len__(self) -> int:

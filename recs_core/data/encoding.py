@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from recs_core.contract.batch import Codes, Features, Ragged, Side
 from recs_core.contract.errors import DataError
-from recs_core.contract.features import Encoded, check_encoded
+from recs_core.contract.features import Encoded, Feature, check_encoded
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.schema import Schema, column, naming
 
 
 def encode(tower: TowerSpec, side: Side, schema: Schema, table: pa.Table, history: Ragged | None = None) -> Features:
-    """Features of every row of a side table. `history`: candidate codes per row, for features that read the past.
+    """Features of every row of a side table, but for those that are of a request (`encode_context`). `history`:
+    candidate codes per row, for features that read the past.
 
     Ids that training never saw get an OOV row; past candidates without a row of their own are left out. Raises
     `DataError` for a missing column, a wrong type, or a number that is missing.
@@ -25,18 +26,36 @@ def encode(tower: TowerSpec, side: Side, schema: Schema, table: pa.Table, histor
     found: dict[str, Encoded] = {}
     ids = None if schema.id_name(side) not in table.column_names else table[schema.id_name(side)].combine_chunks()
     for feature in tower.features:
+        if side == "query" and feature.name in schema.context:
+            continue
         if feature.reads_past:
             if history is None:
                 raise DataError(f"{feature.where} needs the query's past candidates; pass history=")
             found |= past(tower, schema, history)
             continue
-        values, known = column(table, side, feature), schema.known(side, feature)
-        with naming(feature, side, values if ids is None else ids):
-            encoded = feature.encode(values, known)
-        rows = None if feature.table_name is None else schema.table_rows[feature.table_name]
-        check_encoded(feature, encoded, table.num_rows, rows)
-        found[feature.name] = encoded
+        values = column(table, side, feature)
+        found[feature.name] = _encoded(feature, side, schema, values, values if ids is None else ids)
     return features_of(tower, table.num_rows, found)
+
+
+def encode_context(tower: TowerSpec, schema: Schema, table: pa.Table) -> Features:
+    """What the query tower reads of each row of a table of context, of the columns that it has. Raises as `encode`."""
+    rows = pa.array(np.arange(table.num_rows))
+    found = {
+        feature.name: _encoded(feature, "query", schema, table[feature.name].combine_chunks(), rows)
+        for feature in tower.features
+        if feature.name in schema.context and feature.name in table.column_names
+    }
+    return features_of(tower, table.num_rows, found)
+
+
+def _encoded(feature: Feature, side: Side, schema: Schema, values: pa.Array, ids: pa.Array) -> Encoded:
+    """A column as its feature reads it; a row that it refuses is named by its id."""
+    with naming(feature, side, ids):
+        encoded = feature.encode(values, schema.known(side, feature))
+    rows = None if feature.table_name is None else schema.table_rows[feature.table_name]
+    check_encoded(feature, encoded, len(values), rows)
+    return encoded
 
 
 def past(tower: TowerSpec, schema: Schema, history: Ragged) -> dict[str, Ragged]:
@@ -54,9 +73,9 @@ def blank(tower: TowerSpec, size: int) -> Features:
 
 
 def features_of(tower: TowerSpec, size: int, encoded: Mapping[str, Encoded]) -> Features:
-    """Encoded features by what they are: codes or numbers."""
+    """Encoded features by what they are, codes or numbers; those of the tower that are not there are left out."""
     codes: dict[str, Codes] = {}
     dense: dict[str, NDArray[np.floating[Any]]] = {}
-    for feature in tower.features:
+    for feature in (feature for feature in tower.features if feature.name in encoded):
         (dense if feature.kind == "dense" else codes)[feature.name] = encoded[feature.name]  # type: ignore[assignment]
     return Features(size, codes, dense)

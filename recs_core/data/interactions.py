@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from recs_core.contract.columns import as_numbers
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import some
 from recs_core.contract.vocabulary import Vocabulary
@@ -30,7 +31,7 @@ class Interactions:
     Made by `from_table`; never changed, `filter`, `take` and `split` make new ones. Row i of the side tables `queries`
     and `candidates` belongs to id i of `query_ids` and `candidate_ids`, which come first; a feature is null where the
     side table that was given has no such id. `timestamps` are seconds since 1970-01-01 UTC, None if there are none.
-    `extra` holds the other columns of the rows.
+    `weights` multiply the loss of a row, None if all are alike. `extra` holds the other columns of the rows.
     """
 
     query_name: str
@@ -44,6 +45,8 @@ class Interactions:
     queries: pa.Table
     candidates: pa.Table
     extra: pa.Table = field(default_factory=lambda: pa.table({}))
+    weight_name: str | None = None
+    weights: NDArray[np.float64] | None = None  # (n,), finite and ≥ 0
 
     @classmethod
     def from_table(
@@ -53,6 +56,7 @@ class Interactions:
         query: str,
         candidate: str,
         timestamp: str | None = None,
+        weight: str | None = None,
         queries: Any = None,
         candidates: Any = None,
         unit: Unit | None = None,
@@ -64,11 +68,13 @@ class Interactions:
         """Interactions from a table: pyarrow, pandas, polars, a dict of columns, or the path of a CSV or Parquet file.
 
         `query`, `candidate`: its id columns, strings or integers. `timestamp`: numbers, dates, timestamps or ISO
-        strings, of the years 1900 to 2199. `queries`, `candidates`: side tables of any of the same kinds, with an id
-        column of the same name, or a list of the interactions' own columns. Rows of one id must be equal, and count
-        once; `query` and `timestamp` are left out where they differ between rows of one candidate, and `candidate` and
-        `timestamp` where they differ between rows of one query. Ids without an interaction are welcome. A vocabulary
-        holds the ids of the interactions in order of first appearance, then those of its side table only.
+        strings, of the years 1900 to 2199. `weight`: numbers ≥ 0, not all 0, that multiply the loss of their row in
+        training, and nothing else: popularity, the logQ correction and metrics count rows. `queries`, `candidates`:
+        side tables of any of the same kinds, with an id column of the same name, or a list of the interactions' own
+        columns, which those of `queries` then leave. Rows of one id must be equal, and count once; `query`, `timestamp`
+        and `weight` are left out where they differ between rows of one candidate, and `candidate`, `timestamp` and
+        `weight` where they differ between rows of one query. Ids without an interaction are welcome. A vocabulary holds
+        the ids of the interactions in order of first appearance, then those of its side table only.
 
         `unit`: what a timestamp of numbers counts since 1970-01-01 UTC: "s" (the default), "ms", "us" or "ns".
         `encoding`, `delimiter`, `null_values`, `lists` say how the CSV files among the tables are written, where they
@@ -81,12 +87,13 @@ class Interactions:
 
         Raises `DataError` naming table, column and row, and for an option that no table given can use.
         """
-        names = [name for name in (query, candidate, timestamp) if name is not None]
-        for role, name in (("query", query), ("candidate", candidate), ("timestamp", timestamp)):
-            if not isinstance(name, str) and (name is not None or role != "timestamp"):
+        roles = {"query": query, "candidate": candidate, "timestamp": timestamp, "weight": weight}
+        names = [name for name in roles.values() if name is not None]
+        for role, name in roles.items():
+            if not isinstance(name, str) and (name is not None or role in ("query", "candidate")):
                 raise DataError(f"{role} is the name of a column, got {name!r}")
         if len(set(names)) < len(names):
-            raise DataError(f"query, candidate and timestamp must be different columns, got {names}")
+            raise DataError(f"{', '.join(roles)} must be different columns, got {names}")
         dialect = Dialect(encoding, delimiter, null_values, lists)
         if dialect and not any(readers.is_csv(given) for given in (table, queries, candidates)):
             raise DataError("encoding, delimiter, null_values and lists are for CSV files, and no table given is one")
@@ -94,8 +101,9 @@ class Interactions:
         if unit is not None and timestamp is None:
             raise DataError(f"unit={unit!r} is for the timestamp column: name it with timestamp=…")
         source = readers.read(table, "interactions", ids=(query, candidate), dialect=dialect)
-        if timestamp is not None and timestamp not in source.table.column_names:
-            raise DataError(f"{source.where}: no column {timestamp!r}; it has {some(source.table.column_names, 20)}")
+        for name in (timestamp, weight):
+            if name is not None and name not in source.table.column_names:
+                raise DataError(f"{source.where}: no column {name!r}; it has {some(source.table.column_names, 20)}")
         times = None if timestamp is None else _times(source, timestamp, unit)
         query_table = _side_table(source, query, queries, "queries", dialect)
         candidate_table = _side_table(source, candidate, candidates, "candidates", dialect)
@@ -113,7 +121,9 @@ class Interactions:
             candidate_ids=candidate_ids,
             queries=query_side,
             candidates=candidate_side,
-            extra=source.table.drop_columns(names),
+            extra=source.table.drop_columns([*names, *_moved(queries, source)]),
+            weight_name=weight,
+            weights=None if weight is None else _weights(source, weight),
         )
 
     def __len__(self) -> int:
@@ -129,13 +139,15 @@ class Interactions:
         )
 
     def to_table(self) -> pa.Table:
-        """The rows with their ids, the timestamp in seconds (float64), and the other columns."""
+        """The rows with their ids, the timestamp in seconds (float64), the weight, and the other columns."""
         columns = {
             self.query_name: self.query_ids.decode(self.query_codes),
             self.candidate_name: self.candidate_ids.decode(self.candidate_codes),
         }
         if self.timestamp_name is not None:
             columns[self.timestamp_name] = pa.array(self.timestamps)
+        if self.weight_name is not None:
+            columns[self.weight_name] = pa.array(self.weights)
         return pa.table(columns | {name: self.extra[name] for name in self.extra.column_names})
 
     def take(self, rows: ArrayLike) -> Interactions:
@@ -153,6 +165,7 @@ class Interactions:
             candidate_codes=self.candidate_codes[chosen],
             timestamps=None if self.timestamps is None else self.timestamps[chosen],
             extra=self.extra.take(pa.array(chosen)) if self.extra.num_columns else self.extra,
+            weights=None if self.weights is None else self.weights[chosen],
         )
 
     def query_counts(self) -> NDArray[np.int64]:
@@ -215,6 +228,8 @@ class Interactions:
             sha.update(column_digest(pa.array(codes)))
         if self.timestamps is not None:
             sha.update(column_digest(pa.array(self.timestamps)))
+        if self.weights is not None:
+            sha.update(json.dumps(["weight", self.weight_name]).encode() + column_digest(pa.array(self.weights)))
         for table in (self.queries, self.candidates, self.extra):
             for name in table.column_names:
                 sha.update(json.dumps(name).encode() + column_digest(table[name]))
@@ -238,6 +253,19 @@ def _times(source: readers.Source, name: str, unit: Unit | None) -> NDArray[np.f
     return seconds(source.table[name], source.column(name), unit, cure)
 
 
+def _weights(source: readers.Source, name: str) -> NDArray[np.float64]:
+    where = source.column(name)
+    weights = as_numbers(source.table[name], where)
+    bad = ~(np.isfinite(weights) & (weights >= 0))
+    if bad.any():
+        row = int(np.argmax(bad))
+        got = source.table[name][row].as_py()
+        raise DataError(f"{where}: a weight is a finite number ≥ 0, got {got} in row {row} (counting from 0)")
+    if len(weights) and not weights.any():
+        raise DataError(f"{where}: all {len(weights):,} weights are 0, so nothing would be learnt; leave weight out")
+    return weights
+
+
 def _refuse_lists_of_ids(dialect: Dialect, names: Sequence[str]) -> None:
     for name in dialect.lists or {}:
         if name in names:
@@ -249,6 +277,11 @@ def _refuse_lists_of_no_column(dialect: Dialect, tables: Sequence[readers.Source
     for name in dialect.lists or {}:
         if name not in present:
             raise DataError(f"lists: no CSV file given has a column {name!r}; there is {some(present, 20)}")
+
+
+def _moved(queries: Any, source: readers.Source) -> list[str]:
+    """The rows' own columns that tell of their query."""
+    return [name for name in source.table.column_names if isinstance(queries, (list, tuple)) and name in queries]
 
 
 def _side_table(source: readers.Source, name: str, side: Any, role: str, dialect: Dialect) -> readers.Source | None:

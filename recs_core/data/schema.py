@@ -25,7 +25,8 @@ class Schema:
 
     `queries`: the known query ids; their order is the query code. `candidates`: the corpus; its order is the candidate
     code. `vocabularies`: table name → ids of its rows after those that stand for no id. `learnt`: `query/age` → what
-    the feature learned, as JSON. `table_rows`: table name → number of rows.
+    the feature learned, as JSON. `table_rows`: table name → number of rows. `context`: names of the query features
+    that are read of each interaction, and not of its query. `time_name`: the one of them that is its time.
     """
 
     query_name: str
@@ -35,6 +36,8 @@ class Schema:
     vocabularies: Mapping[str, Vocabulary]
     learnt: Mapping[str, State]
     table_rows: Mapping[str, int]
+    context: tuple[str, ...] = ()
+    time_name: str | None = None
 
     @classmethod
     def learn(cls, query: TowerSpec, candidate: TowerSpec, train: Interactions) -> Schema:
@@ -43,16 +46,24 @@ class Schema:
         A candidate belongs to the corpus if it has a training row, or if the tower knows it by more than its id. The
         same holds for a query. Raises `DataError` for a feature whose column is missing or of an unusable type.
         """
+        context = _context(query, train)
         sides = {"query": _Training.of("query", query, train), "candidate": _Training.of("candidate", candidate, train)}
         ids: dict[str, list[pa.Array]] = {}
         own_rows: dict[str, int] = {}
         learnt: dict[str, State] = {}
         for side, data in sides.items():
             for feature in data.tower.features:
-                values = sides["candidate"].trained if feature.reads_past else data.values(feature, train)
+                of_row = side == "query" and feature.name in context
+                values = (
+                    sides["candidate"].trained
+                    if feature.reads_past
+                    else _of_rows(feature, train)
+                    if of_row
+                    else data.values(feature, train)
+                )
                 if feature.reads_past and feature.name != train.candidate_name:
                     raise DataError(f"{feature.where}: name it after the candidate id column, {train.candidate_name!r}")
-                with naming(feature, side, data.ids(feature)):
+                with naming(feature, side, pa.array(np.arange(len(train))) if of_row else data.ids(feature)):
                     state = feature.learn(values)
                 if state:
                     learnt[f"{side}/{feature.name}"] = state
@@ -64,7 +75,9 @@ class Schema:
         vocabularies = {name: Vocabulary.from_values(pa.concat_arrays(_one_type(name, a))) for name, a in ids.items()}
         rows = {name: own + len(vocabularies.get(name, ())) for name, own in own_rows.items()}
         known = sides["query"].known, sides["candidate"].known
-        return cls(train.query_name, train.candidate_name, *known, vocabularies, learnt, rows)
+        names = train.query_name, train.candidate_name
+        time_name = train.timestamp_name if train.timestamp_name in context else None
+        return cls(*names, *known, vocabularies, learnt, rows, context, time_name)
 
     def known(self, side: str, feature: Feature) -> Known:
         """What a feature encodes by."""
@@ -101,17 +114,49 @@ def column(table: pa.Table, side: str, feature: Feature) -> pa.Array:
     return table.column(feature.name).combine_chunks()
 
 
-def _refuse_columns_of_rows(side: str, feature: Feature, train: Interactions) -> None:
-    """What a row tells, such as its device or its hour, is no feature of its query: there is one vector per query."""
-    table = train.queries if side == "query" else train.candidates
-    of_rows = [*train.extra.column_names, train.query_name, train.candidate_name, train.timestamp_name]
-    if feature.reads_past or feature.name in table.column_names or feature.name not in of_rows:
+def _context(query: TowerSpec, train: Interactions) -> tuple[str, ...]:
+    """Names of the query features that are read of each row. Raises `DataError` for one that its query tells too."""
+    of_rows = {*train.extra.column_names, train.timestamp_name}
+    found = tuple(feature for feature in query.features if feature.name in of_rows and not feature.reads_past)
+    for feature in found:
+        if feature.name in train.queries.column_names:
+            raise DataError(
+                f"{feature.where}: both the interactions and the side table of queries have this column, and which is "
+                "meant is not told; leave it out of one of them"
+            )
+    return tuple(feature.name for feature in found)
+
+
+def _of_rows(feature: Feature, train: Interactions) -> pa.Array:
+    """The column that a feature reads of each row; the time in seconds."""
+    if feature.name == train.timestamp_name:
+        return pa.array(train.timestamps)
+    return train.extra[feature.name].combine_chunks()
+
+
+def _refuse_missing(side: str, feature: Feature, train: Interactions) -> None:
+    """Raise `DataError` for a column that is not there, and for one of the rows that cannot be a feature: there is one
+    vector per candidate, and the target is what a query is to find."""
+    if side == "query":
+        if feature.name in train.queries.column_names:
+            return
+        if feature.name == train.candidate_name:
+            raise DataError(
+                f"{feature.where}: the column is the candidate, which is what the query tower is to find; "
+                f"History({feature.name!r}) reads the past ones"
+            )
+        rows = [*([] if train.timestamp_name is None else [train.timestamp_name]), *train.extra.column_names]
+        raise DataError(
+            f"{feature.where}: neither the side table of queries has such a column nor the interactions; they have "
+            f"{', '.join(train.queries.column_names)}, and {', '.join(rows) or 'none'}"
+        )
+    of_rows = [*train.extra.column_names, train.query_name, train.timestamp_name]
+    if feature.name in train.candidates.column_names or feature.name not in of_rows:
         return
-    id_name, tables = (train.query_name, "queries") if side == "query" else (train.candidate_name, "candidates")
     raise DataError(
-        f"{feature.where}: the column stands in the rows of the interactions, but features "
-        f"of the {side} tower are read from the side table of {tables}, one row per {id_name}: pass it to from_table "
-        f"as {tables}={{{id_name!r}: …, {feature.name!r}: …}}"
+        f"{feature.where}: the column stands in the rows of the interactions, but features of the candidate tower are "
+        f"read from the side table of candidates, one row per {train.candidate_name}: pass it to from_table as "
+        f"candidates={{{train.candidate_name!r}: …, {feature.name!r}: …}}"
     )
 
 
@@ -143,8 +188,10 @@ class _Training:
 
     def values(self, feature: Feature, train: Interactions) -> pa.Array:
         """What a feature learns from: the ids that have a row, or the column of every known id."""
-        _refuse_columns_of_rows(self.side, feature, train)
-        return self.trained if feature.name == self.id_name else column(self.table, self.side, feature)
+        if feature.name == self.id_name:
+            return self.trained
+        _refuse_missing(self.side, feature, train)
+        return column(self.table, self.side, feature)
 
     def ids(self, feature: Feature) -> pa.Array:
         """The id of each of those values."""

@@ -18,13 +18,14 @@ from recs_core.evaluation.lists import list_metrics
 from recs_core.evaluation.measures import DEFAULT_K, QueryMetrics, Ties, metric_names, metrics, query_metrics
 from recs_core.evaluation.ranking import NEVER, Ranks, ranks
 from recs_core.evaluation.report import report_rows
-from recs_core.evaluation.targets import Repeats, targets_of
+from recs_core.evaluation.targets import Questions, Repeats, questions_of
 
 __all__ = [
     "DEFAULT_K",
     "NEVER",
     "Interval",
     "QueryMetrics",
+    "Questions",
     "Ranks",
     "Repeats",
     "Ties",
@@ -35,10 +36,10 @@ __all__ = [
     "metrics",
     "popularity",
     "query_metrics",
+    "questions_of",
     "rank_popularity",
     "ranks",
     "recent_popularity",
     "report_rows",
     "score_ranks",
-    "targets_of",
 ]

@@ -10,7 +10,7 @@ from recs_core.contract.errors import DataError, SpecError
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
 from recs_core.evaluation.ranking import Ranks, ranks
-from recs_core.evaluation.targets import Repeats, targets_of
+from recs_core.evaluation.targets import Repeats, questions_of
 
 DAY = 86_400.0
 
@@ -58,15 +58,15 @@ def rank_popularity(
     leave the ranking of their query. `repeats` as in `model.rank`. Raises as it does, and `DataError` for data without
     times where they are needed.
     """
-    _, targets, excluded = targets_of(schema, test, train if exclude else None, repeats)
+    asks = questions_of(schema, test, train if exclude else None, repeats)
     codes = schema.candidates.encode(train.candidate_ids.ids)[train.candidate_codes]
     known, corpus = codes >= 0, len(schema.candidates)
     if half_life_days is None:
-        return score_ranks(popularity(codes[known], corpus), targets, exclude=excluded)
+        return score_ranks(popularity(codes[known], corpus), asks.targets, exclude=asks.excluded)
     if train.timestamps is None:
         raise DataError("recent popularity needs a timestamp column; name it in Interactions.from_table(timestamp=…)")
     scores = recent_popularity(codes[known], train.timestamps[known], corpus, half_life_days=half_life_days)
-    return score_ranks(scores, targets, exclude=excluded)
+    return score_ranks(scores, asks.targets, exclude=asks.excluded)
 
 
 def score_ranks(scores: ArrayLike, targets: Ragged, *, exclude: Ragged | None = None) -> Ranks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -15,9 +16,11 @@ from recs_core.asked import check_interactions
 from recs_core.contract.batch import Ragged
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.data.catalog import candidates_of
+from recs_core.data.context import columns_of
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
 from recs_core.index.filters import contains
+from recs_core.tables.sides import comparable
 
 log = logging.getLogger("recs_core")
 
@@ -26,14 +29,27 @@ Repeats: TypeAlias = Literal["miss", "drop"]
 REPEATS: tuple[Repeats, ...] = ("miss", "drop")
 
 
-def targets_of(
+@dataclass(frozen=True)
+class Questions:
+    """What test data asks: one question per query, or, of a model that reads context, per query and context.
+
+    `queries` (Q,): ids. `rows` (Q,): a row of the test data that asks each. `targets` (Q rows): distinct candidate
+    codes, −1 for one outside the corpus. `excluded` (Q rows): codes that leave the ranking, None: none.
+    """
+
+    queries: pa.Array
+    rows: NDArray[np.integer]
+    targets: Ragged
+    excluded: Ragged | None
+
+
+def questions_of(
     schema: Schema,
     test: Interactions,
     exclude: Interactions | Sequence[Interactions] | None = None,
     repeats: Repeats = "miss",
-) -> tuple[pa.Array, Ragged, Ragged | None]:
-    """Queries of the test data, the distinct candidate codes of each (−1 for one outside the corpus), and the codes
-    that leave its ranking: its candidates in `exclude`.
+) -> Questions:
+    """The questions of test data, and what leaves their rankings: the query's candidates in `exclude`.
 
     `repeats="drop"` leaves targets out that `exclude` takes out of the ranking; a query may have none left. Raises
     `DataError` for what is no interactions, or none, and where no target is left; `SpecError` for other `repeats`, and
@@ -46,7 +62,8 @@ def targets_of(
         raise DataError("the test data holds no interactions")
     if exclude is not None:
         check_interactions(exclude, "exclude")
-    queries, pairs = _pairs(test)
+    rows, pairs = _pairs(test, schema)
+    queries = test.query_ids.decode(test.query_codes[rows])
     code = schema.candidates.encode(test.candidate_ids.ids)
     outside = int((code[pairs[:, 1]] < 0).sum())
     if outside == len(pairs):
@@ -64,7 +81,7 @@ def targets_of(
     targets = Ragged(code[pairs[:, 1]], offsets)
     if repeats == "drop" and excluded is not None:
         targets = _without_repeats(targets, excluded)
-    return queries, targets, excluded
+    return Questions(queries, rows, targets, excluded)
 
 
 def _check_repeats(repeats: Any, exclude: Any) -> None:
@@ -88,10 +105,10 @@ def _without_repeats(targets: Ragged, excluded: Ragged) -> Ragged:
     return targets.without(repeated)
 
 
-def _pairs(test: Interactions) -> tuple[pa.Array, NDArray[np.int32]]:
-    """The queries that have rows, and the distinct pairs of a query's place among them and a test candidate's code."""
-    present = np.flatnonzero(test.query_counts() > 0).astype(np.int32)
-    place = np.full(len(test.query_ids), -1, np.int32)
-    place[present] = np.arange(len(present), dtype=np.int32)
-    pairs = np.unique(np.stack([place[test.query_codes], test.candidate_codes], 1), axis=0)
-    return test.query_ids.decode(present), pairs
+def _pairs(test: Interactions, schema: Schema) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """The first row of each question, and the distinct pairs of a question's number and a test candidate's code."""
+    keys: list[NDArray[np.integer]] = [test.query_codes]
+    if schema.context:
+        keys += [comparable(column) for column in columns_of(test, schema).columns]
+    _, rows, question = np.unique(np.stack(keys, 1), axis=0, return_index=True, return_inverse=True)
+    return rows, np.unique(np.stack([question.ravel(), test.candidate_codes], 1), axis=0)

@@ -39,7 +39,7 @@ def one_row_per_id(
     for name in table.column_names:
         if name == id_name:
             continue
-        values = _comparable(table[name])
+        values = comparable(table[name])
         differs = np.flatnonzero(values != values[first_of_row])
         if not len(differs):
             continue
@@ -57,7 +57,7 @@ def one_row_per_id(
     return ids.take(kept), table.take(kept)
 
 
-def _comparable(column: pa.ChunkedArray) -> NDArray[np.int64]:
+def comparable(column: pa.ChunkedArray) -> NDArray[np.int64]:
     """(n,) numbers that are equal where the values are; null equals null, and NaN NaN."""
     array = column.combine_chunks()
     if pa.types.is_nested(array.type):  # which Arrow cannot hash

@@ -56,7 +56,7 @@ def test_columns_of_the_interactions_make_a_side_table() -> None:
     data = read(candidates=["title", "tags"], queries=("country",))
     assert data.candidates.to_pydict() == OF_ITEMS
     assert data.queries.to_pydict() == {"user": ["ann", "bob", "cid"], "country": ["de", "fr", "it"]}
-    assert data.extra.column_names == ["title", "price", "tags", "country"]
+    assert data.extra.column_names == ["title", "price", "tags"]  # what tells of the query is said once
 
 
 def test_the_interactions_themselves_as_a_side_table() -> None:

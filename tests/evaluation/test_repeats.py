@@ -15,7 +15,7 @@ import recs_core as recs
 from recs_core.cli.main import main
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.data.schema import Schema
-from recs_core.evaluation import Repeats, metrics, rank_popularity, score_ranks, targets_of
+from recs_core.evaluation import Repeats, metrics, questions_of, rank_popularity, score_ranks
 from recs_core.reference.metrics import evaluate
 
 REPEATS: tuple[Repeats, ...] = ("miss", "drop")
@@ -83,9 +83,9 @@ def test_equal_to_the_reference(seed: int, repeats: Any) -> None:
     schema = Schema.learn(USER, ITEM, everything)
     order = schema.candidates.encode(names[1])
     scores = random.integers(0, 4, items)
-    who, targets, excluded = targets_of(schema, test, train, repeats)
-    found = metrics(score_ranks(scores[np.argsort(order)], targets, exclude=excluded), k=(1, 2, 9))
-    asked = [names[0].index(user) for user in who.to_pylist()]
+    asks = questions_of(schema, test, train, repeats)
+    found = metrics(score_ranks(scores[np.argsort(order)], asks.targets, exclude=asks.excluded), k=(1, 2, 9))
+    asked = [names[0].index(user) for user in asks.queries.to_pylist()]
     expected = evaluate(
         np.tile(scores, (len(asked), 1)),
         [np.flatnonzero(wanted[u]) for u in asked],
@@ -107,11 +107,11 @@ def test_what_cannot_be_meant_is_refused() -> None:
     schema = Schema.learn(USER, ITEM, TRAIN)
     for odd in ("keep", None, True, 3):
         with pytest.raises(SpecError, match="repeats is 'miss' or 'drop', got"):
-            targets_of(schema, TEST, TRAIN, odd)  # type: ignore[arg-type]
+            questions_of(schema, TEST, TRAIN, odd)  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="nothing is excluded; pass exclude="):
-        targets_of(schema, TEST, repeats="drop")
+        questions_of(schema, TEST, repeats="drop")
     with pytest.raises(DataError, match="leaves nothing to measure: exclude= rules out all 1 test targets"):
-        targets_of(schema, rows(("u", "a")), TRAIN, "drop")
+        questions_of(schema, rows(("u", "a")), TRAIN, "drop")
 
 
 def test_the_shell_says_how_many_and_drops_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

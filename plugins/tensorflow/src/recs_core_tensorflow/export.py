@@ -10,6 +10,7 @@ TF Serving wants it; rows of several ids are padded with "" or −1.
 | `Text` | (n, any), padded with −1: the values of `Text.encode` | int32 |
 | `Numeric` | (n,), not yet standardised | float32 |
 | `Bucketed` | (n,), NaN where missing | float64 |
+| `Clock` | (n,) seconds since 1970, NaN where missing | float64 |
 
 A kind of one's own cannot be served so: its `encode` is Python, and no graph. A tower of one's own can: its module gets
 in the graph what it gets in training, raw ids or codes.
@@ -28,7 +29,8 @@ from numpy.typing import NDArray
 
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import ConfigError, DataError, UnsupportedFeature
-from recs_core.contract.feature_kinds import Bag, Bucketed, Categorical, History, Numeric, Text
+from recs_core.contract.feature_kinds import Bag, Bucketed, Categorical, Clock, History, Numeric, Text
+from recs_core.contract.feature_numbers import SECONDS_A_DAY
 from recs_core.contract.features import Feature, State
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.retrieval import RetrievalSpec
@@ -275,6 +277,15 @@ def _bucketed(feature: Bucketed, numbers: Any, rows: Any, learnt: State) -> Any:
     return tf.where(tf.math.is_nan(numbers), 0, buckets)
 
 
+def _clock(feature: Clock, seconds: Any, rows: Any, learnt: State) -> Any:
+    days = seconds / SECONDS_A_DAY
+    turns = {"hour": days % 1, "weekday": (tf.floor(days) + 3) % 7 / 7}
+    parts = {name: [tf.sin(2 * np.pi * turn), tf.cos(2 * np.pi * turn)] for name, turn in turns.items()}
+    parts["age_days"] = [(days - learnt["mean"]) / learnt["deviation"]]
+    numbers = tf.stack([number for part in feature.parts for number in parts[part]], 1)
+    return tf.cast(tf.where(tf.math.is_nan(numbers), tf.zeros((), numbers.dtype), numbers), tf.float32)
+
+
 _SERVED: Mapping[type[Feature], _Served] = {
     Categorical: _Served(1, None, lambda feature, ids, rows, _: rows),
     Bag: _Served(2, None, _bag),
@@ -282,6 +293,7 @@ _SERVED: Mapping[type[Feature], _Served] = {
     Text: _Served(2, tf.int32, lambda feature, codes, rows, _: tf.ragged.boolean_mask(codes, codes >= 0)),
     Numeric: _Served(1, tf.float32, _numeric),
     Bucketed: _Served(1, tf.float64, _bucketed),
+    Clock: _Served(1, tf.float64, _clock),
 }
 """What each kind's `encode` is in a graph."""
 
