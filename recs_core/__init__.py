@@ -21,7 +21,16 @@ _HOMES = {
     "recs_core.recommender": ("Recommender",),
     "recs_core.training": ("Callback", "EarlyStopping", "StopTraining"),
     "recs_core.two_tower": ("TwoTower",),
-    "recs_core.contract.feature_kinds": ("Bag", "Bucketed", "Categorical", "Clock", "History", "Numeric", "Text"),
+    "recs_core.contract.feature_kinds": (
+        "Bag",
+        "Bucketed",
+        "Categorical",
+        "Clock",
+        "History",
+        "Numeric",
+        "Text",
+        "Vector",
+    ),
     "recs_core.contract.features": ("Feature", "TableFeature"),
     "recs_core.contract.optimizers": ("SGD", "Adagrad", "Adam", "Optimizer", "RowWiseAdagrad"),
     "recs_core.contract.retrieval": ("RetrievalSpec",),
@@ -48,6 +57,7 @@ if TYPE_CHECKING:
     from recs_core.contract.feature_kinds import History as History
     from recs_core.contract.feature_kinds import Numeric as Numeric
     from recs_core.contract.feature_kinds import Text as Text
+    from recs_core.contract.feature_kinds import Vector as Vector
     from recs_core.contract.features import Feature as Feature
     from recs_core.contract.features import TableFeature as TableFeature
     from recs_core.contract.optimizers import SGD as SGD

@@ -52,6 +52,8 @@ class Adopted:
         for feature in self.features:
             if not isinstance(feature, Feature):
                 raise SpecError(f"Adopted: features must be Categorical, Bag, …, got {feature!r}")
+            if feature.mapped:
+                raise SpecError(f"Adopted: a module maps its vectors itself; leave dim out of {feature.where}")
         if self.rebuild is not None and not _FUNCTION.fullmatch(self.rebuild):
             raise SpecError(f"Adopted: rebuild is 'package.module:function', got {self.rebuild!r}")
 

@@ -19,6 +19,7 @@ from recs_core.contract.protocols import Backend, DType, Index, Model, Tower
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import SIDES, TowerSpec
 from recs_core.contract.weights import Weights
+from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
 from recs_core.recommender import Recommender
 
@@ -100,6 +101,14 @@ class BackedRecommender(Recommender):
     def _tower(self, side: Side, schema: Schema) -> TowerPlan | Tower:
         plan = self._plan(side)
         return self._adopted[side].tower(self.backend, plan, schema) if side in self._adopted else plan
+
+    def _reads(self, train: Interactions) -> tuple[TowerSpec, TowerSpec]:
+        """What the towers read of training data: as declared, and where one is a user's own, what its module takes."""
+        names = {"query": train.query_name, "candidate": train.candidate_name}
+        query, candidate = (
+            self._adopted[side].reads(names[side]) if side in self._adopted else getattr(self, side) for side in SIDES
+        )
+        return query, candidate
 
     def _plan(self, side: Side) -> TowerPlan:
         return TowerPlan.of(side, getattr(self, side))

@@ -262,6 +262,7 @@ class TwoTower(BackedRecommender):
         data = self._encoded(train)
         check_batch_by(data.schema, batch_by)
         catalog = Catalog.of(data, self._catalog)
+        self.query, self.candidate = data.query_tower, data.candidate_tower
         if self._model is None:
             self._model = self._initial(data.schema, self.seed)
             self._left = self._model.version
@@ -270,12 +271,14 @@ class TwoTower(BackedRecommender):
 
     def _encoded(self, train: Interactions) -> EncodedDataset:
         """The training data in the model's codes."""
-        for side, adopted in self._adopted.items():
-            setattr(self, side, adopted.reads(train.query_name if side == "query" else train.candidate_name))
         before = self._catalog
-        schema = before.schema if before is not None else Schema.learn(self.query, self.candidate, train)
+        query, candidate = (self.query, self.candidate) if before is not None else self._reads(train)
+        schema = before.schema if before is not None else Schema.learn(query, candidate, train)
+        query, candidate = query.settle(schema.states("query")), candidate.settle(schema.states("candidate"))
+        if not self._adopted:
+            check_pair(query, candidate)
         own = frozenset(self._adopted)
-        return EncodedDataset.encode(self.query, self.candidate, schema, train, before=before, adopted=own)
+        return EncodedDataset.encode(query, candidate, schema, train, before=before, adopted=own)
 
     def _with_trainer(self, optimizer: Optimizer | None) -> Trainer:
         if optimizer not in (None, self.optimizer):

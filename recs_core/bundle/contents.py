@@ -31,7 +31,7 @@ def catalog_arrays(catalog: Catalog) -> dict[str, NDArray[Any]]:
         for name, codes in features.codes.items():
             _add(out, f"{side}/{name}", codes)
         for name, numbers in features.dense.items():
-            out[f"{side}/{name}"] = np.asarray(numbers, np.float64)
+            out[f"{side}/{name}"] = np.asarray(numbers)
     return out
 
 
@@ -83,7 +83,7 @@ def _features(
             continue
         name = f"{side}/{feature.name}"
         if feature.table_name is None:
-            dense[feature.name] = _array(left, name, np.float64, (size, feature.width), path)
+            dense[feature.name] = _numbers(left, name, (size, feature.numbers), path)
             continue
         rows = schema.table_rows[feature.table_name]
         if feature.kind == "many":
@@ -106,6 +106,12 @@ def _array(left: dict[str, NDArray[Any]], name: str, dtype: Any, shape: tuple[in
             f"{path}: {name!r} is {array.dtype} {list(array.shape)}, the model's is {np.dtype(dtype)} {list(shape)}"
         )
     return array
+
+
+def _numbers(left: dict[str, NDArray[Any]], name: str, shape: tuple[int, int], path: Path) -> NDArray[np.floating]:
+    """As they were encoded: vectors in float16 or float32, all else in float64."""
+    kind = left[name].dtype if name in left and left[name].dtype in (np.float16, np.float32) else np.float64
+    return _array(left, name, kind, shape, path)
 
 
 def _ragged(left: dict[str, NDArray[Any]], name: str, size: int, bound: int, path: Path) -> Ragged:

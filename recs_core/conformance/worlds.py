@@ -96,7 +96,7 @@ class World:
         dense: dict[str, NDArray[np.floating]] = {}
         for feature in tower.features:
             if feature.table_name is None:
-                dense[feature.name] = random.normal(size=(rows, feature.width)).astype(np.float32)
+                dense[feature.name] = random.normal(size=(rows, feature.numbers)).astype(np.float32)
                 continue
             bound = self.table_rows[feature.table_name]
             if feature.kind == "one":

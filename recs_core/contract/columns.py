@@ -98,6 +98,14 @@ def as_numbers(values: Any, where: str) -> NDArray[np.float64]:
     return np.asarray(numbers.fill_null(np.nan))
 
 
+def as_vectors(values: Any, where: str) -> pa.Array:
+    """A list column of numbers, as lists; a column without any value is nulls."""
+    array = as_array(values, where)
+    if pa.types.is_null(array.type):
+        return array.cast(pa.list_(pa.float32()))
+    return _usable(array, where, "vector")
+
+
 def first(mask: pa.Array) -> int:
     """The first row that is true, −1 if none is."""
     return int(pc.index(mask, True).as_py())

@@ -1,4 +1,5 @@
-"""The kinds of features that recs-core brings: those of ids and words here, those of numbers in `feature_numbers`.
+"""The kinds of features that recs-core brings: those of ids and words here, those of numbers in `feature_numbers`
+and `feature_vectors`.
 
 `features` says what a feature is; one of your own is written alike.
 """
@@ -18,10 +19,11 @@ from numpy.typing import NDArray
 from recs_core.contract.batch import Ragged
 from recs_core.contract.columns import as_lists, as_values
 from recs_core.contract.feature_numbers import Bucketed, Clock, Numeric
+from recs_core.contract.feature_vectors import Vector
 from recs_core.contract.features import Feature, Kind, Known, State, TableFeature, table_rows
 from recs_core.contract.validation import is_finite, is_one_of, is_whole, require
 
-__all__ = ["FEATURES", "Bag", "Bucketed", "Categorical", "Clock", "History", "Numeric", "Text"]
+__all__ = ["FEATURES", "Bag", "Bucketed", "Categorical", "Clock", "History", "Numeric", "Text", "Vector"]
 
 
 @dataclass(frozen=True)
@@ -198,5 +200,5 @@ class History(TableFeature):
         return Ragged(codes, past.offsets).without(codes < 0).latest(self.max_length)
 
 
-FEATURES: Sequence[type[Feature]] = (Categorical, Bag, Text, History, Numeric, Bucketed, Clock)
+FEATURES: Sequence[type[Feature]] = (Categorical, Bag, Text, History, Numeric, Bucketed, Clock, Vector)
 """The kinds that recs-core brings."""

@@ -32,7 +32,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Codes, Ragged
+from recs_core.contract.batch import Codes, Ragged, Side
 from recs_core.contract.columns import describe_type
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.validation import Declared, is_whole, require
@@ -45,11 +45,12 @@ Encoded: TypeAlias = "Codes | NDArray[np.floating]"
 
 @dataclass(frozen=True)
 class Column:
-    """One feature as a backend sees it.
+    """One feature as a backend sees it. It adds `width` numbers to its tower's input.
 
-    `kind`: "one" code per row, "many" codes per row (`Ragged`), or "dense", `width` numbers per row. `table`: the
-    canonical name of the table that codes are rows of, None where dense. `mean`: many rows are averaged, else summed;
-    no rows are zeros.
+    `kind`: "one" code per row, "many" codes per row (`Ragged`), or "dense", numbers x per row. `table`: the canonical
+    name of the table that codes are rows of, None where dense. `mean`: many rows are averaged, else summed; no rows are
+    zeros. `kernel`: the canonical name of a weight (`length`, `width`) that maps x, (n, `length`), to x · kernel; None
+    where x, (n, `width`), is what the tower reads.
     """
 
     name: str
@@ -59,6 +60,13 @@ class Column:
     mean: bool = False
     zero_rows: int = 0
     """Rows at the table's head that start at zero: those for unknown ids, which say nothing until trained."""
+    kernel: str | None = None
+    length: int = 0
+    """Numbers per row that come in, of a dense column; by default `width`."""
+
+    def __post_init__(self) -> None:
+        if self.kind == "dense" and not self.length:
+            object.__setattr__(self, "length", self.width)
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,25 @@ class Feature(Declared):
         raise SpecError(f"{type(self).__qualname__}, a feature class, must define width")
 
     @property
+    def numbers(self) -> int:
+        """Of a dense one: how many numbers `encode` gives per row."""
+        return self.width
+
+    @property
+    def mapped(self) -> bool:
+        """Of a dense one: whether a kernel of its own maps its numbers to `width` others."""
+        return False
+
+    @property
+    def settled(self) -> bool:
+        """Whether `width` is known before training."""
+        return True
+
+    def settle(self, state: State) -> Feature:
+        """The feature with all known that the training data told."""
+        return self
+
+    @property
     def averages(self) -> bool:
         """Whether many rows are averaged, and not summed."""
         return False
@@ -122,10 +149,11 @@ class Feature(Declared):
         """Rows at the table's head that start at zero."""
         return 0
 
-    @property
-    def column(self) -> Column:
+    def column(self, side: Side) -> Column:
         """The feature as a backend sees it."""
-        return Column(self.name, self.kind, self.width, self.table_name, self.averages, self.zero_rows)
+        kernel = f"{side}/vector/{self.name}/kernel" if self.mapped else None
+        numbers = self.numbers if self.kind == "dense" else 0
+        return Column(self.name, self.kind, self.width, self.table_name, self.averages, self.zero_rows, kernel, numbers)
 
     # What the data layer asks
 
@@ -145,8 +173,8 @@ class Feature(Declared):
         return 0
 
     def encode(self, values: pa.Array, known: Known) -> Encoded:
-        """n values → what the tower reads: (n,) int32 rows of the table, a `Ragged` of n rows of them, or (n, width)
-        numbers, as `kind` says. Raises `DataError` for values it cannot use, `BadRows` to name rows."""
+        """n values → what the tower reads: (n,) int32 rows of the table, a `Ragged` of n rows of them, or (n,
+        numbers) numbers, as `kind` says. Raises `DataError` for values it cannot use, `BadRows` to name rows."""
         raise SpecError(f"{type(self).__qualname__}, a feature class, must define encode(values, known)")
 
     def encode_past(self, past: Ragged, rows: NDArray[np.int32]) -> Ragged:
@@ -160,7 +188,7 @@ class Feature(Declared):
             return np.zeros(size, np.int32)
         if self.kind == "many":
             return Ragged(np.zeros(0, np.int32), np.zeros(size + 1, np.int32))
-        return np.zeros((size, self.width))
+        return np.zeros((size, self.numbers))
 
 
 @dataclass(frozen=True)
@@ -217,7 +245,7 @@ def check_encoded(feature: Feature, encoded: Any, size: int, rows: int | None) -
             raise SpecError(f"{where} a Ragged of {size} rows of int32 codes, got {_described(encoded)}")
     else:
         one = feature.kind == "one"
-        shape = (size,) if one else (size, feature.width)
+        shape = (size,) if one else (size, feature.numbers)
         ok = isinstance(encoded, np.ndarray) and encoded.shape == shape
         if not ok or (encoded.dtype != np.int32 if one else encoded.dtype.kind != "f"):
             kind = "int32" if one else "floating-point numbers"

@@ -13,6 +13,7 @@ BACKEND_CAPABILITIES: Mapping[str, str] = {
     "history": "towers: the mean of past candidates, its own or the candidate tower's table",
     "numeric": "towers: standardised numbers",
     "text": "towers: hashed words",
+    "vector": "towers: given vectors, mapped by a kernel of their own",
     "dropout": "towers: keep-masks given by the core",
     "cosine": "task: cosine scores",
     "dot": "task: inner-product scores",

@@ -2,7 +2,8 @@
 
 Dictionaries and runs are decoded; large and view strings become strings, half floats floats; every kind of list becomes
 a list, a map a list of (key, value); an extension type becomes its storage; all of it inside lists, structs and unions
-too. Arrow can take, filter and join every plain type, and cannot those it began with.
+too, but half floats in lists, which are vectors, stay what they are. Arrow can take, filter and join every plain type,
+and cannot those it began with.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def is_plain(kind: pa.DataType) -> bool:
     """Whether `plain` leaves an array of this type as it is."""
     if pa.types.is_list(kind):
-        return is_plain(kind.value_type)
+        return is_plain(kind.value_type) or pa.types.is_float16(kind.value_type)
     if pa.types.is_struct(kind) or pa.types.is_union(kind):
         return all(is_plain(kind.field(i).type) for i in range(kind.num_fields))
     return not (
@@ -136,7 +137,9 @@ def _union(array: pa.UnionArray) -> pa.Array:
 
 
 def _list(array: pa.Array) -> pa.Array:
-    values, offsets = plain(array.flatten()), list_offsets(list_lengths(array))
+    values, offsets = array.flatten(), list_offsets(list_lengths(array))
+    if not pa.types.is_float16(values.type):
+        values = plain(values)
     small = offsets[-1] < 2**31
     made = pa.ListArray if small else pa.LargeListArray
     mask = array.is_null() if array.null_count else None

@@ -31,8 +31,9 @@ class Layer:
 class TowerPlan:
     """One declared tower as a backend builds it. Equal plans compute the same function of their weights.
 
-    The input (n, `input_dim`) is the `columns` side by side, times the dropout mask where a batch brings one; `layers`
-    follow in order. `spec`: what was declared, for who judges a backend; a backend needs it for nothing.
+    The input (n, `input_dim`) is what the `columns` look up or map, side by side, times the dropout mask where a batch
+    brings one; `layers` follow in order. `spec`: what was declared, for who judges a backend; a backend needs it for
+    nothing.
     """
 
     side: Side
@@ -44,7 +45,7 @@ class TowerPlan:
     @classmethod
     def of(cls, side: Side, spec: TowerSpec) -> TowerPlan:
         """The plan of a declared tower."""
-        columns = tuple(feature.column for feature in spec.features)
+        columns = tuple(feature.column(side) for feature in spec.features)
         widths = [sum(column.width for column in columns), *spec.layers]
         layers = tuple(
             Layer(
@@ -81,6 +82,11 @@ class TowerPlan:
     def tables(self) -> dict[str, int]:
         """Canonical name of each table that the columns look rows up in → its width."""
         return {column.table: column.width for column in self.columns if column.table is not None}
+
+    @property
+    def kernels(self) -> dict[str, tuple[int, int]]:
+        """Canonical name of each column's kernel → its shape."""
+        return {c.kernel: (c.length, c.width) for c in self.columns if c.kernel is not None}
 
 
 def check_towers(query: Any, candidate: Any) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import SpecError
 from recs_core.contract.feature_kinds import Categorical, History
-from recs_core.contract.features import Feature, TableFeature
+from recs_core.contract.features import Feature, State, TableFeature
 from recs_core.contract.validation import Declared, is_finite, is_one_of, is_whole, require
 
 Activation: TypeAlias = Literal["relu", "tanh", "sigmoid"]
@@ -80,10 +80,23 @@ class TowerSpec(Declared):
         """Width of the tower's raw output."""
         return self.layers[-1] if self.layers else self.input_dim
 
+    @property
+    def settled(self) -> bool:
+        """Whether the widths are known, which training data tells of vectors whose length is not stated."""
+        return all(feature.settled for feature in self.features)
+
+    def settle(self, states: Mapping[str, State]) -> TowerSpec:
+        """The tower with all known that the training data told; `states`: feature name → what it learned."""
+        if self.settled:
+            return self
+        return replace(self, features=tuple(feature.settle(states.get(feature.name, {})) for feature in self.features))
+
 
 def check_pair(query: TowerSpec, candidate: TowerSpec) -> None:
-    """Raise `SpecError` unless the two towers fit together: output dims, shared tables, history's place."""
-    if query.output_dim != candidate.output_dim:
+    """Raise `SpecError` unless the two towers fit together: output dims where they are known, shared tables, history's
+    place."""
+    told = all(tower.layers or tower.settled for tower in (query, candidate))
+    if told and query.output_dim != candidate.output_dim:
         raise SpecError(
             f"the query tower's output has {query.output_dim} dims, the candidate tower's {candidate.output_dim}; "
             "give both the same last layer"

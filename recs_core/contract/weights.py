@@ -32,6 +32,7 @@ def shapes(
     out: dict[str, tuple[int, ...]] = {
         name: (table_rows[name], width) for plan in plans for name, width in plan.tables.items()
     }
+    out |= {name: shape for plan in plans for name, shape in plan.kernels.items()}
     for layer in (layer for plan in plans for layer in plan.layers):
         out |= {layer.kernel: layer.shape, layer.bias: layer.shape[1:]}
     if retrieval.candidate_bias:

@@ -86,6 +86,12 @@ class Schema:
             return Known(state)
         return Known(state, self.vocabularies[name], self.first_row(name))
 
+    def states(self, side: str) -> dict[str, State]:
+        """Feature name → what the features of a side learned."""
+        return {
+            name.removeprefix(f"{side}/"): state for name, state in self.learnt.items() if name.startswith(f"{side}/")
+        }
+
     def id_name(self, side: str) -> str:
         """The id column of a side."""
         return self.query_name if side == "query" else self.candidate_name

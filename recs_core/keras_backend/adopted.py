@@ -131,7 +131,7 @@ def _tried(module: Any, columns: Sequence[Column], stated: int | None) -> tuple[
     an empty one, zeros. A module that has its weights, and whose width is stated, may fail on these."""
     bag = Ragged.of([[0], []])
     codes = {c.name: bag if c.kind == "many" else np.zeros(2, np.int32) for c in columns if c.kind != "dense"}
-    dense = {c.name: np.zeros((2, c.width)) for c in columns if c.kind == "dense"}
+    dense = {c.name: np.zeros((2, c.length)) for c in columns if c.kind == "dense"}
     tree = to_tensors(as_given(columns, Features(2, codes, dense), module.compute_dtype, module.name))
     named = len(columns) > 1 or isinstance(getattr(module, "input", None), Mapping)
     failed: Exception | None = None

@@ -24,7 +24,7 @@ class TowerModel(keras.Model):
     """A tower as a Keras model: `model({"item_id": codes, "price": numbers})` → (n, output_dim).
 
     Codes are int rows of the tables, (n,); of a bag, history or text they are (n, length), filled with −1; numbers are
-    (n, width). A tower of one feature takes it without the dict, too.
+    (n, length). A tower of one feature takes it without the dict, too.
     """
 
     def __init__(
@@ -46,6 +46,10 @@ class TowerModel(keras.Model):
                 shared[name] = keras.layers.Embedding(table_rows[name], width, _zeros, name=own, dtype=dtype)
                 shared[name].build((None,))
         self.tables = [shared[name] for name in self.plan.tables]
+        self.kernels = []
+        for name, shape in self.plan.kernels.items():
+            with keras.name_scope(plan.side):
+                self.kernels.append(self.add_weight(shape, _zeros, dtype, name=name.replace("/", "_")))
         self.dense = []
         for i, layer in enumerate(self.plan.layers):
             dense = keras.layers.Dense(
@@ -64,6 +68,7 @@ class TowerModel(keras.Model):
     def named(self) -> dict[str, keras.Variable]:
         """The variables by canonical name."""
         out = {f"table/{layer.name}": layer.embeddings for layer in self.tables}
+        out |= dict(zip(self.plan.kernels, self.kernels, strict=True))
         for layer, dense in zip(self.plan.layers, self.dense, strict=True):
             out[layer.kernel], out[layer.bias] = dense.kernel, dense.bias
         return out
@@ -74,12 +79,14 @@ class TowerModel(keras.Model):
         if not isinstance(inputs, Mapping):
             inputs = {self.plan.columns[0].name: inputs}
         tables = {f"table/{layer.name}": layer.embeddings for layer in self.tables}
+        kernels = dict(zip(self.plan.kernels, self.kernels, strict=True))
         columns = []
         for column in self.plan.columns:
             value = inputs[column.name]
             if column.table is None:
                 value = ops.cast(value, self.compute_dtype)
-                columns.append(value[:, None] if len(value.shape) == 1 else value)
+                value = value[:, None] if len(value.shape) == 1 else value
+                columns.append(value if column.kernel is None else value @ kernels[column.kernel])
             elif len(value.shape) == 1:
                 columns.append(ops.take(tables[column.table], value, axis=0))
             else:

@@ -33,6 +33,11 @@ def look_up(engine: Engine, column: Column, table: Tensor, codes: Any) -> Tensor
     return engine.segment_sum(rows, codes["segments"], ops.shape(codes["scale"])[0]) * codes["scale"][:, None]
 
 
+def mapped(numbers: Tensor, kernel: Tensor | None) -> Tensor:
+    """(n, width): numbers by the kernel of their column, or as they are where it has none."""
+    return numbers if kernel is None else numbers @ kernel
+
+
 @dataclass(frozen=True)
 class Forward:
     """One tower as a function of its weights: equal for equal plans."""
@@ -43,9 +48,9 @@ class Forward:
     def __call__(self, values: Values, tree: Tree) -> tuple[Tensor, Values]:
         """(n, output_dim) from `as_inputs`, and new values of the tower's buffers: it has none."""
         columns = [
-            tree["dense"][column.name]
-            if column.table is None
-            else look_up(self.engine, column, values[column.table], tree["codes"][column.name])
+            look_up(self.engine, column, values[column.table], tree["codes"][column.name])
+            if column.table is not None
+            else mapped(tree["dense"][column.name], None if column.kernel is None else values[column.kernel])
             for column in self.plan.columns
         ]
         x = columns[0] if len(columns) == 1 else ops.concatenate(columns, axis=1)

@@ -4,6 +4,7 @@
     features   Categorical   the row of its code
                Bag, Text, History   the sum of the rows of its codes, ÷ their number when pooling is "mean"; no codes: 0
                Numeric       the number itself; a dense feature of any width, its numbers
+               Vector        x, or x W where it has a kernel W
     φ          `activation` after every layer but the last, `final_activation` after the last; None is the identity
 
 n rows, tables (rows, dim), kernels (in, out). Codes are rows of whole tables. Everything is float64.
@@ -41,7 +42,7 @@ def embed(tower: TowerSpec, side: str, features: Features, weights: Weights) -> 
 
 def forward(tower: TowerSpec, side: str, features: Features, weights: Weights) -> tuple[Array, Trace]:
     """The tower's raw output (n, output_dim) and its trace. `side` is "query" or "candidate"."""
-    x = concatenated(tower, features, weights)
+    x = concatenated(tower, side, features, weights)
     trace = Trace([], [])
     for i in range(len(tower.layers)):
         trace.inputs.append(x)
@@ -69,6 +70,9 @@ def backward(
         part = gradient[:, start : start + feature.width]
         start += feature.width
         if feature.table_name is None:
+            if feature.mapped:
+                x = np.asarray(features.dense[feature.name], np.float64)
+                gradients[_kernel(side, feature)] = x.T @ part
             continue
         table = gradients.setdefault(feature.table_name, np.zeros(np.shape(weights[feature.table_name])))
         for row, codes in enumerate(codes_per_row(features.codes[feature.name])):
@@ -77,12 +81,13 @@ def backward(
     return gradients
 
 
-def concatenated(tower: TowerSpec, features: Features, weights: Weights) -> Array:
+def concatenated(tower: TowerSpec, side: str, features: Features, weights: Weights) -> Array:
     """(n, input_dim): the features side by side, in the order of the spec, times the keep mask."""
     columns = []
     for feature in tower.features:
         if feature.table_name is None:
-            columns.append(np.asarray(features.dense[feature.name], np.float64))
+            x = np.asarray(features.dense[feature.name], np.float64)
+            columns.append(x @ np.asarray(weights[_kernel(side, feature)], np.float64) if feature.mapped else x)
             continue
         table = np.asarray(weights[feature.table_name], np.float64)
         rows = codes_per_row(features.codes[feature.name])
@@ -123,6 +128,10 @@ def slope(name: Activation | None, y: Array) -> Array:
 
 def _float64(weights: Weights, side: str, layer: int, part: str) -> Array:
     return np.asarray(weights[f"{side}/dense_{layer}/{part}"], np.float64)
+
+
+def _kernel(side: str, feature: Feature) -> str:
+    return f"{side}/vector/{feature.name}/kernel"
 
 
 def _activation(tower: TowerSpec, layer: int) -> Activation | None:

@@ -53,7 +53,10 @@ class NumpyTower:
         for column in self._plan.columns:
             part = x[:, start : start + column.width]
             start += column.width
-            if column.table is None:
+            if column.kernel is not None:
+                numbers = _given(features.dense, column.name).astype(self.dtype, copy=False)
+                part[:] = numbers @ self.weights[column.kernel]
+            elif column.table is None:
                 part[:] = _given(features.dense, column.name)
             else:
                 look_up(self.weights[column.table], _given(features.codes, column.name), column.mean, part)

@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
 DTYPES: dict[str, np.dtype[Any]] = {
+    "F16": np.dtype("<f2"),
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),
     "I32": np.dtype("<i4"),
     "I64": np.dtype("<i8"),
     "U32": np.dtype("<u4"),
 }
-"""U32 is for the random state that a Keras module may keep."""
+"""F16 is for given vectors, U32 for the random state that a Keras module may keep."""
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 

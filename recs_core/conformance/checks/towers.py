@@ -11,7 +11,7 @@ from recs_core.conformance.context import DESCENT, BackendContext, number
 from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import ITEM, ITEM_TOWER, PLAIN, USER, USER_TOWER, WIDE, World, ragged
 from recs_core.contract.batch import Batch, Features
-from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text
+from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text, Vector
 from recs_core.contract.features import Feature
 from recs_core.contract.protocols import DType
 from recs_core.contract.towers import Activation, TowerSpec
@@ -122,6 +122,22 @@ def text(context: BackendContext) -> None:
     """
     world = with_feature(Text("about", dim=4, buckets=16))
     embed(context, world)
+    gradients(context, world)
+
+
+@check("towers/vector", tier="optional", needs=("vector",), rests_on=BASE, formula="f = x W; x itself without a kernel")
+def vector(context: BackendContext) -> None:
+    """A given vector is mapped by the kernel of its column, on either side, and is read as it is where there is none.
+
+    Look at `Column.kernel`: a weight of shape (`length`, `width`), with no bias and no activation.
+    """
+    mapped = Vector("face", dim=3, length=5)
+    world = World(
+        query=TowerSpec((USER, mapped, Vector("voice", length=2)), layers=(4,), activation="tanh"),
+        candidate=TowerSpec((Vector("face", dim=4, length=6),)),
+    )
+    embed(context, world, dtypes=context.dtypes)
+    embed(context, world, side="candidate")
     gradients(context, world)
 
 

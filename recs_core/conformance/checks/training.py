@@ -17,7 +17,7 @@ from recs_core.conformance.context import Arrays, BackendContext, number
 from recs_core.conformance.registry import check
 from recs_core.conformance.worlds import OPTIMIZERS, USER, World
 from recs_core.contract.batch import Batch
-from recs_core.contract.feature_kinds import History
+from recs_core.contract.feature_kinds import History, Vector
 from recs_core.contract.optimizers import SGD, Adagrad, Adam, Optimizer
 from recs_core.contract.protocols import DType
 from recs_core.contract.towers import TowerSpec
@@ -172,6 +172,25 @@ def clip_norm(context: BackendContext) -> None:
     """
     one_step(context, Adagrad(0.1, clip_norm=0.05), dtype=context.finest)
     one_step(context, Adagrad(0.1, clip_norm=1e3), dtype=context.finest)
+
+
+@check(
+    "training/vector",
+    tier="optional",
+    needs=("vector", "weight_decay", "clip_norm", "state"),
+    rests_on=("towers/vector", "training/weight-decay", "training/clip-norm"),
+    formula="the kernel of a given vector is a weight as any other: clipped, decayed and moved",
+)
+def vector(context: BackendContext) -> None:
+    """The kernels of given vectors are trained, and the vectors are not.
+
+    Look at what the optimizer is given: kernels of columns stand beside those of layers.
+    """
+    world = WORLD.with_(
+        query=TowerSpec((USER, Vector("face", dim=3, length=5))),
+        candidate=TowerSpec((Vector("face", dim=7, length=4),)),
+    )
+    one_step(context, Adagrad(0.1, weight_decay=0.05, clip_norm=0.05), world, dtype=context.finest)
 
 
 @check("training/learning-rate", needs=("adagrad",), rests_on=("training/adagrad-one-step",))

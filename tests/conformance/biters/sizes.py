@@ -2,7 +2,7 @@
 
 from biters.edits import backend, task, towers
 
-FORWARD = "    x = concatenated(tower, features, weights)\n"
+FORWARD = "    x = concatenated(tower, side, features, weights)\n"
 LOSSES = "        losses[t] = log_sum - z\n"
 
 BITERS = {

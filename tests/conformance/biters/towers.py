@@ -52,6 +52,16 @@ BITERS = {
             )
         ],
     ),
+    "towers/vector": (
+        "the first four numbers of a vector alone",
+        [
+            towers(
+                "            columns.append(x @ np.asarray(weights[_kernel(side, feature)], np.float64) if feature.mapped else x)\n",
+                "            w = np.asarray(weights[_kernel(side, feature)], np.float64) if feature.mapped else None\n"
+                "            columns.append(x if w is None else x @ np.where(np.arange(len(w))[:, None] < 4, w, 0))\n",
+            )
+        ],
+    ),
     "towers/text": (
         "words summed, not averaged",
         [

@@ -72,6 +72,15 @@ BITERS = {
         "task/bias decays",
         [optimizers('    if not name.startswith("task/"):\n', "    if True:\n")],
     ),
+    "training/vector": (
+        "kernels of vectors without decay",
+        [
+            optimizers(
+                '    if not name.startswith("task/"):\n',
+                '    if not name.startswith("task/") and "/vector/" not in name:\n',
+            )
+        ],
+    ),
     "training/clip-norm": (
         "a norm for each weight",
         [

@@ -53,11 +53,16 @@ class Tower:
         return outputs[-1], back
 
 
-def look_up(tables: dict[str, Any], column: Column, value: Any) -> tuple[Any, Any]:
-    """(n, width) the sum or mean of the rows of each list of codes (none: zeros), or the numbers; and the way back."""
+def look_up(weights: dict[str, Any], column: Column, value: Any) -> tuple[Any, Any]:
+    """(n, width) the sum or mean of the rows of each list of codes (none: zeros), or the numbers, by
+    their kernel where they have one; and the way back."""
+    if column.kernel is not None:
+        return value @ weights[column.kernel], lambda g, into: np.add(
+            into[column.kernel], value.T @ g, into[column.kernel]
+        )
     if column.table is None:
         return value, lambda g, into: None
-    table = tables[column.table]
+    table = weights[column.table]
     divisor = np.maximum(1, value.lengths)[:, None].astype(table.dtype) if column.mean else 1
     pooled = np.zeros((len(value.lengths), column.width), table.dtype)
     np.add.at(pooled, value.segments, table[value.values])

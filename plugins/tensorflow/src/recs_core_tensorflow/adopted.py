@@ -195,7 +195,7 @@ def _rows_of(column: Column) -> Any:
     """Two rows of a column: of code 0, or of zeros."""
     if column.kind == "many":
         return tf.RaggedTensor.from_row_splits(tf.zeros((3,), tf.int32), tf.constant([0, 2, 3]))
-    return tf.zeros((2, column.width)) if column.kind == "dense" else tf.zeros((2,), tf.int32)
+    return tf.zeros((2, column.length)) if column.kind == "dense" else tf.zeros((2,), tf.int32)
 
 
 def _with_rows(values: Any, more: Any) -> Any:

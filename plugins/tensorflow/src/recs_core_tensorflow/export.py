@@ -11,6 +11,7 @@ TF Serving wants it; rows of several ids are padded with "" or −1.
 | `Numeric` | (n,), not yet standardised | float32 |
 | `Bucketed` | (n,), NaN where missing | float64 |
 | `Clock` | (n,) seconds since 1970, NaN where missing | float64 |
+| `Vector` | (n, length), zeros where missing | float32 |
 
 A kind of one's own cannot be served so: its `encode` is Python, and no graph. A tower of one's own can: its module gets
 in the graph what it gets in training, raw ids or codes.
@@ -29,8 +30,9 @@ from numpy.typing import NDArray
 
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import ConfigError, DataError, UnsupportedFeature
-from recs_core.contract.feature_kinds import Bag, Bucketed, Categorical, Clock, History, Numeric, Text
+from recs_core.contract.feature_kinds import Bag, Bucketed, Categorical, Clock, History, Numeric, Text, Vector
 from recs_core.contract.feature_numbers import SECONDS_A_DAY
+from recs_core.contract.feature_vectors import EPSILON
 from recs_core.contract.features import Feature, State
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.retrieval import RetrievalSpec
@@ -286,6 +288,13 @@ def _clock(feature: Clock, seconds: Any, rows: Any, learnt: State) -> Any:
     return tf.cast(tf.where(tf.math.is_nan(numbers), tf.zeros((), numbers.dtype), numbers), tf.float32)
 
 
+def _vector(feature: Vector, numbers: Any, rows: Any, learnt: State) -> Any:
+    if not feature.normalise:
+        return numbers
+    x = tf.cast(numbers, tf.float64)
+    return tf.cast(x / tf.sqrt(tf.reduce_sum(x**2, 1, keepdims=True) + EPSILON), tf.float32)
+
+
 _SERVED: Mapping[type[Feature], _Served] = {
     Categorical: _Served(1, None, lambda feature, ids, rows, _: rows),
     Bag: _Served(2, None, _bag),
@@ -294,6 +303,7 @@ _SERVED: Mapping[type[Feature], _Served] = {
     Numeric: _Served(1, tf.float32, _numeric),
     Bucketed: _Served(1, tf.float64, _bucketed),
     Clock: _Served(1, tf.float64, _clock),
+    Vector: _Served(2, tf.float32, _vector),
 }
 """What each kind's `encode` is in a graph."""
 

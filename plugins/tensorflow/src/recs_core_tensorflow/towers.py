@@ -26,9 +26,10 @@ _ACTIVATIONS = {"relu": tf.nn.relu, "tanh": tf.tanh, "sigmoid": tf.sigmoid, None
 
 
 def look_up(weights: Tensors, column: Column, values: Any) -> Any:
-    """(n, width): what one column adds to its tower's input. `values`: codes of its table in `weights`, or numbers."""
+    """(n, width): what one column adds to its tower's input. `values`: codes of its table in `weights`, or numbers for
+    its kernel there, where it has one."""
     if column.table is None:
-        return values
+        return values if column.kernel is None else tf.matmul(values, weights[column.kernel])
     table = weights[column.table]
     if column.kind == "one":
         return tf.gather(table, values)
@@ -39,7 +40,7 @@ def look_up(weights: Tensors, column: Column, values: Any) -> Any:
 
 def weight_names(plan: TowerPlan) -> list[str]:
     """Canonical names of the weights that a tower reads."""
-    return [*plan.tables, *(name for layer in plan.layers for name in (layer.kernel, layer.bias))]
+    return [*plan.tables, *plan.kernels, *(name for layer in plan.layers for name in (layer.kernel, layer.bias))]
 
 
 class TowerNet(tf.keras.Model):

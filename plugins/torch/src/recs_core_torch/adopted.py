@@ -73,7 +73,7 @@ class AdoptedTower(nn.Module):
         codes, dense = {}, {}
         for column in self.columns:
             if column.kind == "dense":
-                dense[column.name] = np.zeros((2, column.width))
+                dense[column.name] = np.zeros((2, column.length))
             else:
                 codes[column.name] = np.zeros(2, np.int32) if column.kind == "one" else Ragged.of([[0], [0, 0]])
         try:

@@ -24,7 +24,7 @@ ROWS, CODES = 2, 3
 def export_onnx(tower: Tower | AdoptedTower, path: str | Path) -> Path:
     """Write the tower to `path` as ONNX; returns the path.
 
-    Inputs, n rows each, by column: `<name>` int64 codes (n,), rows of the whole table, or numbers (n, width) in the
+    Inputs, n rows each, by column: `<name>` int64 codes (n,), rows of the whole table, or numbers (n, length) in the
     tower's dtype; of a column with many codes per row, `<name>.values` (nnz,) and `<name>.offsets` (n + 1,), both
     int64. Output: `vector` (n, output_dim), as `tower.embed` gives it.
 
@@ -76,7 +76,12 @@ class _Graph(nn.Module):
             inputs[column.name] = (next(left), next(left)) if column.kind == "many" else next(left)
         if isinstance(self.tower, AdoptedTower):
             return self.tower.call(inputs)
-        return self.tower.dense(torch.cat([_part(self.tower, c, inputs[c.name]) for c in self.columns], 1))
+        maps = dict(zip(self.tower.plan.kernels, self.tower.maps, strict=True))
+        parts = [
+            _part(self.tower, c, inputs[c.name]) if c.kernel is None else maps[c.kernel](inputs[c.name])
+            for c in self.columns
+        ]
+        return self.tower.dense(torch.cat(parts, 1))
 
     def example(self) -> dict[str, Tensor]:
         """Inputs to trace with, by name, in the order of the columns."""
@@ -84,7 +89,7 @@ class _Graph(nn.Module):
         out: dict[str, Tensor] = {}
         for column in self.columns:
             if column.kind == "dense":
-                out[column.name] = torch.zeros(ROWS, column.width, dtype=dtype)
+                out[column.name] = torch.zeros(ROWS, column.length, dtype=dtype)
             elif column.kind == "many":
                 out[f"{column.name}.values"] = torch.zeros(CODES, dtype=torch.long)
                 out[f"{column.name}.offsets"] = torch.tensor([0, 1, CODES])

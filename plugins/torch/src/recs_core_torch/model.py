@@ -64,6 +64,8 @@ class Model(nn.Module):
                 out |= {name: Weight(tensor) for name, tensor in tower.canonical().items()}
                 continue
             out |= {name: Weight(tower.table(name).weight) for name in tower.plan.tables}
+            for kernel, linear in zip(tower.plan.kernels, tower.maps, strict=True):
+                out[kernel] = Weight(linear.weight, transposed=True)  # type: ignore[arg-type]
             for layer, linear in zip(tower.plan.layers, tower.layers, strict=True):
                 out |= {layer.kernel: Weight(linear.weight, transposed=True), layer.bias: Weight(linear.bias)}  # type: ignore[arg-type]
         if self.task.bias is not None:
@@ -133,16 +135,18 @@ def build(
         name: nn.Embedding.from_pretrained(own(name), freeze=False) for name in declared if name.startswith("table/")
     }
 
+    def linear(kernel: str, bias: str | None = None) -> nn.Linear:
+        weight = own(kernel).T.contiguous()
+        out = nn.utils.skip_init(nn.Linear, *weight.T.shape, bias=bias is not None)
+        out.weight, out.bias = nn.Parameter(weight), None if bias is None else nn.Parameter(own(bias))
+        return out
+
     def built(side: Side, tower: TowerPlan | AdoptedTower) -> Tower | AdoptedTower:
         if isinstance(tower, AdoptedTower):
             tower.side = side
             return tower.to(device, dtype)
-        linears = []
-        for layer in tower.layers:
-            linear = nn.utils.skip_init(nn.Linear, *layer.shape)
-            linear.weight, linear.bias = nn.Parameter(own(layer.kernel).T.contiguous()), nn.Parameter(own(layer.bias))
-            linears.append(linear)
-        return Tower(tower, tables, linears)
+        maps = [linear(kernel) for kernel in tower.kernels]
+        return Tower(tower, tables, maps, [linear(layer.kernel, layer.bias) for layer in tower.layers])
 
     task = RetrievalTask(retrieval, weights, dtype=dtype, device=device)
     model = Model(built("query", query), built("candidate", candidate), task)

@@ -17,6 +17,7 @@ INFO = BackendInfo(
         "history": True,
         "numeric": True,
         "text": True,
+        "vector": True,
         "dropout": True,
         "cosine": True,
         "dot": True,

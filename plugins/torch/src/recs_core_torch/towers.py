@@ -31,15 +31,22 @@ ACTIVATIONS: Mapping[str | None, Callable[[Tensor], Tensor]] = {
 class Tower(nn.Module):
     """The plan's columns side by side, × dropout's keep mask, then its layers.
 
-    Children: `table/<name>`, an `nn.Embedding` that may be another tower's too, and `layers`, an `nn.Linear` each.
+    Children: `table/<name>`, an `nn.Embedding` that may be another tower's too, `maps`, an `nn.Linear` for each column
+    that has a kernel, and `layers`, an `nn.Linear` each.
     """
 
-    def __init__(self, plan: TowerPlan, tables: Mapping[str, nn.Embedding], layers: Iterable[nn.Linear]):
+    def __init__(
+        self,
+        plan: TowerPlan,
+        tables: Mapping[str, nn.Embedding],
+        maps: Iterable[nn.Linear],
+        layers: Iterable[nn.Linear],
+    ):
         super().__init__()
         self.plan, self.side, self.output_dim = plan, plan.side, plan.output_dim
         for name in plan.tables:
             self.add_module(_module_name(name), tables[name])
-        self.layers = nn.ModuleList(layers)
+        self.maps, self.layers = nn.ModuleList(maps), nn.ModuleList(layers)
 
     @property
     def native(self) -> Tower:
@@ -84,7 +91,13 @@ class Tower(nn.Module):
             if column.name not in inputs:
                 given = ", ".join(inputs) or "none"
                 raise DataError(f"the {self.side} tower needs feature {column.name!r}; it was given {given}")
-        parts = [look_up(tables, column, inputs[column.name]) for column in self.plan.columns]
+        mapped = dict(zip(self.plan.kernels, self.maps, strict=True))
+        parts = [
+            look_up(tables, column, inputs[column.name])
+            if column.kernel is None
+            else mapped[column.kernel](numbers(column, inputs[column.name]))
+            for column in self.plan.columns
+        ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def dense(self, x: Tensor) -> Tensor:
@@ -102,16 +115,21 @@ class Tower(nn.Module):
 def look_up(tables: Tables, column: Column, value: Input) -> Tensor:
     """(n, width): the row of each code, the pooled rows of many (none: zeros), or the numbers as they are."""
     if column.table is None:
-        if not isinstance(value, Tensor) or value.shape[1:] != (column.width,):
-            got = tuple(value.shape) if isinstance(value, Tensor) else "codes"
-            raise DataError(f"{column.name!r} takes numbers of shape (n, {column.width}), got {got}")
-        return value
+        return numbers(column, value)
     table = tables[column.table]
     weight, sparse = (table, False) if isinstance(table, Tensor) else (table.weight, table.sparse)
     if column.kind == "one":
         return F.embedding(value, weight, sparse=sparse)  # type: ignore[arg-type]
     mode = "mean" if column.mean else "sum"
     return F.embedding_bag(value[0], weight, value[1], mode=mode, sparse=sparse, include_last_offset=True)
+
+
+def numbers(column: Column, value: Input) -> Tensor:
+    """(n, length): the numbers of a dense column. Raises `DataError` for another shape."""
+    if not isinstance(value, Tensor) or value.shape[1:] != (column.length,):
+        got = tuple(value.shape) if isinstance(value, Tensor) else "codes"
+        raise DataError(f"{column.name!r} takes numbers of shape (n, {column.length}), got {got}")
+    return value
 
 
 def _module_name(name: str) -> str:
