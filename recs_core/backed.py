@@ -87,6 +87,17 @@ class BackedRecommender(Recommender):
         """Equal as long as no weight has moved, also by a loop of the framework's own."""
         return self.model.version
 
+    def mine_negatives(self, train: Interactions, *, k: int = 5, skip: int = 0) -> Interactions:
+        """`train`, each row with `negatives` that this model finds hard to tell from what the query takes: the
+        candidates at places `skip` + 1 … `skip` + k of its list, by exact search, which the query took in no row.
+
+        Train a model on the result as on any data. `skip`: leave out the very best, which the query may like. Raises
+        `NotFitted` before `fit`, `SpecError` for a k or skip that cannot be meant, and as `evaluate` for the data.
+        """
+        from recs_core.mining import mined
+
+        return mined(self, train, k, skip)
+
     def _initial(self, schema: Schema, seed: int) -> Model:
         """A model of initial weights for what the schema knows."""
         query, candidate = (None if side in self._adopted else self._plan(side) for side in SIDES)

@@ -67,6 +67,11 @@ class Ragged:
             return self
         return Ragged(self.values[~out], offsets_of(~out)[self.offsets])
 
+    def holds(self, rows: NDArray[np.integer], values: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Whether row `rows[…]` holds `values[…]`, for arrays of any one shape."""
+        stride = np.int64(max(self.values.max(initial=0), values.max(initial=0)) + 2)  # leaves room for −1
+        return np.isin(rows * stride + values, self.segments * stride + self.values)
+
     def latest(self, length: int | None) -> Ragged:
         """The last `length` values of each row; None: all."""
         if length is None or not len(self.values):
@@ -156,6 +161,7 @@ class TaskInputs(TypedDict, total=False):
     positives: Ragged  # (Q rows) columns that are never negatives of the query
     negatives_from: int  # columns from this one on are negatives of every query; earlier ones serve as targets only
     score_mask: NDArray[np.bool_]  # (Q, C) True = keep
+    uncorrected_from: int  # columns from this one on are no draws: as negatives they have no correction
 
 
 @dataclass(frozen=True)

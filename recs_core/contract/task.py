@@ -78,6 +78,7 @@ def plan_task(
     positives: Ragged | None = None,
     negatives_from: int = 0,
     score_mask: ArrayLike | None = None,
+    uncorrected_from: int | None = None,
 ) -> TaskPlan:
     """Check the task's arguments and settle everything in them that is neutral.
 
@@ -92,8 +93,14 @@ def plan_task(
         raise DataError(
             f"negatives_from must be from 0 to the number of candidates, {num_candidates}; got {negatives_from}"
         )
+    drawn = num_candidates if uncorrected_from is None else uncorrected_from
+    if not negatives_from <= drawn <= num_candidates:
+        raise DataError(
+            f"uncorrected_from must be from negatives_from, {negatives_from}, to the number of candidates, "
+            f"{num_candidates}; got {uncorrected_from}"
+        )
     correction, positive_correction = _corrections(
-        spec, candidate_sampling_probability, column, num_candidates, negatives_from
+        spec, candidate_sampling_probability, column, num_candidates, negatives_from, drawn
     )
     codes = _codes(spec, candidate_ids, num_candidates)
     mask = _score_mask(score_mask, num_queries, num_candidates)
@@ -211,7 +218,12 @@ def _codes(spec: RetrievalSpec, candidate_ids: ArrayLike | None, num_candidates:
 
 
 def _corrections(
-    spec: RetrievalSpec, probability: ArrayLike | None, column: NDArray[np.int32], num_candidates: int, start: int
+    spec: RetrievalSpec,
+    probability: ArrayLike | None,
+    column: NDArray[np.int32],
+    num_candidates: int,
+    start: int,
+    drawn: int,
 ) -> tuple[NDArray[np.floating] | None, NDArray[np.floating] | None]:
     if probability is None:
         if spec.corrects:
@@ -230,7 +242,7 @@ def _corrections(
         raise DataError(
             f"candidate_sampling_probability must hold {num_candidates} numbers, one per candidate; got shape {q.shape}"
         )
-    needed = q[start:]
+    needed, rest = q[start:drawn], np.zeros(num_candidates - drawn)
     if not (np.isfinite(needed).all() and (needed > 0).all()):
         bad = int(np.flatnonzero(~(np.isfinite(needed) & (needed > 0)))[0]) + start
         raise DataError(
@@ -239,10 +251,10 @@ def _corrections(
         )
     if spec.negatives == "uniform" or spec.logq == "refined":
         # The sum over n draws, each weighted 1 / (n q), estimates the sum over the corpus; the positive is no draw.
-        return -np.log(needed * len(needed)), None
+        return np.concatenate([-np.log(needed * len(needed)), rest]), None
     if (q[column] <= 0).any():
         raise DataError("candidate_sampling_probability must be > 0 for every target")
-    return -np.log(needed), -np.log(q[column])
+    return np.concatenate([-np.log(needed), rest]), -np.log(q[column])
 
 
 def _weights(spec: RetrievalSpec, sample_weight: ArrayLike | None, targets: int) -> NDArray[np.floating]:

@@ -17,6 +17,7 @@ from recs_core.contract.towers import TowerSpec
 from recs_core.contract.training import BatchBy
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.encoding import past
+from recs_core.data.impressions import once_each
 from recs_core.data.negatives import candidate_columns, task_inputs
 from recs_core.data.schema import Schema
 
@@ -31,6 +32,7 @@ class _Targets:
     weight: NDArray[np.floating] | None  # (T,)
     history: Ragged | None  # (Q,) candidate codes
     context: Features | None = None  # (Q rows)
+    shown: Ragged | None = None  # (Q rows) candidate codes
 
 
 class Batching:
@@ -85,6 +87,11 @@ class _Cut:
         if not self.steps:
             raise DataError(f"drop_last leaves no batch of {plan.size}, an epoch has {self.units}; lower batch_size")
         check_batch_by(data.schema, plan.batch_by)
+        if data.negatives is not None and plan.retrieval.negatives == "corpus":
+            raise SpecError(
+                "negatives='corpus' has every candidate as a negative already, those of from_table(negatives=) among "
+                "them; leave that out, or train with negatives='in-batch', 'uniform' or 'mixed'"
+            )
         if data.weights is not None and not data.weights.any():
             raise DataError(f"all {len(data):,} rows have weight 0: nothing would be learnt")
         self.row_weights = [w for w in (data.weights, data.recency(plan.recency_days)) if w is not None]  # (n,) each
@@ -163,7 +170,8 @@ class _Cut:
             history = before.without(before.values == codes[before.segments])
         weight = self._weight(rows, self.row_counts[queries])
         context = None if data.context is None else data.context.take(rows)
-        return _Targets(queries, np.arange(len(rows), dtype=np.int32), codes, weight, history, context)
+        shown = data.negatives and data.negatives.take(rows)
+        return _Targets(queries, np.arange(len(rows), dtype=np.int32), codes, weight, history, context, shown)
 
     @cached_property
     def _place(self) -> NDArray[np.int64]:
@@ -181,7 +189,15 @@ class _Cut:
             history = Ragged(self.data.candidate_codes[rows.values], rows.offsets).without(~is_input)
             rows = rows.without(is_input)
         weight = self._weight(rows.values, rows.lengths[rows.segments])
-        return _Targets(queries[chosen], rows.segments, self.data.candidate_codes[rows.values], weight, history)
+        shown = None if self.data.negatives is None else self._shown(rows)
+        codes = self.data.candidate_codes[rows.values]
+        return _Targets(queries[chosen], rows.segments, codes, weight, history, shown=shown)
+
+    def _shown(self, rows: Ragged) -> Ragged:
+        """What the targets of each query were shown and not taken: `rows` holds, of each, numbers of interactions."""
+        assert self.data.negatives is not None
+        listed = self.data.negatives.take(rows.values)
+        return once_each(Ragged(listed.values, listed.offsets[rows.offsets]))
 
     def _weight(self, rows: NDArray[np.integer], targets_of_query: NDArray[np.integer]) -> NDArray[np.floating] | None:
         alpha = self.plan.row_weight
@@ -193,9 +209,11 @@ class _Cut:
     def _batch(self, targets: _Targets, random: np.random.Generator) -> Batch:
         spec, data = self.plan.retrieval, self.data
         columns, target_column, start = candidate_columns(spec, targets.codes, self.corpus, random)
-        never = self._never_negative(targets)
+        if targets.shown is not None:
+            columns = np.concatenate([columns, np.unique(targets.shown.values)])
+        never, shown = self._never_negative(targets), targets.shown
         task = task_inputs(
-            spec, columns, targets.target_query, target_column, start, data.counts, targets.weight, never
+            spec, columns, targets.target_query, target_column, start, data.counts, targets.weight, never, shown
         )
         query = data.query.take(targets.queries)
         if targets.history is not None:

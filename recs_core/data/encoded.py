@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recs_core.contract.batch import Features, Ragged, Side
 from recs_core.contract.errors import DataError
 from recs_core.contract.towers import TowerSpec
-from recs_core.data import context
+from recs_core.data import context, impressions
 from recs_core.data.encoding import encode
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
@@ -33,7 +33,8 @@ class EncodedDataset:
     Rows are sorted by query, then time (row order where there is none), so that a query's rows are one slice and its
     past at any row is what stands before it. `past` (n,) counts the strictly earlier rows of the row's query.
     `weights` (n,) multiply the loss of a row; None: all are alike. `context` (n rows): what the query tower reads of
-    each interaction; None where it reads nothing of it.
+    each interaction; None where it reads nothing of it. `negatives` (n rows): candidate codes that each was shown and
+    that its query never took; None where nothing is told of it.
     """
 
     schema: Schema
@@ -49,6 +50,7 @@ class EncodedDataset:
     adopted: frozenset[str] = frozenset()  # sides whose tower is a user's own: their codes stay rows of whole tables
     weights: NDArray[np.float64] | None = None  # (n,)
     context: Features | None = None
+    negatives: Ragged | None = None
 
     @classmethod
     def encode(
@@ -72,6 +74,9 @@ class EncodedDataset:
         order = np.lexsort(keys)
         queries, candidates = queries[order], candidates[order]
         times = None if data.timestamps is None else data.timestamps[order]
+        taken = _by_query(queries, candidates, len(schema.queries))
+        code_of = schema.candidates.encode(data.candidate_ids.ids)
+        shown = data.negatives and impressions.encoded(data.negatives.take(order), code_of, taken, queries)
         return cls(
             schema=schema,
             query_tower=query,
@@ -86,6 +91,7 @@ class EncodedDataset:
             adopted=adopted,
             weights=None if data.weights is None else data.weights[order],
             context=context.of_rows(data, query, schema, order),
+            negatives=shown,
         )
 
     def __len__(self) -> int:
@@ -98,9 +104,7 @@ class EncodedDataset:
 
     def rows_by_query(self) -> Ragged:
         """(queries,): candidate codes of each query in time order, repeats included."""
-        offsets = np.zeros(len(self.schema.queries) + 1, np.int32)
-        np.cumsum(np.bincount(self.query_codes, minlength=len(self.schema.queries)), out=offsets[1:])
-        return Ragged(self.candidate_codes, offsets)
+        return _by_query(self.query_codes, self.candidate_codes, len(self.schema.queries))
 
     def recency(self, half_life_days: float | None) -> NDArray[np.float64] | None:
         """(n,): ½^(age / half-life) + 0.02, the age before the newest row; None without a half-life."""
@@ -110,6 +114,10 @@ class EncodedDataset:
             raise DataError("recency_days needs a timestamp column; name it in Interactions.from_table(timestamp=…)")
         age = (self.timestamps.max() - self.timestamps) / SECONDS_A_DAY
         return 0.5 ** (age / half_life_days) + RECENCY_FLOOR
+
+
+def _by_query(queries: NDArray[np.int32], candidates: NDArray[np.int32], number: int) -> Ragged:
+    return Ragged.from_lengths(candidates, np.bincount(queries, minlength=number))
 
 
 def _side(tower: TowerSpec, side: Side, schema: Schema, data: Interactions, before: Features | None) -> Features:

@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from recs_core.contract.batch import Ragged
 from recs_core.contract.columns import as_numbers
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import some
 from recs_core.contract.vocabulary import Vocabulary
-from recs_core.data import splits
+from recs_core.data import impressions, splits
 from recs_core.tables import readers, sides
 from recs_core.tables.csv_files import Dialect
 from recs_core.tables.digests import column_digest
@@ -31,7 +32,8 @@ class Interactions:
     Made by `from_table`; never changed, `filter`, `take` and `split` make new ones. Row i of the side tables `queries`
     and `candidates` belongs to id i of `query_ids` and `candidate_ids`, which come first; a feature is null where the
     side table that was given has no such id. `timestamps` are seconds since 1970-01-01 UTC, None if there are none.
-    `weights` multiply the loss of a row, None if all are alike. `extra` holds the other columns of the rows.
+    `weights` multiply the loss of a row, None if all are alike. `negatives`: what a row was shown and did not take,
+    None if nothing is told of it. `extra` holds the other columns of the rows.
     """
 
     query_name: str
@@ -47,6 +49,8 @@ class Interactions:
     extra: pa.Table = field(default_factory=lambda: pa.table({}))
     weight_name: str | None = None
     weights: NDArray[np.float64] | None = None  # (n,), finite and ≥ 0
+    negatives_name: str | None = None
+    negatives: Ragged | None = None  # (n rows) candidate codes
 
     @classmethod
     def from_table(
@@ -57,6 +61,7 @@ class Interactions:
         candidate: str,
         timestamp: str | None = None,
         weight: str | None = None,
+        negatives: str | None = None,
         queries: Any = None,
         candidates: Any = None,
         unit: Unit | None = None,
@@ -69,12 +74,13 @@ class Interactions:
 
         `query`, `candidate`: its id columns, strings or integers. `timestamp`: numbers, dates, timestamps or ISO
         strings, of the years 1900 to 2199. `weight`: numbers ≥ 0, not all 0, that multiply the loss of their row in
-        training, and nothing else: popularity, the logQ correction and metrics count rows. `queries`, `candidates`:
-        side tables of any of the same kinds, with an id column of the same name, or a list of the interactions' own
-        columns, which those of `queries` then leave. Rows of one id must be equal, and count once; `query`, `timestamp`
-        and `weight` are left out where they differ between rows of one candidate, and `candidate`, `timestamp` and
-        `weight` where they differ between rows of one query. Ids without an interaction are welcome. A vocabulary holds
-        the ids of the interactions in order of first appearance, then those of its side table only.
+        training, and nothing else: popularity, the logQ correction and metrics count rows. `negatives`: a list column
+        of candidate ids that the row was shown and did not take, negatives of that row alone; ids of no candidate are
+        left out, which the log says. `queries`, `candidates`: side tables of any of the same kinds, with an id column
+        of the same name, or a list of the interactions' own columns, which those of `queries` then leave. Rows of one
+        id must be equal, and count once; what tells of a row (`query` or `candidate`, and the last three) is left out
+        where it differs between rows of one id. Ids without an interaction are welcome. A vocabulary holds the ids of
+        the interactions in order of first appearance, then those of its side table only.
 
         `unit`: what a timestamp of numbers counts since 1970-01-01 UTC: "s" (the default), "ms", "us" or "ns".
         `encoding`, `delimiter`, `null_values`, `lists` say how the CSV files among the tables are written, where they
@@ -87,7 +93,13 @@ class Interactions:
 
         Raises `DataError` naming table, column and row, and for an option that no table given can use.
         """
-        roles = {"query": query, "candidate": candidate, "timestamp": timestamp, "weight": weight}
+        roles = {
+            "query": query,
+            "candidate": candidate,
+            "timestamp": timestamp,
+            "weight": weight,
+            "negatives": negatives,
+        }
         names = [name for name in roles.values() if name is not None]
         for role, name in roles.items():
             if not isinstance(name, str) and (name is not None or role in ("query", "candidate")):
@@ -97,11 +109,11 @@ class Interactions:
         dialect = Dialect(encoding, delimiter, null_values, lists)
         if dialect and not any(readers.is_csv(given) for given in (table, queries, candidates)):
             raise DataError("encoding, delimiter, null_values and lists are for CSV files, and no table given is one")
-        _refuse_lists_of_ids(dialect, names)
+        _refuse_lists_of_ids(dialect, [name for name in names if name != negatives])
         if unit is not None and timestamp is None:
             raise DataError(f"unit={unit!r} is for the timestamp column: name it with timestamp=…")
         source = readers.read(table, "interactions", ids=(query, candidate), dialect=dialect)
-        for name in (timestamp, weight):
+        for name in (timestamp, weight, negatives):
             if name is not None and name not in source.table.column_names:
                 raise DataError(f"{source.where}: no column {name!r}; it has {some(source.table.column_names, 20)}")
         times = None if timestamp is None else _times(source, timestamp, unit)
@@ -124,6 +136,10 @@ class Interactions:
             extra=source.table.drop_columns([*names, *_moved(queries, source)]),
             weight_name=weight,
             weights=None if weight is None else _weights(source, weight),
+            negatives_name=negatives,
+            negatives=None
+            if negatives is None
+            else impressions.of_column(source, negatives, candidate_ids, candidate_codes),
         )
 
     def __len__(self) -> int:
@@ -139,7 +155,8 @@ class Interactions:
         )
 
     def to_table(self) -> pa.Table:
-        """The rows with their ids, the timestamp in seconds (float64), the weight, and the other columns."""
+        """The rows with their ids, the timestamp in seconds (float64), the weight, the list of candidates shown and not
+        taken, and the other columns."""
         columns = {
             self.query_name: self.query_ids.decode(self.query_codes),
             self.candidate_name: self.candidate_ids.decode(self.candidate_codes),
@@ -148,6 +165,9 @@ class Interactions:
             columns[self.timestamp_name] = pa.array(self.timestamps)
         if self.weight_name is not None:
             columns[self.weight_name] = pa.array(self.weights)
+        if self.negatives is not None:
+            shown = self.candidate_ids.decode(self.negatives.values)
+            columns[str(self.negatives_name)] = pa.ListArray.from_arrays(pa.array(self.negatives.offsets), shown)
         return pa.table(columns | {name: self.extra[name] for name in self.extra.column_names})
 
     def take(self, rows: ArrayLike) -> Interactions:
@@ -166,6 +186,7 @@ class Interactions:
             timestamps=None if self.timestamps is None else self.timestamps[chosen],
             extra=self.extra.take(pa.array(chosen)) if self.extra.num_columns else self.extra,
             weights=None if self.weights is None else self.weights[chosen],
+            negatives=None if self.negatives is None else self.negatives.take(chosen),
         )
 
     def query_counts(self) -> NDArray[np.int64]:
@@ -230,6 +251,10 @@ class Interactions:
             sha.update(column_digest(pa.array(self.timestamps)))
         if self.weights is not None:
             sha.update(json.dumps(["weight", self.weight_name]).encode() + column_digest(pa.array(self.weights)))
+        if self.negatives is not None:
+            sha.update(json.dumps(["negatives", self.negatives_name]).encode())
+            for part in (self.negatives.values, self.negatives.offsets):
+                sha.update(column_digest(pa.array(part)))
         for table in (self.queries, self.candidates, self.extra):
             for name in table.column_names:
                 sha.update(json.dumps(name).encode() + column_digest(table[name]))
@@ -237,10 +262,13 @@ class Interactions:
 
     def _restrict(self, keep_queries: NDArray[np.bool_], keep_candidates: NDArray[np.bool_]) -> Interactions:
         """The same rows over smaller vocabularies, which must hold every id that has a row."""
+        candidate_code = _renumber(keep_candidates)
+        shown = self.negatives and Ragged(candidate_code[self.negatives.values], self.negatives.offsets)
         return replace(
             self,
+            negatives=shown and shown.without(shown.values < 0),
             query_codes=_renumber(keep_queries)[self.query_codes],
-            candidate_codes=_renumber(keep_candidates)[self.candidate_codes],
+            candidate_codes=candidate_code[self.candidate_codes],
             query_ids=Vocabulary(self.query_ids.ids.filter(pa.array(keep_queries)), self.query_name),
             candidate_ids=Vocabulary(self.candidate_ids.ids.filter(pa.array(keep_candidates)), self.candidate_name),
             queries=self.queries.filter(pa.array(keep_queries)),

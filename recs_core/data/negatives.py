@@ -84,13 +84,21 @@ def task_inputs(
     counts: NDArray[np.int64],
     weight: NDArray[np.floating] | None,
     positives: Ragged | None,
+    shown: Ragged | None = None,
 ) -> TaskInputs:
-    """The task's arguments for one batch; only those that the spec uses."""
+    """The task's arguments for one batch; only those that the spec uses. `shown`: of each query the candidate codes
+    that it alone has as negatives; the last of `columns` are their distinct ones, ascending."""
     inputs = TaskInputs(
         target_query=target_query, target_candidate=target_column, candidate_ids=columns, negatives_from=negatives_from
     )
     if weight is not None:
         inputs["sample_weight"] = weight
+    if shown is not None:
+        inputs["uncorrected_from"] = drawn = len(columns) - len(np.unique(shown.values))
+        mask = np.zeros((len(shown.lengths), len(columns)), bool)
+        mask[:, :drawn] = True
+        mask[shown.segments, drawn + np.searchsorted(columns[drawn:], shown.values)] = True
+        inputs["score_mask"] = mask
     probability = sampling_probability(spec, columns, counts, len(target_query))
     if probability is not None:
         inputs["candidate_sampling_probability"] = probability

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from recs_core.contract.batch import Ragged
 from recs_core.contract.errors import DataError
 from recs_core.index import tiles
-from recs_core.index.filters import TilePatch, check_positions, contains
+from recs_core.index.filters import TilePatch, check_positions
 
 NEVER = -1
 """`Ranks.above` of a target that no ranking can hold: it is outside the corpus, or excluded."""
@@ -119,7 +119,7 @@ class _Block:
         self.findable = targets.values >= 0
         self.patch = None
         if exclude is not None:
-            self.findable &= ~contains(exclude, targets.segments, targets.values)
+            self.findable &= ~exclude.holds(targets.segments, targets.values)
             self.patch = TilePatch(exclude.segments, exclude.values, np.nan)  # no comparison holds: never counted
         self.own = np.full(len(targets.values), np.nan)
         known = np.flatnonzero(self.findable)

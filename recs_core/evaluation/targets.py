@@ -19,7 +19,6 @@ from recs_core.data.catalog import candidates_of
 from recs_core.data.context import columns_of
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
-from recs_core.index.filters import contains
 from recs_core.tables.sides import comparable
 
 log = logging.getLogger("recs_core")
@@ -34,13 +33,15 @@ class Questions:
     """What test data asks: one question per query, or, of a model that reads context, per query and context.
 
     `queries` (Q,): ids. `rows` (Q,): a row of the test data that asks each. `targets` (Q rows): distinct candidate
-    codes, −1 for one outside the corpus. `excluded` (Q rows): codes that leave the ranking, None: none.
+    codes, −1 for one outside the corpus. `excluded` (Q rows): codes that leave the ranking, None: none. `question`
+    (n,): the question that each row of the test data asks.
     """
 
     queries: pa.Array
     rows: NDArray[np.integer]
     targets: Ragged
     excluded: Ragged | None
+    question: NDArray[np.integer]
 
 
 def questions_of(
@@ -62,12 +63,14 @@ def questions_of(
         raise DataError("the test data holds no interactions")
     if exclude is not None:
         check_interactions(exclude, "exclude")
-    rows, pairs = _pairs(test, schema)
+    rows, question = _numbered(test, schema)
     queries = test.query_ids.decode(test.query_codes[rows])
-    code = schema.candidates.encode(test.candidate_ids.ids)
-    outside = int((code[pairs[:, 1]] < 0).sum())
+    pairs = np.unique(question.astype(np.int64) * len(test.candidate_ids) + test.candidate_codes)
+    of, codes = np.divmod(pairs, len(test.candidate_ids))
+    code = schema.candidates.encode(test.candidate_ids.ids)[codes]
+    outside = int((code < 0).sum())
     if outside == len(pairs):
-        known, first = schema.candidates.ids[0].as_py(), test.candidate_ids.ids[int(pairs[0, 1])].as_py()
+        known, first = schema.candidates.ids[0].as_py(), test.candidate_ids.ids[int(codes[0])].as_py()
         warnings.warn(
             f"none of the {outside} test interactions is on a candidate of the corpus (the first is {first!r}, the "
             f"corpus has {known!r}): every metric is 0",
@@ -75,13 +78,11 @@ def questions_of(
         )
     elif outside:
         log.info("%d of %d test interactions are on candidates outside the corpus: misses", outside, len(pairs))
-    offsets = np.zeros(len(queries) + 1, np.int32)
-    np.cumsum(np.bincount(pairs[:, 0], minlength=len(queries)), out=offsets[1:])
     excluded = None if exclude is None else candidates_of(exclude, queries, schema)
-    targets = Ragged(code[pairs[:, 1]], offsets)
+    targets = Ragged.from_lengths(code, np.bincount(of, minlength=len(queries)))
     if repeats == "drop" and excluded is not None:
         targets = _without_repeats(targets, excluded)
-    return Questions(queries, rows, targets, excluded)
+    return Questions(queries, rows, targets, excluded, question)
 
 
 def _check_repeats(repeats: Any, exclude: Any) -> None:
@@ -94,7 +95,7 @@ def _check_repeats(repeats: Any, exclude: Any) -> None:
 
 
 def _without_repeats(targets: Ragged, excluded: Ragged) -> Ragged:
-    repeated = contains(excluded, targets.segments, targets.values)
+    repeated = excluded.holds(targets.segments, targets.values)
     if repeated.all():
         raise DataError(
             f"repeats='drop' leaves nothing to measure: exclude= rules out all {len(repeated):,} test targets; say "
@@ -105,10 +106,11 @@ def _without_repeats(targets: Ragged, excluded: Ragged) -> Ragged:
     return targets.without(repeated)
 
 
-def _pairs(test: Interactions, schema: Schema) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """The first row of each question, and the distinct pairs of a question's number and a test candidate's code."""
+def _numbered(test: Interactions, schema: Schema) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The first row of each question, by query and then context, and the question of each row (n,)."""
+    if not schema.context:
+        return np.unique(test.query_codes, return_index=True, return_inverse=True)[1:]
     keys: list[NDArray[np.integer]] = [test.query_codes]
-    if schema.context:
-        keys += [comparable(column) for column in columns_of(test, schema).columns]
+    keys += [comparable(column) for column in columns_of(test, schema).columns]
     _, rows, question = np.unique(np.stack(keys, 1), axis=0, return_index=True, return_inverse=True)
-    return rows, np.unique(np.stack([question.ravel(), test.candidate_codes], 1), axis=0)
+    return rows, question.ravel()

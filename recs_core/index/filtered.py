@@ -11,7 +11,7 @@ from recs_core.contract.batch import Ragged
 from recs_core.contract.errors import UnsupportedFeature
 from recs_core.contract.protocols import Index, TopK
 from recs_core.index.exact import ExactIndex
-from recs_core.index.filters import check_allow, check_positions, contains
+from recs_core.index.filters import check_allow, check_positions
 from recs_core.index.plan import check_k
 
 
@@ -71,7 +71,7 @@ class FilteredIndex:
         """What another index found, held to the filters whatever it declares; rows left short are searched exactly."""
         good = (found.ids >= 0) & (found.ids < self._size)
         if exclude is not None:
-            good &= ~contains(exclude, np.arange(len(queries))[:, None], found.ids)
+            good &= ~exclude.holds(np.arange(len(queries))[:, None], found.ids)
         if allowed is not None:
             good &= np.isin(found.ids, allowed)
         first = np.argsort(~good, axis=1, kind="stable")[:, :k]

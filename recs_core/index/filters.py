@@ -57,12 +57,6 @@ def within(rows: Ragged, allowed: NDArray[np.int64]) -> Ragged:
     return Ragged(np.where(allowed[places] == rows.values, places, -1).astype(np.int32), rows.offsets)
 
 
-def contains(rows: Ragged, queries: NDArray[np.integer], positions: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Whether row `queries[…]` holds `positions[…]`, for arrays of any one shape."""
-    stride = np.int64(max(rows.values.max(initial=0), positions.max(initial=0)) + 2)  # leaves room for − 1
-    return np.isin(queries * stride + positions, rows.segments * stride + rows.values)
-
-
 class TilePatch:
     """Scores of a block of queries that are given, not computed, ordered so that each tile of candidates finds its own.
 

@@ -9,7 +9,8 @@ target_candidate[t]. Everything is float64.
                    in-batch or mixed, logq="refined"   c_j = − log(n q_j)       c⁺ = 0
                    uniform                             c_j = − log(n q_j)       c⁺ = 0   (q = 1/corpus: log(corpus/n))
                    corpus, or logq=False               c_j = 0                  c⁺ = 0
-                 n = C − negatives_from is the number of columns that are draws
+                 n = uncorrected_from − negatives_from is the number of columns that are draws; those from
+                 uncorrected_from on (by default none) have c_j = 0
     negatives    N(t): the columns j ≥ negatives_from, j ≠ p, except
                    with remove_accidental_hits those with candidate_ids[j] = candidate_ids[p] (not for "corpus"),
                    those in row r of `positives`, when given,
@@ -62,6 +63,7 @@ def loss_and_gradients(
     positives: Ragged | None = None,
     negatives_from: int = 0,
     score_mask: ArrayLike | None = None,
+    uncorrected_from: int | None = None,
 ) -> TaskResult:
     """Loss and gradients. `bias` (C,) is that of each column, None for none; the rest is as in `TaskInputs`.
 
@@ -79,8 +81,9 @@ def loss_and_gradients(
     unit_x, unit_y = (normalised(x), normalised(y)) if spec.scoring == "cosine" else (x, y)
     products = unit_x @ unit_y.T / tau  # (Q, C)
     scores = products + b
-    draws = len(y) - negatives_from
-    correction, own_correction = corrections(spec, candidate_sampling_probability, len(y), draws)
+    drawn = len(y) if uncorrected_from is None else uncorrected_from
+    correction, own_correction = corrections(spec, candidate_sampling_probability, len(y), drawn - negatives_from)
+    correction = np.where(np.arange(len(y)) < drawn, correction, 0)
 
     losses = np.zeros(len(r_of))
     slopes = np.zeros_like(scores)  # ∂L/∂s

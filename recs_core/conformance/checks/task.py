@@ -282,6 +282,27 @@ def score_mask(context: BackendContext) -> None:
 
 
 @check(
+    "task/uncorrected",
+    tier="optional",
+    needs=("score_mask", "logq"),
+    rests_on=("task/score-mask", "task/logq-correction"),
+    formula="c_j = 0 from column uncorrected_from on; n counts the columns between negatives_from and it",
+)
+def uncorrected(context: BackendContext) -> None:
+    """Columns that were shown to a query are no draws: they have no correction, and do not count among the draws.
+
+    Look at who plans the task: `plan_task` takes `uncorrected_from`, as every part of a batch's `task`.
+    """
+    mask = np.random.default_rng(0).random((6, 9)) < 0.6
+    mask[:, :7] = True
+    shown: dict[str, Any] = {"score_mask": mask, "uncorrected_from": 7}
+    judge(context, task_world(spec_of(logq=True), candidate_sampling_probability=Q, **shown))
+    if context.has("uniform"):
+        spec = spec_of(negatives="uniform", num_negatives=3, logq=True)
+        judge(context, task_world(spec, negatives_from=2, candidate_sampling_probability=Q, **shown))
+
+
+@check(
     "task/hard-negatives",
     tier="optional",
     needs=("hard_negatives",),

@@ -115,6 +115,10 @@ BITERS = {
         "True drops",
         [task("        out &= np.asarray(score_mask)[r]", "        out &= ~np.asarray(score_mask)[r]")],
     ),
+    "task/uncorrected": (
+        "corrected as a draw is",
+        [task("np.where(np.arange(len(y)) < drawn, correction, 0)", "correction")],
+    ),
     "task/hard-negatives": (
         "the target takes one of the places",
         [task("[: spec.hard_negatives]", "[: spec.hard_negatives - 1]")],

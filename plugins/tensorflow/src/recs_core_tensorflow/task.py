@@ -16,7 +16,7 @@ from recs_core.contract.weights import Weights
 from recs_core_tensorflow import kernel
 from recs_core_tensorflow.environment import refuse_forked, tf
 
-NO_ARRAYS = ("positives", "negatives_from")
+NO_ARRAYS = ("positives", "negatives_from", "uncorrected_from")
 """Those of `TaskInputs` that are never tensors."""
 
 
