@@ -274,11 +274,11 @@ class TwoTower(BackedRecommender):
         before = self._catalog
         query, candidate = (self.query, self.candidate) if before is not None else self._reads(train)
         schema = before.schema if before is not None else Schema.learn(query, candidate, train)
-        query, candidate = query.settle(schema.states("query")), candidate.settle(schema.states("candidate"))
-        if not self._adopted:
-            check_pair(query, candidate)
         own = frozenset(self._adopted)
-        return EncodedDataset.encode(query, candidate, schema, train, before=before, adopted=own)
+        data = EncodedDataset.encode(query, candidate, schema, train, before=before, adopted=own)
+        if not self._adopted:
+            check_pair(data.query_tower, data.candidate_tower)
+        return data
 
     def _with_trainer(self, optimizer: Optimizer | None) -> Trainer:
         if optimizer not in (None, self.optimizer):

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 import recs_core as recs
-from recs_core.contract.errors import SpecError
-from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text
+from recs_core.contract.errors import DataError, SpecError
+from recs_core.contract.feature_kinds import Bag, Categorical, Clock, History, Numeric, Text, Vector
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.schema import Schema
 from recs_core.recipes import choose
@@ -37,11 +37,12 @@ def test_side_features_become_what_their_values_are() -> None:
         Numeric("year"),
         Categorical("country", dim=16),
         Text("title", dim=64),
+        Clock("since", parts=("age_days",)),
     ]
     assert len(reasons) == 8
     assert "movie's weight: left out, 2 of 6 numbers are missing" in reasons[2]
     assert "movie's zip: left out, 6 distinct values" in reasons[6]
-    assert "movie's since: left out, timestamp" in reasons[7]
+    assert "movie's since: a time, so its age" in reasons[7]
 
 
 SIX = range(6)
@@ -59,10 +60,12 @@ SIX = range(6)
         (pa.array([1, 2] * 3, pa.decimal128(20, 2)), Numeric("x"), "a number"),
         ([1, None] * 3, None, "3 of 6 numbers are missing"),
         ([0.0, float("inf")] * 3, None, "3 of 6 numbers are missing"),
-        ([dt.date(2020, 1, 1)] * 6, None, "date32"),
+        ([dt.date(2020, 1, 1)] * 6, Clock("x", parts=("age_days",)), "a time, so its age"),
         ([dt.timedelta(1)] * 6, None, "duration"),
-        ([[0.1, 0.2]] * 6, None, "vectors"),
-        (pa.array([[0.1, 0.2]] * 6, pa.list_(pa.float32(), 2)), None, "vectors"),
+        ([[0.1, 0.2]] * 6, Vector("x", dim=64, normalise=True), "vectors of 2 numbers, normalised and mapped to 64"),
+        (pa.array([[0.1, 0.2]] * 6, pa.list_(pa.float32(), 2)), Vector("x", dim=64, normalise=True), "of 2 numbers"),
+        ([[0.1, 0.2], [0.1]] * 3, None, "vectors of 2, 1 numbers: make all of one length"),
+        ([[0.1, None], [0.1, 1.0]] * 3, None, "hold numbers which are missing"),
         (pa.array([["a", "b"]] * 6, pa.list_(pa.string(), 2)), Bag("x", dim=16), "lists of strings, so a bag"),
         (pa.array([["a"]] * 6, pa.list_view(pa.string_view())), Bag("x", dim=16), "so a bag"),
         (pa.ListArray.from_arrays(list(range(7)), pa.array(["a"] * 6).dictionary_encode()), Bag("x", dim=16), "a bag"),
@@ -192,3 +195,37 @@ def test_the_recipe_says_so_of_ids_that_are_words() -> None:
     assert said in choose("features", titled()).reasons
     chosen = choose("features", titled(words=TITLES))
     assert Text("words", dim=64) in chosen.candidate.features and said not in chosen.reasons
+
+
+def requests() -> recs.Interactions:
+    random = np.random.default_rng(0)
+    table = {
+        "user": random.integers(0, 9, 90),
+        "item": random.integers(0, 12, 90),
+        "ts": 1.6e9 + np.arange(90) * 3_600,
+        "device": random.choice(["ios", "web"], 90),
+        "page": random.integers(0, 5, 90),
+        "rating": random.integers(1, 6, 90),
+    }
+    return recs.Interactions.from_table(table, query="user", candidate="item", timestamp="ts")
+
+
+def test_context_that_is_named_is_read_and_no_other_column_of_the_rows() -> None:
+    chosen = choose("features", requests(), context=["device", "ts"])
+    assert chosen.query.features[1:] == (Categorical("device", dim=16), Clock("ts"))
+    assert chosen.training.batch_by == "interaction"
+    said = "\n".join(chosen.reasons)
+    assert "context is of an interaction" in said and "the request's ts: its hour, weekday and age" in said
+    model = recs.recipe("features", requests(), context=["device", "ts"])
+    model.fit(requests(), epochs=1, progress=False)
+    assert model.schema.context == ("device", "ts")
+    assert choose("features", requests()).training.batch_by == "query"
+
+
+def test_context_that_cannot_be_meant_is_refused() -> None:
+    with pytest.raises(DataError, match="no column 'decive' beside their ids; they have 'ts', 'device', 'page', 'rating'"):
+        choose("features", requests(), context=["decive"])
+    with pytest.raises(SpecError, match=r"context is a list of columns, got 'device'; write \['device'\]"):
+        choose("features", requests(), context="device")
+    with pytest.raises(SpecError, match="recipe 'history' reads no context; 'features' does"):
+        choose("history", requests(), context=["device"])

@@ -17,16 +17,28 @@ from recs_core.recipes import RECIPES, choice, choose, history, suggest
 from recs_core.recipes.lift import lift
 
 
+def corpus(size: int, **columns: object) -> recs.Interactions:
+    """One query that took everything once."""
+    table = {"user": ["u"] * size, "item": np.arange(size), **columns}
+    return recs.Interactions.from_table(table, query="user", candidate="item", negatives=next(iter(columns), None))
+
+
 def test_a_small_corpus_is_trained_against_whole() -> None:
-    against, why = choice.negatives(10_000)
+    against, why = choice.negatives(corpus(10_000))
     assert against == {"negatives": "corpus"}
     assert "10,000" in why
 
 
 def test_a_large_corpus_is_sampled_and_its_positives_masked() -> None:
-    against, why = choice.negatives(10_001)
+    against, why = choice.negatives(corpus(10_001))
     assert against == {"negatives": "uniform", "num_negatives": 4_096, "mask_positives": True}
     assert "10,001" in why
+
+
+def test_where_rows_say_what_they_were_shown_that_joins_a_sample() -> None:
+    against, why = choice.negatives(corpus(9, shown=[[(row + 1) % 9] for row in range(9)]))
+    assert against == {"negatives": "uniform", "num_negatives": 9, "mask_positives": True}
+    assert "what they were shown" in why
 
 
 def visits(rows_per_query: int, *, times: bool) -> recs.Interactions:

@@ -13,6 +13,10 @@ Source = Annotated[str, typer.Argument(help="A data set's name (recs data list) 
 Query = Annotated[str | None, typer.Option(help="The file's column of query ids, such as customer_id.")]
 Candidate = Annotated[str | None, typer.Option(help="The file's column of candidate ids, such as item_id.")]
 Timestamp = Annotated[str | None, typer.Option(help="The file's column of times.")]
+Weight = Annotated[str | None, typer.Option(help="The file's column of weights: how much a row counts in training.")]
+Negatives = Annotated[
+    str | None, typer.Option(help="The file's list column of candidates that were shown and not taken.")
+]
 Unit = Annotated[str | None, typer.Option(help="What the times count since 1970, if numbers: s, ms, us or ns.")]
 Queries = Annotated[str | None, typer.Option(help="File of query features, or the file's own columns: country,age.")]
 Candidates = Annotated[

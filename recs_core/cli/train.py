@@ -21,6 +21,8 @@ def train(
     query: options.Query = None,
     candidate: options.Candidate = None,
     timestamp: options.Timestamp = None,
+    weight: options.Weight = None,
+    negatives: options.Negatives = None,
     unit: options.Unit = None,
     queries: options.Queries = None,
     candidates: options.Candidates = None,
@@ -36,6 +38,10 @@ def train(
     test: options.Test = None,
     validation: options.Validation = None,
     recipe: Annotated[str | None, typer.Option(help="Named defaults: ids, history or features.")] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(help="The file's columns known when a query is asked: device,page. For --recipe features."),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides batches, negatives and initial weights.")] = None,
@@ -77,6 +83,8 @@ def train(
             query=query,
             candidate=candidate,
             timestamp=timestamp,
+            weight=weight,
+            negatives=negatives,
             unit=unit,
             queries=queries,
             candidates=candidates,
@@ -91,7 +99,8 @@ def train(
             test=test,
             validation=validation,
         )
-        experiment = Experiment(data, ModelSpec(recipe=recipe or "history"))
+        asked = () if context is None else tuple(part.strip() for part in context.split(","))
+        experiment = Experiment(data, ModelSpec(recipe=recipe or ("features" if asked else "history"), context=asked))
     if seed is not None:
         experiment = replace(experiment, seed=seed)
     if float64:

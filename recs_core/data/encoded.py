@@ -68,6 +68,7 @@ class EncodedDataset:
         Raises `DataError` if `data` names its id columns otherwise, or has rows with an id that the schema lacks.
         """
         _check_names(schema, data)
+        query, candidate = query.settle(schema.states("query")), candidate.settle(schema.states("candidate"))
         queries = _codes(schema.queries.encode(data.query_ids.ids), data.query_codes, data, "query")
         candidates = _codes(schema.candidates.encode(data.candidate_ids.ids), data.candidate_codes, data, "candidate")
         keys = (queries,) if data.timestamps is None else (data.timestamps, queries)

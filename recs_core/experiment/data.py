@@ -46,6 +46,8 @@ def load_data(spec: DataSpec) -> Interactions:
             query=spec.query,
             candidate=spec.candidate,
             timestamp=spec.timestamp,
+            weight=spec.weight,
+            negatives=spec.negatives,
             unit=spec.unit,
             queries=_file_or_columns(spec.queries, "queries"),
             candidates=_file_or_columns(spec.candidates, "candidates"),

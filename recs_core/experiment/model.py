@@ -18,10 +18,10 @@ def choose(spec: ModelSpec, train: Interactions) -> tuple[ModelSpec, tuple[str, 
     """The specs with those filled in that were left to the recipe, and its reasons; as they are where none was."""
     from recs_core import recipes
 
-    given = {f.name: getattr(spec, f.name) for f in fields(ModelSpec) if f.name != "recipe"}
+    given = {f.name: getattr(spec, f.name) for f in fields(ModelSpec) if f.name not in ("recipe", "context")}
     if spec.recipe is None or None not in given.values():
         return spec, ()
-    recipe = recipes.choose(spec.recipe, train)
+    recipe = recipes.choose(spec.recipe, train, context=spec.context)
     chosen = {name: getattr(recipe, name) for name, value in given.items() if value is None}
     return replace(spec, **chosen), recipe.reasons
 

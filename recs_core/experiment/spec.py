@@ -29,18 +29,20 @@ class DataSpec:
     """Where interactions come from and how they are cut.
 
     `source`: a data set's name (`recs data list`) or a CSV or Parquet file; a file needs `query` and `candidate`, its
-    id columns. `unit` ("s", "ms", "us", "ns"): what a timestamp of numbers counts. `queries`, `candidates`: a file of
-    side features, or columns of the interactions' own. `encoding`, `delimiter`, `null_values`, `lists`: how the CSV
-    files among these are written, as `Interactions.from_table` has them; None leaves it to the file. `split`: "time"
-    (`at`, or the last `test` share), "last" or "random" (`test` share), None to train on everything. `validation`: the
-    last share of the training rows by time (at random where there are no timestamps), held out for validation while
-    training.
+    id columns. `timestamp`, `weight`, `negatives`: columns as `Interactions.from_table` has them. `unit` ("s", "ms",
+    "us", "ns"): what a timestamp of numbers counts. `queries`, `candidates`: a file of side features, or columns of the
+    interactions' own. `encoding`, `delimiter`, `null_values`, `lists`: how the CSV files among these are written, as
+    `Interactions.from_table` has them; None leaves it to the file. `split`: "time" (`at`, or the last `test` share),
+    "last" or "random" (`test` share), None to train on everything. `validation`: the last share of the training rows by
+    time (at random where there are no timestamps), held out for validation while training.
     """
 
     source: str
     query: str | None = None
     candidate: str | None = None
     timestamp: str | None = None
+    weight: str | None = None
+    negatives: str | None = None
     unit: Unit | None = None
     queries: str | Sequence[str] | None = None
     candidates: str | Sequence[str] | None = None
@@ -65,7 +67,7 @@ class DataSpec:
 
 
 OF_FILES = (
-    *("query", "candidate", "timestamp", "unit", "queries", "candidates"),
+    *("query", "candidate", "timestamp", "weight", "negatives", "unit", "queries", "candidates"),
     *("encoding", "delimiter", "null_values", "lists"),
 )
 """Fields of `DataSpec` that say how a file is read; a named data set knows its own."""
@@ -79,7 +81,10 @@ PROTOCOLS: Mapping[str, DataSpec] = {
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Specs of a model, or the name of a recipe that chooses them from the training data; specs given win."""
+    """Specs of a model, or the name of a recipe that chooses them from the training data; specs given win.
+
+    `context`: columns of the rows that the recipe may read of a request.
+    """
 
     recipe: str | None = "history"
     query: TowerSpec | None = None
@@ -87,6 +92,10 @@ class ModelSpec:
     retrieval: RetrievalSpec | None = None
     optimizer: Optimizer | None = None
     training: TrainingSpec | None = None
+    context: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "context", tuple(self.context))  # a list, as JSON has it
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ class Experiment:
             "format": FORMAT,
             "data": asdict(self.data),
             "model": {
-                name: value if value is None or isinstance(value, str) else to_json(value)
+                name: value if value is None or isinstance(value, (str, tuple)) else to_json(value)
                 for name, value in model.items()
             },
             "backend": self.backend,
@@ -146,7 +155,13 @@ class Experiment:
     def resolved(self, model: TwoTower) -> Experiment:
         """The same with every spec spelled out, so that a later version's recipe cannot change it."""
         specs = ModelSpec(
-            self.model.recipe, model.query, model.candidate, model.retrieval, model.optimizer, model.training
+            self.model.recipe,
+            model.query,
+            model.candidate,
+            model.retrieval,
+            model.optimizer,
+            model.training,
+            self.model.context,
         )
         return replace(self, model=specs)
 

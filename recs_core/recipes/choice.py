@@ -53,8 +53,14 @@ class Recipe:
         return next((feature for feature in self.query.features if isinstance(feature, History)), None)
 
 
-def negatives(corpus: int) -> tuple[dict[str, Any], str]:
-    """Arguments of `RetrievalSpec`, by the size of the corpus."""
+def negatives(data: Interactions) -> tuple[dict[str, Any], str]:
+    """Arguments of `RetrievalSpec`, by the size of the corpus and by whether rows say what they were shown."""
+    corpus = int((data.candidate_counts() > 0).sum())
+    chosen: dict[str, Any]
+    if data.negatives is not None:
+        number = min(SAMPLED_NEGATIVES, corpus)
+        chosen = {"negatives": "uniform", "num_negatives": number, "mask_positives": True}
+        return chosen, f"rows say what they were shown: those, and {number:,} uniform negatives per step"
     if corpus <= FULL_SOFTMAX_UP_TO:
         return {"negatives": "corpus"}, f"a corpus of {corpus:,} ≤ {FULL_SOFTMAX_UP_TO:,}: softmax over all of it"
     chosen = {"negatives": "uniform", "num_negatives": SAMPLED_NEGATIVES, "mask_positives": True}

@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recs_core.contract.columns import as_numbers, as_values, nature
-from recs_core.contract.feature_kinds import Bag, Categorical, Numeric, Text
+from recs_core.contract.errors import DataError
+from recs_core.contract.feature_kinds import Bag, Categorical, Clock, Numeric, Text, Vector
 from recs_core.contract.features import Feature
+from recs_core.contract.messages import some
 from recs_core.contract.text_columns import thousands
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.interactions import Interactions
@@ -30,9 +32,13 @@ REPEATS = 3
 """Rows a distinct value, on average, that a name must be shared by: one of its own tells nothing of another."""
 
 
-def choose(data: Interactions) -> Recipe:
-    """Settings for this training data: those of `history` by query but for the towers. By interaction is untried."""
-    base = history.half_from_half(data, "the one tried with side features")
+def choose(data: Interactions, context: Sequence[str] = ()) -> Recipe:
+    """Settings for this training data: those of `history` but for the towers, by query, or by interaction where there
+    is `context`, columns of the rows that are known when a query is asked. Raises `DataError` for one there is not."""
+    if context:
+        base = history.next_from_latest(data, "context is of an interaction")
+    else:
+        base = history.half_from_half(data, "the one tried with side features")
     queries = data.queries.drop_columns([data.query_name])
     candidates = data.candidates.drop_columns([data.candidate_name])
     ids = [data.query_name, data.candidate_name]
@@ -48,18 +54,33 @@ def choose(data: Interactions) -> Recipe:
         elsewhere=[*queries.column_names, *ids],
         taken=[feature.name for feature in base.candidate.features],
     )
-    side_reasons = query_reasons + candidate_reasons or [
+    asked, asked_reasons = _of_requests(data, context)
+    side_reasons = query_reasons + candidate_reasons + asked_reasons or [
         "no column beside the ids: `history` answers the same for less"
     ]
     side_reasons += [*_worded_ids(data.queries, data.query_name), *_worded_ids(data.candidates, data.candidate_name)]
     return Recipe(
-        query=TowerSpec([*base.query.features, *query], layers=[DIM]),
+        query=TowerSpec([*base.query.features, *query, *asked], layers=[DIM]),
         candidate=TowerSpec([*base.candidate.features, *candidate], layers=[DIM]),
         retrieval=base.retrieval,
         optimizer=base.optimizer,
         training=base.training,
         reasons=(*base.reasons, *side_reasons),
     )
+
+
+def _of_requests(data: Interactions, context: Sequence[str]) -> tuple[list[Feature], list[str]]:
+    """A feature for each column of the rows that is context, and a line on each."""
+    times = [] if data.timestamp_name is None else [data.timestamp_name]
+    for name in context:
+        if name not in (*times, *data.extra.column_names):
+            have = some([*times, *data.extra.column_names], 20)
+            raise DataError(f"context: the interactions have no column {name!r} beside their ids; they have {have}")
+    features, reasons = side_features(data.extra.select([name for name in context if name not in times]), "the request")
+    for name in set(times).intersection(context):
+        features.append(Clock(name))
+        reasons.append(f"the request's {name}: its hour, weekday and age")
+    return features, reasons
 
 
 def side_features(
@@ -97,11 +118,24 @@ def _feature(name: str, column: pa.ChunkedArray, table: str | None, taken: Seque
         if missing:
             return None, f"left out, {missing} of {len(column)} numbers are missing; fill them to have it used"
         return Numeric(name), "a number, standardised"
+    if "vector" in seen.uses:
+        return _vector(name, known, seen.what)
+    if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
+        return Clock(name, parts=("age_days",)), "a time, so its age"
     if "id" not in seen.uses:
         return None, f"left out, {seen.what}"
     if pa.types.is_string(known.type) and (why := thousands(known)):
         return None, f"left out, {seen.what}{why}"
     return _named(name, as_values(known, name), table)
+
+
+def _vector(name: str, known: pa.ChunkedArray, what: str) -> tuple[Feature | None, str]:
+    lengths = pc.list_value_length(known).unique().to_pylist()
+    if len(lengths) > 1:
+        return None, f"left out, {what} of {some(lengths, 3)} numbers: make all of one length to have it used"
+    if not np.isfinite(as_numbers(pc.list_flatten(known), name)).all():
+        return None, f"left out, {what} that hold numbers which are missing; fill them to have it used"
+    return Vector(name, dim=DIM, normalise=True), f"{what} of {lengths[0]} numbers, normalised and mapped to {DIM}"
 
 
 def _named(name: str, known: pa.Array, table: str | None) -> tuple[Feature | None, str]:

@@ -47,19 +47,20 @@ def half_from_half(data: Interactions, why: str) -> Recipe:
 
 
 def next_from_latest(data: Interactions, why: str) -> Recipe:
-    """By interaction: the latest few candidates predict the next one. Needs timestamps."""
+    """By interaction: the latest few candidates, or all earlier ones where histories are long, predict the next."""
+    recency = None if data.timestamps is None else HALF_LIFE_DAYS
+    latest = LATEST if rows_per_query(data) <= SHORT_UP_TO else None
     return _recipe(
         data,
-        History(data.candidate_name, dim=DIM, max_length=LATEST),
-        TrainingSpec(
-            epochs=10, batch_size=512, batch_by="interaction", recency_days=HALF_LIFE_DAYS, schedule=Schedule()
-        ),
-        how=f"batches by interaction: {why}, so the latest {LATEST} candidates predict the next",
+        History(data.candidate_name, dim=DIM, max_length=latest),
+        TrainingSpec(epochs=10, batch_size=512, batch_by="interaction", recency_days=recency, schedule=Schedule()),
+        how=f"batches by interaction: {why}, so {f'the latest {latest}' if latest else 'all earlier'} candidates "
+        "predict the next",
     )
 
 
 def _recipe(data: Interactions, history: History, training: TrainingSpec, *, how: str) -> Recipe:
-    against, why = negatives(int((data.candidate_counts() > 0).sum()))
+    against, why = negatives(data)
     temperature, why_this = temperature_for(data, training.batch_by)
     half_life = training.recency_days
     return Recipe(

@@ -18,7 +18,7 @@ DIM = 64
 
 def choose(data: Interactions) -> Recipe:
     """Settings for this training data."""
-    against, why = negatives(int((data.candidate_counts() > 0).sum()))
+    against, why = negatives(data)
     optimizer, why_so = adam(data, 5e-3)
     temperature, why_this = temperature_for(data)
     return Recipe(
