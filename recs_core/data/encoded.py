@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recs_core.contract.batch import Features, Ragged, Side
 from recs_core.contract.errors import DataError
 from recs_core.contract.towers import TowerSpec
+from recs_core.data.attributes import attributes_of
 from recs_core.data.encoding import encode
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
@@ -43,6 +44,7 @@ class EncodedDataset:
     timestamps: NDArray[np.float64] | None  # (n,) seconds
     past: NDArray[np.int32]  # (n,)
     counts: NDArray[np.int64]  # (corpus,) training rows of each candidate
+    attributes: pa.Table  # the candidates' side table, see `Catalog`
     adopted: frozenset[str] = frozenset()  # sides whose tower is a user's own: their codes stay rows of whole tables
 
     @classmethod
@@ -78,6 +80,7 @@ class EncodedDataset:
             timestamps=times,
             past=_strictly_earlier(queries, times),
             counts=np.bincount(candidates, minlength=len(schema.candidates)),
+            attributes=attributes_of(data, schema.candidates, None if before is None else before.attributes),
             adopted=adopted,
         )
 
