@@ -25,8 +25,8 @@ class Catalog:
 
     `seen`: candidate codes of each query's training rows, in time order. `seen_at` (nnz of `seen`,): their times in
     seconds, None where a fit had no times. `counts` (corpus,): training rows of each candidate. `attributes`: the
-    candidates' ids and what else their side table says in one value per row, row i of candidate code i; filters are made
-    of it.
+    candidates' ids, and what else their side table says in one value per row; filters are made of it, and row i is that
+    of candidate code i.
     """
 
     schema: Schema
