@@ -21,7 +21,7 @@ FLOORS = (
     ("copies", "plugin", "tables"),
     ("config", "data", "index"),
     ("adopted", "asked", "datasets", "keras_backend"),
-    ("evaluation",),
+    ("evaluation", "explained"),
     ("training",),
     ("bundle", "recommender"),
     ("backed", "restoring", "runtime"),
