@@ -36,11 +36,14 @@ def compared(column: pa.Field, sign: str, value: Any) -> pc.Expression:
     return SIGNS[sign](pc.field(column.name), made)
 
 
-def one_of(column: pa.Field, values: Iterable[Any]) -> pc.Expression:
+def one_of(column: pa.Field, asked: Iterable[Any]) -> pc.Expression:
     """Whether the column's value is among these. Raises `DataError` for one that it cannot hold."""
-    asked = [exact for exact in (_exact(literal(column, value), column.type) for value in values) if exact is not None]
+    exact = (_exact(literal(column, value), column.type) for value in asked)
+    values = [value.as_py() for value in exact if value is not None]
+    if pa.types.is_floating(column.type) and 0.0 in values:
+        values += [0.0, -0.0]  # equal, and Arrow's is_in takes them apart
     field, unknown = pc.field(column.name), pa.scalar(None, pa.bool_())
-    among = field.isin(pa.array([value.as_py() for value in asked], column.type))
+    among = field.isin(pa.array(values, column.type))
     return pc.if_else(field.is_valid(), among, unknown)  # Arrow's own is_in says no of a null, and its `not` yes
 
 
@@ -149,7 +152,7 @@ def _moment(kind: pa.DataType, value: Any) -> pa.Scalar | None:
         found = datetime(found.year, found.month, found.day)
     found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     if pa.types.is_timestamp(kind) and kind.tz is not None:
-        return pa.scalar(found, pa.timestamp("us", "UTC"))
+        return pa.scalar(found, pa.timestamp("us", kind.tz))  # Arrow compares other units, and no other zones
     whole_day = pa.types.is_date(kind) and found.time() == time()
     return pa.scalar(found.date(), pa.date32()) if whole_day else pa.scalar(found.replace(tzinfo=None))
 
