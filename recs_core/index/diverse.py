@@ -57,7 +57,8 @@ def _places(
     """(Q, k) places in the pool; −1 where none is left."""
     unit = vectors[ids].astype(np.float64)
     unit /= np.sqrt(np.einsum("qpd,qpd->qp", unit, unit) + COSINE_EPSILON)[..., None]
-    relevance = (1 - diversity) * _spread(scores.astype(np.float64))
+    spread = _spread(scores.astype(np.float64))
+    relevance = np.multiply(spread, 1 - diversity, where=np.isfinite(spread), out=spread)
     value, alike = relevance.copy(), np.full(ids.shape, -np.inf)
     out, each = np.empty((len(ids), k), np.int64), np.arange(len(ids))
     for place in range(k):
@@ -71,8 +72,9 @@ def _places(
 
 def _spread(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Scores from 0, the pool's lowest, to 1, its highest; − inf where there is no candidate."""
-    there = ~np.isneginf(scores)
+    there = np.isfinite(scores)
     low = np.min(scores, axis=1, keepdims=True, where=there, initial=np.inf)
-    span = np.max(scores, axis=1, keepdims=True) - low
-    with np.errstate(invalid="ignore"):  # of a pool without a candidate, or with one score
-        return np.where(there, (scores - low) / np.where(span > 0, span, 1), -np.inf)
+    span = np.max(scores, axis=1, keepdims=True, where=there, initial=-np.inf) - low
+    out = np.full(scores.shape, -np.inf)
+    np.subtract(scores, low, where=there, out=out)
+    return np.divide(out, span, where=there & (span > 0), out=out)
