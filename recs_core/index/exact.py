@@ -143,16 +143,13 @@ class _Search:
         product = np.empty((len(queries), tiles.TILE_CANDIDATES), dtype)
         rows, mask = self.among.rows, self.among.mask
         for here in tiles.tiles(len(self.vectors) if rows is None else len(rows)):
-            may = None if mask is None else mask[here]
-            if may is not None and not may.any():
-                continue
             tile = self.vectors[here if rows is None else rows[here]].astype(dtype, copy=False)
             made = product[:, : len(tile)]
             np.matmul(queries, tile.T, out=made)
             scores = made.astype(np.float32, copy=False)
             if self.patch is not None:
                 self.patch.apply(scores, here.start)
-            if not held.add(scores, here.start, may):
+            if not held.add(scores, here.start, None if mask is None else mask[here]):
                 return False
         return True
 
