@@ -18,7 +18,7 @@ SMALLEST = 2.0**-149
 """Of all float32. A product below it is rounded by half of that, however small the vectors are."""
 
 GATHERING, READING = 64, 8
-"""What a row costs, in queries that could be scored against it: copied out of an allow-list's order, read in place."""
+"""What fetching a row costs, counted in queries scored against it: gathered into a tile, or read where it lies."""
 
 
 class ExactIndex:

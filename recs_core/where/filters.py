@@ -98,7 +98,7 @@ def _between(column: pa.Field, ends: tuple[Any, ...]) -> pc.Expression:
 
 
 def _evaluated(asked: pc.Expression, table: pa.Table) -> NDArray[np.int64]:
-    from pyarrow import acero  # half a megabyte of library, for those who filter
+    from pyarrow import acero  # which only those who filter pay for
 
     source = acero.Declaration("table_source", acero.TableSourceNodeOptions(table))
     project = acero.Declaration("project", acero.ProjectNodeOptions([asked], ["kept"]))
