@@ -26,6 +26,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 import recs_core as recs
 from recs_core.contract.batch import Features, Ragged
@@ -73,6 +74,7 @@ def model(rows: int) -> recs.TwoTower:
         Features(rows, {"item": np.arange(1, rows + 1, dtype=np.int32)}),
         Ragged(np.zeros(0, np.int32), np.zeros(QUERIES + 1, np.int32)),
         np.ones(rows, np.int64),
+        pa.table({"item": items.ids}),
     )
     random = np.random.default_rng(0)
     weights = {

@@ -42,6 +42,7 @@ SECTIONS = {
     "Steps as a share of fit": {"fit-share": "fit_share.py --backend torch --backend tensorflow"},
     "Exact ranks": {"ranks": "ranks.py"},
     "Exact top-k": {"topk": "topk.py"},
+    "Filters": {"filters": "filters.py"},
     "Evaluation beside TFRS": {"evaluate-tensorflow": "evaluate_tensorflow.py --rounds 3"},
     "The bundle": {"bundle": "bundle.py"},
 }

@@ -22,7 +22,9 @@ train, test = data.filter(min_per_query=5, min_per_candidate=5).split(by="time",
 
 model = recs.recipe("features", train, context=["device", "time"])
 model.fit(train, epochs=2)
-print(f"recall@20 {model.evaluate(test, exclude=train, k=[20])['recall@20']:.3f}, asked with each row's device and time")
+print(
+    f"recall@20 {model.evaluate(test, exclude=train, k=[20])['recall@20']:.3f}, asked with each row's device and time"
+)
 
 who = [test.query_ids.ids[int(test.query_codes[0])].as_py()]
 for device in ("phone", "desk"):

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core import scoring
@@ -38,7 +37,9 @@ from recs_core.fitted import Declared
 
 if TYPE_CHECKING:
     from recs_core.evaluation import Questions, Ranks
+    from recs_core.explained import Explanation
     from recs_core.index import FilteredIndex
+    from recs_core.where import Filters, Where
 
 log = logging.getLogger("recs_core")
 
@@ -78,6 +79,7 @@ class Recommender:
     def __post_init__(self) -> None:
         self._catalog: Catalog | None = None
         self._corpus: _Corpus | None = None
+        self._filters: Filters | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         """What was declared is fixed once fitted: answers, and a bundle, would no longer be those of the training."""
@@ -217,19 +219,31 @@ class Recommender:
         at: Any = None,
         exclude: Exclude = None,
         allow: Any = None,
+        where: Where | None = None,
+        diversity: float | None = None,
+        pool: int | None = None,
         unknown: Unknown = "oov",
     ) -> TopK:
         """The best k candidates of each query: ids in the user's own type, and scores, (Q, min(k, corpus)).
 
         Queries as in `encode_query`. `exclude`: interactions whose candidates must not come back, "seen" (what the
         model knows a query to have taken, and the `history` given), or one list of ids per query. `allow`: the only
-        candidate ids that may come back. `unknown="popular"` answers queries of which nothing is known by training
-        popularity. Where fewer than k are left, ids are None or −1, and scores − inf. Raises `DataError` for k ≤ 0, an
-        unknown candidate id in `allow`, or arguments that cannot be read.
+        candidate ids that may come back. `where`: a condition that they must meet, over the columns of
+        `catalog.attributes`: an Arrow expression such as `pc.field("price") < 10`, or {column: value, [values] or
+        (low, high), None being open}; a null meets none. `diversity`, from 0 to 1: choose the k for variety too, by
+        maximal marginal relevance (docs/meanings.md) among the best `pool`, by default 10 k, 100 at least; their order
+        is that of the choice. `unknown="popular"` answers queries of which nothing is known by training popularity.
+        Where fewer than k are left, ids are None or −1, and scores − inf.
+
+        Raises `DataError` for k ≤ 0, an unknown candidate id in `allow`, a column that is not there or cannot be
+        compared so, a pool ≤ k, or arguments that cannot be read.
         """
-        asks: dict[str, Any] = {"history": history, "features": features, "context": context, "at": at}
-        options: dict[str, Any] = {"exclude": exclude, "allow": allow, "unknown": unknown}
-        return self._with_ids(self.recommend_codes(queries, k, **asks, **options))
+        from recs_core.index.answers import named
+
+        options: dict[str, Any] = {"exclude": exclude, "allow": allow, "where": where, "unknown": unknown}
+        options |= {"history": history, "features": features, "context": context, "at": at}
+        options |= {"diversity": diversity, "pool": pool}
+        return named(self.recommend_codes(queries, k, **options), self.schema.candidates)
 
     def recommend_codes(
         self,
@@ -242,38 +256,66 @@ class Recommender:
         at: Any = None,
         exclude: Exclude = None,
         allow: Any = None,
+        where: Where | None = None,
+        diversity: float | None = None,
+        pool: int | None = None,
         unknown: Unknown | Literal["quiet"] = "oov",
     ) -> TopK:
         """As `recommend`, but candidate codes, −1 where missing; `unknown="quiet"` is "oov" without the warning."""
+        from recs_core.index.answers import popular_instead
+        from recs_core.index.diverse import chosen, pool_size
         from recs_core.index.plan import check_k
 
-        k = check_k(k, len(self.schema.candidates))
+        size = len(self.schema.candidates)
+        k, pool = check_k(k, size), pool_size(k, diversity, pool, size)
         question = asked(self.catalog, self.query, queries, history, features, context, at)
         excluded = question.excluded(exclude, self.catalog)
-        allowed = None if allow is None else np.unique(self._known(allow, "allow"))
+        allowed = self._allowed(allow, where)
         if unknown != "quiet":
             question.check_unknown(unknown, stacklevel=3)
         vectors = self._query_vectors(question).astype(np.float32, copy=False)
-        found = self._searchable().search(vectors, k, exclude=excluded, allow=allowed)
+        found = self._searchable().search(vectors, pool, exclude=excluded, allow=allowed)
         if unknown == "popular":
-            found = self._popular_for_strangers(found, question, excluded, allowed)
-        return found
+            found = popular_instead(found, question.strangers, self.catalog.counts, excluded, allowed)
+        if not diversity:
+            return found
+        return chosen(found, scoring.embeddings(self._corpus_as_of_now().vectors, self.retrieval), k, diversity)
 
-    def similar(self, candidates: Any, k: int = 10, *, allow: Any = None) -> TopK:
+    def explain(
+        self,
+        query: Any,
+        candidate: Any,
+        *,
+        history: Any = None,
+        features: Any = None,
+        context: Context = None,
+        at: Any = None,
+    ) -> Explanation:
+        """The parts that a score is the sum of: a query's features, each candidate of its history, and the bias.
+
+        `query`: one id, or None; `candidate`: one id. `history`: a list of candidate ids, `features`: a table of one
+        row, `context` and `at`, as in `recommend`. Raises `UnsupportedFeature` where the query tower has layers or is a module of one's
+        own: such a score has no parts. Raises `DataError` as `recommend`.
+        """
+        from recs_core.explained import explained
+
+        return explained(self, query, candidate, history, features, context, at)
+
+    def similar(self, candidates: Any, k: int = 10, *, allow: Any = None, where: Where | None = None) -> TopK:
         """The k candidates nearest to each candidate by cosine of their embeddings, itself left out: ids and scores,
-        (n, min(k, corpus)). Raises as `recommend`."""
+        (n, min(k, corpus)). `allow`, `where` and errors as in `recommend`."""
+        from recs_core.index.answers import named
         from recs_core.index.exact import ExactIndex
         from recs_core.index.plan import check_k
 
         k = check_k(k, len(self.schema.candidates))
         codes = self._known(candidates, "candidates")
-        raw = _embed(self.candidate_tower, self.catalog.candidate).astype(np.float32)
-        unit = scoring.query_vectors(raw, RetrievalSpec(candidate_bias=False))
+        unit = scoring.unit_vectors(self._corpus_as_of_now().vectors, self.retrieval).astype(np.float32, copy=False)
         index = ExactIndex()
         index.build(unit)
         itself = Ragged(codes, np.arange(len(codes) + 1, dtype=np.int32))
-        allowed = None if allow is None else np.unique(self._known(allow, "allow"))
-        return self._with_ids(index.search(unit[codes], k, exclude=itself, allow=allowed))
+        found = index.search(unit[codes], k, exclude=itself, allow=self._allowed(allow, where))
+        return named(found, self.schema.candidates)
 
     def evaluate(
         self,
@@ -353,32 +395,18 @@ class Recommender:
     def _known(self, ids: Any, where: str) -> NDArray[np.int32]:
         return known_codes(ids, where, self.schema.candidates)
 
-    def _popular_for_strangers(
-        self, found: TopK, question: Asked, excluded: Ragged | None, allowed: NDArray[np.int32] | None
-    ) -> TopK:
-        from recs_core.index import ExactIndex
+    def _allowed(self, allow: Any, where: Where | None) -> NDArray[np.integer] | None:
+        """Codes of the candidates that may come back, ascending; None for all."""
+        listed = None if allow is None else np.unique(self._known(allow, "allow"))
+        if where is None:
+            return listed
+        from recs_core.where import Filters
 
-        missing, k = question.strangers, found.ids.shape[1]
-        if not len(missing):
-            return found
-        index = ExactIndex()
-        index.build(self.catalog.counts[:, None].astype(np.float32))
-        popular = index.search(
-            np.ones((len(missing), 1), np.float32), k, exclude=excluded and excluded.take(missing), allow=allowed
-        )
-        ids, scores = found.ids.copy(), found.scores.copy()
-        ids[missing], scores[missing] = popular.ids, popular.scores
-        return TopK(ids, scores)
-
-    def _with_ids(self, found: TopK) -> TopK:
-        """Corpus positions → ids in the user's own type; None or −1 where missing."""
-        vocabulary = self.schema.candidates
-        flat = found.ids.ravel()
-        if pa.types.is_integer(vocabulary.ids.type):
-            ids = vocabulary.ids.to_numpy()[np.maximum(flat, 0)]
-            return TopK(np.where(flat < 0, -1, ids).reshape(found.ids.shape), found.scores)
-        names = vocabulary.decode(flat).to_pylist()
-        return TopK(np.array(names, object).reshape(found.ids.shape), found.scores)
+        attributes = self.catalog.attributes
+        if self._filters is None or self._filters.attributes is not attributes:
+            self._filters = Filters(attributes)
+        kept = self._filters.kept(where)
+        return kept if listed is None else np.intersect1d(kept, listed, assume_unique=True)
 
 
 def _embed(tower: Tower, features: Features) -> NDArray[np.floating]:

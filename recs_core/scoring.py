@@ -34,6 +34,16 @@ def candidate_vectors(
     return np.hstack([y, bias[:, None].astype(y.dtype)])
 
 
+def embeddings(vectors: Array, spec: RetrievalSpec) -> Array:
+    """(n, d + 1) retrieval vectors of candidates → (n, d), a view without the bias: embeddings, but for a factor."""
+    return vectors[:, :-1] if spec.candidate_bias else vectors
+
+
+def unit_vectors(vectors: Array, spec: RetrievalSpec) -> Array:
+    """(n, d + 1) retrieval vectors of candidates → (n, d), whose inner products are the cosines of the embeddings."""
+    return _normalised(embeddings(vectors, spec))
+
+
 def temperature(spec: RetrievalSpec, weights: Mapping[str, Array]) -> float:
     """τ, fixed or learned."""
     return float(np.exp(weights["task/log_temperature"])) if spec.learn_temperature else spec.temperature

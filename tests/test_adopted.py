@@ -126,8 +126,9 @@ def test_numpy_serves_the_stored_vectors_of_a_native_candidate_tower(data: recs.
     path = model.save(tmp_path / "bundle", include_vectors=True)
     served = recs.load(path, runtime="numpy")
     np.testing.assert_allclose(served.recommend([0, 1], k=4).scores, model.recommend([0, 1], k=4).scores, rtol=1e-5)
+    np.testing.assert_allclose(served.similar([0], k=4).scores, model.similar([0], k=4).scores, rtol=1e-5)
     with pytest.raises(UnsupportedFeature, match="candidate tower is a native module, which NumPy cannot run"):
-        served.similar([0])
+        served.encode_candidate(features={"item": [0]})
 
 
 def test_verify_says_that_no_golden_query_was_asked(

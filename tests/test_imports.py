@@ -17,11 +17,11 @@ PACKAGE = Path(recs_core.__file__).parent
 
 FLOORS = (
     ("contract", "spelling", "version"),
-    ("elsewhere", "environment", "fitted", "reference", "scoring", "storage"),
+    ("elsewhere", "environment", "fitted", "reference", "scoring", "storage", "where"),
     ("copies", "plugin", "tables"),
     ("config", "data", "index"),
     ("adopted", "asked", "datasets", "keras_backend"),
-    ("evaluation",),
+    ("evaluation", "explained"),
     ("training",),
     ("bundle", "recommender"),
     ("mining", "restoring", "runtime"),

@@ -223,7 +223,9 @@ def test_context_that_is_named_is_read_and_no_other_column_of_the_rows() -> None
 
 
 def test_context_that_cannot_be_meant_is_refused() -> None:
-    with pytest.raises(DataError, match="no column 'decive' beside their ids; they have 'ts', 'device', 'page', 'rating'"):
+    with pytest.raises(
+        DataError, match="no column 'decive' beside their ids; they have 'ts', 'device', 'page', 'rating'"
+    ):
         choose("features", requests(), context=["decive"])
     with pytest.raises(SpecError, match=r"context is a list of columns, got 'device'; write \['device'\]"):
         choose("features", requests(), context="device")

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from recs_core.bundle.parts import Parts
 from recs_core.contract.batch import Codes, Features, Ragged
 from recs_core.contract.errors import BundleError
 from recs_core.contract.messages import one_line
 from recs_core.contract.towers import TowerSpec
+from recs_core.data.attributes import is_attribute
 from recs_core.data.catalog import Catalog
 from recs_core.data.schema import Schema
 from recs_core.storage.known import FAULTS
@@ -35,7 +38,9 @@ def catalog_arrays(catalog: Catalog) -> dict[str, NDArray[Any]]:
     return out
 
 
-def catalog_of(arrays: Arrays, schema: Schema, query: TowerSpec, candidate: TowerSpec, path: Path) -> Catalog:
+def catalog_of(
+    arrays: Arrays, attributes: pa.Table, schema: Schema, query: TowerSpec, candidate: TowerSpec, path: Path
+) -> Catalog:
     """The catalog, with every code checked to be a row there is. Raises `BundleError`."""
     left = dict(arrays)
     corpus = len(schema.candidates)
@@ -48,11 +53,40 @@ def catalog_of(arrays: Arrays, schema: Schema, query: TowerSpec, candidate: Towe
         _features(left, "candidate", candidate, corpus, schema, path),
         seen,
         counts,
+        attributes,
         _vector(left, "seen/times", np.float64, len(seen.values), path) if times else None,
     )
     for name in left:
         raise BundleError(f"{path}: {name!r} is not of this model")
     return out
+
+
+def attributes_batch(catalog: Catalog) -> pa.RecordBatch | None:
+    """The attributes as stored: without the ids, which the vocabulary has; None where there is nothing else."""
+    table = catalog.attributes.drop_columns([catalog.schema.candidate_name])
+    if not table.num_columns:
+        return None
+    return pa.record_batch([_one_chunk(column) for column in table.columns], names=table.column_names)
+
+
+def attributes_of(parts: Parts, schema: Schema) -> pa.Table:
+    """The attributes of the corpus, its ids first. Raises `BundleError` for columns that cannot be theirs."""
+    ids = pa.table({schema.candidate_name: schema.candidates.ids})
+    if "attributes" not in parts.names:
+        return ids
+    path = parts.path("attributes")
+
+    def check(columns: pa.Schema) -> None:
+        for field in columns:
+            if [schema.candidate_name, *columns.names].count(field.name) > 1:
+                raise BundleError(f"{path}: column {field.name!r} is there twice, or holds the ids")
+            if not is_attribute(field.type):
+                raise BundleError(f"{path}: column {field.name!r} is {field.type}, of which no filter can be made")
+
+    batch = parts.columns("attributes", check)
+    if len(batch) != len(ids):
+        raise BundleError(f"{path}: has {len(batch):,} rows, the corpus has {len(ids):,} candidates")
+    return pa.table([*ids.columns, *batch.columns], names=[*ids.column_names, *batch.schema.names])
 
 
 def check_learnt(path: Path, schema: Schema, **towers: TowerSpec) -> None:
@@ -91,6 +125,13 @@ def _features(
         else:
             codes[feature.name] = _within(_vector(left, name, np.int32, size, path), rows, name, path)
     return Features(size, codes, dense)
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    whole = column.combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):  # strings beyond 2 GiB
+        whole = column.cast(pa.large_string()).combine_chunks()
+    return whole
 
 
 def _vector(left: dict[str, NDArray[Any]], name: str, dtype: Any, size: int, path: Path) -> NDArray[Any]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core.contract.errors import BundleError
 from recs_core.contract.vocabulary import Vocabulary
 from recs_core.storage import tensors
 from recs_core.storage.files import MANIFEST, check_digest, mapped, others
-from recs_core.tables import id_files
+from recs_core.tables import arrow_files, id_files
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -42,12 +44,13 @@ class Parts:
 
     def arrays(self, part: str) -> Arrays:
         """The arrays of a part, as views of the map."""
-        name = self.names[part]
-        if name not in self._maps:
-            raise BundleError(f"{self.manifest}: {name!r} holds its {part}, but is not among its files")
         if part not in self._arrays:
-            self._arrays[part] = tensors.read(self._maps[name], self.folder / name)
+            self._arrays[part] = tensors.read(self._map(part), self.path(part))
         return self._arrays[part]
+
+    def columns(self, part: str, check: Callable[[pa.Schema], None]) -> pa.RecordBatch:
+        """The columns of a part, as views of the map; `check` as in `arrow_files.read`."""
+        return arrow_files.read(self._map(part), self.path(part), check)
 
     def losses(self) -> NDArray[np.float64]:
         """(steps,): the loss of every training step."""
@@ -55,6 +58,12 @@ class Parts:
         if found is None or found.dtype != np.float64 or found.ndim != 1:
             raise BundleError(f"{self.path('history')}: needs 'losses', one F64 for each step")
         return found
+
+    def _map(self, part: str) -> mmap:
+        name = self.names[part]
+        if name not in self._maps:
+            raise BundleError(f"{self.manifest}: {name!r} holds its {part}, but is not among its files")
+        return self._maps[name]
 
     def vocabulary(self, name: str, column: str) -> Vocabulary:
         """The ids in a file, read once: vocabularies of the same ids share it."""

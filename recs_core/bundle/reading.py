@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.bundle import golden
-from recs_core.bundle.contents import catalog_of, check_learnt
+from recs_core.bundle.contents import attributes_of, catalog_of, check_learnt
 from recs_core.bundle.golden import Golden
 from recs_core.bundle.parts import Parts
 from recs_core.bundle.stated import Manifest, ModelStated, SchemaFiles, of_fields, spec
@@ -162,7 +162,8 @@ def _understood(info: BundleInfo, parts: Parts, custom: Sequence[Custom], progre
     _check_arrays(declared, schema, info.natives, parts)
     parts.losses()
     check_learnt(parts.manifest, schema, query=declared.query, candidate=declared.candidate)
-    catalog = catalog_of(parts.arrays("catalog"), schema, declared.query, declared.candidate, parts.path("catalog"))
+    towers, attributes = (declared.query, declared.candidate), attributes_of(parts, schema)
+    catalog = catalog_of(parts.arrays("catalog"), attributes, schema, *towers, parts.path("catalog"))
     fitted = Fitted(
         declared=declared,
         catalog=catalog,

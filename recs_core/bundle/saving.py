@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.bundle.card import card
-from recs_core.bundle.contents import catalog_arrays
+from recs_core.bundle.contents import attributes_batch, catalog_arrays
 from recs_core.bundle.golden import Towers, bound, record
 from recs_core.bundle.progress import arrays_of, fields_of
 from recs_core.bundle.stated import SchemaFiles, of_fields
@@ -29,7 +29,7 @@ from recs_core.fitted import Fitted, Progress
 from recs_core.storage import manifest, tensors
 from recs_core.storage.commit import Commit, committing
 from recs_core.storage.paths import local
-from recs_core.tables import id_files
+from recs_core.tables import arrow_files, id_files
 from recs_core.training import Position, TrainingHistory
 from recs_core.version import __version__, installed
 
@@ -131,6 +131,9 @@ def _write(commit: Commit, fitted: Fitted, towers: Towers) -> dict[str, Any]:
     if towers.corpus is not None:
         parts["vectors"] = _arrays(commit, "vectors", {"vectors": towers.corpus})
     parts["catalog"] = _arrays(commit, "catalog", catalog_arrays(fitted.catalog))
+    attributes = attributes_batch(fitted.catalog)
+    if attributes is not None:
+        parts["attributes"] = commit.add("attributes", "arrow", [arrow_files.content(attributes)])
     ids = bound({role: str(commit.files[file]["sha256"]) for role, file in schema.id_files.items()})
     asked = record(fitted, replace(towers, corpus=None))
     parts["golden"] = _arrays(commit, "golden", {**asked.arrays(), **ids})

@@ -32,6 +32,11 @@ def recommend(
     null: options.Null = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many candidates per query.")] = 10,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out what training saw.")] = False,
+    where: Annotated[
+        str | None, typer.Option(help="Only candidates of which this is true: 'price < 10 and country = \"UK\"'.")
+    ] = None,
+    diversity: Annotated[float | None, typer.Option(help="From 0 to 1: choose for variety too.")] = None,
+    pool: Annotated[int | None, typer.Option(help="How many of the best --diversity chooses from.")] = None,
     unknown: Annotated[str, typer.Option(help="Queries never seen: oov, popular or error.")] = "oov",
     index: Annotated[str | None, typer.Option(help="The index to search with; see `recs backends`.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace --out if it exists.")] = False,
@@ -50,6 +55,7 @@ def recommend(
         raise ConfigError(f"--unknown is {', '.join(UNKNOWN)}; got {unknown!r}")
     _leave_pandas_out()
     how: dict[str, Any] = {"exclude_seen": exclude_seen, "unknown": unknown}
+    how |= {"where": where, "diversity": diversity, "pool": pool}
     if query is not None:
         _few(bundle, index, query, k, as_json, **how)
         return
@@ -91,10 +97,22 @@ def _loaded(bundle: Path, index: str | None) -> Recommender:
 
 
 def _few(
-    bundle: Path, index: str | None, query: list[str], k: int, as_json: bool, *, exclude_seen: bool, unknown: Any
+    bundle: Path,
+    index: str | None,
+    query: list[str],
+    k: int,
+    as_json: bool,
+    *,
+    exclude_seen: bool,
+    where: str | None,
+    **options: Any,
 ) -> None:
     model = _loaded(bundle, index)
-    found = model.recommend(_typed(model, query), k, exclude="seen" if exclude_seen else None, unknown=unknown)
+    if where is not None:
+        from recs_core.where import parse
+
+        options["where"] = parse(where, model.catalog.attributes.schema)
+    found = model.recommend(_typed(model, query), k, exclude="seen" if exclude_seen else None, **options)
     answers = [
         [(id_, float(score)) for id_, score in zip(ids, scores, strict=True) if score > -float("inf")]
         for ids, scores in zip(found.ids.tolist(), found.scores, strict=True)

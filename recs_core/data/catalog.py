@@ -24,7 +24,9 @@ class Catalog:
     """Encoded features of every known query (histories left empty) and of the corpus, and who took what.
 
     `seen`: candidate codes of each query's training rows, in time order. `seen_at` (nnz of `seen`,): their times in
-    seconds, None where a fit had no times. `counts` (corpus,): training rows of each candidate.
+    seconds, None where a fit had no times. `counts` (corpus,): training rows of each candidate. `attributes`: the
+    candidates' ids, and what else their side table says in one value per row; filters are made of it, and row i is that
+    of candidate code i.
     """
 
     schema: Schema
@@ -32,6 +34,7 @@ class Catalog:
     candidate: Features
     seen: Ragged
     counts: NDArray[np.int64]
+    attributes: pa.Table
     seen_at: NDArray[np.float64] | None = None
 
     @classmethod
@@ -45,7 +48,7 @@ class Catalog:
         if before is not None:
             seen, seen_at = _merged(before.seen, before.seen_at, seen, seen_at)
         counts = np.bincount(seen.values, minlength=len(data.schema.candidates))
-        return cls(data.schema, data.query, data.candidate, seen, counts, seen_at)
+        return cls(data.schema, data.query, data.candidate, seen, counts, data.attributes, seen_at)
 
 
 def _merged(

@@ -13,6 +13,7 @@ from recs_core.contract.batch import Features, Ragged, Side
 from recs_core.contract.errors import DataError
 from recs_core.contract.towers import TowerSpec
 from recs_core.data import context, impressions
+from recs_core.data.attributes import attributes_of
 from recs_core.data.encoding import encode
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
@@ -47,6 +48,7 @@ class EncodedDataset:
     timestamps: NDArray[np.float64] | None  # (n,) seconds
     past: NDArray[np.int32]  # (n,)
     counts: NDArray[np.int64]  # (corpus,) training rows of each candidate
+    attributes: pa.Table  # the candidates' side table, see `Catalog`
     adopted: frozenset[str] = frozenset()  # sides whose tower is a user's own: their codes stay rows of whole tables
     weights: NDArray[np.float64] | None = None  # (n,)
     context: Features | None = None
@@ -89,6 +91,7 @@ class EncodedDataset:
             timestamps=times,
             past=_strictly_earlier(queries, times),
             counts=np.bincount(candidates, minlength=len(schema.candidates)),
+            attributes=attributes_of(data, schema.candidates, None if before is None else before.attributes),
             adopted=adopted,
             weights=None if data.weights is None else data.weights[order],
             context=context.of_rows(data, query, schema, order),

@@ -16,6 +16,7 @@ from recs_core.contract.messages import some
 from recs_core.contract.protocols import Index, TopK
 from recs_core.contract.vocabulary import Vocabulary
 from recs_core.index import storage, tiles
+from recs_core.index.answers import named
 from recs_core.index.filtered import FilteredIndex, resolve
 from recs_core.index.filters import ragged
 from recs_core.storage.paths import local
@@ -65,7 +66,7 @@ class CandidateIndex:
         """
         hidden = self._positions_a_query(exclude, len(queries))
         allowed = None if allow is None else self._known(allow)
-        return self._named(self._found.search(queries, k, exclude=hidden, allow=allowed))
+        return named(self._found.search(queries, k, exclude=hidden, allow=allowed), self._vocabulary)
 
     def similar(self, ids: Any, k: int, *, allow: Any = None) -> TopK:
         """The k candidates with the highest inner product with each one's own vector, itself left out."""
@@ -126,12 +127,3 @@ class CandidateIndex:
         if len(exclude) != num_queries:
             raise DataError(f"exclude has {len(exclude)} lists of ids for {num_queries} queries")
         return ragged(self._vocabulary.encode(row) if len(row) else () for row in exclude)
-
-    def _named(self, found: TopK) -> TopK:
-        flat, shape = found.ids.ravel(), found.ids.shape
-        named = self._vocabulary.decode(flat)
-        if pa.types.is_integer(self.ids.type):
-            return TopK(named.fill_null(-1).to_numpy(zero_copy_only=False).reshape(shape), found.scores)
-        names = np.empty(len(flat), object)
-        names[:] = named.to_pylist()
-        return TopK(names.reshape(shape), found.scores)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +16,9 @@ from recs_core.index.plugin import INFO
 
 SMALLEST = 2.0**-149
 """Of all float32. A product below it is rounded by half of that, however small the vectors are."""
+
+GATHERING, READING = 64, 8
+"""What fetching a row costs, counted in queries scored against it: gathered into a tile, or read where it lies."""
 
 
 class ExactIndex:
@@ -53,26 +58,52 @@ class ExactIndex:
         plan = plan_search(self._candidates, queries, k, exclude, allow)
         vectors, queries, k, allowed = plan.candidates.vectors, plan.queries, plan.k, plan.allowed
         scale = plan.norms * plan.candidates.norm
+        threads = threads or tiles.num_threads()
+        blocks = tiles.query_blocks(len(queries), threads)
+        among = _Among.of(len(vectors), allowed, blocks[0].stop if blocks else 0)
         exclude = plan.exclude
-        if exclude is not None and allowed is not None:
-            exclude = within(exclude, allowed)
+        if exclude is not None and among.rows is not None:
+            exclude = within(exclude, among.rows)
 
         ids = np.full((len(queries), k), -1, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)
-        threads = threads or tiles.num_threads()
 
         def search_block(block: slice) -> None:
             rows = np.arange(block.start, block.stop)
             hidden = None if exclude is None else exclude.take(rows)
-            search = _Search(vectors, queries[block], k, hidden, allowed, scale[block])
+            search = _Search(vectors, queries[block], k, hidden, among, scale[block])
             ids[block, : search.k], scores[block, : search.k] = search.best()
 
-        tiles.run(search_block, tiles.query_blocks(len(queries), threads), threads)
+        tiles.run(search_block, blocks, threads)
         return TopK(ids, scores)
 
 
+@dataclass(frozen=True)
+class _Among:
+    """The candidates that may come back: `number` of them, all of the corpus where neither of the others is given.
+
+    `rows`: their positions, ascending, where few are gathered. `mask` (corpus,): whether each is one, where most are,
+    which are read where they lie with the rest.
+    """
+
+    number: int
+    rows: NDArray[np.int64] | None = None
+    mask: NDArray[np.bool_] | None = None
+
+    @classmethod
+    def of(cls, corpus: int, allowed: NDArray[np.int64] | None, queries: int) -> _Among:
+        """Those of an allow-list, by whichever way costs less for as many queries at a time."""
+        if allowed is None:
+            return cls(corpus)
+        if len(allowed) * (queries + GATHERING) < corpus * (queries + READING):
+            return cls(len(allowed), rows=allowed)
+        mask = np.zeros(corpus, bool)
+        mask[allowed] = True
+        return cls(len(allowed), mask=mask)
+
+
 class _Search:
-    """One block of queries on one thread; k is at most the corpus or the allow-list.
+    """One block of queries on one thread; k is at most the number of candidates that may come back.
 
     Scores in float32 choose whatever may be in the top k, allowing for their rounding; those few are scored again in
     float64, and ordered by what that is in float32. `scale`: ‖query‖ · the largest ‖candidate‖, of each query.
@@ -84,12 +115,11 @@ class _Search:
         queries: NDArray[np.float32],
         k: int,
         exclude: Ragged | None,
-        allowed: NDArray[np.int64] | None,
+        among: _Among,
         scale: NDArray[np.float64],
     ) -> None:
-        self.vectors, self.queries, self.allowed = vectors, queries, allowed
-        self.corpus = len(vectors) if allowed is None else len(allowed)
-        self.k = min(k, self.corpus)
+        self.vectors, self.queries, self.among = vectors, queries, among
+        self.k = min(k, among.number)
         self.patch = None if exclude is None else TilePatch(exclude.segments, exclude.values, np.float32(-np.inf))
         self.slack = (2 * tiles.rounding(queries.shape[1], np.float32) * scale).astype(np.float32)
         self.slack += np.float32(queries.shape[1] * SMALLEST)
@@ -111,19 +141,20 @@ class _Search:
         """Show every candidate's scores to `held`, made in `dtype`; False if it cannot hold all that are needed."""
         queries = self.queries.astype(dtype, copy=False)
         product = np.empty((len(queries), tiles.TILE_CANDIDATES), dtype)
-        for here in tiles.tiles(self.corpus):
-            tile = self.vectors[here if self.allowed is None else self.allowed[here]].astype(dtype, copy=False)
+        rows, mask = self.among.rows, self.among.mask
+        for here in tiles.tiles(len(self.vectors) if rows is None else len(rows)):
+            tile = self.vectors[here if rows is None else rows[here]].astype(dtype, copy=False)
             made = product[:, : len(tile)]
             np.matmul(queries, tile.T, out=made)
             scores = made.astype(np.float32, copy=False)
             if self.patch is not None:
                 self.patch.apply(scores, here.start)
-            if not held.add(scores, here.start):
+            if not held.add(scores, here.start, None if mask is None else mask[here]):
                 return False
         return True
 
     def _positions(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        return ids if self.allowed is None else self.allowed[ids]
+        return ids if self.among.rows is None else self.among.rows[ids]
 
 
 class _Held:
@@ -143,19 +174,25 @@ class _Held:
         self.used = np.zeros(num_queries, np.int64)
         self.limit = np.full(num_queries, -np.inf, np.float32)  # what is not above it cannot get in
 
-    def add(self, scores: NDArray[np.float32], first: int) -> bool:
-        """Take in scores (Q, w) of candidates first … first + w − 1; False if there is no room for all that must be."""
-        if self._append(scores, first):
+    def add(self, scores: NDArray[np.float32], first: int, may: NDArray[np.bool_] | None) -> bool:
+        """Take in scores (Q, w) of candidates first … first + w − 1, or of those that `may` (w,) come back; False if
+        there is no room for all that must be."""
+        if self._append(scores, first, may):
             return True
         self._weigh(self.scores, self.ids)
-        if self._append(scores, first):
+        if self._append(scores, first, may):
             return True
+        if may is not None:
+            scores = np.where(may, scores, np.float32(-np.inf))
         # Too many even for the sharper limits, as in the first tiles.
         columns = np.broadcast_to(np.arange(first, first + scores.shape[1]), scores.shape)
         return self._weigh(np.hstack([self.scores, scores]), np.hstack([self.ids, columns]))
 
-    def _append(self, scores: NDArray[np.float32], first: int) -> bool:
-        query, column = _true_places(scores > self.limit[:, None])
+    def _append(self, scores: NDArray[np.float32], first: int, may: NDArray[np.bool_] | None) -> bool:
+        above = scores > self.limit[:, None]
+        if may is not None:
+            above &= may
+        query, column = _true_places(above)
         number = np.bincount(query, minlength=len(self.used))
         if (self.used + number).max(initial=0) > self.room:
             return False

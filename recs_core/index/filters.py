@@ -42,7 +42,9 @@ def check_allow(allow: ArrayLike, num_candidates: int) -> NDArray[np.int64]:
     positions = np.asarray(allow)
     if positions.ndim != 1 or (positions.size and positions.dtype.kind not in "iu"):
         raise DataError(f"allow must be a list of positions, got {positions.dtype} of shape {positions.shape}")
-    positions = np.unique(positions).astype(np.int64)
+    if positions.size > 1 and not (positions[1:] > positions[:-1]).all():  # which takes a tenth of the time
+        positions = np.unique(positions)
+    positions = positions.astype(np.int64, copy=False)
     if len(positions) and (positions[0] < 0 or positions[-1] >= num_candidates):
         bad = positions[0] if positions[0] < 0 else positions[-1]
         raise DataError(f"allow holds position {bad}, the corpus has {num_candidates}")

@@ -9,6 +9,7 @@ It shares no code with what it judges: of the core it uses the declarations (`re
     training    a whole step on a batch, and a run of steps
     scoring     vectors as an index sees them
     topk        exact top-k with exclusions and allow-lists
+    diversity   maximal marginal relevance
     metrics     a ranking → recall, NDCG, …
 
 tests/reference holds it against finite differences, hand-worked cases and `tfrs.tasks.Retrieval`.

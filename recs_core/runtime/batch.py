@@ -24,11 +24,13 @@ import pyarrow.parquet as pq
 
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import one_line
+from recs_core.index.diverse import pool_size
 from recs_core.index.plan import check_k
 from recs_core.recommender import Recommender
 from recs_core.runtime.query_files import QueryFile, opened, reading
 from recs_core.storage.paths import local
 from recs_core.tables.csv_files import Dialect
+from recs_core.where import Filters, parse
 
 PART_ROWS = 8_192
 """Queries answered together: enough for the search to be one of large matrices, little to lose or to hold."""
@@ -38,7 +40,10 @@ _PLAN = "job.json"
 
 @dataclass(frozen=True)
 class Job:
-    """What is asked. `bundle`: digest of the bundle that answers, so that a job is not finished with another."""
+    """What is asked. `bundle`: digest of the bundle that answers, so that a job is not finished with another.
+
+    `where`: a condition as text (`recs_core.where.parse`); `diversity` and `pool` as in `recommend`.
+    """
 
     queries: Path
     out: Path
@@ -47,6 +52,9 @@ class Job:
     exclude_seen: bool = False
     unknown: Literal["oov", "popular", "error"] = "oov"
     column: str | None = None
+    where: str | None = None
+    diversity: float | None = None
+    pool: int | None = None
     dialect: Dialect = field(default_factory=Dialect)
 
     @property
@@ -76,7 +84,7 @@ def recommend_file(model: Recommender, job: Job, progress: Callable[[int, int], 
     """
     job = replace(job, queries=local(job.queries, "queries", DataError), out=local(job.out, "out", DataError))
     source = opened(job.queries, model.schema.queries, job.column, job.dialect)
-    unknown = _checked(model, job, source)
+    unknown, options = _checked(model, job, source), _options(model, job)
     _check_out(job)
     plan = _plan(model, job, source.column)
     _check_parts(job, plan)
@@ -89,7 +97,7 @@ def recommend_file(model: Recommender, job: Job, progress: Callable[[int, int], 
         if part.exists():
             resumed += len(ids)
         else:
-            _write(part, [_answer(model, job, ids)])
+            _write(part, [_answer(model, ids, job.k, options)])
         done += len(ids)
         progress(done, source.rows)
     _write(job.out, (pq.read_table(part) for part in names), empty=_answers_schema(model))
@@ -101,8 +109,7 @@ def recommend_file(model: Recommender, job: Job, progress: Callable[[int, int], 
 
 
 def _checked(model: Recommender, job: Job, source: QueryFile) -> int:
-    """How many queries the model does not know. Raises `DataError` for k or ids that it cannot answer."""
-    check_k(job.k, len(model.schema.candidates))
+    """How many queries the model does not know. Raises `DataError` for ids that it cannot answer."""
     strangers, first = 0, None
     for ids in source.pieces(PART_ROWS):
         unknown = model.schema.queries.encode(ids) < 0
@@ -115,6 +122,22 @@ def _checked(model: Recommender, job: Job, source: QueryFile) -> int:
             f"in training, the first is {first!r}; leave them out, or ask for unknown 'oov' or 'popular'"
         )
     return strangers
+
+
+def _options(model: Recommender, job: Job) -> dict[str, Any]:
+    """How each part is asked. Raises `DataError` for what cannot be."""
+    corpus = len(model.schema.candidates)
+    pool_size(check_k(job.k, corpus), job.diversity, job.pool, corpus)
+    where = None if job.where is None else parse(job.where, model.catalog.attributes.schema)
+    if where is not None:
+        Filters(model.catalog.attributes).kept(where)
+    return {
+        "exclude": "seen" if job.exclude_seen else None,
+        "where": where,
+        "diversity": job.diversity,
+        "pool": job.pool,
+        "unknown": "quiet" if job.unknown == "oov" else job.unknown,  # how many there are is said once, at the end
+    }
 
 
 def _check_out(job: Job) -> None:
@@ -181,9 +204,8 @@ def _begin(job: Job, plan: Mapping[str, Any]) -> None:
         _replace(job.parts / _PLAN, lambda path: path.write_text(json.dumps(plan, indent=1), encoding="utf-8"))
 
 
-def _answer(model: Recommender, job: Job, ids: pa.Array) -> pa.Table:
-    unknown = "quiet" if job.unknown == "oov" else job.unknown  # how many there are is said once, at the end
-    found = model.recommend_codes(ids, job.k, exclude="seen" if job.exclude_seen else None, unknown=unknown)
+def _answer(model: Recommender, ids: pa.Array, k: int, options: Mapping[str, Any]) -> pa.Table:
+    found = model.recommend_codes(ids, k, **options)
     there = found.ids >= 0
     offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(1))]).astype(np.int32))
     names = model.schema.candidates.ids.take(pa.array(found.ids[there]))

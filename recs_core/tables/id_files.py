@@ -1,8 +1,7 @@
-"""Ids in an Arrow IPC file: one column `id`, strings or int64, not compressed; position = code."""
+"""Ids in an Arrow IPC file: one column `id`, strings or int64; position = code."""
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,58 +9,27 @@ import pyarrow as pa
 
 from recs_core.contract.errors import BundleError, DataError
 from recs_core.contract.vocabulary import Vocabulary
+from recs_core.tables import arrow_files
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
-_MAGIC = b"ARROW1\0\0"
-_COMPRESSION = 3  # the field of RecordBatch in Arrow's Message.fbs that names a codec
-
 
 def content(vocabulary: Vocabulary) -> pa.Buffer:
     """The bytes of the file."""
-    batch = pa.record_batch([vocabulary.ids], names=["id"])
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return sink.getvalue()
+    return arrow_files.content(pa.record_batch([vocabulary.ids], names=["id"]))
 
 
 def read(data: Buffer, path: Path, name: str) -> Vocabulary:
     """The vocabulary, a view of `data`. Raises `BundleError` for anything but such a file."""
-    buffer = pa.py_buffer(data)
-    if bytes(buffer[: len(_MAGIC)]) != _MAGIC:
-        raise BundleError(f"{path}: is no Arrow file")
-    try:
-        messages = pa.ipc.MessageReader.open_stream(pa.BufferReader(buffer.slice(len(_MAGIC))))
-        schema = pa.ipc.read_schema(messages.read_next_message())
+
+    def check(schema: pa.Schema) -> None:
         if schema.names != ["id"] or schema.field("id").type not in (pa.string(), pa.int64()):
-            raise BundleError(
-                f"{path}: needs one column, id, of strings or int64; it has {', '.join(map(str, schema))}"
-            )
-        message = messages.read_next_message()
-        if message.type != "record batch" or _field(message.metadata.to_pybytes(), _COMPRESSION):
-            raise BundleError(f"{path}: is compressed, or not one record batch; a bundle's ids are plain")
-        ids = pa.ipc.read_record_batch(message, schema).column(0)
-        ids.validate(full=True)
+            columns = ", ".join(map(str, schema))
+            raise BundleError(f"{path}: needs one column, id, of strings or int64; it has {columns}")
+
+    ids = arrow_files.read(data, path, check).column(0)
+    try:
         return Vocabulary(ids, name)
-    except (pa.ArrowException, DataError, StopIteration, EOFError, OSError, struct.error) as error:
-        raise BundleError(f"{path}: is damaged, {' '.join(str(error).split()) or 'it ends too early'}") from error
-
-
-def _field(message: bytes, number: int) -> bool:
-    """Whether the header table of an Arrow message (a flatbuffer) has this field.
-
-    pyarrow does not tell before it has decompressed, and a small file can hold a very large compressed one.
-    """
-
-    def slot(table: int, field: int) -> int:
-        vtable = table - struct.unpack_from("<i", message, table)[0]
-        place = 4 + 2 * field
-        if place >= struct.unpack_from("<H", message, vtable)[0]:
-            return 0
-        return int(struct.unpack_from("<H", message, vtable + place)[0])
-
-    root = struct.unpack_from("<I", message, 0)[0]
-    header = root + slot(root, 2)
-    return slot(header + struct.unpack_from("<I", message, header)[0], number) != 0
+    except DataError as error:
+        raise BundleError(f"{path}: is damaged, {error}") from error

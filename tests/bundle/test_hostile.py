@@ -192,6 +192,29 @@ def test_ids_that_are_no_ids(folder, data, said):
     refused(folder, said)
 
 
+NINE = pa.array(np.arange(9))
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"PAR1" + bytes(100), "no Arrow file"),
+        (arrow(NINE, names=("price",), compression="zstd"), "compressed"),
+        (arrow(NINE[:-1], names=("price",)), "has 8 rows, the corpus has 9 candidates"),
+        (arrow(NINE, names=("item",)), "column 'item' is there twice, or holds the ids"),
+        (arrow(NINE, NINE, names=("a", "a")), "column 'a' is there twice"),
+        (arrow(pa.array([[1]] * 9), names=("tags",)), "column 'tags' is list<.*of which no filter can be made"),
+        (arrow(pa.array(["a"] * 9).dictionary_encode(), names=("a",)), "dictionary.*of which no filter can be made"),
+        (arrow(pa.array([b"x"] * 9), names=("a",)), "binary, of which no filter can be made"),
+        (arrow(pa.array(["aa"] * 9), names=("a",)).replace(b"\x12\0\0\0", b"\xff\xff\xff\x7f"), "damaged"),
+        (arrow(pa.array(["aa"] * 9), names=("a",)).replace(b"aaaa", b"aa\xff\xff"), "damaged"),
+    ],
+)
+def test_attributes_that_are_none(folder, data, said):
+    replace(folder, "attributes", data)
+    refused(folder, said)
+
+
 def test_a_compressed_bomb_is_refused_before_it_goes_off(folder):
     replace(folder, "ids", arrow(pa.array(np.zeros(50_000_000, np.int64)), compression="zstd"))
     before = pa.total_allocated_bytes()

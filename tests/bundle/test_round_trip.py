@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import safetensors.numpy
 
@@ -72,6 +73,8 @@ def test_weights_and_optimizer_state_come_back_bit_for_bit(tmp_path, dtype, opti
 def test_the_catalog_comes_back(model, saved):
     before, after = model.catalog, recs.load(saved, runtime="numpy").catalog
     assert after.schema == before.schema
+    assert after.attributes.equals(before.attributes)
+    assert after.attributes.column_names == ["item", "title", "price"]
     np.testing.assert_array_equal(after.counts, before.counts)
     np.testing.assert_array_equal(after.seen.values, before.seen.values)
     np.testing.assert_array_equal(after.seen.offsets, before.seen.offsets)
@@ -85,13 +88,42 @@ def test_the_catalog_comes_back(model, saved):
             np.testing.assert_array_equal(now.dense[name], numbers)
 
 
-@pytest.mark.parametrize("options", [{"exclude": "seen"}, {"allow": ["i1", "i2", "i5"]}, {"exclude": interactions()}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"exclude": "seen"},
+        {"allow": ["i1", "i2", "i5"]},
+        {"exclude": interactions()},
+        {"where": {"price": (3, None)}},
+        {"where": pc.field("title").is_null(), "allow": ["i1", "i4"]},
+        {"diversity": 0.5, "pool": 8, "where": {"price": (None, 8)}},
+    ],
+)
 def test_every_loader_recommends_the_same(model, saved, options):
     expected = model.recommend(QUERIES, k=5, **options)
     for loaded in (recs.load(saved, runtime="numpy"), recs.load(saved, backend=OracleBackend())):
         found = loaded.recommend(QUERIES, k=5, **options)
         np.testing.assert_array_equal(found.ids, expected.ids)
         np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
+
+
+def test_without_side_columns_there_is_no_part_for_them(tmp_path):
+    data = Interactions.from_table({"user": [1, 2], "item": [3, 4]}, query="user", candidate="item")
+    path = fitted(ids_only(), data).save(tmp_path / "b")
+    assert "attributes" not in bundle.info(path).manifest["contents"]
+    loaded = recs.load(path, runtime="numpy")
+    assert loaded.catalog.attributes.to_pydict() == {"item": [3, 4]}
+    assert loaded.recommend([1], k=2, where={"item": 4}).ids.tolist() == [[4, -1]]
+
+
+def test_attributes_are_views_of_the_file_and_other_tools_read_it(model, saved):
+    name = bundle.info(saved).manifest["contents"]["attributes"]
+    with pa.ipc.open_file(saved / name) as reader:
+        assert reader.read_all().equals(model.catalog.attributes.drop_columns(["item"]))
+    before = pa.total_allocated_bytes()
+    loaded = recs.load(saved, runtime="numpy")
+    assert pa.total_allocated_bytes() - before < 1000
+    assert loaded.catalog.attributes["price"].to_pylist() == np.linspace(1.0, 9.0, 9).tolist()
 
 
 def test_numpy_answers_from_histories_features_and_for_strangers(model, saved):

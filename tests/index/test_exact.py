@@ -52,13 +52,34 @@ def test_equal_to_the_reference(world, k, threads):
 
 
 @pytest.mark.parametrize("k", [1, 10, 500, 1500, 4000])
-@pytest.mark.parametrize("filtered", [False, True])
-def test_equal_to_the_reference_over_several_tiles(rng, k, filtered):
+@pytest.mark.parametrize("allowed", [None, 3, 300, 2500, 3500])
+def test_equal_to_the_reference_over_several_tiles(rng, k, allowed):
+    """Few that are allowed are gathered, many read where they lie."""
     queries, vectors = normal(rng, 20, 64), normal(rng, 3500, 64)
-    exclude = ragged(rng.choice(3500, 200, replace=False) for _ in range(20)) if filtered else None
-    allow = rng.choice(3500, 2500, replace=False) if filtered else None
+    exclude = None if allowed is None else ragged(rng.choice(3500, 200, replace=False) for _ in range(20))
+    allow = None if allowed is None else rng.choice(3500, allowed, replace=False)
     found = built(vectors).search(queries, k, exclude=exclude, allow=allow)
     same(found, reference_in_float32(queries, vectors, k, exclude, allow))
+
+
+@pytest.mark.parametrize("keep", [(0, 2100), (1000, 3000), (3400, 3500)])
+def test_the_best_of_all_are_not_allowed(rng, keep):
+    """A whole run of the corpus, and of its scores: no limit may come of those left out."""
+    queries, vectors = normal(rng, 3, 8), normal(rng, 3500, 8)
+    vectors = vectors[np.argsort(vectors @ queries[0])]
+    allow = np.arange(*keep)
+    found = built(vectors).search(queries, 100, allow=allow)
+    same(found, reference_in_float32(queries, vectors, 100, allow=allow))
+
+
+def test_an_allow_list_in_any_order_and_with_repeats(rng):
+    queries, vectors = normal(rng, 3, 8), normal(rng, 50, 8)
+    allow = rng.permutation(40)
+    expected = top_k(queries, vectors, 10, allow=allow)
+    for asked in (allow, np.sort(allow), np.r_[allow, allow[:5]], allow.tolist(), allow.astype(np.uint8)):
+        before = np.array(asked)
+        same(built(vectors).search(queries, 10, allow=asked), expected)
+        np.testing.assert_array_equal(asked, before)
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -70,16 +91,17 @@ def test_scores_in_order_of_position(order):
     np.testing.assert_array_equal(found.ids, np.tile(best, (3, 1)))
 
 
+@pytest.mark.parametrize("allow", [None, np.arange(2, 6000), np.arange(0, 6000, 40)])
 @pytest.mark.parametrize("distinct", [1, 3])
-def test_equal_vectors_come_in_order_of_position(rng, distinct):
+def test_equal_vectors_come_in_order_of_position(rng, distinct, allow):
     """Thousands of equal candidates: more ties than any buffer holds, and a BLAS that rounds them differently."""
     vectors = normal(rng, distinct, 64)[np.arange(6000) % distinct]
     queries = normal(rng, 20, 64)
     exclude = ragged([[0, 3, 6, 5998]] * 20)
-    found = built(vectors).search(queries, 100, exclude=exclude)
+    found = built(vectors).search(queries, 40, exclude=exclude, allow=allow)
     best = np.argmax(queries @ vectors[:distinct].T, axis=1)
-    left = np.setdiff1d(np.arange(6000), exclude.values[:4])
-    expected = [left[left % distinct == b][:100] for b in best]
+    left = np.setdiff1d(np.arange(6000) if allow is None else allow, exclude.values[:4])
+    expected = [left[left % distinct == b][:40] for b in best]
     np.testing.assert_array_equal(found.ids, expected)
 
 

@@ -54,6 +54,42 @@ def test_answers_are_the_models_own_in_order(model, job, exclude_seen, unknown):
     assert not job.parts.exists()
 
 
+def test_a_job_with_a_condition_and_variety(model, job):
+    recommend_file(model, replace(job, where="price < 7.5", k=3, diversity=0.5, pool=6))
+    expected = model.recommend(IDS, 3, where={"price": (None, 7.4)}, diversity=0.5, pool=6)
+    assert pq.read_table(job.out)["item"].to_pylist() == expected.ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"where": "prize < 3"}, "where, character 1: there is no column 'prize'"),
+        ({"where": "price <"}, "character 8: expected a value"),
+        ({"diversity": 2.0}, "diversity is a number from 0"),
+        ({"diversity": 0.5, "pool": 5}, "pool must be a whole number above k = 5"),
+        ({"pool": 50}, "pool=50 is what diversity chooses from"),
+        ({"k": 0}, "k must be"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_anything_is_made(model, job, wrong, said):
+    with pytest.raises(DataError, match=said):
+        recommend_file(model, replace(job, **wrong))
+    assert not job.parts.exists() and not job.out.exists()
+
+
+@pytest.mark.parametrize("other", [{"where": "price < 4"}, {"diversity": 0.2}, {"diversity": 0.5, "pool": 7}])
+def test_parts_of_another_condition_are_never_mixed_in(model, job, other):
+    job = replace(job, where="price < 5", diversity=0.5, pool=6)
+
+    def stop(done, of):
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        recommend_file(model, job, stop)
+    with pytest.raises(DataError, match=f"parts of a job with another {next(reversed(other))}"):
+        recommend_file(model, replace(job, **other))
+
+
 class Stopped(Exception):
     pass
 

@@ -1,0 +1,106 @@
+"""Why a score is what it is: the parts that it is a sum of, where it is one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recs_core.asked import asked
+from recs_core.contract.batch import Features, Ragged
+from recs_core.contract.errors import DataError, UnsupportedFeature
+from recs_core.contract.features import Column
+from recs_core.contract.plans import TowerPlan
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.task import COSINE_EPSILON
+from recs_core.contract.weights import Weights
+from recs_core.data.schema import Schema
+
+if TYPE_CHECKING:
+    from recs_core.recommender import Recommender
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A score and its parts, (name, value) in the order of the query tower: one for each feature, for each id of a
+    feature with several, and the candidate's bias. `score` is their sum, in float64."""
+
+    score: float
+    parts: tuple[tuple[str, float], ...]
+
+    def __str__(self) -> str:
+        largest_first = sorted(self.parts, key=lambda part: -abs(part[1]))
+        return "\n".join(f"{value:+10.4f}  {name}" for name, value in [("score", self.score), *largest_first])
+
+
+def explained(
+    model: Recommender, query: Any, candidate: Any, history: Any, features: Any, context: Any, at: Any
+) -> Explanation:
+    """`Recommender.explain`, from weights alone."""
+    plan = _additive(model.query_tower.plan)
+    asks = None if query is None else [query], None if history is None else [history], features, context, at
+    question = asked(model.catalog, model.query, *asks)
+    if len(question) != 1:
+        raise DataError(f"explain: features has {len(question)} rows; explain one query at a time")
+    question.check_unknown("oov", stacklevel=3)
+    vector = model.encode_candidate([candidate])[0].astype(np.float64)
+    read = question.features(model.query, model.catalog)
+    return _explanation(plan, model.retrieval, model.schema, model.weights(), read, vector)
+
+
+def _additive(plan: TowerPlan | None) -> TowerPlan:
+    """The query tower's plan. Raises `UnsupportedFeature` where a score is no sum over its features."""
+    if plan is None:
+        raise UnsupportedFeature("explain: the query tower is a module of your own, whose scores have no known parts")
+    if plan.layers:
+        raise UnsupportedFeature(
+            f"explain: the query tower has {len(plan.layers)} dense layer{'s' * (len(plan.layers) > 1)}, which mix its "
+            "features, so that a score is no sum of parts; a query tower with layers=[] has them"
+        )
+    return plan
+
+
+def _explanation(
+    plan: TowerPlan, spec: RetrievalSpec, schema: Schema, weights: Weights, features: Features, candidate: Array
+) -> Explanation:
+    """Of one query's `features`, and a candidate's retrieval vector, (d,) or (d + 1,)."""
+    products: list[tuple[str, float]] = []
+    square, start = 0.0, 0
+    for column in plan.columns:
+        own, start = candidate[start : start + column.width], start + column.width
+        vectors = _vectors(column, schema, weights, features)
+        products += [(name, float(vector @ own)) for name, vector in vectors]
+        whole = np.sum([vector for _, vector in vectors], axis=0)
+        square += float(np.dot(whole, whole))
+    scale = 1 / math.sqrt(square + COSINE_EPSILON) if spec.scoring == "cosine" else 1.0
+    parts = [(name, scale * product) for name, product in products]
+    if spec.candidate_bias:
+        parts.append(("bias", float(candidate[-1])))
+    return Explanation(math.fsum(value for _, value in parts), tuple(parts))
+
+
+def _vectors(column: Column, schema: Schema, weights: Weights, features: Features) -> list[tuple[str, Array]]:
+    """What the column's part of the query vector is a sum of, (width,) each, by name."""
+    if column.table is None:
+        numbers = features.dense[column.name][0].astype(np.float64)
+        return [(column.name, numbers if column.kernel is None else numbers @ weights[column.kernel])]
+    table, codes = weights[column.table], features.codes[column.name]
+    if not isinstance(codes, Ragged):
+        return [(column.name, table[codes[0]].astype(np.float64))]
+    rows, counts = np.unique(codes.values, return_counts=True)
+    share = counts / len(codes.values) if column.mean else counts
+    names = [f"{column.name} {_said(int(row), column.table, schema)}" for row in rows]
+    return list(zip(names, share[:, None] * table[rows].astype(np.float64), strict=True))
+
+
+def _said(row: int, table: str, schema: Schema) -> str:
+    """The id that a row of a table stands for."""
+    if table not in schema.vocabularies:
+        return f"bucket {row}"
+    first = schema.first_row(table)
+    return str(schema.vocabularies[table].ids[row - first].as_py()) if row >= first else "unknown"
