@@ -33,18 +33,16 @@ from recs_core.data.encoding import encode
 from recs_core.data.ids import id_list, known_codes
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
+from recs_core.evaluation.evaluable import Evaluable
 from recs_core.fitted import Declared
 
 if TYPE_CHECKING:
-    from recs_core.evaluation import Ranks
     from recs_core.index import FilteredIndex
 
 log = logging.getLogger("recs_core")
 
 EMBED_ROWS = 65_536
 """Rows embedded at a time, so that memory beyond the result stays bounded."""
-
-DEFAULT_K: Final = (1, 5, 10, 20, 50, 100)
 
 DECLARED: Final = tuple(declared.name for declared in fields(Declared))
 """What was trained: fixed once a model is fitted."""
@@ -62,7 +60,7 @@ class _Corpus:
 
 
 @dataclass
-class Recommender:
+class Recommender(Evaluable):
     """Answers from towers, weights and a catalog. Made by `TwoTower.fit` or `recs.load`, not by hand.
 
     `index` finds what `recommend` gives: an `Index`, or the name of an installed one; by default every candidate is
@@ -258,60 +256,6 @@ class Recommender:
         itself = Ragged(codes, np.arange(len(codes) + 1, dtype=np.int32))
         allowed = None if allow is None else np.unique(self._known(allow, "allow"))
         return self._with_ids(index.search(unit[codes], k, exclude=itself, allow=allowed))
-
-    def evaluate(
-        self,
-        test: Interactions,
-        *,
-        exclude: Interactions | Sequence[Interactions] | None = None,
-        history: Interactions | Sequence[Interactions] | None = None,
-        k: Sequence[int] = DEFAULT_K,
-        ties: Literal["pessimistic", "expected", "optimistic"] = "pessimistic",
-        repeats: Literal["miss", "drop"] = "miss",
-    ) -> dict[str, float]:
-        """Exact metrics over the whole corpus: recall, NDCG, MRR, … at each k (docs/meanings.md).
-
-        `exclude`: interactions whose candidates leave the ranking of their query, as training rows do. `history`: what
-        `History` features may look at, by default `exclude`, else the training rows. A test candidate outside the
-        corpus counts as never found, and so does one that `exclude` rules out, with `repeats="miss"`; "drop" leaves
-        such targets out, and queries that have no other. Raises `DataError` for what is no interactions, or none, and
-        where no target is left; `SpecError` for settings that cannot be meant.
-        """
-        from recs_core.evaluation import metrics
-
-        return metrics(self.rank(test, exclude=exclude, history=history, repeats=repeats), k=k, ties=ties)
-
-    def rank(
-        self,
-        test: Interactions,
-        *,
-        exclude: Interactions | Sequence[Interactions] | None = None,
-        history: Interactions | Sequence[Interactions] | None = None,
-        repeats: Literal["miss", "drop"] = "miss",
-    ) -> Ranks:
-        """The exact rank of every test candidate, from which `recs_core.evaluation` makes metrics and intervals.
-        Arguments and errors as `evaluate`'s."""
-        from recs_core.evaluation import ranks, targets_of
-
-        queries, targets, excluded = targets_of(self.schema, test, exclude, repeats)
-        vectors = self._test_vectors(test, queries, exclude if history is None else history)
-        corpus = self._corpus_as_of_now().vectors.astype(np.float32, copy=False)
-        return ranks(vectors, corpus, targets, exclude=excluded)
-
-    def list_metrics(
-        self,
-        test: Interactions,
-        *,
-        exclude: Interactions | Sequence[Interactions] | None = None,
-        history: Interactions | Sequence[Interactions] | None = None,
-        k: int = 20,
-    ) -> dict[str, float]:
-        """Coverage and popularity of what the test's queries are recommended (`recs_core.evaluation.list_metrics`)."""
-        from recs_core.evaluation import list_metrics, targets_of
-
-        queries, _, excluded = targets_of(self.schema, test, exclude)
-        vectors = self._test_vectors(test, queries, exclude if history is None else history)
-        return list_metrics(self._searchable().search(vectors, k, exclude=excluded).ids, self.catalog.counts)
 
     # Inside
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -26,45 +27,63 @@ Repeats: TypeAlias = Literal["miss", "drop"]
 REPEATS: tuple[Repeats, ...] = ("miss", "drop")
 
 
+@dataclass(frozen=True)
+class Targets:
+    """What test data asks: the targets of Q queries, T in all, in the codes of a schema.
+
+    `queries` (Q,): ids. `codes`: the distinct candidate codes of each, −1 for one outside the corpus. `excluded`: the
+    codes that leave each query's ranking, or None. `of_rows` (n,): which target each test row is, −1 for one left out.
+    """
+
+    queries: pa.Array
+    codes: Ragged
+    excluded: Ragged | None
+    of_rows: NDArray[np.int64]
+
+
 def targets_of(
     schema: Schema,
     test: Interactions,
     exclude: Interactions | Sequence[Interactions] | None = None,
     repeats: Repeats = "miss",
-) -> tuple[pa.Array, Ragged, Ragged | None]:
-    """Queries of the test data, the distinct candidate codes of each (−1 for one outside the corpus), and the codes
-    that leave its ranking: its candidates in `exclude`.
+) -> Targets:
+    """What the test data asks of a ranking from which a query's candidates in `exclude` have left.
 
     `repeats="drop"` leaves targets out that `exclude` takes out of the ranking; a query may have none left. Raises
     `DataError` for what is no interactions, or none, and where no target is left; `SpecError` for other `repeats`, and
     for "drop" without `exclude`.
     """
     _check_repeats(repeats, exclude)
-    if not isinstance(test, Interactions):
-        raise DataError(f"test: expected Interactions, got {type(test).__name__}; make them with from_table")
-    if not len(test):
-        raise DataError("the test data holds no interactions")
+    check_test(test)
     if exclude is not None:
         check_interactions(exclude, "exclude")
-    queries, pairs = _pairs(test)
+    queries, place, candidate, of_rows = _pairs(test)
     code = schema.candidates.encode(test.candidate_ids.ids)
-    outside = int((code[pairs[:, 1]] < 0).sum())
-    if outside == len(pairs):
-        known, first = schema.candidates.ids[0].as_py(), test.candidate_ids.ids[int(pairs[0, 1])].as_py()
+    outside = int((code[candidate] < 0).sum())
+    if outside == len(candidate):
+        known, first = schema.candidates.ids[0].as_py(), test.candidate_ids.ids[int(candidate[0])].as_py()
         warnings.warn(
             f"none of the {outside} test interactions is on a candidate of the corpus (the first is {first!r}, the "
             f"corpus has {known!r}): every metric is 0",
             stacklevel=4,
         )
     elif outside:
-        log.info("%d of %d test interactions are on candidates outside the corpus: misses", outside, len(pairs))
-    offsets = np.zeros(len(queries) + 1, np.int32)
-    np.cumsum(np.bincount(pairs[:, 0], minlength=len(queries)), out=offsets[1:])
+        log.info("%d of %d test interactions are on candidates outside the corpus: misses", outside, len(candidate))
+    codes = Ragged.from_lengths(code[candidate], np.bincount(place, minlength=len(queries)))
     excluded = None if exclude is None else candidates_of(exclude, queries, schema)
-    targets = Ragged(code[pairs[:, 1]], offsets)
     if repeats == "drop" and excluded is not None:
-        targets = _without_repeats(targets, excluded)
-    return queries, targets, excluded
+        kept = ~_repeated(codes, excluded)
+        renumbered = np.where(kept, np.cumsum(kept) - 1, -1)
+        codes, of_rows = codes.without(~kept), renumbered[of_rows]
+    return Targets(queries, codes, excluded, of_rows)
+
+
+def check_test(test: Any) -> None:
+    """Raise `DataError` unless this is `Interactions` with a row."""
+    if not isinstance(test, Interactions):
+        raise DataError(f"test: expected Interactions, got {type(test).__name__}; make them with from_table")
+    if not len(test):
+        raise DataError("the test data holds no interactions")
 
 
 def _check_repeats(repeats: Any, exclude: Any) -> None:
@@ -76,7 +95,8 @@ def _check_repeats(repeats: Any, exclude: Any) -> None:
         )
 
 
-def _without_repeats(targets: Ragged, excluded: Ragged) -> Ragged:
+def _repeated(targets: Ragged, excluded: Ragged) -> NDArray[np.bool_]:
+    """(T,): which targets `excluded` holds."""
     repeated = contains(excluded, targets.segments, targets.values)
     if repeated.all():
         raise DataError(
@@ -85,13 +105,15 @@ def _without_repeats(targets: Ragged, excluded: Ragged) -> Ragged:
         )
     if repeated.any():
         log.info("%d of %d test targets repeat what is excluded: left out", repeated.sum(), len(repeated))
-    return targets.without(repeated)
+    return repeated
 
 
-def _pairs(test: Interactions) -> tuple[pa.Array, NDArray[np.int32]]:
-    """The queries that have rows, and the distinct pairs of a query's place among them and a test candidate's code."""
+def _pairs(test: Interactions) -> tuple[pa.Array, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The queries that have rows; the distinct pairs of a query's place among them and a test candidate's code, as two
+    arrays; and which of these pairs each row is."""
     present = np.flatnonzero(test.query_counts() > 0).astype(np.int32)
-    place = np.full(len(test.query_ids), -1, np.int32)
-    place[present] = np.arange(len(present), dtype=np.int32)
-    pairs = np.unique(np.stack([place[test.query_codes], test.candidate_codes], 1), axis=0)
-    return test.query_ids.decode(present), pairs
+    place = np.full(len(test.query_ids), -1, np.int64)
+    place[present] = np.arange(len(present))
+    width = len(test.candidate_ids)
+    pairs, of_rows = np.unique(place[test.query_codes] * width + test.candidate_codes, return_inverse=True)
+    return test.query_ids.decode(present), *np.divmod(pairs, width), of_rows

@@ -1,5 +1,7 @@
 """Metrics against hand-worked cases and against the reference, which tries every order of the tied."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,6 @@ from recs_core.contract.errors import DataError, SpecError
 from recs_core.evaluation import (
     compare,
     intervals,
-    list_metrics,
     metrics,
     popularity,
     query_metrics,
@@ -156,17 +157,6 @@ def test_bootstrap_refuses():
             intervals(noisy(1), **options)
 
 
-def test_lists():
-    found = list_metrics(np.array([[0, 1], [0, -1]]), counts=[6, 2, 0, 0])
-    assert found["coverage@2"] == 2 / 4
-    assert found["popularity@2"] == pytest.approx((6 + 2 + 6) / 3 / 8)
-    assert found["log_popularity@2"] == pytest.approx((2 * np.log(7) + np.log(3)) / 3)
-    with pytest.raises(DataError, match="recommend nothing"):
-        list_metrics(np.array([[-1]]), counts=[1])
-    with pytest.raises(DataError, match="code 4, the corpus has 4"):
-        list_metrics(np.array([[4]]), counts=[1, 1, 1, 1])
-
-
 def test_popularity():
     codes = np.array([2, 2, 0, 1])
     np.testing.assert_array_equal(popularity(codes, 4), [1, 1, 2, 0])
@@ -190,7 +180,8 @@ def test_popularity_is_ranked_by_the_same_code():
 
 
 def test_report_rows():
-    rows = report_rows(noisy(1), extra={"coverage@5": 0.5}, with_intervals=True)
+    found = replace(noisy(1), whole={"coverage@5": 0.5})
+    rows = report_rows(found, with_intervals=True)
     assert list(rows)[-1] == "coverage@5" and rows["coverage@5"] == {"value": 0.5}
     assert rows["recall@5"].keys() == {"value", "low", "high"}
-    assert report_rows(noisy(1))["recall@5"].keys() == {"value"}
+    assert report_rows(found)["recall@5"].keys() == {"value"}

@@ -57,8 +57,9 @@ def test_a_model_counts_as_the_reference_does() -> None:
     scores = model.encode_query(list(wanted)) @ model.encode_candidate(list("abcd")).T
     columns = [[["abcd".index(item) for item in items] for items in each.values()] for each in (wanted, taken)]
     found = {how: model.evaluate(test, exclude=TRAIN, k=(1, 2), repeats=how) for how in REPEATS}
+    counts = [len(TRAIN.take(TRAIN.candidate_codes == code)) for code in TRAIN.candidate_ids.encode(list("abcd"))]
     for how, metrics_found in found.items():
-        expected = evaluate(scores, columns[0], (1, 2), exclude=columns[1], repeats=how)
+        expected = evaluate(scores, columns[0], (1, 2), exclude=columns[1], repeats=how, counts=counts)
         assert metrics_found == pytest.approx(expected)
     assert found["miss"]["mrr"] != found["drop"]["mrr"]
 
@@ -83,9 +84,9 @@ def test_equal_to_the_reference(seed: int, repeats: Any) -> None:
     schema = Schema.learn(USER, ITEM, everything)
     order = schema.candidates.encode(names[1])
     scores = random.integers(0, 4, items)
-    who, targets, excluded = targets_of(schema, test, train, repeats)
-    found = metrics(score_ranks(scores[np.argsort(order)], targets, exclude=excluded), k=(1, 2, 9))
-    asked = [names[0].index(user) for user in who.to_pylist()]
+    asks = targets_of(schema, test, train, repeats)
+    found = metrics(score_ranks(scores[np.argsort(order)], asks.codes, exclude=asks.excluded), k=(1, 2, 9))
+    asked = [names[0].index(user) for user in asks.queries.to_pylist()]
     expected = evaluate(
         np.tile(scores, (len(asked), 1)),
         [np.flatnonzero(wanted[u]) for u in asked],

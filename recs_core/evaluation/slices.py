@@ -1,0 +1,145 @@
+"""Metrics of parts of the test data, with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from recs_core.contract.messages import some
+from recs_core.evaluation.answers import Answers, Measures
+from recs_core.evaluation.labels import Labels
+from recs_core.evaluation.report import Row, plain, report_rows, shown
+
+SHOWN = ("recall", "ndcg", "coverage", "tail_recall")
+"""Families that the text of a table shows, at one k; the value has all."""
+
+
+PLAIN = (str, int, float, bool, type(None))
+"""What JSON can say."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One part. `name`: the label or the column's value, None for rows without one. `rule`: what the name means, or "".
+    `queries`, `targets`: how many it has. `metrics`: name → value, low and high; a value alone for coverage."""
+
+    name: Any
+    rule: str
+    queries: int
+    targets: int
+    metrics: Mapping[str, Row]
+
+
+@dataclass(frozen=True, repr=False)
+class Slices(Mapping[Any, Mapping[str, Row]]):
+    """Slice → metric → `{"value": …, "low": …, "high": …}`, in the order of the slices; `str` is a table to read.
+
+    `by`: what was sliced by. `slices`: each with its counts. Slices without a target are left out.
+    """
+
+    by: str
+    slices: tuple[Slice, ...]
+
+    def __getitem__(self, name: Any) -> Mapping[str, Row]:
+        for each in self.slices:
+            if each.name == name and type(each.name) is type(name):
+                return each.metrics
+        raise KeyError(f"by={self.by!r} has no slice {name!r}; there are {some(self, 20)}")
+
+    def __iter__(self) -> Iterator[Any]:
+        return (each.name for each in self.slices)
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+    def to_table(self) -> pa.Table:
+        """A row per slice and metric: `slice` (a string, null where a row has no value), `rule`, `queries`, `targets`,
+        `metric`, `value`, `low`, `high` (null for a metric without an interval)."""
+        rows = [
+            {
+                "slice": None if each.name is None else str(each.name),
+                "rule": each.rule,
+                "queries": each.queries,
+                "targets": each.targets,
+                "metric": metric,
+                **{bound: row.get(bound) for bound in ("value", "low", "high")},
+            }
+            for each in self.slices
+            for metric, row in each.metrics.items()
+        ]
+        text, number, real = pa.string(), pa.int64(), pa.float64()
+        types = (text, text, number, number, text, real, real, real)
+        names = ("slice", "rule", "queries", "targets", "metric", "value", "low", "high")
+        return pa.Table.from_pylist(rows, schema=pa.schema(list(zip(names, types, strict=True))))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """A dict per slice, with the fields of `Slice`: plain data, a name that is neither text nor number as text, and
+        null for NaN."""
+        return [
+            {
+                **vars(each),
+                "name": each.name if isinstance(each.name, PLAIN) else str(each.name),
+                "metrics": plain(each.metrics),
+            }
+            for each in self.slices
+        ]
+
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """Headers and rows of text: the slices, their counts, and some of the metrics, at k = 20 or the largest below,
+        with own ones."""
+        names = shown_names(list(self.slices[0].metrics)) if self.slices else []
+        ruled = any(each.rule for each in self.slices)
+        rows = [
+            [
+                "(no value)" if each.name is None else str(each.name),
+                *([each.rule] if ruled else []),
+                f"{each.queries:,}",
+                f"{each.targets:,}",
+                *(shown(each.metrics[name]) for name in names),
+            ]
+            for each in self.slices
+        ]
+        return [f"by {self.by}", *([""] if ruled else []), "queries", "targets", *names], rows
+
+    def __str__(self) -> str:
+        headers, rows = self.cells()
+        widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+        lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in (headers, *rows))
+        return "\n".join(line.rstrip() for line in lines)
+
+    def __repr__(self) -> str:
+        return f"Slices(by={self.by!r}, {len(self)} slices)\n{self}"
+
+
+def slices_of(answers: Answers, by: str, labels: Sequence[Labels], measures: Measures) -> Slices:
+    """The metrics of each label's targets: of every query those alone count, ranked over the whole corpus all the same.
+
+    A label of queries takes whole queries. Where labels tell candidates apart, coverage is of the slice's candidates.
+    A target that several rows name is in the slice of each.
+    """
+    return Slices(by, tuple(each for one in labels for each in _slices(answers, one, measures)))
+
+
+def _slices(answers: Answers, labels: Labels, measures: Measures) -> Iterator[Slice]:
+    counted = answers.asked.of_rows >= 0
+    for label, (name, rule) in enumerate(zip(labels.names, labels.rules, strict=True)):
+        targets = np.zeros(len(answers.ranks.targets), np.bool_)
+        targets[answers.asked.of_rows[counted & (labels.of_rows == label)]] = True
+        if targets.any():
+            among = None if labels.of_corpus is None else labels.of_corpus == label
+            found = measures.of(answers.only(targets, among))
+            rows = report_rows(found, with_intervals=True)
+            yield Slice(name, rule, len(found.queries), int(found.num_targets.sum()), rows)
+
+
+def shown_names(names: Sequence[str]) -> list[str]:
+    """The metrics that a table of few columns shows: those of `SHOWN` at 20, else at the largest k below, else at the
+    least; and those of the caller's own."""
+    cuts = sorted({int(name.split("@")[1]) for name in names if "@" in name})
+    k = max((cut for cut in cuts if cut <= 20), default=cuts[0])
+    wanted = [f"{family}@{k}" for family in SHOWN]
+    return [name for name in names if name in wanted or ("@" not in name and name != "mrr")]
