@@ -112,7 +112,7 @@ def _number(function: Any, ranks: Ranks) -> float | NDArray[np.float64]:
     name, size = function.__name__, len(ranks.lengths)
     given = function(ranks)
     try:
-        found = np.asarray(given, np.float64)
+        found = np.asarray("None" if given is None else given, np.float64)
     except (TypeError, ValueError):
         raise SpecError(f"metrics: {name} gave {given!r:.60}; return a number, or one per query") from None
     if found.shape not in ((), (size,)):

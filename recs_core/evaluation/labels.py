@@ -26,8 +26,12 @@ from recs_core.data.catalog import Catalog
 from recs_core.data.interactions import Interactions
 from recs_core.evaluation.targets import check_test
 
-WARMTH = (("new", 0, "no training row"), ("cold", 1, "1–9 training rows"), ("warm", 10, "10–99 training rows"),
-          ("hot", 100, "100 training rows or more"))  # fmt: skip
+WARMTH = (
+    ("new", 0, "no training row"),
+    ("cold", 1, "1–9 training rows"),
+    ("warm", 10, "10–99 training rows"),
+    ("hot", 100, "100 training rows or more"),
+)
 """Name, the least number of training rows, and that in words."""
 
 MOST = 50
@@ -92,7 +96,7 @@ def _warmth(side: Side, test: Interactions, catalog: Catalog) -> Labels:
         ids, codes, corpus = test.candidate_ids.ids, test.candidate_codes, _warm(catalog.counts, starts)
         rows = np.append(catalog.counts, 0)[schema.candidates.encode(ids)]
     names = [f"{name} {'queries' if side == 'query' else 'candidates'}" for name, _, _ in WARMTH]
-    return Labels(names, [rule for _, _, rule in WARMTH], _warm(rows, starts)[codes], corpus)
+    return Labels(names, [f"{name}: {rule}" for name, _, rule in WARMTH], _warm(rows, starts)[codes], corpus)
 
 
 def _warm(rows: NDArray[np.integer], starts: list[int]) -> NDArray[np.int64]:

@@ -12,10 +12,13 @@ import pyarrow as pa
 from recs_core.contract.messages import some
 from recs_core.evaluation.answers import Answers, Measures
 from recs_core.evaluation.labels import Labels
-from recs_core.evaluation.report import Row, plain, report_rows, shown
+from recs_core.evaluation.report import Row, number, plain, report_rows, shown
 
-SHOWN = ("recall", "ndcg", "coverage", "tail_recall")
+SHOWN = ("recall", "ndcg", "coverage")
 """Families that the text of a table shows, at one k; the value has all."""
+
+BARE = ("ndcg", "coverage")
+"""Of these, those shown without their interval."""
 
 
 PLAIN = (str, int, float, bool, type(None))
@@ -89,27 +92,30 @@ class Slices(Mapping[Any, Mapping[str, Row]]):
         ]
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
-        """Headers and rows of text: the slices, their counts, and some of the metrics, at k = 20 or the largest below,
-        with own ones."""
-        names = shown_names(list(self.slices[0].metrics)) if self.slices else []
-        ruled = any(each.rule for each in self.slices)
+        """Headers and rows of text, as narrow as a terminal: the slices, their counts, some metrics at one k, and own
+        ones. `note` goes below."""
+        names = _shown_names(list(self.slices[0].metrics)) if self.slices else []
         rows = [
             [
                 "(no value)" if each.name is None else str(each.name),
-                *([each.rule] if ruled else []),
                 f"{each.queries:,}",
                 f"{each.targets:,}",
-                *(shown(each.metrics[name]) for name in names),
+                *(number(each.metrics[n]["value"]) if n.startswith(BARE) else shown(each.metrics[n]) for n in names),
             ]
             for each in self.slices
         ]
-        return [f"by {self.by}", *([""] if ruled else []), "queries", "targets", *names], rows
+        return [f"by {self.by}", "queries", "targets", *names], rows
+
+    @property
+    def note(self) -> str:
+        """What the names mean, where they do not say it themselves."""
+        return "; ".join(dict.fromkeys(each.rule for each in self.slices if each.rule))
 
     def __str__(self) -> str:
         headers, rows = self.cells()
         widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-        lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in (headers, *rows))
-        return "\n".join(line.rstrip() for line in lines)
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in (headers, *rows)]
+        return "\n".join(line.rstrip() for line in [*lines, self.note] if line)
 
     def __repr__(self) -> str:
         return f"Slices(by={self.by!r}, {len(self)} slices)\n{self}"
@@ -136,7 +142,7 @@ def _slices(answers: Answers, labels: Labels, measures: Measures) -> Iterator[Sl
             yield Slice(name, rule, len(found.queries), int(found.num_targets.sum()), rows)
 
 
-def shown_names(names: Sequence[str]) -> list[str]:
+def _shown_names(names: Sequence[str]) -> list[str]:
     """The metrics that a table of few columns shows: those of `SHOWN` at 20, else at the largest k below, else at the
     least; and those of the caller's own."""
     cuts = sorted({int(name.split("@")[1]) for name in names if "@" in name})

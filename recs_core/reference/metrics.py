@@ -116,18 +116,23 @@ def evaluate(
         for target in targets:
             accuracy = {f"top_k_categorical_accuracy@{n}": _at(recall, n) for n in k}
             per_target.append(_averaged(accuracy, possible_places(row, {target}, gone, ties)))
-        lists.append(sorted((j for j in range(len(row)) if j not in gone), key=lambda j, row=row: (-row[j], j)))
+        lists.append(ranking(row, gone))
         if targets & rare:
             recalls = {f"tail_recall@{n}": _at(recall, n) for n in k}
             of_tail.append(_averaged(recalls, possible_places(row, targets & rare, gone, ties)))
     found = _mean(per_query) | _mean(per_target)
     if counts is not None:
         for n in k:
-            recommended = [j for ranking in lists for j in ranking[:n]]
+            recommended = [j for each in lists for j in each[:n]]
             found[f"coverage@{n}"] = len(set(recommended)) / len(counts)
             found[f"popularity@{n}"] = float(np.mean([counts[j] for j in recommended])) if recommended else nan
             found[f"tail_recall@{n}"] = float(np.mean([row[f"tail_recall@{n}"] for row in of_tail])) if of_tail else nan
     return found
+
+
+def ranking(row: NDArray[np.floating], excluded: set[int]) -> list[int]:
+    """All candidates that are not excluded, the highest score first, of equal ones the earlier."""
+    return sorted((j for j in range(len(row)) if j not in excluded), key=lambda j: (-row[j], j))
 
 
 def tail(counts: Sequence[float]) -> set[int]:
