@@ -15,6 +15,9 @@ from recs_core.evaluation.measures import QueryMetrics
 DRAWN = 1 << 22
 """How many counts of draws are held at a time: 32 MB."""
 
+TOGETHER = 16
+"""How many metrics are multiplied with the draws at a time."""
+
 
 class Interval(TypedDict):
     """A metric over the whole set, and the interval it is likely in."""
@@ -67,10 +70,14 @@ def _draws(size: int, level: float, samples: int, seed: int) -> Iterator[NDArray
 
 def _means(found: QueryMetrics, names: Sequence[str], times: NDArray[np.float64]) -> NDArray[np.float64]:
     """(samples, names): each metric's mean with each query counted so many times, NaN where none that weighs is."""
-    weights = [found.weights.get(name, np.ones(len(found.queries))) for name in names]
-    with np.errstate(invalid="ignore"):
-        means = [times @ (found.values[n] * w) / (times @ w) for n, w in zip(names, weights, strict=True)]
-    return np.stack(means, axis=1)
+    means = np.empty((len(times), len(names)))
+    for start in range(0, len(names), TOGETHER):
+        here = names[start : start + TOGETHER]
+        weights = np.stack([found.weights.get(name, np.ones(len(found.queries))) for name in here], axis=1)
+        values = np.stack([found.values[name] for name in here], axis=1)
+        with np.errstate(invalid="ignore"):
+            means[:, start : start + TOGETHER] = times @ (values * weights) / (times @ weights)
+    return means
 
 
 def _intervals(value: Mapping[str, float], means: NDArray[np.float64], level: float) -> dict[str, Interval]:

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recs_core.contract.errors import DataError, SpecError
+from recs_core.contract.randomness import generator
 from recs_core.evaluation import (
+    QueryMetrics,
     compare,
     intervals,
     metrics,
@@ -185,3 +187,19 @@ def test_report_rows():
     assert list(rows)[-1] == "coverage@5" and rows["coverage@5"] == {"value": 0.5}
     assert rows["recall@5"].keys() == {"value", "low", "high"}
     assert report_rows(found)["recall@5"].keys() == {"value"}
+
+
+def test_intervals_are_quantiles_of_means_of_draws():
+    """As a plain loop has them; of a metric that few queries have, over the draws that have one."""
+    random = np.random.default_rng(5)
+    values, weights = random.random(9), random.integers(0, 2, 9) * random.integers(1, 5, 9)
+    weights[0] = 1
+    found = QueryMetrics({"a": values, "b": values}, np.ones(9, np.int64), np.arange(9), {"b": weights})
+    draws = generator(7, "bootstrap")
+    drawn = [draws.integers(0, 9, 9) for _ in range(200)]
+    plain = [values[rows].mean() for rows in drawn]
+    weighed = [np.average(values[rows], weights=weights[rows]) for rows in drawn if weights[rows].any()]
+    got = intervals(found, samples=200, seed=7)
+    for name, means in (("a", plain), ("b", weighed)):
+        np.testing.assert_allclose([got[name]["low"], got[name]["high"]], np.quantile(means, [0.025, 0.975]))
+    assert got["b"]["value"] == pytest.approx((values * weights).sum() / weights.sum())
