@@ -16,7 +16,6 @@ from recs_core.evaluation.answers import Answers, Measures, OwnMetric, beyond_na
 from recs_core.evaluation.baselines import (
     answer_popularity,
     popularity,
-    rank_popularity,
     recent_popularity,
     score_ranks,
 )
@@ -54,7 +53,6 @@ __all__ = [
     "plain",
     "popularity",
     "query_metrics",
-    "rank_popularity",
     "ranks",
     "recent_popularity",
     "report_rows",

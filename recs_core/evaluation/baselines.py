@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -12,9 +10,9 @@ from recs_core.contract.errors import DataError, SpecError
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
 from recs_core.evaluation.answers import Answers
+from recs_core.evaluation.lists import exact_lists
 from recs_core.evaluation.ranking import Ranks, ranks
 from recs_core.evaluation.targets import Repeats, targets_of
-from recs_core.index import ExactIndex
 
 DAY = 86_400.0
 
@@ -78,18 +76,11 @@ def answer_popularity(
     return Answers(asked, found, lists, counts.astype(np.int64))
 
 
-def rank_popularity(schema: Schema, train: Interactions, test: Interactions, **options: Any) -> Ranks:
-    """The ranks alone of `answer_popularity`, by the same options."""
-    return answer_popularity(schema, train, test, **options, k=None).ranks
-
-
 def _lists(scores: NDArray[np.float64], size: int, k: int, exclude: Ragged | None) -> NDArray[np.int32]:
     """(size, k): the codes of the highest `scores`, less what each query excludes. By their order, which float32 holds
     exactly where the scores need not fit."""
-    order = np.unique(scores, return_inverse=True)[1]
-    index = ExactIndex()
-    index.build(order[:, None].astype(np.float32))
-    return index.search(np.ones((size, 1), np.float32), k, exclude=exclude).ids.astype(np.int32)
+    order = np.unique(scores, return_inverse=True)[1][:, None].astype(np.float32)
+    return exact_lists(np.ones((size, 1), np.float32), order, k, exclude)
 
 
 def score_ranks(scores: ArrayLike, targets: Ragged, *, exclude: Ragged | None = None) -> Ranks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -13,17 +13,15 @@ from recs_core.data.catalog import Catalog
 from recs_core.data.interactions import Interactions
 from recs_core.evaluation.answers import Answers, Measures, OwnMetric
 from recs_core.evaluation.labels import labels_of
+from recs_core.evaluation.lists import exact_lists
 from recs_core.evaluation.measures import DEFAULT_K, Ties
 from recs_core.evaluation.ranking import Ranks, ranks
 from recs_core.evaluation.slices import Slices, slices_of
 from recs_core.evaluation.targets import Repeats, targets_of
 
-if TYPE_CHECKING:
-    from recs_core.index import FilteredIndex
-
 
 class Evaluable:
-    """`evaluate`, `answer` and `rank` of whatever has vectors, an index over them, and a catalog."""
+    """`evaluate`, `answer` and `rank` of whatever has vectors and a catalog."""
 
     @property
     def catalog(self) -> Catalog:
@@ -35,9 +33,6 @@ class Evaluable:
         raise NotImplementedError
 
     def _test_vectors(self, test: Interactions, queries: pa.Array, past: Any) -> NDArray[np.float32]:
-        raise NotImplementedError
-
-    def _searchable(self) -> FilteredIndex:
         raise NotImplementedError
 
     @overload
@@ -80,9 +75,9 @@ class Evaluable:
         ties: Ties = "pessimistic",
         repeats: Repeats = "miss",
     ) -> dict[str, float] | Slices:
-        """Exact metrics over the whole corpus: recall, NDCG, MRR, …, and coverage and popularity of what `recommend`
-        gives, at each k (docs/meanings.md). NaN where there is nothing to measure, as in `tail_recall` without a target
-        in the tail.
+        """Exact metrics over the whole corpus: recall, NDCG, MRR, …, and coverage and popularity of the lists that an
+        exact index finds, at each k (docs/meanings.md). NaN where there is nothing to measure, as in `tail_recall`
+        without a target in the tail.
 
         `by`: "warmth", or a column of the test's side tables or rows, of at most 50 different values: the metrics of
         each slice, with 95 % intervals. Where it tells candidates or rows apart, the slice's targets alone count, each
@@ -117,9 +112,7 @@ class Evaluable:
         vectors = self._test_vectors(test, asked.queries, exclude if history is None else history)
         corpus = self.encode_candidate().astype(np.float32, copy=False)
         found = ranks(vectors, corpus, asked.codes, exclude=asked.excluded)
-        lists = (
-            None if k is None else self._searchable().search(vectors, k, exclude=asked.excluded).ids.astype(np.int32)
-        )
+        lists = None if k is None else exact_lists(vectors, corpus, k, asked.excluded)
         return Answers(asked, found, lists, self.catalog.counts)
 
     def rank(

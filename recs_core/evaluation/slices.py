@@ -41,11 +41,13 @@ class Slice:
 class Slices(Mapping[Any, Mapping[str, Row]]):
     """Slice → metric → `{"value": …, "low": …, "high": …}`, in the order of the slices; `str` is a table to read.
 
-    `by`: what was sliced by. `slices`: each with its counts. Slices without a target are left out.
+    `by`: what was sliced by. `slices`: each with its counts; those without a target are left out. `note`: what the names
+    mean, "" where they say it themselves.
     """
 
     by: str
     slices: tuple[Slice, ...]
+    note: str = ""
 
     def __getitem__(self, name: Any) -> Mapping[str, Row]:
         for each in self.slices:
@@ -106,11 +108,6 @@ class Slices(Mapping[Any, Mapping[str, Row]]):
         ]
         return [f"by {self.by}", "queries", "targets", *names], rows
 
-    @property
-    def note(self) -> str:
-        """What the names mean, where they do not say it themselves."""
-        return "; ".join(dict.fromkeys(each.rule for each in self.slices if each.rule))
-
     def __str__(self) -> str:
         headers, rows = self.cells()
         widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
@@ -127,7 +124,8 @@ def slices_of(answers: Answers, by: str, labels: Sequence[Labels], measures: Mea
     A label of queries takes whole queries. Where labels tell candidates apart, coverage is of the slice's candidates.
     A target that several rows name is in the slice of each.
     """
-    return Slices(by, tuple(each for one in labels for each in _slices(answers, one, measures)))
+    note = "; ".join(filter(None, labels[0].rules))
+    return Slices(by, tuple(each for one in labels for each in _slices(answers, one, measures)), note)
 
 
 def _slices(answers: Answers, labels: Labels, measures: Measures) -> Iterator[Slice]:

@@ -15,7 +15,7 @@ import recs_core as recs
 from recs_core.cli.main import main
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.data.schema import Schema
-from recs_core.evaluation import Repeats, metrics, rank_popularity, score_ranks, targets_of
+from recs_core.evaluation import Repeats, answer_popularity, metrics, score_ranks, targets_of
 from recs_core.reference.metrics import evaluate
 
 REPEATS: tuple[Repeats, ...] = ("miss", "drop")
@@ -36,7 +36,7 @@ is left, and a candidate outside the corpus is no repeat, and never found."""
 
 
 def by_popularity(**options: Any) -> dict[str, float]:
-    return metrics(rank_popularity(Schema.learn(USER, ITEM, TRAIN), TRAIN, TEST, **options), k=(1,))
+    return metrics(answer_popularity(Schema.learn(USER, ITEM, TRAIN), TRAIN, TEST, **options).ranks, k=(1,))
 
 
 def test_by_hand() -> None:
@@ -100,7 +100,7 @@ def test_equal_to_the_reference(seed: int, repeats: Any) -> None:
 def test_nothing_is_dropped_where_nothing_repeats() -> None:
     other = rows(("u", "c"), ("v", "d"), ("w", "b"))
     schema = Schema.learn(USER, ITEM, TRAIN)
-    found = [metrics(rank_popularity(schema, TRAIN, other, repeats=how)) for how in REPEATS]
+    found = [metrics(answer_popularity(schema, TRAIN, other, repeats=how).ranks) for how in REPEATS]
     assert found[0] == found[1]
 
 
