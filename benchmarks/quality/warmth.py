@@ -29,7 +29,7 @@ def main() -> None:
     print(found)
     popular = answer_popularity(model.schema, data.train, data.test, k=K)
     beside = slices_of(popular, "warmth", labels_of("warmth", data.test, model.catalog), Measures((K,)))
-    row = {"set": options.set, "recipe": data.recipe, "note": found.note, "slices": found.to_json()}
+    row = {"set": options.set, "recipe": data.recipe, "slices": found.to_json()}
     row["popularity"] = beside.to_json()
     (options.out / f"warmth.{options.set}.json").write_text(json.dumps(row, indent=1) + "\n")
 

@@ -62,8 +62,7 @@ def evaluate(
     names = list(found)
     print_table(("", *names), [(metric, *(shown(found[name][metric]) for name in names)) for metric in found[names[0]]])
     for each in slices:
-        print_table(*each.cells())
-        typer.echo("; ".join(filter(None, [each.note, "95 % intervals", "all metrics: --json"])))
+        typer.echo(f"{each}\n")
     if facts.repeated_targets:
         typer.echo(
             f"{facts.repeated_targets:,} of {facts.test_targets:,} test targets ({facts.repeated_target_share:.1%}) "

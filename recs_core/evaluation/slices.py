@@ -20,7 +20,6 @@ SHOWN = ("recall", "ndcg", "coverage")
 BARE = ("ndcg", "coverage")
 """Of these, those shown without their interval."""
 
-
 PLAIN = (str, int, float, bool, type(None))
 """What JSON can say."""
 
@@ -41,8 +40,8 @@ class Slice:
 class Slices(Mapping[Any, Mapping[str, Row]]):
     """Slice → metric → `{"value": …, "low": …, "high": …}`, in the order of the slices; `str` is a table to read.
 
-    `by`: what was sliced by. `slices`: each with its counts; those without a target are left out. `note`: what the names
-    mean, "" where they say it themselves.
+    `by`: what was sliced by. `slices`: each with its counts; those without a target are left out. `note`: what the
+    names mean, "" where they say it themselves.
     """
 
     by: str
@@ -93,26 +92,31 @@ class Slices(Mapping[Any, Mapping[str, Row]]):
             for each in self.slices
         ]
 
-    def cells(self) -> tuple[list[str], list[list[str]]]:
-        """Headers and rows of text, as narrow as a terminal: the slices, their counts, some metrics at one k, and own
-        ones. `note` goes below."""
-        names = _shown_names(list(self.slices[0].metrics)) if self.slices else []
-        rows = [
-            [
-                "(no value)" if each.name is None else str(each.name),
-                f"{each.queries:,}",
-                f"{each.targets:,}",
-                *(number(each.metrics[n]["value"]) if n.startswith(BARE) else shown(each.metrics[n]) for n in names),
-            ]
-            for each in self.slices
-        ]
-        return [f"by {self.by}", "queries", "targets", *names], rows
-
     def __str__(self) -> str:
-        headers, rows = self.cells()
-        widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in (headers, *rows)]
-        return "\n".join(line.rstrip() for line in [*lines, self.note] if line)
+        """The slices, their counts, some metrics at one k, and own ones: as wide as a terminal."""
+        rows = [[f"by {self.by}", "queries", "targets", *self._shown], *map(self._cells, self.slices)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join([*lines, "; ".join(filter(None, [self.note, "95 % intervals"]))])
+
+    def _cells(self, part: Slice) -> list[str]:
+        measured = ((name, part.metrics[name]) for name in self._shown)
+        return [
+            "(no value)" if part.name is None else str(part.name),
+            f"{part.queries:,}",
+            f"{part.targets:,}",
+            *(number(row["value"]) if name.partition("@")[0] in BARE else shown(row) for name, row in measured),
+        ]
+
+    @property
+    def _shown(self) -> list[str]:
+        """The metrics that the text has: those of `SHOWN` at 20, else at the largest k below, else at the least; and
+        own ones."""
+        names = list(self.slices[0].metrics) if self.slices else []
+        cuts = sorted({int(name.split("@")[1]) for name in names if "@" in name})
+        k = max((cut for cut in cuts if cut <= 20), default=min(cuts, default=0))
+        wanted = [f"{family}@{k}" for family in SHOWN]
+        return [name for name in names if name in wanted or ("@" not in name and name != "mrr")]
 
     def __repr__(self) -> str:
         return f"Slices(by={self.by!r}, {len(self)} slices)\n{self}"
@@ -138,12 +142,3 @@ def _slices(answers: Answers, labels: Labels, measures: Measures) -> Iterator[Sl
             found = measures.of(answers.only(targets, among))
             rows = report_rows(found, with_intervals=True)
             yield Slice(name, rule, len(found.queries), int(found.num_targets.sum()), rows)
-
-
-def _shown_names(names: Sequence[str]) -> list[str]:
-    """The metrics that a table of few columns shows: those of `SHOWN` at 20, else at the largest k below, else at the
-    least; and those of the caller's own."""
-    cuts = sorted({int(name.split("@")[1]) for name in names if "@" in name})
-    k = max((cut for cut in cuts if cut <= 20), default=cuts[0])
-    wanted = [f"{family}@{k}" for family in SHOWN]
-    return [name for name in names if name in wanted or ("@" not in name and name != "mrr")]
