@@ -35,7 +35,7 @@ class Answers:
     among: NDArray[np.bool_] | None = None
 
     def only(self, targets: NDArray[np.bool_], among: NDArray[np.bool_] | None = None) -> Answers:
-        """With the targets marked (T,) alone; queries of which none is marked leave. `asked` stays that of the whole."""
+        """Of the targets marked (T,) alone; queries of which none is marked leave. `asked` stays the whole's."""
         kept = np.unique(self.ranks.queries[targets])
         lists = None if self.lists is None else self.lists[kept]
         return replace(self, ranks=self.ranks.only(targets), lists=lists, among=among)
