@@ -85,6 +85,23 @@ def test_warmth_by_hand(model: recs.TwoTower) -> None:
     assert candidates.of_rows.tolist() == [3, 2, 2, 3, 1, 2, 0]
 
 
+def test_new_are_also_those_known_by_their_features_alone() -> None:
+    """z has a price and no row: it is in the corpus, its target can be found, and coverage counts it."""
+    prices = {"item": ["x", "y", "z"], "price": [1.0, 2.0, 3.0]}
+    train = interactions({"user": ["a", "b"], "item": ["x", "y"]}, queries=None, candidates=prices)
+    user, item = recs.TowerSpec([recs.Categorical("user", dim=2)]), recs.TowerSpec([recs.Numeric("price")], layers=[2])
+    made = recs.TwoTower(user, item)
+    made.fit(train, epochs=1, progress=False)
+    test = interactions({"user": ["a", "b"], "item": ["z", "gone"]}, queries=None, candidates=prices)
+    found = made.evaluate(test, by="warmth", k=(3,))
+    assert set(found) == {"cold queries", "new candidates"}
+    assert found["new candidates"]["recall@3"]["value"] == 1 / 2  # "gone" is never found
+    assert (
+        found["new candidates"]["coverage@3"]["value"] == 1
+        and found["new candidates"]["tail_recall@3"]["value"] == 1 / 2
+    )
+
+
 @pytest.mark.parametrize(("rows", "warmth"), [(0, 0), (1, 1), (9, 1), (10, 2), (99, 2), (100, 3), (10_000, 3)])
 def test_warmth_begins_where_it_says(rows: int, warmth: int) -> None:
     from recs_core.evaluation.labels import WARMTH, _warm

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from recs_core import evaluation
 from recs_core.conformance import expect
 from recs_core.conformance.context import BackendContext
 from recs_core.conformance.registry import check
@@ -264,5 +265,6 @@ def ragged_last_batch(context: BackendContext) -> None:
         queries={"customer": customers, "kind": kind},
     )
     angles = np.arange(kinds) * 360 / kinds
-    got = angled(context.backend, data, angles + 1, angles, name="kind").evaluate(data, k=(1,))
+    model = angled(context.backend, data, angles + 1, angles, name="kind")
+    got = evaluation.metrics(model.rank(data), k=(1,))
     expect.same("metrics", got, dict.fromkeys(got, 1.0))
