@@ -64,26 +64,39 @@ class Measures:
         Raises `DataError` when none has, `SpecError` for an own metric that gives anything but numbers.
         """
         found = query_metrics(answers.ranks, k=self.k, ties=self.ties)
-        values, weights = {**found.values}, {**found.weights}
-        whole: dict[str, float] = {}
-        if answers.lists is not None:
-            lists = answers.lists[found.queries]
-            whole |= beyond.coverage(beyond.first_places(lists, len(answers.counts)), self.k, answers.among)
-            popular, lengths = beyond.popularity_of(lists, answers.counts, self.k)
-            values, weights = values | popular, weights | lengths
+        parts = [found, self._of_lists(answers, found), self._of_tail(answers, found), self._of_own(answers, found)]
+        return replace(
+            found,
+            values={name: value for part in parts for name, value in part.values.items()},
+            weights={name: weight for part in parts for name, weight in part.weights.items()},
+            whole={name: value for part in parts for name, value in part.whole.items()},
+        )
+
+    def _of_lists(self, answers: Answers, found: QueryMetrics) -> QueryMetrics:
+        """Coverage and popularity of the queries in `found`."""
+        if answers.lists is None:
+            return replace(found, values={}, weights={})
+        lists = answers.lists[found.queries]
+        covered = beyond.coverage(beyond.first_places(lists, len(answers.counts)), self.k, answers.among)
+        popular, lengths = beyond.popularity_of(lists, answers.counts, self.k)
+        return replace(found, values=popular, weights=lengths, whole=covered)
+
+    def _of_tail(self, answers: Answers, found: QueryMetrics) -> QueryMetrics:
+        """The recall of the tail; queries without a target in it weigh nothing."""
         rare = beyond.tail_recall(answers.ranks, answers.counts, k=self.k, ties=self.ties)
-        has_one = np.isin(found.queries, rare.queries)
+        weight = np.isin(found.queries, rare.queries).astype(np.int64)
+        values = {name: np.zeros(len(weight)) for name in rare.values}
         for name, recall in rare.values.items():
-            values[name], weights[name] = np.zeros(len(found.queries)), has_one.astype(np.int64)
-            values[name][has_one] = recall
+            values[name][weight > 0] = recall
+        return replace(found, values=values, weights=dict.fromkeys(values, weight))
+
+    def _of_own(self, answers: Answers, found: QueryMetrics) -> QueryMetrics:
+        """What the own metrics make of the queries that have a target."""
         asked = answers.ranks.only(np.ones(len(answers.ranks.targets), np.bool_))
-        for function in self.own:
-            number = _number(function, asked)
-            if isinstance(number, float):
-                whole[function.__name__] = number
-            else:
-                values[function.__name__] = number
-        return replace(found, values=values, weights=weights, whole=whole)
+        numbers = {function.__name__: _number(function, asked) for function in self.own}
+        whole = {name: number for name, number in numbers.items() if isinstance(number, float)}
+        values = {name: number for name, number in numbers.items() if not isinstance(number, float)}
+        return replace(found, values=values, weights={}, whole=whole)
 
 
 def beyond_names(k: Sequence[int] = DEFAULT_K) -> list[str]:
@@ -112,11 +125,13 @@ def _number(function: Any, ranks: Ranks) -> float | NDArray[np.float64]:
     name, size = function.__name__, len(ranks.lengths)
     given = function(ranks)
     try:
-        found = np.asarray("None" if given is None else given, np.float64)
-    except (TypeError, ValueError):
-        raise SpecError(f"metrics: {name} gave {given!r:.60}; return a number, or one per query") from None
+        found = np.asarray(given)
+    except ValueError:
+        found = np.asarray(None)
+    if found.dtype.kind not in "biuf":
+        raise SpecError(f"metrics: {name} gave {given!r:.60}; return a number, or one per query")
     if found.shape not in ((), (size,)):
         raise SpecError(f"metrics: {name} gave shape {found.shape}; return a number, or one for each of {size} queries")
     if not np.isfinite(found).all():
         raise SpecError(f"metrics: {name} gave NaN or infinity; return a finite number")
-    return found if found.shape else float(found)
+    return found.astype(np.float64) if found.shape else float(found)

@@ -34,6 +34,9 @@ WARMTH = (
 )
 """Name, the least number of training rows, and that in words."""
 
+QUERIES, CANDIDATES, ROWS = "queries' side table", "candidates' side table", "rows"
+"""Where a column may stand."""
+
 MOST = 50
 """A column of more different values is refused: that many slices say nothing."""
 
@@ -63,28 +66,26 @@ def labels_of(by: str, test: Interactions, catalog: Catalog) -> list[Labels]:
     if not isinstance(by, str):
         raise SpecError(f"by is 'warmth' or the name of a column, got {by!r}")
     check_test(test)
-    tables = {"queries' side table": test.queries, "candidates' side table": test.candidates, "rows": test.extra}
+    tables = {QUERIES: test.queries, CANDIDATES: test.candidates, ROWS: test.extra}
     places = [place for place, table in tables.items() if by in table.column_names]
     if by == "warmth":
         if places:
             raise DataError(f"by='warmth' means training rows, and the test's {places[0]} has such a column: rename it")
         return [_warmth("query", test, catalog), _warmth("candidate", test, catalog)]
     if not places:
-        there = "; ".join(f"the test's {place}: {some(table.column_names, 20)}" for place, table in tables.items()
-                          if table.num_columns)  # fmt: skip
-        raise DataError(f"by={by!r} is neither 'warmth' nor a column; there are {there}")
-    of_rows = {"queries' side table": test.query_codes, "candidates' side table": test.candidate_codes}
-    values = {
-        place: _plain(tables[place][by], by).take(pa.array(of_rows[place])) if place in of_rows
-        else _plain(tables[place][by], by)
-        for place in places
-    }  # fmt: skip
-    found = values[places[0]]
-    if not all(found.equals(other) for other in values.values()):
+        there = [f"the test's {place}: {some(t.column_names, 20)}" for place, t in tables.items() if t.num_columns]
+        raise DataError(f"by={by!r} is neither 'warmth' nor a column; there are {'; '.join(there)}")
+    codes = {QUERIES: test.query_codes, CANDIDATES: test.candidate_codes, ROWS: np.arange(len(test))}
+    found, *others = (_plain(tables[place][by], by).take(pa.array(codes[place])) for place in places)
+    if not all(found.equals(other) for other in others):
         raise DataError(
             f"by={by!r} is a column of the test's {' and of its '.join(places)}, and they differ: rename one"
         )
-    return [_of_column(by, found, test, catalog, corpus=places[0].startswith("candidates"))]
+    try:
+        return [_of_column(by, found, _of_corpus(by, test, catalog) if places[0] == CANDIDATES else None)]
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError) as error:
+        what = f"by={by!r}: values of {found.type} cannot be told apart ({one_line(error)})"
+        raise DataError(f"{what}; name another column") from None
 
 
 def _warmth(side: Side, test: Interactions, catalog: Catalog) -> Labels:
@@ -105,37 +106,36 @@ def _warm(rows: NDArray[np.integer], starts: list[int]) -> NDArray[np.int64]:
 
 def _plain(column: pa.ChunkedArray, by: str) -> pa.Array:
     """In one chunk, without dictionary, and null for NaN."""
-    array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    if pa.types.is_nested(array.type):
+    if pa.types.is_nested(column.type):
         raise DataError(
-            f"by={by!r}: the column holds {array.type}, and a row belongs to one slice; name a plain column"
+            f"by={by!r}: the column holds {column.type}, and a row belongs to one slice; name a plain column"
         )
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     return pc.if_else(pc.is_nan(array), None, array) if pa.types.is_floating(array.type) else array
 
 
-def _of_column(by: str, rows: pa.Array, test: Interactions, catalog: Catalog, *, corpus: bool) -> Labels:
-    try:
-        encoded = pc.dictionary_encode(rows, null_encoding="encode")
-        values = encoded.dictionary.to_pylist()
-        if len(values) > MOST:
-            raise DataError(
-                f"by={by!r}: the test data has {len(values):,} different values, more than {MOST}; bucket them first, "
-                "into a column of a few ranges or groups"
-            )
-        order = sorted(range(len(values)), key=lambda i: (values[i] is None, values[i] if values[i] is not None else 0))
-        rank = np.empty(len(order) + 1, np.int64)
-        rank[order], rank[-1] = np.arange(len(order)), -1
-        of_rows = rank[encoded.indices.to_numpy(zero_copy_only=False)]
-        of_corpus = None
-        if corpus:
-            column = _plain(test.candidates[by], by)
-            here = pc.fill_null(pc.index_in(column, encoded.dictionary), -1).to_numpy(zero_copy_only=False)
-            known = test.candidate_ids.encode(catalog.schema.candidates.ids)
-            of_corpus = rank[np.append(here, -1)[known]]
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError) as error:
+def _of_corpus(by: str, test: Interactions, catalog: Catalog) -> pa.Array:
+    """(C,): the column of the candidates' side table for the corpus, null for a candidate that it lacks."""
+    place = test.candidate_ids.encode(catalog.schema.candidates.ids)
+    return _plain(test.candidates[by], by).take(pa.array(place, mask=place < 0))
+
+
+def _of_column(by: str, rows: pa.Array, corpus: pa.Array | None) -> Labels:
+    """Of the value of each test row, (n,), and of each candidate of the corpus, (C,), where the column is theirs."""
+    encoded = pc.dictionary_encode(rows, null_encoding="encode")
+    values = encoded.dictionary.to_pylist()
+    if len(values) > MOST:
         raise DataError(
-            f"by={by!r}: {rows.type} cannot be told apart ({one_line(error)}); name another column"
-        ) from None
+            f"by={by!r}: the test data has {len(values):,} different values, more than {MOST}; bucket them first, into "
+            "a column of a few ranges or groups"
+        )
+    order = sorted(range(len(values)), key=lambda i: (values[i] is None, values[i] if values[i] is not None else 0))
+    label = np.append(np.argsort(order), -1)  # the last one stands for −1
+    of_rows = label[encoded.indices.to_numpy(zero_copy_only=False)]
+    of_corpus = None
+    if corpus is not None:
+        code = pc.fill_null(pc.index_in(corpus, encoded.dictionary), -1)
+        of_corpus = label[code.to_numpy(zero_copy_only=False)]
     return Labels([values[i] for i in order], [""] * len(order), of_rows, of_corpus)

@@ -121,7 +121,7 @@ def test_any_plain_column(model: recs.TwoTower) -> None:
     columns: dict[str, Any] = {
         "day": [date(2024, 1, 2), date(2024, 1, 1), None],
         "vip": [True, None, False],
-        "kind": pa.array(["k", "j", "k"]).dictionary_encode(),
+        "kind": pa.chunked_array([pa.array(["k"]).dictionary_encode(), pa.array(["j", "k"]).dictionary_encode()]),
         "none": pa.nulls(3),
     }
     table = pa.table({"user": ["a", "b", "c"], "item": ["x", "y", "z"], **columns})
@@ -289,7 +289,9 @@ def test_own_metrics_that_are_none(model: recs.TwoTower) -> None:
     test = interactions(TEST)
     for number, message in [
         ("high", "metrics: recall gave 'high'; return a number, or one per query"),
+        ("5", "metrics: recall gave '5'; return a number, or one per query"),
         (None, "metrics: recall gave None; return a number, or one per query"),
+        ([[1.0], [1.0, 2.0]], "metrics: recall gave [[1.0], [1.0, 2.0]]; return a number, or one per query"),
         ([1.0, 2.0], "metrics: recall gave shape (2,); return a number, or one for each of 4 queries"),
         (float("nan"), "metrics: recall gave NaN or infinity; return a finite number"),
         ([1, 2, 3, np.inf], "metrics: recall gave NaN or infinity; return a finite number"),
