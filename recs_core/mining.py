@@ -12,7 +12,7 @@ from recs_core.contract.errors import SpecError
 from recs_core.contract.validation import is_whole
 from recs_core.data.context import columns_of
 from recs_core.data.interactions import Interactions
-from recs_core.evaluation.targets import questions_of
+from recs_core.evaluation.targets import targets_of
 from recs_core.index.exact import ExactIndex
 from recs_core.recommender import Recommender
 
@@ -28,7 +28,7 @@ def mined(model: Recommender, train: Interactions, k: int, skip: int) -> Interac
             raise SpecError(f"mine_negatives: {name} is a whole number ≥ {least}, got {value!r}")
     if skip >= corpus:
         raise SpecError(f"mine_negatives: skip={skip} leaves nothing of a corpus of {corpus:,}; lower it")
-    asks = questions_of(model.schema, train, exclude=train)
+    asks = targets_of(model.schema, train, exclude=train)
     context, at = columns_of(train, model.schema).take(pa.array(asks.rows)), None
     if model.schema.time_name is not None:
         at, context = context[model.schema.time_name], context.drop_columns([model.schema.time_name])
@@ -41,4 +41,4 @@ def mined(model: Recommender, train: Interactions, k: int, skip: int) -> Interac
     codes = train.candidate_ids.encode(model.schema.candidates.ids)[np.maximum(best, 0)]
     lists = Ragged.from_lengths(codes.ravel(), np.full(len(best), best.shape[1]))
     lists = lists.without((best.ravel() < 0) | (codes.ravel() < 0))
-    return replace(train, negatives_name=NAME, negatives=lists.take(asks.question))
+    return replace(train, negatives_name=NAME, negatives=lists.take(asks.codes.segments[asks.of_rows]))

@@ -33,10 +33,11 @@ from recs_core.data.encoding import encode
 from recs_core.data.ids import id_list, known_codes
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
+from recs_core.evaluation.evaluable import Evaluable
 from recs_core.fitted import Declared
 
 if TYPE_CHECKING:
-    from recs_core.evaluation import Questions, Ranks
+    from recs_core.evaluation.targets import Targets
     from recs_core.explained import Explanation
     from recs_core.index import FilteredIndex
     from recs_core.where import Filters, Where
@@ -45,8 +46,6 @@ log = logging.getLogger("recs_core")
 
 EMBED_ROWS = 65_536
 """Rows embedded at a time, so that memory beyond the result stays bounded."""
-
-DEFAULT_K: Final = (1, 5, 10, 20, 50, 100)
 
 DECLARED: Final = tuple(declared.name for declared in fields(Declared))
 """What was trained: fixed once a model is fitted."""
@@ -64,7 +63,7 @@ class _Corpus:
 
 
 @dataclass
-class Recommender:
+class Recommender(Evaluable):
     """Answers from towers, weights and a catalog. Made by `TwoTower.fit` or `recs.load`, not by hand.
 
     `index` finds what `recommend` gives: an `Index`, or the name of an installed one; by default every candidate is
@@ -294,8 +293,8 @@ class Recommender:
         """The parts that a score is the sum of: a query's features, each candidate of its history, and the bias.
 
         `query`: one id, or None; `candidate`: one id. `history`: a list of candidate ids, `features`: a table of one
-        row, `context` and `at`, as in `recommend`. Raises `UnsupportedFeature` where the query tower has layers or is a module of one's
-        own: such a score has no parts. Raises `DataError` as `recommend`.
+        row, `context` and `at`, as in `recommend`. Raises `UnsupportedFeature` where the query tower has layers or is a
+        module of one's own: such a score has no parts. Raises `DataError` as `recommend`.
         """
         from recs_core.explained import explained
 
@@ -317,69 +316,15 @@ class Recommender:
         found = index.search(unit[codes], k, exclude=itself, allow=self._allowed(allow, where))
         return named(found, self.schema.candidates)
 
-    def evaluate(
-        self,
-        test: Interactions,
-        *,
-        exclude: Interactions | Sequence[Interactions] | None = None,
-        history: Interactions | Sequence[Interactions] | None = None,
-        k: Sequence[int] = DEFAULT_K,
-        ties: Literal["pessimistic", "expected", "optimistic"] = "pessimistic",
-        repeats: Literal["miss", "drop"] = "miss",
-    ) -> dict[str, float]:
-        """Exact metrics over the whole corpus: recall, NDCG, MRR, … at each k (docs/meanings.md).
-
-        `exclude`: interactions whose candidates leave the ranking of their query, as training rows do. `history`: what
-        `History` features may look at, by default `exclude`, else the training rows. A test candidate outside the
-        corpus counts as never found, and so does one that `exclude` rules out, with `repeats="miss"`; "drop" leaves
-        such targets out, and queries that have no other. Raises `DataError` for what is no interactions, or none, and
-        where no target is left; `SpecError` for settings that cannot be meant.
-        """
-        from recs_core.evaluation import metrics
-
-        return metrics(self.rank(test, exclude=exclude, history=history, repeats=repeats), k=k, ties=ties)
-
-    def rank(
-        self,
-        test: Interactions,
-        *,
-        exclude: Interactions | Sequence[Interactions] | None = None,
-        history: Interactions | Sequence[Interactions] | None = None,
-        repeats: Literal["miss", "drop"] = "miss",
-    ) -> Ranks:
-        """The exact rank of every test candidate, from which `recs_core.evaluation` makes metrics and intervals.
-        Arguments and errors as `evaluate`'s."""
-        from recs_core.evaluation import questions_of, ranks
-
-        asks = questions_of(self.schema, test, exclude, repeats)
-        vectors = self._test_vectors(test, asks, exclude if history is None else history)
-        corpus = self._corpus_as_of_now().vectors.astype(np.float32, copy=False)
-        return ranks(vectors, corpus, asks.targets, exclude=asks.excluded)
-
-    def list_metrics(
-        self,
-        test: Interactions,
-        *,
-        exclude: Interactions | Sequence[Interactions] | None = None,
-        history: Interactions | Sequence[Interactions] | None = None,
-        k: int = 20,
-    ) -> dict[str, float]:
-        """Coverage and popularity of what the test's queries are recommended (`recs_core.evaluation.list_metrics`)."""
-        from recs_core.evaluation import list_metrics, questions_of
-
-        asks = questions_of(self.schema, test, exclude)
-        vectors = self._test_vectors(test, asks, exclude if history is None else history)
-        return list_metrics(self._searchable().search(vectors, k, exclude=asks.excluded).ids, self.catalog.counts)
-
     # Inside
 
     def _test_vectors(
-        self, test: Interactions, asks: Questions, past: Interactions | Sequence[Interactions] | None
+        self, test: Interactions, asked_for: Targets, past: Interactions | Sequence[Interactions] | None
     ) -> NDArray[np.float32]:
         if past is not None:
             check_interactions(past, "history")
-        queries = asks.queries
-        question = asked_in_test(self.catalog, self.query, test, queries, asks.rows, past)
+        queries = asked_for.queries
+        question = asked_in_test(self.catalog, self.query, test, queries, asked_for.rows, past)
         others = {feature.name for feature in self.query.features} - {
             self.schema.query_name,
             self.schema.candidate_name,

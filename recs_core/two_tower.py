@@ -174,7 +174,7 @@ class TwoTower(BackedRecommender):
         Raises `DataError`, `SpecError` for settings that cannot be meant, `BundleError` if a checkpoint cannot be
         written, `TrainingError` if the loss is not finite, and whatever a callback raises.
         """
-        from recs_core.evaluation.measures import cuts
+        from recs_core.evaluation.measures import cuts, metrics
 
         if self._fitting:
             raise SpecError("fit: this model is being fitted; a callback or a thread may ask and save it meanwhile")
@@ -205,7 +205,7 @@ class TwoTower(BackedRecommender):
             run,
             model,
             history,
-            evaluate=None if validation is None else lambda: self.evaluate(validation, exclude=train, k=run.k),
+            evaluate=None if validation is None else lambda: metrics(self.rank(validation, exclude=train), k=run.k),
             save=None if checkpoint is None else lambda: self.save(checkpoint),
             save_every=checkpoint_every,
             masks_hits=self.retrieval.masks_hits and not self.position.epoch,

@@ -88,6 +88,20 @@ def callbacks_page() -> dict[str, Any]:
     return {"train": train, "test": test, "model": small_model(train, "torch")}
 
 
+def evaluation_page() -> dict[str, Any]:
+    """A model of some customers, whose countries are known, and a test part."""
+    data = recs.datasets.load("online-retail")
+    some = data.take(data.query_codes < 300).filter(min_per_query=1, min_per_candidate=1)
+    train, test = some.split(by="time", test=0.2)
+    return {"train": train, "test": test, "model": small_model(train, "torch")}
+
+
+def slices_were_shown(names: dict[str, Any], printed: str) -> None:
+    """The words of the page are those of the table."""
+    for word in ("cold queries", "new candidates", "new: no training row", "recall@20"):
+        assert word in printed, word
+
+
 def callbacks_were_heard(names: dict[str, Any], printed: str) -> None:
     """Steps, epochs with metrics, two lists, and no stop within five minutes."""
     assert "epoch 2, step 10: loss " in printed and "epoch 2: loss " in printed and "'recall@20'" in printed
@@ -265,6 +279,7 @@ PAGES = {
     "docs/callbacks.md": Page((*TORCH, "keras", "tensorflow"), setup=callbacks_page, after=callbacks_were_heard),
     "docs/configuration.md": Page(after=settings_are_read),
     "docs/conformance.md": Page(slow=True, setup=mine),
+    "docs/evaluation.md": Page(TORCH, setup=evaluation_page, after=slices_were_shown),
     "docs/own-loop.md": Page(("keras",), setup=keras_readme),
     "docs/recipes.md": Page(TORCH),
     "docs/write-a-feature.md": Page(("torch",)),

@@ -15,7 +15,7 @@ from recs_core.contract.errors import DataError, SpecError
 from recs_core.data.batching import Batching
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.schema import Schema
-from recs_core.evaluation import questions_of
+from recs_core.evaluation import targets_of
 from recs_core.reference.backend import OracleBackend
 
 USER, ITEM = recs.Categorical("user", dim=4), recs.TowerSpec([recs.Categorical("item", dim=4)], layers=[5])
@@ -171,14 +171,13 @@ def test_a_test_row_is_asked_in_its_own_context_and_rows_of_one_context_are_one_
         timestamp="t",
     )
     towers = recs.TowerSpec([USER, DEVICE]), recs.TowerSpec([recs.Categorical("item", dim=7)])
-    found = questions_of(Schema.learn(*towers, test), test)
+    found = targets_of(Schema.learn(*towers, test), test)
     asked = zip(found.queries.to_pylist(), test.extra["device"].take(pa.array(found.rows)).to_pylist(), strict=True)
     lists = [
-        found.targets.values[a:b].tolist()
-        for a, b in zip(found.targets.offsets, found.targets.offsets[1:], strict=False)
+        found.codes.values[a:b].tolist() for a, b in zip(found.codes.offsets, found.codes.offsets[1:], strict=False)
     ]
     assert dict(zip(asked, lists, strict=True)) == {("u", "ios"): [0, 2], ("u", "web"): [1], ("v", None): [0]}
-    by_time = questions_of(Schema.learn(recs.TowerSpec([USER, recs.Clock("t")]), towers[1], test), test)
+    by_time = targets_of(Schema.learn(recs.TowerSpec([USER, recs.Clock("t")]), towers[1], test), test)
     assert len(by_time.queries) == 2
 
 

@@ -18,7 +18,7 @@ NAMES = {"recall": "Recall", "ndcg": "NDCG", "hit_rate": "HR", "top_k_categorica
 
 
 def main() -> None:
-    """Intro, a section per set, the backends side by side, new candidates, ablations."""
+    """Intro, a section per set, the backends side by side, new candidates, warmth, ablations."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--page", type=Path, default=RESULTS.parents[2] / "docs" / "quality.md")
     options = asked.parse_args()
@@ -32,6 +32,8 @@ def main() -> None:
     fresh = [run for key, run in found.items() if key.startswith("new-candidates")]
     if fresh:
         sections.append(of_new_candidates(fresh))
+    warmth = [run for key, run in found.items() if key.startswith("warmth")]
+    sections += [of_warmth(run) for run in warmth]
     for key, run in found.items():
         if key.startswith("ablation"):
             sections.append(of_ablation(run))
@@ -122,6 +124,35 @@ def of_new_candidates(runs: list[dict[str, Any]]) -> str:
             "`python benchmarks/quality/new_candidates.py SET`: a tenth of the candidates leave the training rows, and "
             "the recipe `features` ranks them among themselves for the queries that took some.",
             _table(["set", "new candidates", "Recall@20", "chance", "seeds"], body),
+        ]
+    )
+
+
+def of_warmth(run: dict[str, Any]) -> str:
+    """The metrics of each slice, popularity's recall beside them."""
+    beside = {each["name"]: each["metrics"]["recall@20"] for each in run["popularity"]}
+    body = []
+    for each in run["slices"]:
+        found = each["metrics"]
+        measured = [_with_interval(found["recall@20"]), _with_interval(found["ndcg@20"])]
+        covered = f"{found['coverage@20']['value']:.4f}"
+        counts = f"{each['queries']:,}", f"{each['targets']:,}"
+        body.append(
+            [
+                each["rule"].replace(":", f" {each['name'].split()[1]}:"),
+                *counts,
+                *measured,
+                covered,
+                _with_interval(beside[each["name"]]),
+            ]
+        )
+    return "\n\n".join(
+        [
+            f"## By warmth: {run['set']}",
+            f"`python benchmarks/quality/warmth.py {run['set']}{_data(run['set'])}`: `evaluate(by='warmth')` of the "
+            f"recipe `{run['recipe']}`, seed 0, at k = 20. A row of candidates has of each query the targets among "
+            "them, ranked over the whole corpus; its coverage is the share of them that is recommended to anyone.",
+            _table(["", "queries", "targets", "Recall@20", "NDCG@20", "coverage@20", "popularity's Recall@20"], body),
         ]
     )
 

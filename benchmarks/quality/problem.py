@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recs_core.contract.batch import Ragged
 from recs_core.data.interactions import Interactions
 from recs_core.evaluation import NEVER, Ranks, query_metrics
+from recs_core.evaluation.beyond import tail
 
 Scores: TypeAlias = Callable[[NDArray[np.integer]], NDArray[np.floating]]
 """(n,) query codes → (n, C) scores."""
@@ -69,20 +70,16 @@ class Problem:
                 counted = np.isfinite(value[:, 0])
                 above[at] = np.where(counted, (found > value).sum(1), NEVER)
                 tied[at] = np.where(counted, (found == value).sum(1) - 1, 0)
-        return Ranks(above, tied, self.targets.offsets, self.matrix.shape[1])
+        return Ranks(above, tied, self.targets.offsets, self.matrix.shape[1], self.targets.values)
 
     def tail(self) -> NDArray[np.bool_]:
-        """(T,): targets with fewer training rows than the median candidate has."""
-        counts = self.train.candidate_counts()
-        codes = self.targets.values
-        return (codes < 0) | (counts[np.maximum(codes, 0)] < np.median(counts[counts > 0]))
+        """(T,): targets in the tail, or outside the corpus."""
+        return np.append(tail(self.train.candidate_counts()), True)[self.targets.values]
 
 
-def tail_recall(found: Ranks, tail: NDArray[np.bool_], k: int) -> float:
+def tail_recall(found: Ranks, rare: NDArray[np.bool_], k: int) -> float:
     """Recall@k over the targets of the tail alone; the mean over queries that have one."""
-    offsets = offsets_of(found.queries[tail], len(found.lengths))
-    kept = Ranks(found.above[tail], found.tied[tail], offsets, found.num_candidates)
-    return query_metrics(kept, k=[k]).mean()[f"recall@{k}"]
+    return query_metrics(found.only(rare), k=[k]).mean()[f"recall@{k}"]
 
 
 def offsets_of(rows: NDArray[np.integer], size: int) -> NDArray[np.int32]:

@@ -13,6 +13,7 @@ from recs_core.contract.batch import Side
 from recs_core.contract.errors import BundleError
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.training import TrainingSpec
+from recs_core.evaluation.report import number
 from recs_core.fitted import Native
 
 SIDES: tuple[Side, Side] = ("query", "candidate")
@@ -81,9 +82,9 @@ def _metrics(metrics: Mapping[str, float | tuple[float, float, float]]) -> str:
     return _table(
         ("metric", "value", "interval"),
         [
-            (name, f"{value[0]:.4f}", f"{value[1]:.4f} … {value[2]:.4f}")
+            (name, number(value[0]), f"{number(value[1])} … {number(value[2])}")
             if isinstance(value, tuple)
-            else (name, f"{value:.4f}", "")
+            else (name, number(value), "")
             for name, value in metrics.items()
         ],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ from recs_core.cli.output import AsJson, print_json, print_table
 if TYPE_CHECKING:
     from recs_core.experiment import Outcome
 
-SHOWN = ("recall@10", "recall@20", "ndcg@10", "ndcg@20", "mrr")
+SHOWN = ("recall@10", "recall@20", "ndcg@10", "ndcg@20", "mrr", "coverage@20", "popularity@20", "tail_recall@20")
 
 
 def train(
@@ -116,11 +116,11 @@ def train(
 
 def show(outcome: Outcome, out: Path) -> None:
     """Print what came of a run."""
+    from recs_core.evaluation.report import number
+
     if outcome.metrics:
-        rows: list[tuple[Any, ...]] = [
-            (name, *(f"{metrics[m]:.4f}" for m in SHOWN)) for name, metrics in outcome.metrics.items()
-        ]
-        print_table(("", *SHOWN), rows)
+        columns = outcome.metrics.values()
+        print_table(("", *outcome.metrics), [(name, *(number(found[name]) for found in columns)) for name in SHOWN])
     typer.echo(
         f"trained {outcome.epochs} epochs in {outcome.training_seconds:.1f} s on {outcome.backend}; saved in {out}"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import combinations
+from math import isnan
 from statistics import median
 from typing import Any
 
@@ -16,7 +17,7 @@ from recs_core.compare.machine import machine
 from recs_core.compare.planning import Plan
 from recs_core.compare.processes import Answer
 from recs_core.data.interactions import Interactions
-from recs_core.evaluation import intervals
+from recs_core.evaluation import report_rows
 from recs_core.reference.backend import ORACLE
 
 FORMAT, VERSION = "recs-core-comparison", 1
@@ -125,7 +126,7 @@ def _row(plan: Plan, answer: Answer, again: Answer | None, pairs: Sequence[Pair]
         "reproducible": reproducible,
         "losses": _losses(answer),
         "oracle": None if with_oracle is None else {"steps": with_oracle.steps, "loss": with_oracle.loss_difference},
-        "metrics": {n: dict(v) for n, v in intervals(agreement.metrics_of(answer)).items()},
+        "metrics": _metrics(answer),
         "cost": _cost(plan, answer),
         "bundle": result["bundle"],
     }
@@ -177,7 +178,7 @@ def _oracle(plan: Plan, answer: Answer) -> dict[str, Any]:
         return {"ok": False, "problem": answer.problem}
     found = {"ok": True, "steps": len(answer.losses), "of": plan.steps, "losses": _losses(answer), "metrics": None}
     if any(name.startswith("metrics/model/") for name in answer.arrays):
-        found["metrics"] = {n: dict(v) for n, v in intervals(agreement.metrics_of(answer)).items()}
+        found["metrics"] = _metrics(answer)
     return found
 
 
@@ -185,7 +186,15 @@ def _popularity(done: Sequence[Answer]) -> dict[str, Any] | None:
     """What a model must beat; the same for every backend."""
     if not done:
         return None
-    return {n: dict(v) for n, v in intervals(agreement.metrics_of(done[0], "popularity")).items()}
+    return _metrics(done[0], "popularity")
+
+
+def _metrics(answer: Answer, of: str = "model") -> dict[str, dict[str, float]]:
+    """Accuracy with its intervals, then what is beyond it, where it is of something."""
+    prefix = f"beyond/{of}/"
+    beyond = {n.removeprefix(prefix): float(v) for n, v in answer.arrays.items() if n.startswith(prefix)}
+    rows = report_rows(agreement.metrics_of(answer, of), with_intervals=True)
+    return rows | {name: {"value": value} for name, value in beyond.items() if not isnan(value)}
 
 
 def _recommendations(plan: Plan, answers: Sequence[Answer]) -> list[dict[str, Any]]:

@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from recs_core.evaluation import shown
 from recs_core.reference.backend import ORACLE
 
 Report = dict[str, Any]
 NOTHING = "–"
 
 HEADLINE_METRICS = ("recall@20", "recall@10", "recall@5", "recall@1")
-SHOWN_METRICS = ("recall@1", "recall@5", "recall@10", "recall@20", "ndcg@10", "ndcg@20", "hit_rate@10", "mrr")
+SHOWN_METRICS = ("recall@1", "recall@5", "recall@10", "recall@20", "ndcg@10", "ndcg@20", "hit_rate@10", "mrr",
+                 "coverage@20", "popularity@20", "tail_recall@20")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,16 +88,13 @@ def metrics(report: Report) -> Table:
     if report["popularity"]:
         columns.append(("popularity", report["popularity"]))
     names = [name for name in SHOWN_METRICS if columns and name in columns[0][1]]
-    rows = [(name, *(_interval(values[name]) for _, values in columns)) for name in names]
+    rows = [(name, *(shown(values[name]) for _, values in columns)) for name in names]
     note = (
         f"Exact, over the whole corpus, of {report['data']['evaluated_on']}; 95 % bootstrap intervals over queries; "
-        "ties count against the model, and so does a target that training has, which no list can hold."
+        "ties count against the model, and so does a target that training has, which no list can hold. Coverage: the "
+        "share of the corpus that is recommended; popularity: the mean number of training rows of what is."
     )
     return Table("Metrics", note, ("", *(name for name, _ in columns)), rows)
-
-
-def _interval(value: dict[str, float]) -> str:
-    return f"{value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
 
 
 def losses(report: Report) -> Table:
@@ -216,14 +215,14 @@ def where(report: Report) -> Table:
 def recommendations(report: Report) -> list[Table]:
     """For each query shown: rank by rank, side by side."""
     made = []
-    for shown in report["recommendations"]:
-        lists = shown["lists"]
+    for asked in report["recommendations"]:
+        lists = asked["lists"]
         depth = max((len(items) for items in lists.values()), default=0)
         rows = [
             [f"{i + 1}", *(item(items[i]) if i < len(items) else NOTHING for items in lists.values())]
             for i in range(depth)
         ]
-        made.append(Table(f"{report['data']['query']} {shown['query']}", "", ("", *lists), rows))
+        made.append(Table(f"{report['data']['query']} {asked['query']}", "", ("", *lists), rows))
     return made
 
 

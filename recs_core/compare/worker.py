@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 CUTS = (1, 5, 10, 20, 50, 100)
 FAMILIES = ("recall", "ndcg", "hit_rate", "mrr")
+LISTS = 20
+"""How long the lists are of which coverage and popularity are told."""
 EVALUATIONS = 3
 """The first one compiles; the median of the others is what an evaluation takes."""
 
@@ -143,7 +145,7 @@ def _evaluate(model: TwoTower, parts: Parts, seconds: dict[str, float], arrays: 
     """Metrics of every query, of the model and of popularity. Without a test part: of the training rows themselves."""
     from statistics import median
 
-    from recs_core.evaluation import query_metrics, rank_popularity
+    from recs_core.evaluation import Measures, answer_popularity, beyond_names
 
     tests = parts.test if parts.test is not None else parts.train
     exclude = parts.train if parts.test is not None else None
@@ -151,15 +153,21 @@ def _evaluate(model: TwoTower, parts: Parts, seconds: dict[str, float], arrays: 
     for _ in range(EVALUATIONS):
         model._corpus = None  # vectors of the corpus, which an evaluation after training has to make
         start = time.perf_counter()
-        ranks = model.rank(tests, exclude=exclude)
+        model.rank(tests, exclude=exclude)
         times.append(time.perf_counter() - start)
     seconds["first evaluation"], seconds["evaluation"] = times[0], median(times[1:])
-    popular = rank_popularity(model.schema, parts.train, tests, exclude=exclude is not None)
     cuts = [k for k in CUTS if k < len(model.schema.candidates)] or [1]
-    for name, found in (("model", query_metrics(ranks, k=cuts)), ("popularity", query_metrics(popular, k=cuts))):
+    lists = max((k for k in cuts if k <= LISTS), default=cuts[0])
+    given = {
+        "model": model.answer(tests, exclude=exclude, k=lists),
+        "popularity": answer_popularity(model.schema, parts.train, tests, exclude=exclude is not None, k=lists),
+    }
+    for name, answers in given.items():
+        found = Measures(cuts).of(answers)
         chosen = {m: v for m, v in found.values.items() if m.split("@")[0] in FAMILIES}
         arrays |= {f"metrics/{name}/{m}": v for m, v in chosen.items()}
         arrays |= {f"metrics/{name}-targets": found.num_targets, f"metrics/{name}-queries": found.queries}
+        arrays |= {f"beyond/{name}/{m}": value for m, value in found.mean().items() if m in beyond_names((lists,))}
 
 
 def _recommend(model: TwoTower, parts: Parts, job: Job, arrays: dict[str, Any]) -> None:

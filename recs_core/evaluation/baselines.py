@@ -9,8 +9,10 @@ from recs_core.contract.batch import Ragged
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
+from recs_core.evaluation.answers import Answers
+from recs_core.evaluation.lists import exact_lists
 from recs_core.evaluation.ranking import Ranks, ranks
-from recs_core.evaluation.targets import Repeats, questions_of
+from recs_core.evaluation.targets import Repeats, targets_of
 
 DAY = 86_400.0
 
@@ -42,7 +44,7 @@ def recent_popularity(
     return np.bincount(_known(codes, num_candidates), weight, minlength=num_candidates).astype(np.float64)
 
 
-def rank_popularity(
+def answer_popularity(
     schema: Schema,
     train: Interactions,
     test: Interactions,
@@ -50,23 +52,35 @@ def rank_popularity(
     half_life_days: float | None = None,
     exclude: bool = True,
     repeats: Repeats = "miss",
-) -> Ranks:
-    """The rank of every test candidate by how often each candidate of `schema` (`model.schema`) was taken in `train`:
-    what a model must beat, on the same test as `model.rank(test)`.
+    k: int | None = 20,
+) -> Answers:
+    """What popularity answers to the test: candidates of `schema` (`model.schema`), ordered by how often each was taken
+    in `train`. What a model must beat, on the same test as `model.answer(test)`.
 
     `half_life_days`: a row weighs half as much for every so many days before the last. `exclude`: training candidates
-    leave the ranking of their query. `repeats` as in `model.rank`. Raises as it does, and `DataError` for data without
-    times where they are needed.
+    leave the ranking of their query. `repeats`, `k` as in `model.answer`. Raises as it does, and `DataError` for data
+    without times where they are needed.
     """
-    asks = questions_of(schema, test, train if exclude else None, repeats)
+    asked = targets_of(schema, test, train if exclude else None, repeats)
     codes = schema.candidates.encode(train.candidate_ids.ids)[train.candidate_codes]
     known, corpus = codes >= 0, len(schema.candidates)
-    if half_life_days is None:
-        return score_ranks(popularity(codes[known], corpus), asks.targets, exclude=asks.excluded)
-    if train.timestamps is None:
-        raise DataError("recent popularity needs a timestamp column; name it in Interactions.from_table(timestamp=…)")
-    scores = recent_popularity(codes[known], train.timestamps[known], corpus, half_life_days=half_life_days)
-    return score_ranks(scores, asks.targets, exclude=asks.excluded)
+    scores = counts = popularity(codes[known], corpus)
+    if half_life_days is not None:
+        if train.timestamps is None:
+            raise DataError(
+                "recent popularity needs a timestamp column; name it in Interactions.from_table(timestamp=…)"
+            )
+        scores = recent_popularity(codes[known], train.timestamps[known], corpus, half_life_days=half_life_days)
+    found = score_ranks(scores, asked.codes, exclude=asked.excluded)
+    lists = None if k is None else _lists(scores, len(asked.queries), k, asked.excluded)
+    return Answers(asked, found, lists, counts.astype(np.int64))
+
+
+def _lists(scores: NDArray[np.float64], size: int, k: int, exclude: Ragged | None) -> NDArray[np.int32]:
+    """(size, k): the codes of the highest `scores`, less what each query excludes. By their order, which float32 holds
+    exactly where the scores need not fit."""
+    order = np.unique(scores, return_inverse=True)[1][:, None].astype(np.float32)
+    return exact_lists(np.ones((size, 1), np.float32), order, k, exclude)
 
 
 def score_ranks(scores: ArrayLike, targets: Ragged, *, exclude: Ragged | None = None) -> Ranks:

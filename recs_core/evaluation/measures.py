@@ -23,7 +23,7 @@ with them too can lose to them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -38,7 +38,7 @@ TIES = ("pessimistic", "expected", "optimistic")
 DEFAULT_K = (1, 5, 10, 20, 50, 100)
 
 PER_TARGET = "top_k_categorical_accuracy"
-"""The metric that weighs a query by its number of targets."""
+"""The metric in which a query weighs as much as it has targets."""
 
 Values: TypeAlias = NDArray[np.float64]
 
@@ -53,21 +53,26 @@ def metric_names(k: Sequence[int] = DEFAULT_K) -> list[str]:
 class QueryMetrics:
     """Metrics of each query that has a target.
 
-    `values`: name → (n,) float64. `num_targets` (n,): what a query weighs in a mean over targets. `queries` (n,): rows
-    of the queries that were ranked.
+    `values`: name → (n,) float64. `num_targets` (n,): targets of each. `queries` (n,): rows of the queries that were
+    ranked. `weights`: name → (n,), what each query weighs in that metric's mean, where it is not 1. `whole`: name → a
+    metric that is no mean over queries, such as coverage.
     """
 
     values: Mapping[str, Values]
     num_targets: NDArray[np.int64]
     queries: NDArray[np.int64]
-
-    def weights(self, name: str) -> NDArray[np.int64]:
-        """(n,): what each query weighs in the mean of that metric."""
-        return self.num_targets if name.startswith(PER_TARGET) else np.ones_like(self.num_targets)
+    weights: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    whole: Mapping[str, float] = field(default_factory=dict)
 
     def mean(self) -> dict[str, float]:
-        """Each metric over the whole set, never a mean of means of parts."""
-        return {name: float(np.average(value, weights=self.weights(name))) for name, value in self.values.items()}
+        """Each metric over the whole set, never a mean of means of parts. NaN where no query weighs anything."""
+        return {name: self._mean(name) for name in self.values} | dict(self.whole)
+
+    def _mean(self, name: str) -> float:
+        weights = self.weights.get(name)
+        if weights is not None and not weights.any():
+            return float("nan")
+        return float(np.average(self.values[name], weights=weights))
 
 
 def metrics(ranks: Ranks, *, k: Sequence[int] = DEFAULT_K, ties: Ties = "pessimistic") -> dict[str, float]:
@@ -81,8 +86,7 @@ def metrics(ranks: Ranks, *, k: Sequence[int] = DEFAULT_K, ties: Ties = "pessimi
 def query_metrics(ranks: Ranks, *, k: Sequence[int] = DEFAULT_K, ties: Ties = "pessimistic") -> QueryMetrics:
     """The same, query by query, as intervals and comparisons need it."""
     each_k = cuts(k)
-    if ties not in TIES:
-        raise SpecError(f"ties is one of {', '.join(TIES)}, got {ties!r}")
+    check_ties(ties)
     asked = np.flatnonzero(ranks.lengths)
     if not len(asked):
         raise DataError("no query has a target: nothing to measure")
@@ -93,7 +97,9 @@ def query_metrics(ranks: Ranks, *, k: Sequence[int] = DEFAULT_K, ties: Ties = "p
             by_name.setdefault(name, []).append(value)
         by_name.setdefault(PER_TARGET, []).append(_accuracy(ranks, asked, cut, ties))
     values = {f"{name}@{cut}": v for name, column in by_name.items() for cut, v in zip(each_k, column, strict=True)}
-    return QueryMetrics({**values, "mrr": groups.reciprocal_rank(None)}, ranks.lengths[asked], asked)
+    targets = ranks.lengths[asked]
+    weights = {f"{PER_TARGET}@{cut}": targets for cut in each_k}
+    return QueryMetrics({**values, "mrr": groups.reciprocal_rank(None)}, targets, asked, weights)
 
 
 class _Groups:
@@ -233,3 +239,9 @@ def cuts(k: Iterable[int] | int) -> list[int]:
     if not given or not all(whole) or not 1 <= min(given) <= max(given) < 2**31:
         raise SpecError(f"k must be whole numbers from 1 to 2**31 - 1, got {k!r}")
     return sorted({int(cut) for cut in given})
+
+
+def check_ties(ties: str) -> None:
+    """Raise `SpecError` for a rule that there is not."""
+    if ties not in TIES:
+        raise SpecError(f"ties is one of {', '.join(TIES)}, got {ties!r}")

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Ragged
+from recs_core.contract.batch import Ragged, offsets_of
 from recs_core.contract.errors import DataError
 from recs_core.index import tiles
 from recs_core.index.filters import TilePatch, check_positions
@@ -38,12 +38,14 @@ class Ranks:
 
     `above` (T,) int64: how many score higher, `NEVER` for a target that cannot be found. `tied` (T,) int64: how many
     others score the same. Target t of query i is at offsets[i] ≤ t < offsets[i + 1]. `num_candidates`: the corpus.
+    `targets` (T,) int32: the candidate code of each, −1 outside the corpus.
     """
 
     above: NDArray[np.int64]
     tied: NDArray[np.int64]
     offsets: NDArray[np.int32]
     num_candidates: int
+    targets: NDArray[np.int32]
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
@@ -54,6 +56,17 @@ class Ranks:
     def queries(self) -> NDArray[np.int64]:
         """(T,): the query of each target."""
         return np.repeat(np.arange(len(self.lengths)), self.lengths)
+
+    @cached_property
+    def places(self) -> NDArray[np.float64]:
+        """(T,): the last place, counted from 1, that ties leave a target on its own; infinity for one never found."""
+        return np.where(self.above == NEVER, np.inf, self.above + self.tied + 1.0)
+
+    def only(self, targets: NDArray[np.bool_]) -> Ranks:
+        """The targets marked (T,), standing where they stood; a query of which none is marked leaves."""
+        lengths = np.bincount(self.queries[targets], minlength=len(self.lengths))
+        offsets = offsets_of(lengths[lengths > 0])
+        return Ranks(self.above[targets], self.tied[targets], offsets, self.num_candidates, self.targets[targets])
 
 
 def ranks(
@@ -100,7 +113,7 @@ def ranks(
         above[places], tied[places] = block_ranks.count()
 
     tiles.run(rank_block, tiles.query_blocks(len(order), threads), threads)
-    return Ranks(above, tied, targets.offsets, len(candidates))
+    return Ranks(above, tied, targets.offsets, len(candidates), targets.values)
 
 
 class _Block:

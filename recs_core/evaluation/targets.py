@@ -29,60 +29,65 @@ REPEATS: tuple[Repeats, ...] = ("miss", "drop")
 
 
 @dataclass(frozen=True)
-class Questions:
-    """What test data asks: one question per query, or, of a model that reads context, per query and context.
+class Targets:
+    """What test data asks: Q questions with T targets in all, in the codes of a schema.
 
-    `queries` (Q,): ids. `rows` (Q,): a row of the test data that asks each. `targets` (Q rows): distinct candidate
-    codes, −1 for one outside the corpus. `excluded` (Q rows): codes that leave the ranking, None: none. `question`
-    (n,): the question that each row of the test data asks.
+    A question is a query; of a model that reads context, a query in one context. `queries` (Q,): ids. `codes`: the
+    distinct candidate codes of each, −1 for one outside the corpus. `excluded`: the codes that leave each ranking, or
+    None. `of_rows` (n,): which target each test row is, −1 for one left out. `rows` (Q,): a test row that asks each.
     """
 
     queries: pa.Array
-    rows: NDArray[np.integer]
-    targets: Ragged
+    codes: Ragged
     excluded: Ragged | None
-    question: NDArray[np.integer]
+    of_rows: NDArray[np.int64]
+    rows: NDArray[np.integer]
 
 
-def questions_of(
+def targets_of(
     schema: Schema,
     test: Interactions,
     exclude: Interactions | Sequence[Interactions] | None = None,
     repeats: Repeats = "miss",
-) -> Questions:
-    """The questions of test data, and what leaves their rankings: the query's candidates in `exclude`.
+) -> Targets:
+    """What the test data asks of a ranking from which a query's candidates in `exclude` have left.
 
     `repeats="drop"` leaves targets out that `exclude` takes out of the ranking; a query may have none left. Raises
     `DataError` for what is no interactions, or none, and where no target is left; `SpecError` for other `repeats`, and
     for "drop" without `exclude`.
     """
     _check_repeats(repeats, exclude)
-    if not isinstance(test, Interactions):
-        raise DataError(f"test: expected Interactions, got {type(test).__name__}; make them with from_table")
-    if not len(test):
-        raise DataError("the test data holds no interactions")
+    check_test(test)
     if exclude is not None:
         check_interactions(exclude, "exclude")
-    rows, question = _numbered(test, schema)
+    rows, place, candidate, of_rows = _pairs(test, schema)
     queries = test.query_ids.decode(test.query_codes[rows])
-    pairs = np.unique(question.astype(np.int64) * len(test.candidate_ids) + test.candidate_codes)
-    of, codes = np.divmod(pairs, len(test.candidate_ids))
-    code = schema.candidates.encode(test.candidate_ids.ids)[codes]
-    outside = int((code < 0).sum())
-    if outside == len(pairs):
-        known, first = schema.candidates.ids[0].as_py(), test.candidate_ids.ids[int(codes[0])].as_py()
+    code = schema.candidates.encode(test.candidate_ids.ids)
+    outside = int((code[candidate] < 0).sum())
+    if outside == len(candidate):
+        known, first = schema.candidates.ids[0].as_py(), test.candidate_ids.ids[int(candidate[0])].as_py()
         warnings.warn(
             f"none of the {outside} test interactions is on a candidate of the corpus (the first is {first!r}, the "
             f"corpus has {known!r}): every metric is 0",
             stacklevel=4,
         )
     elif outside:
-        log.info("%d of %d test interactions are on candidates outside the corpus: misses", outside, len(pairs))
+        log.info("%d of %d test interactions are on candidates outside the corpus: misses", outside, len(candidate))
+    codes = Ragged.from_lengths(code[candidate], np.bincount(place, minlength=len(queries)))
     excluded = None if exclude is None else candidates_of(exclude, queries, schema)
-    targets = Ragged.from_lengths(code, np.bincount(of, minlength=len(queries)))
     if repeats == "drop" and excluded is not None:
-        targets = _without_repeats(targets, excluded)
-    return Questions(queries, rows, targets, excluded, question)
+        kept = ~_repeated(codes, excluded)
+        renumbered = np.where(kept, np.cumsum(kept) - 1, -1)
+        codes, of_rows = codes.without(~kept), renumbered[of_rows]
+    return Targets(queries, codes, excluded, of_rows, rows)
+
+
+def check_test(test: Any) -> None:
+    """Raise `DataError` unless this is `Interactions` with a row."""
+    if not isinstance(test, Interactions):
+        raise DataError(f"test: expected Interactions, got {type(test).__name__}; make them with from_table")
+    if not len(test):
+        raise DataError("the test data holds no interactions")
 
 
 def _check_repeats(repeats: Any, exclude: Any) -> None:
@@ -94,7 +99,8 @@ def _check_repeats(repeats: Any, exclude: Any) -> None:
         )
 
 
-def _without_repeats(targets: Ragged, excluded: Ragged) -> Ragged:
+def _repeated(targets: Ragged, excluded: Ragged) -> NDArray[np.bool_]:
+    """(T,): which targets `excluded` holds."""
     repeated = excluded.holds(targets.segments, targets.values)
     if repeated.all():
         raise DataError(
@@ -103,11 +109,22 @@ def _without_repeats(targets: Ragged, excluded: Ragged) -> Ragged:
         )
     if repeated.any():
         log.info("%d of %d test targets repeat what is excluded: left out", repeated.sum(), len(repeated))
-    return targets.without(repeated)
+    return repeated
 
 
-def _numbered(test: Interactions, schema: Schema) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The first row of each question, by query and then context, and the question of each row (n,)."""
+def _pairs(
+    test: Interactions, schema: Schema
+) -> tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """A row that asks each question; the distinct pairs of a question's number and a test candidate's code, as two
+    arrays; and which of these pairs each row is."""
+    rows, question = _numbered(test, schema)
+    width = len(test.candidate_ids)
+    pairs, of_rows = np.unique(question.astype(np.int64) * width + test.candidate_codes, return_inverse=True)
+    return rows, *np.divmod(pairs, width), of_rows
+
+
+def _numbered(test: Interactions, schema: Schema) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """The first row of each question, by query and then context, and the number of each row's question (n,)."""
     if not schema.context:
         return np.unique(test.query_codes, return_index=True, return_inverse=True)[1:]
     keys: list[NDArray[np.integer]] = [test.query_codes]

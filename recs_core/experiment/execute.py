@@ -32,7 +32,7 @@ def execute(
     With a folder `out` the experiment is written there before it trains and its bundle after every epoch, so that
     `resume` can finish one that was cut off, as it would have ended; `epochs` and `batch_size` are then as planned.
     """
-    from recs_core.evaluation import intervals, query_metrics
+    from recs_core.evaluation import DEFAULT_K, Measures, report_rows
     from recs_core.recipes import suggest
     from recs_core.two_tower import TwoTower
     from recs_core.version import __version__
@@ -61,7 +61,7 @@ def execute(
     history = model.fit(parts.train, parts.validation, progress=progress, checkpoint=checkpoint)
     if history.masked_share is not None:
         say(f"masked {history.masked_share:.2%} of the scored pairs: the target's own candidate in another column")
-    ranks = None if parts.test is None else model.rank(parts.test, exclude=parts.train)
+    answers = None if parts.test is None else model.answer(parts.test, exclude=parts.train, k=max(DEFAULT_K))
     return Outcome(
         experiment=experiment.resolved(model),
         model=model,
@@ -69,6 +69,6 @@ def execute(
         epochs=model.position.epoch,
         training_seconds=sum(model.history["seconds"]),
         losses=model.history["loss"],
-        metrics={} if ranks is None else beside_popularity(model, ranks, parts),
-        intervals={} if ranks is None else intervals(query_metrics(ranks, k=CARD_K)),
+        metrics={} if answers is None else beside_popularity(model, answers, parts),
+        card={} if answers is None else report_rows(Measures(CARD_K).of(answers), with_intervals=True),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from recs_core.experiment.spec import Experiment
 from recs_core.storage.paths import local
 
 if TYPE_CHECKING:
-    from recs_core.evaluation import Interval, Ranks
+    from recs_core.evaluation import Answers, Row
     from recs_core.recommender import Recommender
     from recs_core.two_tower import TwoTower
 
@@ -22,8 +23,8 @@ RECENT_DAYS = 21.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an experiment: the model, its history, metrics by name (the model's own and popularity's), and
-    intervals of the model's, for its card."""
+    """What came of an experiment: the model, its history, metrics by name (the model's own and popularity's), and the
+    model's with their intervals, for its `card`."""
 
     experiment: Experiment
     model: TwoTower
@@ -32,10 +33,11 @@ class Outcome:
     training_seconds: float
     losses: list[float]
     metrics: dict[str, dict[str, float]]
-    intervals: dict[str, Interval]
+    card: dict[str, Row]
 
     def to_json(self) -> dict[str, Any]:
         """What `run.json` holds."""
+        from recs_core.evaluation import plain
         from recs_core.version import __version__
 
         return {
@@ -45,7 +47,7 @@ class Outcome:
             "epochs": self.epochs,
             "training_seconds": round(self.training_seconds, 3),
             "losses": self.losses,
-            "metrics": self.metrics,
+            "metrics": plain(self.metrics),
         }
 
     def write(self, folder: str | Path) -> None:
@@ -53,20 +55,27 @@ class Outcome:
         from recs_core.bundle import describe
 
         folder = local(folder, "Outcome.write", BundleError)
-        card = {name: (found["value"], found["low"], found["high"]) for name, found in self.intervals.items()}
-        describe(folder / "bundle", metrics=card)
+        describe(folder / "bundle", metrics={name: _stated(row) for name, row in self.card.items() if _is_known(row)})
         write_json(folder, self.to_json())
 
 
-def beside_popularity(model: Recommender, ranks: Ranks, parts: Parts) -> dict[str, dict[str, float]]:
-    """Metrics of the model and of popularity, plain and (with timestamps) recent, on the same test."""
-    from recs_core.evaluation import metrics, rank_popularity
+def beside_popularity(model: Recommender, answers: Answers, parts: Parts) -> dict[str, dict[str, float]]:
+    """Metrics of the model's `answers`, and of popularity's, plain and (with timestamps) recent, to the same test."""
+    from recs_core.evaluation import Measures, answer_popularity
 
-    train, test = parts.train, parts.test
+    train, test, measures = parts.train, parts.test, Measures()
     assert test is not None
-    found = {"model": metrics(ranks)}
-    found["popularity"] = metrics(rank_popularity(model.schema, train, test))
+    k = max(measures.k)
+    given = {"model": answers, "popularity": answer_popularity(model.schema, train, test, k=k)}
     if train.timestamps is not None:
-        recent = rank_popularity(model.schema, train, test, half_life_days=RECENT_DAYS)
-        found[f"popularity, {RECENT_DAYS:g}-day half-life"] = metrics(recent)
-    return found
+        recent = answer_popularity(model.schema, train, test, half_life_days=RECENT_DAYS, k=k)
+        given[f"popularity, {RECENT_DAYS:g}-day half-life"] = recent
+    return {name: measures.of(each).mean() for name, each in given.items()}
+
+
+def _is_known(row: Row) -> bool:
+    return not math.isnan(row["value"])
+
+
+def _stated(row: Row) -> float | tuple[float, float, float]:
+    return (row["value"], row["low"], row["high"]) if "low" in row else row["value"]

@@ -18,13 +18,22 @@ scores equal, gets 0 (while k ≤ candidates − m) or what chance gives, and a 
 Repeats. A target that is excluded is in no list. "miss": it counts in m, at no place. "drop": it is no target.
 
 The average is over queries with at least one target, over the whole set at once; the TFRS one is over targets.
+
+Beyond accuracy, where `counts` says how many training rows each candidate has. A query's list of k: its k highest
+candidates that are not excluded, of equal ones the earlier.
+
+    coverage@k      the share of all candidates that is in any list
+    popularity@k    the mean count, over all candidates of all lists
+    tail_recall@k   recall@k with the targets of the tail alone, over the queries that have one
+
+The tail: candidates with a lower count than the median of all counts above 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations, product
-from math import inf
+from math import inf, nan
 from typing import Literal
 
 import numpy as np
@@ -88,10 +97,15 @@ def evaluate(
     exclude: Sequence[Iterable[int]] | None = None,
     ties: Ties = "pessimistic",
     repeats: Repeats = "miss",
+    counts: Sequence[float] | None = None,
 ) -> dict[str, float]:
-    """`{"recall@5": …, …, "mrr": …}` over (Q, n) scores; `relevant[i]` and `exclude[i]` hold query i's columns."""
+    """`{"recall@5": …, …, "mrr": …}` over (Q, n) scores; `relevant[i]` and `exclude[i]` hold query i's columns. With
+    `counts` (n,), the training rows of each, also the numbers beyond accuracy; NaN where they are of nothing."""
     per_query: list[dict[str, float]] = []
     per_target: list[dict[str, float]] = []
+    of_tail: list[dict[str, float]] = []
+    lists: list[list[int]] = []
+    rare = set() if counts is None else tail(counts)
     for i, row in enumerate(np.asarray(scores, np.float64)):
         targets, gone = set(relevant[i]), set(exclude[i]) if exclude is not None else set()
         if repeats == "drop":
@@ -102,7 +116,29 @@ def evaluate(
         for target in targets:
             accuracy = {f"top_k_categorical_accuracy@{n}": _at(recall, n) for n in k}
             per_target.append(_averaged(accuracy, possible_places(row, {target}, gone, ties)))
-    return _mean(per_query) | _mean(per_target)
+        lists.append(ranking(row, gone))
+        if targets & rare:
+            recalls = {f"tail_recall@{n}": _at(recall, n) for n in k}
+            of_tail.append(_averaged(recalls, possible_places(row, targets & rare, gone, ties)))
+    found = _mean(per_query) | _mean(per_target)
+    if counts is not None:
+        for n in k:
+            recommended = [j for each in lists for j in each[:n]]
+            found[f"coverage@{n}"] = len(set(recommended)) / len(counts)
+            found[f"popularity@{n}"] = float(np.mean([counts[j] for j in recommended])) if recommended else nan
+            found[f"tail_recall@{n}"] = float(np.mean([row[f"tail_recall@{n}"] for row in of_tail])) if of_tail else nan
+    return found
+
+
+def ranking(row: NDArray[np.floating], excluded: set[int]) -> list[int]:
+    """All candidates that are not excluded, the highest score first, of equal ones the earlier."""
+    return sorted((j for j in range(len(row)) if j not in excluded), key=lambda j: (-row[j], j))
+
+
+def tail(counts: Sequence[float]) -> set[int]:
+    """The candidates with a lower count than the median of those above 0."""
+    some = [count for count in counts if count > 0]
+    return {j for j, count in enumerate(counts) if some and count < np.median(some)}
 
 
 def possible_places(row: NDArray[np.floating], relevant: set[int], excluded: set[int], ties: Ties) -> list[list[float]]:

@@ -129,3 +129,18 @@ def test_the_lists_hold_what_the_backend_recommends(good):
             scores = [item["score"] for item in found]
             assert scores == sorted(scores, reverse=True)
             assert len({item["id"] for item in found}) == 5
+
+
+def test_what_is_recommended_is_told_beside_accuracy(good):
+    """Of the oracle and of popularity, too: the same list lengths, the same share where lists are the same."""
+    columns = [row["metrics"] for row in good.report["backends"]]
+    columns += [good.report["oracle"]["metrics"], good.report["popularity"]]
+    (coverage,) = {name for name in columns[0] if name.startswith("coverage@")}
+    k = coverage.partition("@")[2]
+    for found in columns:
+        assert found[coverage].keys() == found[f"popularity@{k}"].keys() == {"value"}
+        assert 0 < found[coverage]["value"] <= 1 <= found[f"popularity@{k}"]["value"]
+    assert len({found[coverage]["value"] for found in columns[:-1]}) == 1
+    assert columns[-1][f"popularity@{k}"]["value"] >= columns[0][f"popularity@{k}"]["value"]
+    if k == "20":
+        assert coverage in (good.out / "report.md").read_text(encoding="utf-8")

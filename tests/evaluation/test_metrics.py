@@ -1,15 +1,18 @@
 """Metrics against hand-worked cases and against the reference, which tries every order of the tied."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recs_core.contract.errors import DataError, SpecError
+from recs_core.contract.randomness import generator
 from recs_core.evaluation import (
+    QueryMetrics,
     compare,
     intervals,
-    list_metrics,
     metrics,
     popularity,
     query_metrics,
@@ -156,17 +159,6 @@ def test_bootstrap_refuses():
             intervals(noisy(1), **options)
 
 
-def test_lists():
-    found = list_metrics(np.array([[0, 1], [0, -1]]), counts=[6, 2, 0, 0])
-    assert found["coverage@2"] == 2 / 4
-    assert found["popularity@2"] == pytest.approx((6 + 2 + 6) / 3 / 8)
-    assert found["log_popularity@2"] == pytest.approx((2 * np.log(7) + np.log(3)) / 3)
-    with pytest.raises(DataError, match="recommend nothing"):
-        list_metrics(np.array([[-1]]), counts=[1])
-    with pytest.raises(DataError, match="code 4, the corpus has 4"):
-        list_metrics(np.array([[4]]), counts=[1, 1, 1, 1])
-
-
 def test_popularity():
     codes = np.array([2, 2, 0, 1])
     np.testing.assert_array_equal(popularity(codes, 4), [1, 1, 2, 0])
@@ -190,7 +182,24 @@ def test_popularity_is_ranked_by_the_same_code():
 
 
 def test_report_rows():
-    rows = report_rows(noisy(1), extra={"coverage@5": 0.5}, with_intervals=True)
+    found = replace(noisy(1), whole={"coverage@5": 0.5})
+    rows = report_rows(found, with_intervals=True)
     assert list(rows)[-1] == "coverage@5" and rows["coverage@5"] == {"value": 0.5}
     assert rows["recall@5"].keys() == {"value", "low", "high"}
-    assert report_rows(noisy(1))["recall@5"].keys() == {"value"}
+    assert report_rows(found)["recall@5"].keys() == {"value"}
+
+
+def test_intervals_are_quantiles_of_means_of_draws():
+    """As a plain loop has them; of a metric that few queries have, over the draws that have one."""
+    random = np.random.default_rng(5)
+    values, weights = random.random(9), random.integers(0, 2, 9) * random.integers(1, 5, 9)
+    weights[0] = 1
+    found = QueryMetrics({"a": values, "b": values}, np.ones(9, np.int64), np.arange(9), {"b": weights})
+    draws = generator(7, "bootstrap")
+    drawn = [draws.integers(0, 9, 9) for _ in range(200)]
+    plain = [values[rows].mean() for rows in drawn]
+    weighed = [np.average(values[rows], weights=weights[rows]) for rows in drawn if weights[rows].any()]
+    got = intervals(found, samples=200, seed=7)
+    for name, means in (("a", plain), ("b", weighed)):
+        np.testing.assert_allclose([got[name]["low"], got[name]["high"]], np.quantile(means, [0.025, 0.975]))
+    assert got["b"]["value"] == pytest.approx((values * weights).sum() / weights.sum())

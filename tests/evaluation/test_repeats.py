@@ -15,7 +15,7 @@ import recs_core as recs
 from recs_core.cli.main import main
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.data.schema import Schema
-from recs_core.evaluation import Repeats, metrics, questions_of, rank_popularity, score_ranks
+from recs_core.evaluation import Repeats, answer_popularity, metrics, score_ranks, targets_of
 from recs_core.reference.metrics import evaluate
 
 REPEATS: tuple[Repeats, ...] = ("miss", "drop")
@@ -36,7 +36,7 @@ is left, and a candidate outside the corpus is no repeat, and never found."""
 
 
 def by_popularity(**options: Any) -> dict[str, float]:
-    return metrics(rank_popularity(Schema.learn(USER, ITEM, TRAIN), TRAIN, TEST, **options), k=(1,))
+    return metrics(answer_popularity(Schema.learn(USER, ITEM, TRAIN), TRAIN, TEST, **options).ranks, k=(1,))
 
 
 def test_by_hand() -> None:
@@ -57,8 +57,9 @@ def test_a_model_counts_as_the_reference_does() -> None:
     scores = model.encode_query(list(wanted)) @ model.encode_candidate(list("abcd")).T
     columns = [[["abcd".index(item) for item in items] for items in each.values()] for each in (wanted, taken)]
     found = {how: model.evaluate(test, exclude=TRAIN, k=(1, 2), repeats=how) for how in REPEATS}
+    counts = [len(TRAIN.take(TRAIN.candidate_codes == code)) for code in TRAIN.candidate_ids.encode(list("abcd"))]
     for how, metrics_found in found.items():
-        expected = evaluate(scores, columns[0], (1, 2), exclude=columns[1], repeats=how)
+        expected = evaluate(scores, columns[0], (1, 2), exclude=columns[1], repeats=how, counts=counts)
         assert metrics_found == pytest.approx(expected)
     assert found["miss"]["mrr"] != found["drop"]["mrr"]
 
@@ -83,8 +84,8 @@ def test_equal_to_the_reference(seed: int, repeats: Any) -> None:
     schema = Schema.learn(USER, ITEM, everything)
     order = schema.candidates.encode(names[1])
     scores = random.integers(0, 4, items)
-    asks = questions_of(schema, test, train, repeats)
-    found = metrics(score_ranks(scores[np.argsort(order)], asks.targets, exclude=asks.excluded), k=(1, 2, 9))
+    asks = targets_of(schema, test, train, repeats)
+    found = metrics(score_ranks(scores[np.argsort(order)], asks.codes, exclude=asks.excluded), k=(1, 2, 9))
     asked = [names[0].index(user) for user in asks.queries.to_pylist()]
     expected = evaluate(
         np.tile(scores, (len(asked), 1)),
@@ -99,7 +100,7 @@ def test_equal_to_the_reference(seed: int, repeats: Any) -> None:
 def test_nothing_is_dropped_where_nothing_repeats() -> None:
     other = rows(("u", "c"), ("v", "d"), ("w", "b"))
     schema = Schema.learn(USER, ITEM, TRAIN)
-    found = [metrics(rank_popularity(schema, TRAIN, other, repeats=how)) for how in REPEATS]
+    found = [metrics(answer_popularity(schema, TRAIN, other, repeats=how).ranks) for how in REPEATS]
     assert found[0] == found[1]
 
 
@@ -107,11 +108,11 @@ def test_what_cannot_be_meant_is_refused() -> None:
     schema = Schema.learn(USER, ITEM, TRAIN)
     for odd in ("keep", None, True, 3):
         with pytest.raises(SpecError, match="repeats is 'miss' or 'drop', got"):
-            questions_of(schema, TEST, TRAIN, odd)  # type: ignore[arg-type]
+            targets_of(schema, TEST, TRAIN, odd)  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="nothing is excluded; pass exclude="):
-        questions_of(schema, TEST, repeats="drop")
+        targets_of(schema, TEST, repeats="drop")
     with pytest.raises(DataError, match="leaves nothing to measure: exclude= rules out all 1 test targets"):
-        questions_of(schema, rows(("u", "a")), TRAIN, "drop")
+        targets_of(schema, rows(("u", "a")), TRAIN, "drop")
 
 
 def test_the_shell_says_how_many_and_drops_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
