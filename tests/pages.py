@@ -277,7 +277,10 @@ PAGES = {
     "plugins/tensorflow/src/recs_core_tensorflow/data.py": Page(TENSORFLOW, setup=tensorflow_loop),
     "plugins/tensorflow/src/recs_core_tensorflow/environment.py": Page(TENSORFLOW),
     "plugins/torch/README.md": Page(
-        (*TORCH, "onnx", "onnxscript", "onnxruntime"), setup=torch_readme, after=a_graph_answers_as_the_bundle
+        (*TORCH, "accelerate", "lightning", "onnx", "onnxscript", "onnxruntime"),
+        slow=True,
+        setup=torch_readme,
+        after=a_graph_answers_as_the_bundle
     ),
     "plugins/torch/src/recs_core_torch/data.py": Page(TORCH, setup=torch_loop),
     "recs_core/bundle/card.py": Page(
