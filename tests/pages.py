@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,15 @@ def served_as_asked(names: dict[str, Any], printed: str) -> None:
     expected = names["model"].recommend(history=past, exclude=past, k=5)
     assert [id_.decode() for id_ in answers["ids"].numpy()[0]] == expected.ids[0].tolist()
     np.testing.assert_allclose(answers["scores"], expected.scores, rtol=1e-4)
+
+
+def bundle_serves(names: dict[str, Any], printed: str) -> None:
+    """What was declared for TFRS is served without it; every list that the page printed holds candidates."""
+    asked = {"queries": names["users"][:3], "k": 5}
+    ids = recs.load("bundle", runtime="numpy").recommend(**asked).ids
+    np.testing.assert_array_equal(ids, recs.load("bundle", backend="torch").recommend(**asked).ids)
+    listed = set(re.findall(r"'(c\d+)'", printed))
+    assert listed and listed <= set(names["items"])
 
 
 TOWERS = """
@@ -265,6 +275,7 @@ PAGES = {
     "docs/callbacks.md": Page((*TORCH, "keras", "tensorflow"), setup=callbacks_page, after=callbacks_were_heard),
     "docs/configuration.md": Page(after=settings_are_read),
     "docs/conformance.md": Page(slow=True, setup=mine),
+    "docs/migration.md": Page((*TORCH, *TENSORFLOW, "keras"), slow=True, after=bundle_serves),
     "docs/own-loop.md": Page(("keras",), setup=keras_readme),
     "docs/recipes.md": Page(TORCH),
     "docs/write-a-feature.md": Page(("torch",)),
