@@ -291,7 +291,7 @@ PAGES = {
         (*TORCH, "accelerate", "lightning", "onnx", "onnxscript", "onnxruntime"),
         slow=True,
         setup=torch_readme,
-        after=a_graph_answers_as_the_bundle
+        after=a_graph_answers_as_the_bundle,
     ),
     "plugins/torch/src/recs_core_torch/data.py": Page(TORCH, setup=torch_loop),
     "recs_core/bundle/card.py": Page(
