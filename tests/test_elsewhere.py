@@ -110,3 +110,14 @@ def test_k_is_short_on_the_shell(command: str, option: str, capsys: pytest.Captu
     with pytest.raises(SystemExit, match="2"):
         main([command, "bundle", option, "3"])
     assert capsys.readouterr().err == f"recs: recs {command}: there is no option {option}; write -k\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train", "report", "--backend", "torch"], ["bundle", "info", "b", "--backend", "x"]]
+)
+def test_an_option_that_goes_before_the_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    said = capsys.readouterr().err
+    assert f"there is no option --backend; it goes before the command: recs --backend … {arguments[0]} " in said
+    assert said.count("\n") == 1
