@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +124,15 @@ def served_as_asked(names: dict[str, Any], printed: str) -> None:
     expected = names["model"].recommend(history=past, exclude=past, k=5)
     assert [id_.decode() for id_ in answers["ids"].numpy()[0]] == expected.ids[0].tolist()
     np.testing.assert_allclose(answers["scores"], expected.scores, rtol=1e-4)
+
+
+def bundle_serves(names: dict[str, Any], printed: str) -> None:
+    """What was declared for TFRS is served without it; every list that the page printed holds candidates."""
+    asked = {"queries": names["users"][:3], "k": 5}
+    ids = recs.load("bundle", runtime="numpy").recommend(**asked).ids
+    np.testing.assert_array_equal(ids, recs.load("bundle", backend="torch").recommend(**asked).ids)
+    listed = set(re.findall(r"'(c\d+)'", printed))
+    assert listed and listed <= set(names["items"])
 
 
 TOWERS = """
@@ -280,6 +290,7 @@ PAGES = {
     "docs/configuration.md": Page(after=settings_are_read),
     "docs/conformance.md": Page(slow=True, setup=mine),
     "docs/evaluation.md": Page(TORCH, setup=evaluation_page, after=slices_were_shown),
+    "docs/migration.md": Page((*TORCH, *TENSORFLOW, "keras"), slow=True, after=bundle_serves),
     "docs/own-loop.md": Page(("keras",), setup=keras_readme),
     "docs/recipes.md": Page(TORCH),
     "docs/write-a-feature.md": Page(("torch",)),
@@ -292,7 +303,10 @@ PAGES = {
     "plugins/tensorflow/src/recs_core_tensorflow/data.py": Page(TENSORFLOW, setup=tensorflow_loop),
     "plugins/tensorflow/src/recs_core_tensorflow/environment.py": Page(TENSORFLOW),
     "plugins/torch/README.md": Page(
-        (*TORCH, "onnx", "onnxscript", "onnxruntime"), setup=torch_readme, after=a_graph_answers_as_the_bundle
+        (*TORCH, "accelerate", "lightning", "onnx", "onnxscript", "onnxruntime"),
+        slow=True,
+        setup=torch_readme,
+        after=a_graph_answers_as_the_bundle,
     ),
     "plugins/torch/src/recs_core_torch/data.py": Page(TORCH, setup=torch_loop),
     "recs_core/bundle/card.py": Page(

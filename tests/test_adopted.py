@@ -50,6 +50,33 @@ def test_two_native_modules(data: recs.Interactions) -> None:
     assert model.encode_candidate().shape == (8, DIM + 1)
 
 
+@pytest.mark.parametrize("rows", [1, 10])
+def test_a_table_that_is_too_small_is_refused_before_training(data: recs.Interactions, rows: int) -> None:
+    tower = recs.TowerSpec([recs.Categorical("item", dim=DIM)])
+    model = recs.TwoTower(module(rows), tower, backend="keras")  # 10 users, and the row of unknown ones
+    with pytest.raises(SpecError, match=r"takes code 0 of 'user', but not 10, the last .* needs 11 rows"):
+        model.fit(data, epochs=1)
+
+
+def test_the_last_code_of_a_history_is_tried_too(data: recs.Interactions) -> None:
+    recs.backend("keras")
+    import keras
+
+    class Latest(keras.Model):
+        def __init__(self, rows: int) -> None:
+            super().__init__()
+            self.items = keras.layers.Embedding(rows, DIM)
+
+        def call(self, history: tuple[Any, Any]) -> Any:
+            values, offsets = history
+            return keras.ops.take(self.items(values), keras.ops.maximum(offsets[1:] - 1, 0), axis=0)
+
+    tower = recs.TowerSpec([recs.Categorical("item", dim=DIM)])
+    with pytest.raises(SpecError, match=r"takes code 0 of 'item', but not 8, the last .* needs 9 rows"):
+        recs.TwoTower(recs.Adopted(Latest(8), [recs.History("item")]), tower, backend="keras").build(data)
+    recs.TwoTower(recs.Adopted(Latest(9), [recs.History("item")]), tower, backend="keras").build(data)
+
+
 def adopting(seed: int = 0) -> recs.TwoTower:
     query = recs.Adopted(module(11, seed), rebuild="shop.towers:make")
     tower = recs.TowerSpec([recs.Categorical("item", dim=DIM)])

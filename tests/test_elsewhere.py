@@ -102,3 +102,22 @@ def test_an_option_that_lives_in_python(
     message = capsys.readouterr().err
     assert re.match(rf"recs: {asked}: there is no option --\S+; in Python, ", message)
     assert said in message and message.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["recommend", "evaluate"])
+@pytest.mark.parametrize("option", ["--k", "--top-k", "--topk"])
+def test_k_is_short_on_the_shell(command: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([command, "bundle", option, "3"])
+    assert capsys.readouterr().err == f"recs: recs {command}: there is no option {option}; write -k\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train", "report", "--backend", "torch"], ["bundle", "info", "b", "--backend", "x"]]
+)
+def test_an_option_that_goes_before_the_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    said = capsys.readouterr().err
+    assert f"there is no option --backend; it goes before the command: recs --backend … {arguments[0]} " in said
+    assert said.count("\n") == 1

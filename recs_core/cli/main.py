@@ -107,11 +107,22 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
+_LONG_K = ("--k", "--top-k", "--top_k", "--topk")
+
+
 def _say_where_it_lives(problem: Exception) -> None:
-    """Raise `ConfigError` for an option that the shell lacks and Python has."""
+    """Raise `ConfigError` for an option that is another on the shell, or that Python has and the shell lacks."""
     option, context = getattr(problem, "option_name", None), getattr(problem, "ctx", None)
     if option is None or context is None:
         return
+    if option in _LONG_K and any("-k" in parameter.opts for parameter in context.command.params):
+        raise ConfigError(f"{context.command_path}: there is no option {option}; write -k") from problem
+    root = context.find_root()
+    if any(option in parameter.opts for parameter in root.command.params):
+        raise ConfigError(
+            f"{context.command_path}: there is no option {option}; it goes before the command: "
+            f"recs {option} … {context.command_path.partition(' ')[2]} …"
+        ) from problem
     from recs_core.elsewhere import home
 
     if (where := home(option)) is not None:

@@ -164,7 +164,7 @@ def _many(bundle: Path, index: str | None, as_json: bool, **job: Any) -> None:
         print_json({**vars(done), "out": str(job["out"]), "index": index or "exact"})
         return
     resumed = f", {done.resumed:,} of them by an earlier run" if done.resumed else ""
-    strangers = f"; {done.unknown:,} were never seen in training" if done.unknown else ""
+    strangers = f"; never seen in training: {done.unknown:,}" if done.unknown else ""
     typer.echo(f"answered {done.queries:,} queries{resumed}{strangers}; {job['out']}")
 
 

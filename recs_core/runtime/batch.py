@@ -12,6 +12,7 @@ import json
 import os
 import shlex
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -77,7 +78,8 @@ def recommend_file(model: Recommender, job: Job, progress: Callable[[int, int], 
     the one named as the model's, or the only one. `job.dialect`: how a CSV file is written.
 
     `job.out` gets a row for each row of it, in order: the query id, a list of the best candidate ids under the
-    model's name for candidates, and a list of their `score`. Where fewer than k remain the lists are shorter.
+    model's name for candidates, and a list of their `score`. Where fewer than k remain the lists are shorter. Queries
+    are answered by id: a column of a feature that the model reads is left unread, with a warning.
 
     Raises `DataError` for a file or ids that cannot be used, an output that cannot be written, and if parts of another
     job are in the way; of these only a disk that fills up is noticed after the first part is there.
@@ -85,6 +87,7 @@ def recommend_file(model: Recommender, job: Job, progress: Callable[[int, int], 
     job = replace(job, queries=local(job.queries, "queries", DataError), out=local(job.out, "out", DataError))
     source = opened(job.queries, model.schema.queries, job.column, job.dialect)
     unknown, options = _checked(model, job, source), _options(model, job)
+    _warn_of_features(model, source)
     _check_out(job)
     plan = _plan(model, job, source.column)
     _check_parts(job, plan)
@@ -138,6 +141,18 @@ def _options(model: Recommender, job: Job) -> dict[str, Any]:
         "pool": job.pool,
         "unknown": "quiet" if job.unknown == "oov" else job.unknown,  # how many there are is said once, at the end
     }
+
+
+def _warn_of_features(model: Recommender, source: QueryFile) -> None:
+    """Whoever gives a feature beside an id expects it to count."""
+    read = {feature.name for feature in model.query.features if not feature.reads_past} - {source.column}
+    unread = [name for name in source.columns if name in read]
+    if unread:
+        warnings.warn(
+            f"{source.path}: {', '.join(unread)} not read: queries are answered by id, with the features that the "
+            "model knows of them; in Python, model.recommend(features=table) reads these",
+            stacklevel=3,
+        )
 
 
 def _check_out(job: Job) -> None:

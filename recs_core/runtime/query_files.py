@@ -21,10 +21,12 @@ from recs_core.tables.csv_files import Dialect, read_csv
 
 @dataclass(frozen=True)
 class QueryFile:
-    """`rows` query ids in the column `column` of a file; `ids`: read already, where it is a CSV file."""
+    """`rows` query ids in the column `column` of a file, whose columns are `columns`; `ids`: read already, where it is
+    a CSV file."""
 
     path: Path
     column: str
+    columns: tuple[str, ...]
     rows: int
     parquet: pq.ParquetFile | None = None
     ids: pa.Array | None = None
@@ -63,8 +65,9 @@ def opened(path: Path, queries: Vocabulary, column: str | None, dialect: Dialect
         raise DataError(f"{path}: encoding, delimiter and null_values are for CSV files")
     with reading(path):
         parquet = pq.ParquetFile(path)
-    chosen = _column(parquet.schema_arrow.names, queries.name, column, path)
-    return QueryFile(path, chosen, parquet.metadata.num_rows, parquet=parquet)
+    names = parquet.schema_arrow.names
+    chosen = _column(names, queries.name, column, path)
+    return QueryFile(path, chosen, tuple(names), parquet.metadata.num_rows, parquet=parquet)
 
 
 @contextmanager
@@ -89,7 +92,7 @@ def _csv(path: Path, queries: Vocabulary, column: str | None, dialect: Dialect) 
         table = read_csv(path, (chosen,), dialect)  # again, with its ids as they are written
     source = readers.Source(table, str(path), text=True)
     ids = readers.follow(source, readers.id_column(source, chosen), queries.ids.type, chosen, "the model's ids")
-    return QueryFile(path, chosen, len(ids), ids=ids)
+    return QueryFile(path, chosen, tuple(table.column_names), len(ids), ids=ids)
 
 
 def _column(names: Sequence[str], usual: str, column: str | None, path: Path) -> str:

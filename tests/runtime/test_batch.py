@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,7 +20,7 @@ from recs_core.index import ExactIndex
 from recs_core.runtime import batch
 from recs_core.runtime.batch import Done, Job, recommend_file
 from recs_core.tables.csv_files import Dialect
-from tests.bundle.small import fitted, ids_only, interactions
+from tests.bundle.small import every_feature, fitted, ids_only, interactions
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*never seen in training")
 
@@ -367,3 +368,14 @@ def test_csv_on_the_shell(model, tmp_path, capsys):
         main([*command, "--column", "wer", "--encoding", "latin-1", "--delimiter", "^"])
     assert not ended.value.code and "answered 2 queries" in capsys.readouterr().out
     assert pq.read_table(tmp_path / "r.parquet")["user"].to_pylist() == [100, 101]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_feature_beside_the_ids_is_said_not_to_be_read(tmp_path, kind):
+    model = recs.load(fitted(every_feature(), interactions()).save(tmp_path / "b"), runtime="numpy")
+    queries = pa.table({"user": [100, 101], "age": ["1,200", "33"], "note": ["x", "y"]})
+    path = tmp_path / f"q.{kind}"
+    pacsv.write_csv(queries, path) if kind == "csv" else pq.write_table(queries, path)
+    with pytest.warns(UserWarning, match=rf"{re.escape(str(path))}: age not read: queries are answered by id"):
+        recommend_file(model, Job(path, tmp_path / "r.parquet", bundle="digest", k=3))
+    assert pq.read_table(tmp_path / "r.parquet")["item"].to_pylist() == model.recommend([100, 101], 3).ids.tolist()

@@ -237,7 +237,10 @@ def test_a_module_in_half_precision_trains_beside_float32() -> None:
 
 
 def test_a_code_beyond_a_table_is_said_in_one_line() -> None:
-    with pytest.raises(
+    with pytest.raises(SpecError, match=r"takes code 0 of 'user', but not \d+, the last .* needs \d+ rows") as caught:
+        of(ByName("user", 3)).build(shop())
+    assert "\n" not in str(caught.value)
+    with pytest.raises(  # a module of a stated width is not tried
         TrainingError, match=r"batch 1 of \d \(64 queries\): InvalidArgumentError: indices\[\d+\] = \d+ is not in"
     ):
-        of(ByName("user", 3)).fit(shop(), epochs=1, batch_size=64)
+        of(recs.Adopted(ByName("user", 3), output_dim=4)).fit(shop(), epochs=1, batch_size=64)

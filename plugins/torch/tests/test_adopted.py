@@ -46,7 +46,7 @@ def test_an_adopted_module_is_saved_and_trains_on(tmp_path: Path) -> None:
 
 def test_one_module_in_both_towers_is_refused() -> None:
     """It would move twice in every step."""
-    data, both = datasets.load("synthetic"), module(1000, 0)
+    data, both = datasets.load("synthetic"), module(1001, 0)
     with pytest.raises(SpecError, match="the same Sequential stands in both towers"):
         recs.TwoTower(both, both, backend="torch").fit(data, epochs=1)
 
