@@ -110,11 +110,11 @@ def test_warmth_begins_where_it_says(rows: int, warmth: int) -> None:
 
 
 def test_a_side_table_that_the_rows_made_is_no_ambiguity(model: recs.TwoTower) -> None:
-    table = {"user": ["a", "a", "b"], "item": ["x", "y", "x"], "shop": ["s", "s", "t"]}
-    test = interactions(table, queries=["shop"], candidates=None)
-    assert "shop" in test.extra.column_names and "shop" in test.queries.column_names
+    table = {"user": ["a", "b", "a"], "item": ["x", "y", "x"], "shop": ["s", "t", "s"]}
+    test = interactions(table, queries=None, candidates=["shop"])
+    assert "shop" in test.extra.column_names and "shop" in test.candidates.column_names
     (labels,) = labels_of("shop", test, model.catalog)
-    assert names_and_rows(labels) == (["s", "t"], [0, 0, 1])
+    assert names_and_rows(labels) == (["s", "t"], [0, 1, 0])
 
 
 def test_any_plain_column(model: recs.TwoTower) -> None:
