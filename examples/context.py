@@ -9,7 +9,7 @@ import pyarrow as pa
 import recs_core as recs
 
 sales = recs.datasets.load("online-retail")
-sales = sales.take(sales.timestamps >= np.datetime64("2011-10-01").astype("datetime64[s]").astype(float))
+sales = sales.take(sales.timestamps >= np.datetime64("2011-11-01").astype("datetime64[s]").astype(float))
 names = dict(zip(sales.candidates["item_id"].to_pylist(), sales.candidates["description"].to_pylist(), strict=True))
 
 rows = sales.to_table()
@@ -18,7 +18,7 @@ mostly = np.random.default_rng(0).random(len(rows)) < 0.9
 rows = rows.append_column("device", pa.array(np.where(lit & mostly, "phone", "desk")))
 
 data = recs.Interactions.from_table(rows, query="customer_id", candidate="item_id", timestamp="time")
-train, test = data.filter(min_per_query=5, min_per_candidate=5).split(by="time", at="2011-11-25", known_only=True)
+train, test = data.filter(min_per_query=5, min_per_candidate=5).split(by="time", at="2011-12-01", known_only=True)
 
 model = recs.recipe("features", train, context=["device", "time"])
 model.fit(train, epochs=2)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from recs_core import datasets
 
@@ -28,3 +29,15 @@ def test_the_quickstart_trains_evaluates_and_recommends_in_at_most_25_lines(tmp_
     first, *rows = done.stdout.splitlines()
     assert re.fullmatch(r"recall@20 0\.\d{3}   ndcg@20 0\.\d{3}", first)
     assert len(rows) == 3 and all(len(row.split()) == 6 for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "said"), [("context", "nothing known of the request"), ("vectors", "beside a new metal")]
+)
+def test_what_people_bring_is_read_in_at_most_40_lines(name: str, said: str) -> None:
+    source = (EXAMPLES / f"{name}.py").read_text()
+    assert sum(1 for line in source.split('"""', 2)[2].splitlines() if line.strip()) <= 40
+    done = subprocess.run([sys.executable, EXAMPLES / f"{name}.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout.splitlines()[-1]
