@@ -216,6 +216,16 @@ def test_batches_by_query_are_refused_before_anything_is_learnt() -> None:
         model.epochs(rows(), batch_by="query")
 
 
+@pytest.mark.parametrize(("device", "said"), [(None, "reads 'device' of each row"), ([7] * 120, "learnt strings")])
+def test_validation_without_its_context_is_refused_before_anything_is_learnt(device: Any, said: str) -> None:
+    columns = rows().to_table().drop_columns(["device"]).to_pydict() | ({} if device is None else {"device": device})
+    validation = recs.Interactions.from_table(columns, query="user", candidate="item", timestamp="t")
+    model = declared()
+    with pytest.raises(DataError, match=said):
+        model.fit(rows(), validation, progress=False)
+    assert model._model is None and not model.history.losses
+
+
 def test_a_column_of_both_tables_is_refused() -> None:
     table = rows().to_table()
     queries = {"user": ["u1", "u2"], "device": ["ios", "web"]}

@@ -37,6 +37,11 @@ def columns_of(data: Interactions, schema: Schema) -> pa.Table:
     return pa.table(out)
 
 
+def check_context(data: Interactions, tower: TowerSpec, schema: Schema) -> None:
+    """Raise `DataError` for rows whose context the query tower cannot read: without a column, or with another type."""
+    of_rows(data, tower, schema, np.arange(min(1, len(data))))
+
+
 def of_rows(data: Interactions, tower: TowerSpec, schema: Schema, rows: NDArray[np.integer]) -> Features | None:
     """What the query tower reads of these rows, in this order; None where it reads no context."""
     if not schema.context:
