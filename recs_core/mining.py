@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from recs_core.contract.batch import Ragged
-from recs_core.contract.errors import SpecError
+from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.validation import is_whole
 from recs_core.data.context import columns_of
 from recs_core.data.interactions import Interactions
@@ -22,6 +22,10 @@ NAME = "mined"
 
 def mined(model: Recommender, train: Interactions, k: int, skip: int) -> Interactions:
     """See `TwoTower.mine_negatives`."""
+    if not isinstance(train, Interactions):
+        raise DataError(
+            f"mine_negatives: train must be Interactions, got {type(train).__name__}; make them with from_table"
+        )
     corpus = len(model.schema.candidates)
     for name, value, least in (("k", k, 1), ("skip", skip, 0)):
         if not is_whole(value, least):
