@@ -59,6 +59,14 @@ def test_columns_of_the_interactions_make_a_side_table() -> None:
     assert data.extra.column_names == ["title", "price", "tags"]  # what tells of the query is said once
 
 
+@pytest.mark.parametrize("queries", [["user"], ["item"], ["when"], ["when", "country", "country"]])
+def test_columns_that_have_a_role_may_be_named_too(queries: list[str]) -> None:
+    data = recs.Interactions.from_table(
+        ROWS | {"when": [1.0, 2.0, 3.0, 4.0]}, query="user", candidate="item", timestamp="when", queries=queries
+    )
+    assert not {"user", "item", "when", *queries} & set(data.extra.column_names)
+
+
 def test_the_interactions_themselves_as_a_side_table() -> None:
     """What tells of a row, its query and its time, is no feature of a candidate; the rest must be equal."""
     data = read(without("country", "price"), candidates=without("country", "price"))
