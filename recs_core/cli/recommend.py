@@ -107,7 +107,10 @@ def _few(
     where: str | None,
     **options: Any,
 ) -> None:
+    from recs_core.runtime.batch import check_ids_suffice
+
     model = _loaded(bundle, index)
+    check_ids_suffice(model)
     if where is not None:
         from recs_core.where import parse
 

@@ -81,9 +81,11 @@ def recommend_file(model: Recommender, job: Job, progress: Callable[[int, int], 
     model's name for candidates, and a list of their `score`. Where fewer than k remain the lists are shorter. Queries
     are answered by id: a column of a feature that the model reads is left unread, with a warning.
 
-    Raises `DataError` for a file or ids that cannot be used, an output that cannot be written, and if parts of another
-    job are in the way; of these only a disk that fills up is noticed after the first part is there.
+    Raises `DataError` for a model that reads more of a request than its time, for a file or ids that cannot be used, an
+    output that cannot be written, and if parts of another job are in the way; of these only a disk that fills up is
+    noticed after the first part is there.
     """
+    check_ids_suffice(model)
     job = replace(job, queries=local(job.queries, "queries", DataError), out=local(job.out, "out", DataError))
     source = opened(job.queries, model.schema.queries, job.column, job.dialect)
     unknown, options = _checked(model, job, source), _options(model, job)
@@ -109,6 +111,16 @@ def recommend_file(model: Recommender, job: Job, progress: Callable[[int, int], 
 
 
 # Before anything is made
+
+
+def check_ids_suffice(model: Recommender) -> None:
+    """Raise `DataError` for a model that reads more of a request than who asks, and when."""
+    reads = [name for name in model.schema.context if name != model.schema.time_name]
+    if reads:
+        raise DataError(
+            f"this model reads {', '.join(map(repr, reads))} of a request, which a query id does not tell; in Python, "
+            "model.recommend(ids, context=table) takes it"
+        )
 
 
 def _checked(model: Recommender, job: Job, source: QueryFile) -> int:
