@@ -182,6 +182,13 @@ def test_a_test_row_is_asked_in_its_own_context_and_rows_of_one_context_are_one_
     assert len(by_time.queries) == 2
 
 
+def test_a_zero_is_one_context_whatever_its_sign() -> None:
+    table = {"user": ["u", "u"], "item": ["a", "b"], "page": [0.0, -0.0]}
+    test = recs.Interactions.from_table(table, query="user", candidate="item")
+    schema = Schema.learn(recs.TowerSpec([USER, recs.Numeric("page")]), ITEM, test)
+    assert len(targets_of(schema, test).queries) == 1
+
+
 def test_evaluate_asks_with_the_context_of_the_test(model: recs.TwoTower) -> None:
     """People take items by device alone, so a ranking that knows the device has them in its first half."""
     test = rows()

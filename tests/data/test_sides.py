@@ -52,6 +52,11 @@ def test_missing_numbers_are_equal() -> None:
     assert found[0] == 1.5 and np.isnan(found[1])
 
 
+def test_zeros_are_equal_whatever_their_sign() -> None:
+    prices = pa.array([0.0, -0.0, 2.0, 2.0])
+    assert read(candidates=pa.table({"item": ROWS["item"], "price": prices})).candidates["price"].to_pylist()[0] == 0
+
+
 def test_columns_of_the_interactions_make_a_side_table() -> None:
     data = read(candidates=["title", "tags"], queries=("country",))
     assert data.candidates.to_pydict() == OF_ITEMS

@@ -16,7 +16,6 @@ from recs_core.contract.batch import Ragged
 from recs_core.contract.errors import DataError, NotFitted
 from recs_core.contract.protocols import TopK
 from recs_core.index import Candidates, plan_search
-from recs_core.index.filters import contains
 from recs_core.plugin import IndexInfo
 from recs_core_tensorflow import plugin
 from recs_core_tensorflow.environment import refuse_forked, tf, tfrs
@@ -194,7 +193,7 @@ def _block(
     positions = allowed[places]
     if exclude is not None:
         rows = np.broadcast_to(np.arange(len(queries))[:, None], positions.shape)
-        dropped = contains(exclude, rows, positions)
+        dropped = exclude.holds(rows, positions)
         order = np.argsort(dropped, axis=1, kind="stable")
         positions = np.take_along_axis(np.where(dropped, -1, positions), order, axis=1)
         scores = np.take_along_axis(np.where(dropped, np.float32(-np.inf), scores), order, axis=1)
