@@ -36,7 +36,8 @@ class Adopted:
 
     It takes one feature positionally (on TensorFlow and Keras as a dict, if it cannot), several as a dict by name, as
     codes: row 0 … num_oov − 1 for ids that training never saw, then the vocabulary in the order of the training data;
-    so a table needs num_oov + vocabulary rows. Numbers (`Numeric`) come standardised by the training data, (n, 1).
+    so a table needs num_oov + vocabulary rows. Numbers (`Numeric`) come standardised by the training data, (n, 1),
+    unless they are declared with `standardise=False`.
     `features`: what it takes; none given, the ids of its side. `raw_ids`: it takes raw ids and looks them up itself, as
     one with a `StringLookup` does. It keeps its own weights, and every step may touch all of them. `rebuild`: the
     function without arguments that builds it, "package.module:function"; a bundle tells it to whoever loads the model

@@ -113,7 +113,7 @@ def model(backend: Any, **options: Any) -> recs.TwoTower:
     )
 
 
-@pytest.mark.parametrize("backend", BACKENDS, ids=str)
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend if isinstance(backend, str) else "oracle")
 def test_it_trains_as_the_oracle_does_and_serves_without_a_framework(
     data: recs.Interactions, backend: Any, tmp_path: Path
 ) -> None:

@@ -37,6 +37,11 @@ def recommend(
     ] = None,
     diversity: Annotated[float | None, typer.Option(help="From 0 to 1: choose for variety too.")] = None,
     pool: Annotated[int | None, typer.Option(help="How many of the best --diversity chooses from.")] = None,
+    context: Annotated[
+        list[str] | None,
+        typer.Option(help="What is known of the request, device=ios, or blank; may be given several times."),
+    ] = None,
+    at: Annotated[str | None, typer.Option(help="The time of the request; by default now.")] = None,
     unknown: Annotated[str, typer.Option(help="Queries never seen: oov, popular or error.")] = "oov",
     index: Annotated[str | None, typer.Option(help="The index to search with; see `recs backends`.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace --out if it exists.")] = False,
@@ -56,6 +61,7 @@ def recommend(
     _leave_pandas_out()
     how: dict[str, Any] = {"exclude_seen": exclude_seen, "unknown": unknown}
     how |= {"where": where, "diversity": diversity, "pool": pool}
+    how |= {"context": tuple(context or ()), "at": at}
     if query is not None:
         _few(bundle, index, query, k, as_json, **how)
         return
@@ -105,17 +111,22 @@ def _few(
     *,
     exclude_seen: bool,
     where: str | None,
+    context: tuple[str, ...],
+    at: str | None,
     **options: Any,
 ) -> None:
-    from recs_core.runtime.batch import check_ids_suffice
+    import pyarrow as pa
+
+    from recs_core.runtime.requests import Requests
 
     model = _loaded(bundle, index)
-    check_ids_suffice(model)
+    ids = _typed(model, query)
+    options |= Requests.of(model.query, model.schema, context, at).asks(pa.table({"id": ids}))
     if where is not None:
         from recs_core.where import parse
 
         options["where"] = parse(where, model.catalog.attributes.schema)
-    found = model.recommend(_typed(model, query), k, exclude="seen" if exclude_seen else None, **options)
+    found = model.recommend(ids, k, exclude="seen" if exclude_seen else None, **options)
     answers = [
         [(id_, float(score)) for id_, score in zip(ids, scores, strict=True) if score > -float("inf")]
         for ids, scores in zip(found.ids.tolist(), found.scores, strict=True)

@@ -24,7 +24,14 @@ CLOCK_PARTS = ("hour", "weekday", "age_days")
 
 @dataclass(frozen=True)
 class Numeric(Feature):
-    """One number per row, standardised with the training mean and standard deviation (population; 1 if it is 0)."""
+    """One number per row, standardised with the training mean and standard deviation (population; 1 if it is 0), or as
+    it is without `standardise`, for a module of one's own that does so itself."""
+
+    standardise: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(isinstance(self.standardise, bool), self, f"{self.name!r}: standardise is True or False")
 
     @property
     def width(self) -> int:
@@ -32,6 +39,8 @@ class Numeric(Feature):
 
     def learn(self, values: pa.Array) -> State:
         numbers = self._numbers(values)
+        if not self.standardise:
+            return {"mean": 0.0, "deviation": 1.0}
         deviation = float(numbers.std())
         return {"mean": float(numbers.mean()), "deviation": deviation if deviation > 0 else 1.0}
 

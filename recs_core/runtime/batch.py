@@ -29,6 +29,7 @@ from recs_core.index.diverse import pool_size
 from recs_core.index.plan import check_k
 from recs_core.recommender import Recommender
 from recs_core.runtime.query_files import QueryFile, opened, reading
+from recs_core.runtime.requests import Requests
 from recs_core.storage.paths import local
 from recs_core.tables.csv_files import Dialect
 from recs_core.where import Filters, parse
@@ -43,7 +44,8 @@ _PLAN = "job.json"
 class Job:
     """What is asked. `bundle`: digest of the bundle that answers, so that a job is not finished with another.
 
-    `where`: a condition as text (`recs_core.where.parse`); `diversity` and `pool` as in `recommend`.
+    `where`: a condition as text (`recs_core.where.parse`); `diversity` and `pool` as in `recommend`. `context`, `at`:
+    as in `recs_core.runtime.requests.Requests`.
     """
 
     queries: Path
@@ -56,6 +58,8 @@ class Job:
     where: str | None = None
     diversity: float | None = None
     pool: int | None = None
+    context: tuple[str, ...] = ()
+    at: str | None = None
     dialect: Dialect = field(default_factory=Dialect)
 
     @property
@@ -79,16 +83,18 @@ def recommend_file(model: Recommender, job: Job, progress: Callable[[int, int], 
 
     `job.out` gets a row for each row of it, in order: the query id, a list of the best candidate ids under the
     model's name for candidates, and a list of their `score`. Where fewer than k remain the lists are shorter. Queries
-    are answered by id: a column of a feature that the model reads is left unread, with a warning.
+    are answered by id, and by columns that the model reads of a request: a column of any other feature is left unread,
+    with a warning.
 
-    Raises `DataError` for a model that reads more of a request than its time, for a file or ids that cannot be used, an
-    output that cannot be written, and if parts of another job are in the way; of these only a disk that fills up is
-    noticed after the first part is there.
+    Raises `DataError` for a file or ids that cannot be used, an output that cannot be written, and if parts of another
+    job are in the way; of these only a disk that fills up is noticed after the first part is there.
     """
-    check_ids_suffice(model)
     job = replace(job, queries=local(job.queries, "queries", DataError), out=local(job.out, "out", DataError))
     source = opened(job.queries, model.schema.queries, job.column, job.dialect)
     unknown, options = _checked(model, job, source), _options(model, job)
+    requests = Requests.of(
+        model.query, model.schema, job.context, job.at, file=str(job.queries), columns=source.columns
+    )
     _warn_of_features(model, source)
     _check_out(job)
     plan = _plan(model, job, source.column)
@@ -96,14 +102,14 @@ def recommend_file(model: Recommender, job: Job, progress: Callable[[int, int], 
     _begin(job, plan)
     done, resumed = 0, 0
     names = []
-    for number, ids in enumerate(source.pieces(PART_ROWS)):
+    for number, piece in enumerate(source.pieces(PART_ROWS, requests.columns)):
         part = job.parts / f"part-{number:06d}.parquet"
         names.append(part)
         if part.exists():
-            resumed += len(ids)
+            resumed += len(piece)
         else:
-            _write(part, [_answer(model, ids, job.k, options)])
-        done += len(ids)
+            _write(part, [_answer(model, source.ids(piece), job.k, {**options, **requests.asks(piece)})])
+        done += len(piece)
         progress(done, source.rows)
     _write(job.out, (pq.read_table(part) for part in names), empty=_answers_schema(model))
     shutil.rmtree(job.parts)
@@ -113,20 +119,10 @@ def recommend_file(model: Recommender, job: Job, progress: Callable[[int, int], 
 # Before anything is made
 
 
-def check_ids_suffice(model: Recommender) -> None:
-    """Raise `DataError` for a model that reads more of a request than who asks, and when."""
-    reads = [name for name in model.schema.context if name != model.schema.time_name]
-    if reads:
-        raise DataError(
-            f"this model reads {', '.join(map(repr, reads))} of a request, which a query id does not tell; in Python, "
-            "model.recommend(ids, context=table) takes it"
-        )
-
-
 def _checked(model: Recommender, job: Job, source: QueryFile) -> int:
     """How many queries the model does not know. Raises `DataError` for ids that it cannot answer."""
     strangers, first = 0, None
-    for ids in source.pieces(PART_ROWS):
+    for ids in map(source.ids, source.pieces(PART_ROWS)):
         unknown = model.schema.queries.encode(ids) < 0
         if first is None and unknown.any():
             first = ids[int(np.argmax(unknown))].as_py()
@@ -157,7 +153,8 @@ def _options(model: Recommender, job: Job) -> dict[str, Any]:
 
 def _warn_of_features(model: Recommender, source: QueryFile) -> None:
     """Whoever gives a feature beside an id expects it to count."""
-    read = {feature.name for feature in model.query.features if not feature.reads_past} - {source.column}
+    of_request = {source.column, *model.schema.context}
+    read = {feature.name for feature in model.query.features if not feature.reads_past} - of_request
     unread = [name for name in source.columns if name in read]
     if unread:
         warnings.warn(

@@ -21,36 +21,42 @@ from recs_core.tables.csv_files import Dialect, read_csv
 
 @dataclass(frozen=True)
 class QueryFile:
-    """`rows` query ids in the column `column` of a file, whose columns are `columns`; `ids`: read already, where it is
-    a CSV file."""
+    """`rows` query ids in the column `column` of a file, whose columns are `columns`; `table`: all of it, read already
+    where it is a CSV file."""
 
     path: Path
     column: str
     columns: tuple[str, ...]
     rows: int
     parquet: pq.ParquetFile | None = None
-    ids: pa.Array | None = None
+    table: pa.Table | None = None
 
-    def pieces(self, size: int) -> Iterator[pa.Array]:
-        """The ids, at most `size` at a time, in order. Raises `DataError` naming the column and the row."""
-        for ids in self._groups():
-            for start in range(0, len(ids), size):
-                yield ids.slice(start, size)
+    def ids(self, piece: pa.Table) -> pa.Array:
+        """The ids of a piece."""
+        return piece[self.column].combine_chunks()
 
-    def _groups(self) -> Iterator[pa.Array]:
+    def pieces(self, size: int, more: Sequence[str] = ()) -> Iterator[pa.Table]:
+        """The ids and the columns `more`, at most `size` rows at a time, in order. Raises `DataError` naming the column
+        and the row of an id that cannot be used."""
+        for table in self._groups([self.column, *(name for name in more if name != self.column)]):
+            for start in range(0, len(table), size):
+                yield table.slice(start, size)
+
+    def _groups(self, names: list[str]) -> Iterator[pa.Table]:
         if self.parquet is None:
-            yield self.ids
+            assert self.table is not None
+            yield self.table.select(names)
             return
         seen = 0
         for group in range(self.parquet.num_row_groups):
             with reading(self.path):
-                values = self.parquet.read_row_group(group, [self.column]).column(0)
-            ids = as_values(values, f"{self.path}, column {self.column!r}")
+                table = self.parquet.read_row_group(group, names).select(names)
+            ids = as_values(table[self.column], f"{self.path}, column {self.column!r}")
             if ids.null_count:
                 row = seen + int(np.argmin(ids.is_valid().to_numpy(zero_copy_only=False)))
                 raise DataError(f"{self.path}, column {self.column!r}: null id in row {row} (counting from 0)")
             seen += len(ids)
-            yield ids
+            yield table.set_column(0, self.column, ids)
 
 
 def opened(path: Path, queries: Vocabulary, column: str | None, dialect: Dialect) -> QueryFile:
@@ -92,7 +98,8 @@ def _csv(path: Path, queries: Vocabulary, column: str | None, dialect: Dialect) 
         table = read_csv(path, (chosen,), dialect)  # again, with its ids as they are written
     source = readers.Source(table, str(path), text=True)
     ids = readers.follow(source, readers.id_column(source, chosen), queries.ids.type, chosen, "the model's ids")
-    return QueryFile(path, chosen, tuple(table.column_names), len(ids), ids=ids)
+    table = table.set_column(table.column_names.index(chosen), chosen, ids)
+    return QueryFile(path, chosen, tuple(table.column_names), len(ids), table=table)
 
 
 def _column(names: Sequence[str], usual: str, column: str | None, path: Path) -> str:

@@ -17,7 +17,6 @@ import recs_core as recs
 from recs_core.cli.main import main
 from recs_core.contract.errors import DataError
 from recs_core.index import ExactIndex
-from recs_core.reference.backend import OracleBackend
 from recs_core.runtime import batch
 from recs_core.runtime.batch import Done, Job, recommend_file
 from recs_core.tables.csv_files import Dialect
@@ -54,22 +53,6 @@ def test_answers_are_the_models_own_in_order(model, job, exclude_seen, unknown):
         assert row["item"] == [id_ for id_ in ids if id_ is not None]
         np.testing.assert_allclose(row["score"], scores[: len(row["item"])], rtol=1e-6)
     assert not job.parts.exists()
-
-
-def test_a_model_that_reads_a_request_is_refused_before_anything_is_made(job, capsys):
-    table = {"user": [100, 103], "item": ["a", "b"], "device": ["web", "ios"]}
-    data = recs.Interactions.from_table(table, query="user", candidate="item")
-    query = recs.TowerSpec([recs.Categorical("user", dim=4), recs.Categorical("device", dim=4)])
-    candidate = recs.TowerSpec([recs.Categorical("item", dim=8)])
-    path = recs.TwoTower(query, candidate, backend=OracleBackend()).build(data).save(job.out.with_name("b"))
-    said = "this model reads 'device' of a request, which a query id does not tell; in Python, model.recommend"
-    with pytest.raises(DataError, match=said):
-        recommend_file(recs.load(path, runtime="numpy"), job)
-    for asked in (["--query", "100"], ["--queries", str(job.queries), "--out", str(job.out)]):
-        with pytest.raises(SystemExit):
-            main(["recommend", str(path), *asked])
-        assert said in capsys.readouterr().err
-    assert not job.out.exists() and not job.parts.exists()
 
 
 def test_a_job_with_a_condition_and_variety(model, job):

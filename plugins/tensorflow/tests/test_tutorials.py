@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-NAMES = ("tfrs_basic_retrieval", "tfrs_deep_recommenders", "tfrs_efficient_serving")
+NAMES = ("tfrs_basic_retrieval", "tfrs_context_features", "tfrs_deep_recommenders", "tfrs_efficient_serving")
 CHANCE = 100 / 400  # recall@100 of any order of 400 movies
 
 
@@ -51,6 +51,16 @@ def test_efficient_serving_finds_nearly_all_of_the_best() -> None:
     exact, leaves = ([float(line.split("best 10: ")[1].split()[0]) for line in searches[i::2]] for i in (0, 1))
     assert exact == [1.0, 1.0] and min(leaves) > 0.9
     assert len(user.split(" | ")) == 4
+
+
+@pytest.mark.slow
+def test_context_features_learn_with_and_without_the_time() -> None:
+    *models, early, late = printed("tfrs_context_features").splitlines()
+    assert [line.split()[:2] for line in models] == [
+        [times, way] for times in ("plain", "timed") for way in ("kept", "declared")
+    ]
+    assert all(float(line.split("recall@100 ")[1]) > CHANCE + 0.05 for line in models)
+    assert early.split(" | ")[1:] != late.split(" | ")[1:]
 
 
 @pytest.mark.parametrize("name", NAMES)

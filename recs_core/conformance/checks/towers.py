@@ -125,22 +125,6 @@ def text(context: BackendContext) -> None:
     gradients(context, world)
 
 
-@check("towers/vector", tier="optional", needs=("vector",), rests_on=BASE, formula="f = x W; x itself without a kernel")
-def vector(context: BackendContext) -> None:
-    """A given vector is mapped by the kernel of its column, on either side, and is read as it is where there is none.
-
-    Look at `Column.kernel`: a weight of shape (`length`, `width`), with no bias and no activation.
-    """
-    mapped = Vector("face", dim=3, length=5)
-    world = World(
-        query=TowerSpec((USER, mapped, Vector("voice", length=2)), layers=(4,), activation="tanh"),
-        candidate=TowerSpec((Vector("face", dim=4, length=6),)),
-    )
-    embed(context, world, dtypes=context.dtypes)
-    embed(context, world, side="candidate")
-    gradients(context, world)
-
-
 @check("towers/history", needs=("history",), rests_on=BASE, formula="f = Σ_c table[c] / number of past candidates")
 def history(context: BackendContext) -> None:
     """A history with its own table is the mean of its rows; an empty one is zeros, an id held twice counts twice.
@@ -211,6 +195,28 @@ def layers(context: BackendContext) -> None:
     Look at whether the bias is there, and at a transpose at the border, as frameworks that store (out, in) need.
     """
     _layers(context, None)
+
+
+@check(
+    "towers/vector",
+    tier="optional",
+    needs=("vector",),
+    rests_on=("towers/numeric", "towers/feature-order", "towers/layers"),
+    formula="f = x W; x itself without a kernel",
+)
+def vector(context: BackendContext) -> None:
+    """A given vector is mapped by the kernel of its column, on either side, and is read as it is where there is none.
+
+    Look at `Column.kernel`: a weight of shape (`length`, `width`), with no bias and no activation.
+    """
+    mapped = Vector("face", dim=3, length=5)
+    world = World(
+        query=TowerSpec((USER, mapped, Vector("voice", length=2)), layers=(6,), activation="tanh"),
+        candidate=TowerSpec((ITEM, Vector("face", dim=2, length=6))),
+    )
+    embed(context, world, dtypes=context.dtypes)
+    embed(context, world, side="candidate")
+    gradients(context, world)
 
 
 @check("towers/relu", rests_on=("towers/layers",), formula="φ(x) = max(x, 0) after every layer but the last")

@@ -15,7 +15,7 @@ from recs_core.conformance import expect
 from recs_core.conformance.checks.towers import gradients
 from recs_core.conformance.context import Arrays, BackendContext, number
 from recs_core.conformance.registry import check
-from recs_core.conformance.worlds import OPTIMIZERS, USER, World
+from recs_core.conformance.worlds import ITEM, OPTIMIZERS, USER, World
 from recs_core.contract.batch import Batch
 from recs_core.contract.feature_kinds import History, Vector
 from recs_core.contract.optimizers import SGD, Adagrad, Adam, Optimizer
@@ -188,7 +188,7 @@ def vector(context: BackendContext) -> None:
     """
     world = WORLD.with_(
         query=TowerSpec((USER, Vector("face", dim=3, length=5))),
-        candidate=TowerSpec((Vector("face", dim=7, length=4),)),
+        candidate=TowerSpec((ITEM, Vector("face", dim=3, length=4))),
     )
     one_step(context, Adagrad(0.1, weight_decay=0.05, clip_norm=0.05), world, dtype=context.finest)
 

@@ -91,8 +91,8 @@ BITERS = {
         "numbers cast to integers",
         [
             towers(
-                "np.asarray(features.dense[feature.name], np.float64)",
-                "np.asarray(features.dense[feature.name], np.float64).round()",
+                "            columns.append(x @",
+                "            x = x.round()\n            columns.append(x @",
             )
         ],
     ),
@@ -160,8 +160,8 @@ BITERS = {
         "numbers are held between − 100 and 100",
         [
             towers(
-                "            columns.append(np.asarray(features.dense[feature.name], np.float64))\n",
-                "            columns.append(np.clip(np.asarray(features.dense[feature.name], np.float64), -100, 100))\n",
+                "            columns.append(x @",
+                "            x = np.clip(x, -100, 100)\n            columns.append(x @",
             )
         ],
     ),
@@ -169,8 +169,8 @@ BITERS = {
         "numbers by way of float32",
         [
             towers(
-                "            columns.append(np.asarray(features.dense[feature.name], np.float64))\n",
-                "            columns.append(np.asarray(features.dense[feature.name], np.float32).astype(np.float64))\n",
+                "            columns.append(x @",
+                "            x = x.astype(np.float32).astype(np.float64)\n            columns.append(x @",
             )
         ],
     ),
