@@ -15,6 +15,7 @@ from recs_core.data.interactions import Interactions
 from recs_core.evaluation.targets import targets_of
 from recs_core.index.exact import ExactIndex
 from recs_core.recommender import Recommender
+from recs_core.training import arguments
 
 NAME = "mined"
 """The column that the lists are."""
@@ -22,10 +23,9 @@ NAME = "mined"
 
 def mined(model: Recommender, train: Interactions, k: int, skip: int) -> Interactions:
     """See `TwoTower.mine_negatives`."""
-    if not isinstance(train, Interactions):
-        raise DataError(
-            f"mine_negatives: train must be Interactions, got {type(train).__name__}; make them with from_table"
-        )
+    arguments.check_rows(train, None, "mine_negatives")
+    if NAME in train.extra.column_names:
+        raise DataError(f"mine_negatives: train has a column {NAME!r}, which the lists would hide; rename it")
     corpus = len(model.schema.candidates)
     for name, value, least in (("k", k, 1), ("skip", skip, 0)):
         if not is_whole(value, least):

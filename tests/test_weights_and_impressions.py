@@ -246,6 +246,9 @@ def test_negatives_are_mined_of_interactions() -> None:
     model.build(read())
     with pytest.raises(DataError, match="mine_negatives: train must be Interactions, got dict"):
         model.mine_negatives(ROWS)  # type: ignore[arg-type]
+    named = recs.Interactions.from_table({**ROWS, "mined": [0] * 5}, query="user", candidate="item")
+    with pytest.raises(DataError, match="mine_negatives: train has a column 'mined', which the lists would hide"):
+        model.mine_negatives(named)
 
 
 def test_every_gradient_of_the_task_with_lists_is_the_slope_of_its_loss() -> None:
