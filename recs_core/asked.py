@@ -21,7 +21,7 @@ from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.catalog import Catalog, candidates_of
 from recs_core.data.context import Context, of_request, of_rows
 from recs_core.data.encoding import blank, encode, past
-from recs_core.data.ids import codes_per_row, id_list
+from recs_core.data.ids import codes_or_unknown, codes_per_row, id_list
 from recs_core.data.interactions import Interactions
 from recs_core.tables.readers import read
 
@@ -160,7 +160,7 @@ def side_table(
 
     A null id stands for one that is new. Raises `DataError` where the table's ids are not the `ids` given.
     """
-    table = read(features, "features", ids=()).table
+    table = read(features, "features", ids=(), may_be_empty=True).table
     if id_name not in table.column_names:
         if ids is None and all(feature.name == id_name for feature in tower.features):
             return table, None  # all that the tower reads is missing, which `encode` says
@@ -172,15 +172,6 @@ def side_table(
     if ids is not None and not ids.equals(found):
         raise DataError(f"features: column {id_name!r} holds other ids than the ones given beside it; give them once")
     return table, found
-
-
-def codes_or_unknown(ids: pa.Array | None, vocabulary: Vocabulary, size: int) -> NDArray[np.int32]:
-    """(size,) code of each id, −1 for one that is unknown or null, and for all without ids."""
-    codes = np.full(size, -1, np.int32)
-    if ids is not None:
-        named = np.flatnonzero(ids.is_valid().to_numpy(zero_copy_only=False))
-        codes[named] = vocabulary.encode(ids.drop_null())
-    return codes
 
 
 def check_interactions(data: Any, where: str) -> None:

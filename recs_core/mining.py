@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 
 from recs_core.contract.batch import Ragged
-from recs_core.contract.errors import SpecError
+from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.validation import is_whole
 from recs_core.data.context import columns_of
 from recs_core.data.interactions import Interactions
 from recs_core.evaluation.targets import targets_of
 from recs_core.index.exact import ExactIndex
 from recs_core.recommender import Recommender
+from recs_core.training import arguments
 
 NAME = "mined"
 """The column that the lists are."""
@@ -22,6 +23,9 @@ NAME = "mined"
 
 def mined(model: Recommender, train: Interactions, k: int, skip: int) -> Interactions:
     """See `TwoTower.mine_negatives`."""
+    arguments.check_rows(train, None, "mine_negatives")
+    if NAME in train.extra.column_names:
+        raise DataError(f"mine_negatives: train has a column {NAME!r}, which the lists would hide; rename it")
     corpus = len(model.schema.candidates)
     for name, value, least in (("k", k, 1), ("skip", skip, 0)):
         if not is_whole(value, least):

@@ -19,7 +19,6 @@ from recs_core.asked import (
     asked,
     asked_in_test,
     check_interactions,
-    codes_or_unknown,
     side_table,
 )
 from recs_core.contract.batch import Features, Ragged
@@ -30,7 +29,7 @@ from recs_core.contract.towers import TowerSpec
 from recs_core.data.catalog import Catalog
 from recs_core.data.context import Context
 from recs_core.data.encoding import encode
-from recs_core.data.ids import id_list, known_codes
+from recs_core.data.ids import codes_or_unknown, id_list, known_codes
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
 from recs_core.evaluation.evaluable import Evaluable

@@ -20,9 +20,10 @@ from recs_core.contract.plans import UpdatePlan
 from recs_core.contract.protocols import Backend, BatchPlan, DType, Index, Trainer
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import SIDES, TowerSpec, check_pair
-from recs_core.contract.training import BatchBy, BatchSettings, TrainingSettings, TrainingSpec
-from recs_core.data.batching import Batching, check_batch_by
+from recs_core.contract.training import BatchSettings, TrainingSettings, TrainingSpec
+from recs_core.data.batching import Batching
 from recs_core.data.catalog import Catalog
+from recs_core.data.context import check_context
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.epochs import Epochs
 from recs_core.data.interactions import Interactions
@@ -134,8 +135,8 @@ class TwoTower(BackedRecommender):
         arguments.check_rows(train, None, "epochs")
         training = dataclasses.replace(self.training, **settings)
         plan = BatchPlan.of(training, self.retrieval)
-        start = self.position.epoch if epoch is None else epoch
-        return Epochs(Batching(self._learnt(train, train.digest(), plan.batch_by)), plan, seed=self.seed, epoch=start)
+        data, start = self._learnt(train, train.digest(), plan), self.position.epoch if epoch is None else epoch
+        return Epochs(data, plan, seed=self.seed, epoch=start)
 
     @knows_its_arguments("fit", more=TrainingSettings.__annotations__)
     def fit(
@@ -180,9 +181,7 @@ class TwoTower(BackedRecommender):
             raise SpecError("fit: this model is being fitted; a callback or a thread may ask and save it meanwhile")
         callbacks = check_callbacks(callbacks)
         arguments.check_kind("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
-        arguments.check_kind(
-            "early_stopping", early_stopping, EarlyStopping, "recs.EarlyStopping('recall@20', patience=3)"
-        )
+        arguments.check_kind("early_stopping", early_stopping, EarlyStopping, "recs.EarlyStopping('recall@20', …)")
         arguments.check_every(validate_every=validate_every, checkpoint_every=checkpoint_every)
         arguments.check_rows(train, validation)
         arguments.check_progress(progress)
@@ -191,15 +190,14 @@ class TwoTower(BackedRecommender):
         run = self._planned(settings, digest, validate_every, tuple(cuts(k)), early_stopping, optimizer)
         arguments.check_validated(run, validation)
         check_keras(callbacks, run, validated=validation is not None, saved=checkpoint is not None)
-        if checkpoint is not None:
-            checkpoint = local(checkpoint, "fit(checkpoint=…)", BundleError)
-        data = self._learnt(train, digest, run.settings.batch_by)
-        model, trainer = self.model, self._with_trainer(optimizer)
+        checkpoint = None if checkpoint is None else local(checkpoint, "fit(checkpoint=…)", BundleError)
+        plan = BatchPlan.of(run.settings, self.retrieval)
+        data, model = self._learnt(train, digest, plan, validation), self.model
+        trainer = self._with_trainer(optimizer)
         if self.run is not None and self.position.step and not run.cuts_as(self.run):
             self.position = Position(self.position.epoch)  # the epoch begun has other batches: it begins anew
         self.run = run
         history, rate = self.history, Rate(self.optimizer.learning_rate, run.settings.schedule)
-        plan = BatchPlan.of(run.settings, self.retrieval)
         before = len(history.epochs), len(history.losses)
         own = built_in(
             run,
@@ -215,7 +213,7 @@ class TwoTower(BackedRecommender):
         try:
             Loop(
                 trainer=trainer,
-                data=Batching(data),
+                data=data,
                 plan=plan,
                 seed=self.seed,
                 rate=rate,
@@ -257,25 +255,29 @@ class TwoTower(BackedRecommender):
         if self.run is not None:
             self.run.open = False
 
-    def _learnt(self, train: Interactions, digest: str, batch_by: BatchBy = "interaction") -> EncodedDataset:
-        """The training data in the model's codes, known to its catalog; the first call decides codes and weights."""
+    def _learnt(
+        self, train: Interactions, digest: str, plan: BatchPlan | None = None, validation: Interactions | None = None
+    ) -> Batching:
+        """`train` in the model's codes and known to its catalog, or refused first; the first decides the weights."""
         data = self._encoded(train)
-        check_batch_by(data.schema, batch_by)
-        catalog = Catalog.of(data, self._catalog)
+        batching = Batching(data)
+        if plan is not None:
+            batching.steps(plan)
+        if validation is not None:
+            check_context(validation, data.query_tower, data.schema)
         self.query, self.candidate = data.query_tower, data.candidate_tower
         if self._model is None:
             self._model = self._initial(data.schema, self.seed)
             self._left = self._model.version
-        self._catalog, self.data = catalog, facts(train, digest)
-        return data
+        self._catalog, self.data = Catalog.of(data, self._catalog), facts(train, digest)
+        return batching
 
     def _encoded(self, train: Interactions) -> EncodedDataset:
         """The training data in the model's codes."""
         before = self._catalog
         query, candidate = (self.query, self.candidate) if before is not None else self._reads(train)
         schema = before.schema if before is not None else Schema.learn(query, candidate, train)
-        own = frozenset(self._adopted)
-        data = EncodedDataset.encode(query, candidate, schema, train, before=before, adopted=own)
+        data = EncodedDataset.encode(query, candidate, schema, train, before=before, adopted=frozenset(self._adopted))
         if not self._adopted:
             check_pair(data.query_tower, data.candidate_tower)
         return data

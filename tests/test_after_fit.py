@@ -11,6 +11,7 @@ import pytest
 
 import recs_core as recs
 from recs_core.contract.errors import DataError, SpecError, TrainingError
+from recs_core.reference.backend import OracleBackend
 from recs_core.training import EpochRecord
 from tests.shop import declared, shop
 
@@ -257,6 +258,36 @@ def test_drop_last_leaves_out_the_short_batch_alone() -> None:
     assert sizes == {False: [20] * 5 + [1], True: [20] * 5}
     with pytest.raises(DataError, match="drop_last leaves no batch of 200, an epoch has 101"):
         next(iter(encoded.batches(BatchPlan(200, "interaction", spec, drop_last=True), seed=1, epoch=0)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"drop_last": True, "batch_size": 10**6}, "drop_last leaves no batch"),
+        ({"recency_days": 3}, "needs a timestamp"),
+    ],
+)
+def test_a_fit_that_is_refused_leaves_the_model_as_it_was(settings: dict[str, object], said: str) -> None:
+    """Not built, with no run begun, and with nothing seen of the data."""
+    table = {"user": ["a", "b", "a"], "item": ["x", "y", "y"]}
+    data = recs.Interactions.from_table(table, query="user", candidate="item")
+    query, candidate = (
+        recs.TowerSpec([recs.Categorical("user", dim=4)]),
+        recs.TowerSpec([recs.Categorical("item", dim=4)]),
+    )
+    model = recs.TwoTower(query, candidate, backend=OracleBackend())
+    with pytest.raises(DataError, match=said):
+        model.fit(data, progress=False, **settings)  # type: ignore[arg-type]
+    assert model._model is None and model.run is None and not model.data
+    with pytest.raises(DataError, match=said):
+        model.epochs(data, **settings)  # type: ignore[arg-type]
+    assert model._model is None
+    model.fit(data.take([0, 1, 1]), epochs=1, progress=False)
+    catalog, version = model.catalog, model.version
+    with pytest.raises(DataError, match=said):
+        model.fit(data, epochs=1, progress=False, **settings)  # type: ignore[arg-type]
+    assert model.catalog is catalog and model.version == version and not model.run.open
+    model.fit(data, epochs=1, progress=False)
 
 
 def test_what_a_step_raises_is_said_with_its_place(data: recs.Interactions, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 import recs_core as recs
-from recs_core.contract.errors import DataError, SpecError
+from recs_core.contract.errors import BadRows, DataError, SpecError
+from recs_core.contract.features import Known
 from recs_core.data.batching import Batching
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.schema import Schema
@@ -181,6 +182,13 @@ def test_a_test_row_is_asked_in_its_own_context_and_rows_of_one_context_are_one_
     assert len(by_time.queries) == 2
 
 
+def test_a_zero_is_one_context_whatever_its_sign() -> None:
+    table = {"user": ["u", "u"], "item": ["a", "b"], "page": [0.0, -0.0]}
+    test = recs.Interactions.from_table(table, query="user", candidate="item")
+    schema = Schema.learn(recs.TowerSpec([USER, recs.Numeric("page")]), ITEM, test)
+    assert len(targets_of(schema, test).queries) == 1
+
+
 def test_evaluate_asks_with_the_context_of_the_test(model: recs.TwoTower) -> None:
     """People take items by device alone, so a ranking that knows the device has them in its first half."""
     test = rows()
@@ -214,6 +222,16 @@ def test_batches_by_query_are_refused_before_anything_is_learnt() -> None:
     assert model._model is None
     with pytest.raises(SpecError, match="train with batch_by='interaction'"):
         model.epochs(rows(), batch_by="query")
+
+
+@pytest.mark.parametrize(("device", "said"), [(None, "reads 'device' of each row"), ([7] * 120, "learnt strings")])
+def test_validation_without_its_context_is_refused_before_anything_is_learnt(device: Any, said: str) -> None:
+    columns = rows().to_table().drop_columns(["device"]).to_pydict() | ({} if device is None else {"device": device})
+    validation = recs.Interactions.from_table(columns, query="user", candidate="item", timestamp="t")
+    model = declared()
+    with pytest.raises(DataError, match=said):
+        model.fit(rows(), validation, progress=False)
+    assert model._model is None and not model.history.losses
 
 
 def test_a_column_of_both_tables_is_refused() -> None:
@@ -263,6 +281,35 @@ def test_what_cannot_be_meant_is_refused(model: recs.TwoTower) -> None:
     bare = recs.Interactions.from_table({"user": ["u1"], "item": ["i1"]}, query="user", candidate="item")
     with pytest.raises(DataError, match="this model reads 'device' of each row, which these interactions lack"):
         model.evaluate(bare)
+
+
+def test_what_tells_of_the_candidate_is_no_context() -> None:
+    """Each row's price is that of its target."""
+    rows = {"user": ["u", "v"], "item": ["a", "b"], "price": [1.0, 2.0]}
+    data = recs.Interactions.from_table(rows, query="user", candidate="item", candidates=["price"])
+    with pytest.raises(DataError, match=r"Numeric\('price'\): the side table of candidates has this column too"):
+        declared(recs.TowerSpec([USER, recs.Numeric("price")], layers=[5])).fit(data)
+
+
+def test_a_request_of_nobody_has_an_empty_context(model: recs.TwoTower) -> None:
+    for at in (None, [], 1_600_000_000):
+        assert model.recommend([], 3, context={"device": [], "page": []}, at=at).ids.shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "at", [np.datetime64("2020-09-17T06:00"), np.array(1_600_322_400.0), np.array("2020-09-17T06")]
+)
+def test_a_time_of_numpy_is_one_time_for_all(model: recs.TwoTower, at: Any) -> None:
+    got, due = (model.encode_query(["u1", "u2"], context=ASKED, at=each) for each in (at, datetime(2020, 9, 17, 6)))
+    np.testing.assert_array_equal(got, due)
+
+
+def test_a_time_is_finite_or_not_known() -> None:
+    clock = recs.Clock("seen")
+    state = clock.learn(pa.array([0.0, None, 172_800.0]))
+    assert state == {"mean": 1.0, "deviation": 1.0}
+    with pytest.raises(BadRows, match="hold an infinite time"):
+        clock.encode(pa.array([0.0, float("inf")]), Known(state))
 
 
 def test_the_candidate_is_no_context() -> None:

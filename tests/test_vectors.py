@@ -70,6 +70,7 @@ def test_what_needs_no_change_is_not_copied() -> None:
         ([[1.0, 2.0], None, [float("inf"), 5.0]], "hold a number that is missing or not finite, the first is 'c'"),
         ([[1.0, 2.0], [1e39, 0.0], [4.0, 5.0]], "hold a number that is missing or not finite, the first is 'b'"),
         ([None, None, None], "no row has a vector"),
+        ([[], [], [4.0, 5.0]], "2 of 3 .* rows have a vector of 0 numbers, not of 2, .*null where there is none"),
         ([["a"], ["b"], ["c"]], r"Vector\('v'\) needs a list column of numbers, got lists of strings"),
         ([1.0, 2.0, 3.0], r"Vector\('v'\) needs a list column of numbers, got double"),
     ],

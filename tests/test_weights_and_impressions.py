@@ -81,10 +81,12 @@ def test_a_weight_leaves_popularity_corrections_and_metrics_alone() -> None:
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ([1, -1, 1, 1, 1], r"a weight is a finite number ≥ 0, got -1 in row 1 \(counting from 0\)"),
-        ([1, 1, float("nan"), 1, 1], r"a weight is a finite number ≥ 0, got None in row 2"),
-        ([1, None, 1, 1, 1], r"a weight is a finite number ≥ 0, got None in row 1"),
-        ([1, 1, 1, 1, float("inf")], r"a weight is a finite number ≥ 0, got inf in row 4"),
+        ([1, -1, 1, 1, 1], r"a weight is 0, or a number from 1e-30 to 1e\+30, got -1 in row 1 \(counting from 0\)"),
+        ([1, 1, float("nan"), 1, 1], r"a weight is 0, or a number from 1e-30 to 1e\+30, got None in row 2"),
+        ([1, None, 1, 1, 1], r"a weight is 0, or a number from 1e-30 to 1e\+30, got None in row 1"),
+        ([1, 1, 1, 1, float("inf")], r"a weight is 0, or a number from 1e-30 to 1e\+30, got inf in row 4"),
+        ([1, 1e308, 1, 1, 1], r"a weight is 0, or a number from 1e-30 to 1e\+30, got 1e\+308 in row 1"),
+        ([1, 1, 1e-300, 1, 1], r"a weight is 0, or a number from 1e-30 to 1e\+30, got 1e-300 in row 2"),
         ([0] * 5, "all 5 weights are 0, so nothing would be learnt; leave weight out"),
         (["a"] * 5, "needs numbers, got strings"),
     ],
@@ -193,6 +195,21 @@ def test_lists_that_cannot_be_meant_are_refused() -> None:
         recs.TwoTower(USER, ITEM, recs.RetrievalSpec(negatives="corpus"), backend=OracleBackend()).fit(read())
 
 
+@pytest.mark.parametrize("ids", [["a", "b", "", "c"], [10, 20, 0, 30]])
+def test_a_null_in_a_list_is_no_candidate(ids: list[Any]) -> None:
+    """Nor is it the candidate that is named by nothing, or by 0."""
+    shown = [[ids[1], None], None, [], [None]]
+    data = recs.Interactions.from_table(
+        {"user": [1, 1, 2, 2], "item": ids, "shown": shown}, query="user", candidate="item", negatives="shown"
+    )
+    assert data.to_table()["shown"].to_pylist() == [[ids[1]], [], [], []]
+
+
+def test_lists_of_integers_beside_ids_of_strings_are_refused() -> None:
+    with pytest.raises(DataError, match="column 'shown': the candidates' ids are strings, but these are integers"):
+        read(shown=[[1], [2], [], [], []])
+
+
 def test_a_csv_file_has_its_lists_as_text(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("user,item,shown\n1,10,20|30\n2,20,\n1,30,20\n")
@@ -222,6 +239,16 @@ def test_mined_negatives_are_the_best_that_were_never_taken() -> None:
     for wrong in ({"k": 0}, {"k": 1.5}, {"skip": -1}, {"skip": 9}):
         with pytest.raises(SpecError, match="mine_negatives: "):
             model.mine_negatives(data, **wrong)  # type: ignore[arg-type]
+
+
+def test_negatives_are_mined_of_interactions() -> None:
+    model = recs.TwoTower(USER, ITEM, backend=OracleBackend())
+    model.build(read())
+    with pytest.raises(DataError, match="mine_negatives: train must be Interactions, got dict"):
+        model.mine_negatives(ROWS)  # type: ignore[arg-type]
+    named = recs.Interactions.from_table({**ROWS, "mined": [0] * 5}, query="user", candidate="item")
+    with pytest.raises(DataError, match="mine_negatives: train has a column 'mined', which the lists would hide"):
+        model.mine_negatives(named)
 
 
 def test_every_gradient_of_the_task_with_lists_is_the_slope_of_its_loss() -> None:

@@ -129,7 +129,7 @@ class Clock(Feature):
 
     def learn(self, values: pa.Array) -> State:
         days = self._days(values)
-        known = days[np.isfinite(days)]
+        known = days[~np.isnan(days)]
         deviation = float(known.std()) if len(known) else 0.0
         mean = float(known.mean()) if len(known) else 0.0
         return {"mean": mean, "deviation": deviation if deviation > 0 else 1.0}
@@ -157,7 +157,10 @@ class Clock(Feature):
         elif not (pa.types.is_null(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             got = describe_type(kind)
             raise DataError(f"{self.where}: needs seconds, dates or timestamps, got {got}: convert them")
-        return as_numbers(values, self.where) / SECONDS_A_DAY
+        seconds = as_numbers(values, self.where)
+        if np.isinf(seconds).any():
+            raise BadRows(self.where, np.isinf(seconds), "hold an infinite time", "mend them, or null where unknown")
+        return seconds / SECONDS_A_DAY
 
 
 def check_standard(state: State, where: str) -> None:

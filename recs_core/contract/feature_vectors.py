@@ -71,7 +71,8 @@ class Vector(Feature):
 
     def learn(self, values: pa.Array) -> State:
         lists = as_vectors(values, self.where)
-        lengths = list_lengths(lists)[_given(lists)]
+        lengths = list_lengths(lists)
+        lengths = lengths[lengths > 0]
         if not len(lengths):
             raise DataError(f"{self.where}: no row has a vector, so how long they are is not known")
         return {"length": self.length if self.length is not None else int(np.bincount(lengths).argmax())}
@@ -99,7 +100,12 @@ class Vector(Feature):
         odd = given & (lengths != length)
         if odd.any():
             got = int(lengths[np.argmax(odd)])
-            raise BadRows(self.where, odd, f"have a vector of {got} numbers, not of {length}", "make all of one length")
+            raise BadRows(
+                self.where,
+                odd,
+                f"have a vector of {got} numbers, not of {length}",
+                "make all of one length, and null where there is none",
+            )
 
     def _check_numbers(self, vectors: NDArray[np.floating], given: NDArray[np.bool_]) -> None:
         rows = np.flatnonzero(given)

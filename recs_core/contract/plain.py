@@ -24,6 +24,8 @@ def as_array(values: Any, where: str) -> pa.Array:
     try:
         if hasattr(values, "__arrow_c_stream__"):
             values = pa.chunked_array(values)
+        if isinstance(values, np.ndarray) and values.dtype.kind == "M":
+            values = _of_a_unit(values)
         if isinstance(values, pa.ChunkedArray):
             values = plain_column(values)
             values = values.combine_chunks() if values.num_chunks else pa.nulls(0, values.type)
@@ -32,6 +34,12 @@ def as_array(values: Any, where: str) -> pa.Array:
         raise DataError(f"{where}: an integer does not fit int64: use strings") from None
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise DataError(f"{where}: not one column of one type ({one_line(error)})") from None
+
+
+def _of_a_unit(times: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
+    """NumPy's times in a unit that Arrow has: of minutes and hours it has none."""
+    unit = np.datetime_data(times.dtype)[0]
+    return times if unit in ("D", "s", "ms", "us", "ns") else times.astype("datetime64[s]")
 
 
 def plain_table(table: pa.Table) -> pa.Table:

@@ -14,12 +14,10 @@ from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.protocols import BatchPlan
 from recs_core.contract.randomness import generator
 from recs_core.contract.towers import TowerSpec
-from recs_core.contract.training import BatchBy
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.encoding import past
 from recs_core.data.impressions import once_each
 from recs_core.data.negatives import candidate_columns, task_inputs
-from recs_core.data.schema import Schema
 
 
 @dataclass(frozen=True)
@@ -67,15 +65,6 @@ class Batching:
         return self._cuts[plan]
 
 
-def check_batch_by(schema: Schema, batch_by: BatchBy) -> None:
-    """Raise `SpecError` for batches by query where the query tower reads the context of an interaction."""
-    if batch_by == "query" and schema.context:
-        raise SpecError(
-            f"batch_by='query' has one vector for all interactions of a query, but the query tower reads "
-            f"{', '.join(map(repr, schema.context))} of each; train with batch_by='interaction'"
-        )
-
-
 class _Cut:
     """One data set under one plan. What does not change from epoch to epoch is computed once."""
 
@@ -86,7 +75,11 @@ class _Cut:
         self.corpus = len(data.schema.candidates)
         if not self.steps:
             raise DataError(f"drop_last leaves no batch of {plan.size}, an epoch has {self.units}; lower batch_size")
-        check_batch_by(data.schema, plan.batch_by)
+        if plan.batch_by == "query" and data.schema.context:
+            raise SpecError(
+                f"batch_by='query' has one vector for all interactions of a query, but the query tower reads "
+                f"{', '.join(map(repr, data.schema.context))} of each; train with batch_by='interaction'"
+            )
         if data.negatives is not None and plan.retrieval.negatives == "corpus":
             raise SpecError(
                 "negatives='corpus' has every candidate as a negative already, those of from_table(negatives=) among "

@@ -37,6 +37,11 @@ def columns_of(data: Interactions, schema: Schema) -> pa.Table:
     return pa.table(out)
 
 
+def check_context(data: Interactions, tower: TowerSpec, schema: Schema) -> None:
+    """Raise `DataError` for rows whose context the query tower cannot read: without a column, or with another type."""
+    of_rows(data, tower, schema, np.arange(min(1, len(data))))
+
+
 def of_rows(data: Interactions, tower: TowerSpec, schema: Schema, rows: NDArray[np.integer]) -> Features | None:
     """What the query tower reads of these rows, in this order; None where it reads no context."""
     if not schema.context:
@@ -77,7 +82,7 @@ def _given(context: Any, schema: Schema, size: int, *, needed: bool) -> pa.Table
                 "context='blank' to answer as if nothing was known"
             )
         return pa.table({"": np.zeros(size)}).select([])
-    table = readers.read(context, "context", ids=()).table
+    table = readers.read(context, "context", ids=(), may_be_empty=True).table
     if schema.time_name in table.column_names:
         raise DataError(f"context: {schema.time_name!r} is the time of the request; pass it as at=")
     for name in names:
@@ -92,6 +97,8 @@ def _given(context: Any, schema: Schema, size: int, *, needed: bool) -> pa.Table
 def _seconds(at: Any, size: int) -> NDArray[np.float64]:
     if at is None:
         return np.full(size, time.time())
+    if isinstance(at, (np.generic, np.ndarray)):
+        at = np.atleast_1d(at)
     listed = isinstance(at, (list, tuple, np.ndarray, pa.Array, pa.ChunkedArray)) or hasattr(at, "to_list")
     found = times.seconds(at if listed else [at], "at")
     if len(found) not in (1, size):

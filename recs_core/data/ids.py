@@ -33,6 +33,15 @@ def id_list(values: Any, where: str, vocabulary: Vocabulary) -> pa.Array:
     return _of_type(as_ids(values if column else _listed(values, where), where), where, vocabulary)
 
 
+def codes_or_unknown(ids: pa.Array | None, vocabulary: Vocabulary, size: int) -> NDArray[np.int32]:
+    """(size,) code of each id, −1 for one that is unknown or null, and for all without ids."""
+    codes = np.full(size, -1, np.int32)
+    if ids is not None:
+        named = np.flatnonzero(ids.is_valid().to_numpy(zero_copy_only=False))
+        codes[named] = vocabulary.encode(ids.drop_null())
+    return codes
+
+
 def codes_of(values: Any, where: str, vocabulary: Vocabulary) -> NDArray[np.int32]:
     """(n,) code of each id, −1 for one that the vocabulary does not hold. Raises as `id_list`."""
     return vocabulary.encode(id_list(values, where, vocabulary))

@@ -11,13 +11,14 @@ from recs_core.contract.batch import Ragged
 from recs_core.contract.columns import as_lists
 from recs_core.contract.errors import DataError
 from recs_core.contract.vocabulary import Vocabulary
+from recs_core.data.ids import codes_or_unknown
 from recs_core.tables import readers
 
 log = logging.getLogger("recs_core")
 
 
 def of_column(source: readers.Source, name: str, candidates: Vocabulary, taken: NDArray[np.int32]) -> Ragged:
-    """(n rows): the candidate codes that a list column names, each once; ids of no candidate are left out.
+    """(n rows): the candidate codes that a list column names, each once; ids of no candidate, and nulls, are left out.
 
     `taken` (n,): the row's own candidate. Raises `DataError` for a column of no ids, and for a row that lists what it
     took.
@@ -27,7 +28,7 @@ def of_column(source: readers.Source, name: str, candidates: Vocabulary, taken: 
     kind = candidates.ids.type
     if len(ids) and ids.type != kind:
         ids = readers.follow(source, ids, kind, name, "the candidates' ids")
-    codes = candidates.encode(ids.fill_null("")) if ids.null_count else candidates.encode(ids)
+    codes = codes_or_unknown(ids, candidates, len(ids))
     listed = Ragged(codes, offsets)
     itself = codes == taken[listed.segments]
     if itself.any():

@@ -24,6 +24,9 @@ from recs_core.tables.csv_files import Dialect
 from recs_core.tables.digests import column_digest
 from recs_core.tables.times import Unit, day, seconds
 
+LIGHTEST, HEAVIEST = 1e-30, 1e30
+"""Of weights that are not 0: sums of them are float32 numbers still."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Interactions:
@@ -73,14 +76,14 @@ class Interactions:
         """Interactions from a table: pyarrow, pandas, polars, a dict of columns, or the path of a CSV or Parquet file.
 
         `query`, `candidate`: its id columns, strings or integers. `timestamp`: numbers, dates, timestamps or ISO
-        strings, of the years 1900 to 2199. `weight`: numbers ≥ 0, not all 0, that multiply the loss of their row in
-        training, and nothing else: popularity, the logQ correction and metrics count rows. `negatives`: a list column
-        of candidate ids that the row was shown and did not take, negatives of that row alone; ids of no candidate are
-        left out, which the log says. `queries`, `candidates`: side tables of any of the same kinds, with an id column
-        of the same name, or a list of the interactions' own columns, which those of `queries` then leave. Rows of one
-        id must be equal, and count once; what tells of a row (`query` or `candidate`, and the last three) is left out
-        where it differs between rows of one id. Ids without an interaction are welcome. A vocabulary holds the ids of
-        the interactions in order of first appearance, then those of its side table only.
+        strings, of the years 1900 to 2199. `weight`: numbers, 0 or from 1e-30 to 1e30, not all 0, that multiply the
+        loss of their row in training, and nothing else: popularity, the logQ correction and metrics count rows.
+        `negatives`: a list column of candidate ids that the row was shown and did not take, negatives of that row
+        alone; ids of no candidate are left out, which the log says. `queries`, `candidates`: side tables of any of the
+        same kinds, with an id column of the same name, or a list of the interactions' own columns, which those of
+        `queries` then leave. Rows of one id must be equal, and count once; what tells of a row (`query` or `candidate`,
+        and the last three) is left out where it differs between rows of one id. Ids without an interaction are welcome.
+        A vocabulary holds the ids of the interactions in order of first appearance, then those of its side table only.
 
         `unit`: what a timestamp of numbers counts since 1970-01-01 UTC: "s" (the default), "ms", "us" or "ns".
         `encoding`, `delimiter`, `null_values`, `lists` say how the CSV files among the tables are written, where they
@@ -133,7 +136,7 @@ class Interactions:
             candidate_ids=candidate_ids,
             queries=query_side,
             candidates=candidate_side,
-            extra=source.table.drop_columns([*names, *_moved(queries, source)]),
+            extra=source.table.drop_columns(sorted({*names, *_moved(queries)})),
             weight_name=weight,
             weights=None if weight is None else _weights(source, weight),
             negatives_name=negatives,
@@ -284,11 +287,14 @@ def _times(source: readers.Source, name: str, unit: Unit | None) -> NDArray[np.f
 def _weights(source: readers.Source, name: str) -> NDArray[np.float64]:
     where = source.column(name)
     weights = as_numbers(source.table[name], where)
-    bad = ~(np.isfinite(weights) & (weights >= 0))
+    bad = ~((weights == 0) | ((weights >= LIGHTEST) & (weights <= HEAVIEST)))
     if bad.any():
         row = int(np.argmax(bad))
         got = source.table[name][row].as_py()
-        raise DataError(f"{where}: a weight is a finite number ≥ 0, got {got} in row {row} (counting from 0)")
+        raise DataError(
+            f"{where}: a weight is 0, or a number from {LIGHTEST:g} to {HEAVIEST:g}, got {got} in row {row} (counting "
+            "from 0)"
+        )
     if len(weights) and not weights.any():
         raise DataError(f"{where}: all {len(weights):,} weights are 0, so nothing would be learnt; leave weight out")
     return weights
@@ -307,9 +313,9 @@ def _refuse_lists_of_no_column(dialect: Dialect, tables: Sequence[readers.Source
             raise DataError(f"lists: no CSV file given has a column {name!r}; there is {some(present, 20)}")
 
 
-def _moved(queries: Any, source: readers.Source) -> list[str]:
+def _moved(queries: Any) -> set[str]:
     """The rows' own columns that tell of their query."""
-    return [name for name in source.table.column_names if isinstance(queries, (list, tuple)) and name in queries]
+    return set(queries) if isinstance(queries, (list, tuple)) else set()
 
 
 def _side_table(source: readers.Source, name: str, side: Any, role: str, dialect: Dialect) -> readers.Source | None:

@@ -121,7 +121,8 @@ def column(table: pa.Table, side: str, feature: Feature) -> pa.Array:
 
 
 def _context(query: TowerSpec, train: Interactions) -> tuple[str, ...]:
-    """Names of the query features that are read of each row. Raises `DataError` for one that its query tells too."""
+    """Names of the query features that are read of each row. Raises `DataError` for one that its query or its candidate
+    tells too."""
     of_rows = {*train.extra.column_names, train.timestamp_name}
     found = tuple(feature for feature in query.features if feature.name in of_rows and not feature.reads_past)
     for feature in found:
@@ -129,6 +130,11 @@ def _context(query: TowerSpec, train: Interactions) -> tuple[str, ...]:
             raise DataError(
                 f"{feature.where}: both the interactions and the side table of queries have this column, and which is "
                 "meant is not told; leave it out of one of them"
+            )
+        if feature.name in train.candidates.column_names:
+            raise DataError(
+                f"{feature.where}: the side table of candidates has this column too, so that each row would tell the "
+                "query of the candidate that it is to find; rename the one of the rows if it tells of the request"
             )
     return tuple(feature.name for feature in found)
 

@@ -105,7 +105,7 @@ def _warm(rows: NDArray[np.integer], starts: list[int]) -> NDArray[np.int64]:
 
 
 def _plain(column: pa.ChunkedArray, by: str) -> pa.Array:
-    """In one chunk, without dictionary, and null for NaN."""
+    """In one chunk, without dictionary, null for NaN, and 0.0 for −0.0."""
     if pa.types.is_nested(column.type):
         raise DataError(
             f"by={by!r}: the column holds {column.type}, and a row belongs to one slice; name a plain column"
@@ -113,7 +113,7 @@ def _plain(column: pa.ChunkedArray, by: str) -> pa.Array:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    return pc.if_else(pc.is_nan(array), None, array) if pa.types.is_floating(array.type) else array
+    return pc.if_else(pc.is_nan(array), None, pc.add(array, 0.0)) if pa.types.is_floating(array.type) else array
 
 
 def _of_corpus(by: str, test: Interactions, catalog: Catalog) -> pa.Array:

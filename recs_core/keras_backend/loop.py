@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from recs_core.contract.batch import Batch
@@ -65,6 +67,7 @@ class TwoTowerModel(keras.Model):
         model = self._model.model
         read, weights = model.engine.read(x), model.task.variables
         task = {**read["task"], **{name: read["task"][name][0] for name in SCALARS if name in read["task"]}}
+        task["rows"] = _with_mask(task["rows"], lambda keep: ops.reshape(keep, (-1, ops.shape(task["add"])[0])))
         at = dict(y_pred)
         if "task/bias" in weights:
             at["bias"] = take(ops.convert_to_tensor(weights["task/bias"]), read["bias_codes"])
@@ -84,6 +87,11 @@ class _Held:
 
 SCALARS = ("block", "num_rows")
 """Of the plan of a batch: as arrays of one number, because Keras takes none without an axis."""
+
+
+def _with_mask(rows: Tree, change: Callable[[Any], Any]) -> Tree:
+    """What the plan of a batch holds of each row, its mask of columns changed, where it has one."""
+    return {**rows, "keep": change(rows["keep"])} if "keep" in rows else rows
 
 
 def _vectors(tower: Any, tree: Tree, training: bool) -> Tensor:
@@ -131,4 +139,6 @@ class Batches(keras.utils.PyDataset):
             inputs["bias_codes"] = batch.rows["task/bias"][batch.bias_codes]
         padded = model.engine.padded(inputs, full)
         scalars = {name: padded["task"][name][None] for name in SCALARS if name in padded["task"]}
-        return {**padded, "task": {**padded["task"], **scalars}}
+        # On TensorFlow, Keras lets the first axis of an array vary; others only where its first two batches differ.
+        rows = _with_mask(padded["task"]["rows"], np.ravel)
+        return {**padded, "task": {**padded["task"], **scalars, "rows": rows}}

@@ -41,8 +41,11 @@ class Source:
         return f"{self.where}, column {name!r}"
 
 
-def read(source: Any, role: str, *, ids: tuple[str, ...], dialect: Dialect | None = None) -> Source:
-    """`source` as a table that has at least a row and the id columns `ids`; `role` names it if it is not a file.
+def read(
+    source: Any, role: str, *, ids: tuple[str, ...], dialect: Dialect | None = None, may_be_empty: bool = False
+) -> Source:
+    """`source` as a table that has the id columns `ids` and, unless it `may_be_empty`, a row; `role` names it if it is
+    not a file.
 
     `dialect`: how it is written, if it is a CSV file.
     """
@@ -53,7 +56,7 @@ def read(source: Any, role: str, *, ids: tuple[str, ...], dialect: Dialect | Non
         where = f"{role} table"
         found = Source(_as_table(source, where), where)
     _check_columns(found, ids)
-    if len(found.table) == 0:
+    if len(found.table) == 0 and not (may_be_empty and found.table.num_columns):
         raise DataError(f"{found.where}: empty table")
     return Source(plain_table(found.table), found.where, found.text)
 
@@ -169,9 +172,12 @@ def integers(ids: pa.Array) -> pa.Array | None:
 def follow(
     source: Source, ids: pa.Array, kind: pa.DataType, name: str, other: str = "the other table's ids"
 ) -> pa.Array:
-    """Ids of text in another's type. Raises `DataError` where the `other` are integers, and not all of these."""
+    """Ids of text in another's type. Raises `DataError` where the `other` are integers, and not all of these, or
+    strings, and these integers."""
     if ids.type == kind:
         return ids
+    if pa.types.is_integer(ids.type):
+        raise DataError(f"{source.column(name)}: {other} are strings, but these are integers: convert one of them")
     found = integers(ids)
     if found is None:
         odd = ids.filter(pc.invert(pc.match_substring_regex(ids, _INTEGER)))

@@ -58,8 +58,10 @@ def one_row_per_id(
 
 
 def comparable(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """(n,) numbers that are equal where the values are; null equals null, and NaN NaN."""
+    """(n,) numbers that are equal where the values are; null equals null, NaN NaN, and −0.0 0.0."""
     array = column.combine_chunks()
+    if pa.types.is_floating(array.type):
+        array = pc.add(array, 0.0)  # −0.0 becomes 0.0
     if pa.types.is_nested(array.type):  # which Arrow cannot hash
         array = pa.array([repr(value) for value in array.to_pylist()])
     if isinstance(array, pa.ChunkedArray):  # of strings beyond 2 GiB

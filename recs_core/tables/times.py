@@ -45,6 +45,8 @@ def seconds(values: Any, where: str, unit: Unit | None = None, cure: str = "") -
     if array.null_count:
         raise DataError(f"{where}: no timestamp in row {first(array.is_null())} (counting from 0)")
     kind = array.type
+    if not len(array):
+        return np.zeros(0)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return _counted(array, where, unit, cure)
     if unit is not None:

@@ -52,11 +52,24 @@ def test_missing_numbers_are_equal() -> None:
     assert found[0] == 1.5 and np.isnan(found[1])
 
 
+def test_zeros_are_equal_whatever_their_sign() -> None:
+    prices = pa.array([0.0, -0.0, 2.0, 2.0])
+    assert read(candidates=pa.table({"item": ROWS["item"], "price": prices})).candidates["price"].to_pylist()[0] == 0
+
+
 def test_columns_of_the_interactions_make_a_side_table() -> None:
     data = read(candidates=["title", "tags"], queries=("country",))
     assert data.candidates.to_pydict() == OF_ITEMS
     assert data.queries.to_pydict() == {"user": ["ann", "bob", "cid"], "country": ["de", "fr", "it"]}
     assert data.extra.column_names == ["title", "price", "tags"]  # what tells of the query is said once
+
+
+@pytest.mark.parametrize("queries", [["user"], ["item"], ["when"], ["when", "country", "country"]])
+def test_columns_that_have_a_role_may_be_named_too(queries: list[str]) -> None:
+    data = recs.Interactions.from_table(
+        ROWS | {"when": [1.0, 2.0, 3.0, 4.0]}, query="user", candidate="item", timestamp="when", queries=queries
+    )
+    assert not {"user", "item", "when", *queries} & set(data.extra.column_names)
 
 
 def test_the_interactions_themselves_as_a_side_table() -> None:

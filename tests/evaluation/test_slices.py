@@ -123,6 +123,7 @@ def test_any_plain_column(model: recs.TwoTower) -> None:
         "vip": [True, None, False],
         "kind": pa.chunked_array([pa.array(["k"]).dictionary_encode(), pa.array(["j", "k"]).dictionary_encode()]),
         "none": pa.nulls(3),
+        "zero": [0.0, -0.0, float("nan")],
     }
     table = pa.table({"user": ["a", "b", "c"], "item": ["x", "y", "z"], **columns})
     test = interactions(table, queries=None, candidates=None)  # type: ignore[arg-type]
@@ -132,6 +133,7 @@ def test_any_plain_column(model: recs.TwoTower) -> None:
         "vip": ([False, True, None], [1, 2, 0]),
         "kind": (["j", "k"], [1, 0, 1]),
         "none": ([None], [0, 0, 0]),
+        "zero": ([0.0, None], [0, 0, 1]),
     }
     assert set(model.evaluate(test, by="day")) == {date(2024, 1, 1), date(2024, 1, 2), None}
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import recs_core as recs
@@ -94,6 +95,31 @@ def test_its_losses_are_those_of_fit(backend: Backend, train: recs.Interactions,
     if (retrieval, batch_by) == ("in-batch", "interaction"):  # Keras weights its mean by rows: here all batches have 32
         np.testing.assert_allclose(seen.seen, means(fitted.history, len(given)), rtol=1e-4)
     assert seen.seen[0] == pytest.approx(fitted.history.losses[0], rel=1e-5)
+    for name, weight in own.weights().items():
+        np.testing.assert_allclose(weight, fitted.weights()[name], atol=1e-4, err_msg=name)
+
+
+def test_batches_may_show_more_candidates_than_the_first_two(backend: Backend, train: recs.Interactions) -> None:
+    """Keras on TensorFlow takes the axes that are alike in the first two batches for settled."""
+    import keras
+
+    from recs_core.keras_backend import batches
+
+    def shown(odd: int) -> recs.Interactions:
+        lists = [["never", "nor"] if row == odd else ["never"] for row in range(ROWS)]
+        items = {"item": ["never", "nor", *(f"i{n}" for n in range(ITEMS))], "price": [float(n) for n in range(42)]}
+        table = train.to_table().append_column("shown", pa.array(lists))
+        names: Any = {"query": "user", "candidate": "item", "timestamp": "at", "negatives": "shown"}
+        return recs.Interactions.from_table(table, **names, candidates=items)
+
+    own, fitted, probe = declared(backend), declared(backend), declared(backend)
+    settings: Any = {"batch_size": SIZE, "drop_last": True}
+    columns = {odd: [b.candidate.size for b in probe.epochs(shown(odd), **settings)] for odd in range(9)}
+    data = shown(next(odd for odd, sizes in columns.items() if sizes[0] == sizes[1] < max(sizes)))
+    given = batches(own, data, **settings)
+    own.model.native.compile(keras.optimizers.SGD(0.5))
+    own.model.native.fit(given, epochs=1, verbose=0)
+    fitted.fit(data, epochs=1, **settings)
     for name, weight in own.weights().items():
         np.testing.assert_allclose(weight, fitted.weights()[name], atol=1e-4, err_msg=name)
 

@@ -175,7 +175,7 @@ def test_task_alone() -> None:
         task(np.zeros((2, 3), np.float32), vectors, candidate_ids=[0, 1])
 
 
-COLUMNS = (Bag("tags").column, Numeric("age").column)
+COLUMNS = (Bag("tags").column("query"), Numeric("age").column("query"))
 
 
 class Doubled(nn.Module):
@@ -261,3 +261,17 @@ def test_a_table_may_be_called_native() -> None:
     towers = TowerPlan.of("query", spec), TowerPlan.of("candidate", spec)
     model = BACKEND.model(*towers, retrieval, weights)
     np.testing.assert_array_equal(model.weights()["table/native/item"], weights["table/native/item"])
+
+
+def test_a_tower_of_given_vectors_alone_counts_in_the_models_dtype() -> None:
+    """It has no weight that would say it."""
+    plans = (
+        TowerPlan.of("query", TowerSpec([Numeric("age")])),
+        TowerPlan.of("candidate", TowerSpec([Categorical("i", dim=1)])),
+    )
+    start = {"table/i": np.ones((3, 1))}
+    model = BACKEND.model(*plans, RetrievalSpec(candidate_bias=False), start, dtype="float64")
+    numbers = np.array([[1 / 3], [1e9 / 7]])
+    got = model.query.embed(Features(2, {}, {"age": numbers}))
+    assert got.dtype == np.float64
+    np.testing.assert_array_equal(got, numbers)

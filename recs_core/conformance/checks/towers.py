@@ -343,7 +343,8 @@ def far_values(context: BackendContext) -> None:
 def float64(context: BackendContext) -> None:
     """A model of float64 counts in float64: weights and numbers that no float32 holds.
 
-    Look for a constant, an input or an answer that is float32 on the way.
+    Look for a constant, an input or an answer that is float32 on the way; and for a dtype that is that of a tower's
+    first weight, where a tower has none.
     """
     query = TowerSpec((USER, Numeric("age")), layers=(5, 3), activation="tanh", final_activation="tanh")
     world = World(query=query, candidate=ITEM_TOWER)
@@ -353,6 +354,10 @@ def float64(context: BackendContext) -> None:
     expected = towers.embed(query, "query", features, weights)
     model = context.model(world, "float64", weights)
     expect.close("the vectors", model.query.embed(features), expected, 1e-13)
+    bare = World(query=TowerSpec((Numeric("age"),)), candidate=TowerSpec((Categorical("item", dim=1),)))
+    numbers = Features(ROWS, {}, features.dense)
+    got = context.model(bare, "float64").query.embed(numbers)
+    expect.close("the vectors of a tower without weights", got, numbers.dense["age"], 1e-13)
     batch = world.batch()
     finer = {"age": np.asarray(batch.query.dense["age"], np.float64) / 3}
     batch = dataclasses.replace(batch, query=dataclasses.replace(batch.query, dense=finer))

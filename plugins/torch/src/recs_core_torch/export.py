@@ -85,11 +85,10 @@ class _Graph(nn.Module):
 
     def example(self) -> dict[str, Tensor]:
         """Inputs to trace with, by name, in the order of the columns."""
-        dtype = next(self.parameters(), torch.empty(0)).dtype
         out: dict[str, Tensor] = {}
         for column in self.columns:
             if column.kind == "dense":
-                out[column.name] = torch.zeros(ROWS, column.length, dtype=dtype)
+                out[column.name] = torch.zeros(ROWS, column.length, dtype=self.tower.like.dtype)
             elif column.kind == "many":
                 out[f"{column.name}.values"] = torch.zeros(CODES, dtype=torch.long)
                 out[f"{column.name}.offsets"] = torch.tensor([0, 1, CODES])

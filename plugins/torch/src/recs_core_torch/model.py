@@ -146,7 +146,8 @@ def build(
             tower.side = side
             return tower.to(device, dtype)
         maps = [linear(kernel) for kernel in tower.kernels]
-        return Tower(tower, tables, maps, [linear(layer.kernel, layer.bias) for layer in tower.layers])
+        layers = [linear(layer.kernel, layer.bias) for layer in tower.layers]
+        return Tower(tower, tables, maps, layers, torch.empty(0, dtype=dtype, device=device))
 
     task = RetrievalTask(retrieval, weights, dtype=dtype, device=device)
     model = Model(built("query", query), built("candidate", candidate), task)

@@ -32,8 +32,11 @@ class Tower(nn.Module):
     """The plan's columns side by side, × dropout's keep mask, then its layers.
 
     Children: `table/<name>`, an `nn.Embedding` that may be another tower's too, `maps`, an `nn.Linear` for each column
-    that has a kernel, and `layers`, an `nn.Linear` each.
+    that has a kernel, and `layers`, an `nn.Linear` each. `like`, without a number, has the device and dtype that inputs
+    are put on: a tower of given vectors alone has no weight to tell them.
     """
+
+    like: Tensor
 
     def __init__(
         self,
@@ -41,12 +44,14 @@ class Tower(nn.Module):
         tables: Mapping[str, nn.Embedding],
         maps: Iterable[nn.Linear],
         layers: Iterable[nn.Linear],
+        like: Tensor,
     ):
         super().__init__()
         self.plan, self.side, self.output_dim = plan, plan.side, plan.output_dim
         for name in plan.tables:
             self.add_module(_module_name(name), tables[name])
         self.maps, self.layers = nn.ModuleList(maps), nn.ModuleList(layers)
+        self.register_buffer("like", like, persistent=False)
 
     @property
     def native(self) -> Tower:
@@ -80,8 +85,7 @@ class Tower(nn.Module):
         return self._of(TensorFeatures.of(features), tables)
 
     def _of(self, features: TensorFeatures, tables: Tables) -> Tensor:
-        # Any weight tells device and dtype; a tower of numbers without layers has none.
-        features = features.like(next(self.parameters(), torch.empty(0)))
+        features = features.like(self.like)
         x = self.concatenated(features.columns, tables)
         return self.dense(x if features.keep is None else x * features.keep)
 
