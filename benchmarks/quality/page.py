@@ -18,7 +18,7 @@ NAMES = {"recall": "Recall", "ndcg": "NDCG", "hit_rate": "HR", "top_k_categorica
 
 
 def main() -> None:
-    """Intro, a section per set, the backends side by side, new candidates, warmth, ablations."""
+    """Intro, a section per set, the backends side by side, new candidates, inputs, warmth, ablations."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--page", type=Path, default=RESULTS.parents[2] / "docs" / "quality.md")
     options = asked.parse_args()
@@ -32,6 +32,7 @@ def main() -> None:
     fresh = [run for key, run in found.items() if key.startswith("new-candidates")]
     if fresh:
         sections.append(of_new_candidates(fresh))
+    sections += [of_inputs(run) for key, run in found.items() if key.startswith("inputs")]
     warmth = [run for key, run in found.items() if key.startswith("warmth")]
     sections += [of_warmth(run) for run in warmth]
     for key, run in found.items():
@@ -126,6 +127,32 @@ def of_new_candidates(runs: list[dict[str, Any]]) -> str:
             _table(["set", "new candidates", "Recall@20", "chance", "seeds"], body),
         ]
     )
+
+
+def of_inputs(run: dict[str, Any]) -> str:
+    """What side features and context are worth."""
+    name, metrics = run["set"], run["metrics"]
+    sections = [
+        f"## What inputs are worth: {name}",
+        f"`python benchmarks/quality/inputs.py {name}{_data(name)}`, on the test; mean of seeds "
+        f"{_listed(run['seeds'])}, ± half of what lies between the best and the worst.",
+        run["compared"],
+    ]
+    for group in run["groups"]:
+        first, *_ = group["rows"]
+        body = []
+        for row in group["rows"]:
+            spread = [max(column) - min(column) for column in zip(*row["by_seed"], strict=True)]
+            values = [
+                f"{row['metrics'][metric]['value']:.4f} ± {s / 2:.4f}"
+                for metric, s in zip(metrics, spread, strict=True)
+            ]
+            apart = row["difference"]
+            shown = [_with_interval(apart[metric], "+.4f") if apart else "" for metric in metrics]
+            body.append([row["name"], *values, *shown, _time(row["seconds"])])
+        head = ["", *map(_title, metrics), *(f"it − {first['name']}, {_title(metric)}" for metric in metrics), "time"]
+        sections.append(_table(head, body))
+    return "\n\n".join(sections)
 
 
 def of_warmth(run: dict[str, Any]) -> str:
