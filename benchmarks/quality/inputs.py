@@ -43,15 +43,22 @@ def main() -> None:
     asked = parser(__doc__, SETS)
     asked.add_argument("--validation", action="store_true", help="judge by the validation rows, and write nothing")
     asked.add_argument("--only", nargs="+", help="these models, the first of a group among them")
+    asked.add_argument("--epochs", type=int, help="by default the recipe's")
     options = asked.parse_args()
     data = loaded(options)
     train, test = (data.fitted, data.validation) if options.validation else (data.train, data.test)
     groups = []
     for name, models in SETS[options.set](data, train).items():
-        chosen = {key: models[key] for key in models if not options.only or key in options.only}
+        chosen = {
+            key: specs
+            if options.epochs is None
+            else replace(specs, training=replace(specs.training, epochs=options.epochs))
+            for key, specs in models.items()
+            if not options.only or key in options.only
+        }
         if chosen:
             groups.append({"name": name, "rows": measured(chosen, train, test, options.backend, options.seeds)})
-    row = {"set": options.set, "seeds": options.seeds, "metrics": METRICS, "groups": groups}
+    row = {"set": options.set, "seeds": options.seeds, "epochs": options.epochs, "metrics": METRICS, "groups": groups}
     row["compared"] = COMPARED[options.set].format(asked=groups[0]["rows"][0]["asked"])
     if not options.validation:
         (options.out / f"inputs.{options.set}.json").write_text(json.dumps(row, indent=1) + "\n")

@@ -35,6 +35,11 @@ K = 20
 TEST_SEEDS = (0, 1, 2)
 DIM = 128
 ABOUT = "about"
+READ = {
+    False: "its id and side features, as the recipe has it",
+    True: f"vectors of descriptions, {DIM} wide, in place of the words and the id",
+}
+"""What the page says of the candidate tower, without and with vectors."""
 
 
 def main() -> None:
@@ -53,8 +58,7 @@ def main() -> None:
         new = drawn(len(data.candidate_ids), seed, validation=options.validation)
         found.append(measure(data, new, seed, options.backend, with_vectors=options.vectors))
         print(found[-1], flush=True)
-    read = f"vectors of descriptions, {DIM} wide, in place of the words and the id" if options.vectors else "the recipe"
-    row = {"set": options.set, "read": read, "seeds": options.seeds, "by_seed": found}
+    row = {"set": options.set, "read": READ[options.vectors], "seeds": options.seeds, "by_seed": found}
     row |= {name: float(np.mean([one[name] for one in found])) for name in found[0]}
     print({name: row[name] for name in found[0]})
     if not options.validation:

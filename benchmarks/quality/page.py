@@ -116,15 +116,25 @@ def _within(value: float, interval: dict[str, float]) -> bool:
 def of_new_candidates(runs: list[dict[str, Any]]) -> str:
     """Recall among candidates without a row."""
     body = [
-        [run["set"], f"{run['candidates']:.0f}", f"{run['recall']:.3f}", f"{run['chance']:.3f}", _listed(run["seeds"])]
+        [
+            run["set"],
+            run["read"],
+            f"{run['candidates']:.0f}",
+            f"{run['recall']:.3f}",
+            f"{run['chance']:.3f}",
+            _listed(run["seeds"]),
+        ]
         for run in runs
     ]
     return "\n\n".join(
         [
             "## New candidates",
             "`python benchmarks/quality/new_candidates.py SET`: a tenth of the candidates leave the training rows, and "
-            "the recipe `features` ranks them among themselves for the queries that took some.",
-            _table(["set", "new candidates", "Recall@20", "chance", "seeds"], body),
+            "the recipe `features` ranks them among themselves for the queries that took some. With `--vectors` the "
+            "candidate tower reads vectors of descriptions in place of their words and of its id, and the history has "
+            "a table of its own. They are made of the texts alone, without a download: TF-IDF of words and of runs of "
+            "3 to 5 characters, then SVD (`descriptions.py`).",
+            _table(["set", "the candidate tower reads", "new candidates", "Recall@20", "chance", "seeds"], body),
         ]
     )
 
