@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -231,3 +233,19 @@ def test_context_that_cannot_be_meant_is_refused() -> None:
         choose("features", requests(), context="device")
     with pytest.raises(SpecError, match="recipe 'history' reads no context; 'features' does"):
         choose("history", requests(), context=["device"])
+
+
+VECTORS = """
+import numpy as np, pyarrow as pa
+from recs_core.recipes.features import side_features
+vectors = np.zeros((50_000, 64), np.float32)
+table = pa.table({"item": np.arange(50_000), "x": pa.FixedSizeListArray.from_arrays(vectors.ravel(), 64)})
+features, _ = side_features(table, "item")
+assert features[-1].name == "x"
+print(pa.default_memory_pool().max_memory() / vectors.nbytes)
+"""
+
+
+def test_a_column_of_vectors_is_looked_at_in_less_memory_than_it_takes() -> None:
+    done = subprocess.run([sys.executable, "-c", VECTORS], check=True, capture_output=True, text=True)
+    assert float(done.stdout) < 1

@@ -61,6 +61,16 @@ def test_what_needs_no_change_is_not_copied() -> None:
     assert np.shares_memory(encoded(recs.Vector("v"), column), numbers)
 
 
+def test_vectors_are_held_once_from_the_table_to_the_catalog() -> None:
+    numbers = np.arange(6, dtype=np.float32)
+    rows = {"user": ["u", "u", "v"], "item": ["a", "b", "c"]}
+    items = {"item": ["a", "b", "c"], "v": pa.FixedSizeListArray.from_arrays(pa.array(numbers), 2)}
+    data = recs.Interactions.from_table(rows, query="user", candidate="item", candidates=items)
+    model = declared(recs.Vector("v", dim=4))
+    model.fit(data.filter(min_per_query=1), epochs=1, progress=False)
+    assert np.shares_memory(model.catalog.candidate.dense["v"], numbers)
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

@@ -18,7 +18,7 @@ NAMES = {"recall": "Recall", "ndcg": "NDCG", "hit_rate": "HR", "top_k_categorica
 
 
 def main() -> None:
-    """Intro, a section per set, the backends side by side, new candidates, warmth, ablations."""
+    """Intro, a section per set, the backends side by side, new candidates, inputs, warmth, ablations."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--page", type=Path, default=RESULTS.parents[2] / "docs" / "quality.md")
     options = asked.parse_args()
@@ -32,6 +32,7 @@ def main() -> None:
     fresh = [run for key, run in found.items() if key.startswith("new-candidates")]
     if fresh:
         sections.append(of_new_candidates(fresh))
+    sections += [of_inputs(run) for key, run in found.items() if key.startswith("inputs")]
     warmth = [run for key, run in found.items() if key.startswith("warmth")]
     sections += [of_warmth(run) for run in warmth]
     for key, run in found.items():
@@ -115,17 +116,53 @@ def _within(value: float, interval: dict[str, float]) -> bool:
 def of_new_candidates(runs: list[dict[str, Any]]) -> str:
     """Recall among candidates without a row."""
     body = [
-        [run["set"], f"{run['candidates']:.0f}", f"{run['recall']:.3f}", f"{run['chance']:.3f}", _listed(run["seeds"])]
+        [
+            run["set"],
+            run["read"],
+            f"{run['candidates']:.0f}",
+            f"{run['recall']:.3f}",
+            f"{run['chance']:.3f}",
+            _listed(run["seeds"]),
+        ]
         for run in runs
     ]
     return "\n\n".join(
         [
             "## New candidates",
             "`python benchmarks/quality/new_candidates.py SET`: a tenth of the candidates leave the training rows, and "
-            "the recipe `features` ranks them among themselves for the queries that took some.",
-            _table(["set", "new candidates", "Recall@20", "chance", "seeds"], body),
+            "the recipe `features` ranks them among themselves for the queries that took some. With `--vectors` the "
+            "candidate tower reads vectors of descriptions in place of their words and of its id, and the history has "
+            "a table of its own. They are made of the texts alone, without a download: TF-IDF of words and of runs of "
+            "3 to 5 characters, then SVD (`descriptions.py`).",
+            _table(["set", "the candidate tower reads", "new candidates", "Recall@20", "chance", "seeds"], body),
         ]
     )
+
+
+def of_inputs(run: dict[str, Any]) -> str:
+    """What side features and context are worth."""
+    name, metrics = run["set"], run["metrics"]
+    sections = [
+        f"## What inputs are worth: {name}",
+        f"`python benchmarks/quality/inputs.py {name}{_data(name)}{_epochs(run['epochs'])}`, on the test; mean of "
+        f"seeds {_listed(run['seeds'])}, ± half of what lies between the best and the worst.",
+        run["compared"],
+    ]
+    for group in run["groups"]:
+        first, *_ = group["rows"]
+        body = []
+        for row in group["rows"]:
+            spread = [max(column) - min(column) for column in zip(*row["by_seed"], strict=True)]
+            values = [
+                f"{row['metrics'][metric]['value']:.4f} ± {s / 2:.4f}"
+                for metric, s in zip(metrics, spread, strict=True)
+            ]
+            apart = row["difference"]
+            shown = [_with_interval(apart[metric], "+.4f") if apart else "" for metric in metrics]
+            body.append([row["name"], *values, *shown, _time(row["seconds"])])
+        head = ["", *map(_title, metrics), *(f"it − {first['name']}, {_title(metric)}" for metric in metrics), "time"]
+        sections.append(_table(head, body))
+    return "\n\n".join(sections)
 
 
 def of_warmth(run: dict[str, Any]) -> str:
@@ -200,6 +237,10 @@ def _title(metric: str) -> str:
 
 def _data(name: str) -> str:
     return "" if name == "online-retail" else " --data DIR"
+
+
+def _epochs(number: int | None) -> str:
+    return "" if number is None else f" --epochs {number}"
 
 
 def _listed(seeds: list[int]) -> str:

@@ -5,7 +5,8 @@ not let anyone pass them on:
 
 gowalla         train.txt.gz, valid.txt.gz (a part of train), test.txt.gz: LightGCN's split (RecZoo calls it Gowalla_m1)
 ml-1m           lfcn/train.txt.gz, lfcn/test.txt.gz: the split of LFCN, UltraGCN and SimpleX
-movielens-100k  GroupLens's u.data, u.item, u.user; the cut of the TFRS tutorials, drawn with NumPy
+movielens-100k  GroupLens's u.data, u.item, u.user, or RecBole's ml-100k.inter, .item, .user; the cut of the TFRS
+                tutorials, drawn with NumPy
 yelp2018        train.txt.gz, test.txt.gz: the split of NGCF and LightGCN
 beauty          sequences.txt.gz of S3-Rec (Amazon Beauty, 5-core): the last item of each user is the test
 
@@ -95,8 +96,8 @@ def _yelp2018(folder: Path) -> QualitySet:
 
 def _movielens_100k(folder: Path) -> QualitySet:
     """80,000 rows to train and 20,000 to test, all ratings as positives, titles as candidates."""
-    if not (folder / "u.data").is_file():
-        raise FileNotFoundError(f"{folder}: no u.data in it")
+    if not any((folder / name).is_file() for name in ("u.data", "ml-100k.inter")):
+        raise FileNotFoundError(f"{folder}: neither u.data nor ml-100k.inter is in it")
     data = datasets.load("movielens-100k", path=folder)
     movies = data.candidates.to_pandas()
     movies["title"] = movies["title"] + " (" + movies["year"].astype("string").fillna("?") + ")"

@@ -28,7 +28,7 @@ def as_array(values: Any, where: str) -> pa.Array:
             values = _of_a_unit(values)
         if isinstance(values, pa.ChunkedArray):
             values = plain_column(values)
-            values = values.combine_chunks() if values.num_chunks else pa.nulls(0, values.type)
+            values = one_chunk(values) if values.num_chunks else pa.nulls(0, values.type)
         return plain(values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True))
     except OverflowError:
         raise DataError(f"{where}: an integer does not fit int64: use strings") from None
@@ -57,6 +57,11 @@ def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if len({chunk.type for chunk in chunks}) > 1:
         return column
     return pa.chunked_array(chunks)
+
+
+def one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """The column end to end; a chunk that is alone is not copied, as Arrow's `combine_chunks` would."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def is_plain(kind: pa.DataType) -> bool:

@@ -132,7 +132,8 @@ def _side(tower: TowerSpec, side: Side, schema: Schema, data: Interactions, befo
     else:
         table, ids, known = data.candidates, data.candidate_ids, schema.candidates
     if before is None:
-        return _encoded(tower, side, schema, table.take(pa.array(ids.encode(known.ids))))
+        own = table if ids == known else table.take(pa.array(ids.encode(known.ids)))
+        return _encoded(tower, side, schema, own)
     if table.num_columns == 1:  # the ids alone: nothing was said
         return before
     codes = known.encode(ids.ids)

@@ -274,8 +274,8 @@ class Interactions:
             candidate_codes=candidate_code[self.candidate_codes],
             query_ids=Vocabulary(self.query_ids.ids.filter(pa.array(keep_queries)), self.query_name),
             candidate_ids=Vocabulary(self.candidate_ids.ids.filter(pa.array(keep_candidates)), self.candidate_name),
-            queries=self.queries.filter(pa.array(keep_queries)),
-            candidates=self.candidates.filter(pa.array(keep_candidates)),
+            queries=_filtered(self.queries, keep_queries),
+            candidates=_filtered(self.candidates, keep_candidates),
         )
 
 
@@ -347,9 +347,14 @@ def _align(table: pa.Table, name: str, codes: NDArray[np.int32], vocabulary: Voc
     position = np.full(len(vocabulary), -1, np.int64)
     position[codes] = np.arange(len(codes))
     features = table.drop_columns([name])
-    if features.num_columns:
+    if features.num_columns and not np.array_equal(position, np.arange(len(table))):
         features = features.take(pa.array(position, mask=position < 0))
     return pa.table({name: vocabulary.ids} | {column: features[column] for column in features.column_names})
+
+
+def _filtered(table: pa.Table, keep: NDArray[np.bool_]) -> pa.Table:
+    """The rows to keep; the table itself where that is all, as it may hold gigabytes of vectors."""
+    return table if keep.all() else table.filter(pa.array(keep))
 
 
 def _renumber(keep: NDArray[np.bool_]) -> NDArray[np.int32]:

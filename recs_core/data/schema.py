@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import BadRows, DataError
 from recs_core.contract.features import Feature, Known, State
+from recs_core.contract.plain import one_chunk
 from recs_core.contract.towers import TowerSpec
 from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.interactions import Interactions
@@ -117,7 +118,7 @@ def column(table: pa.Table, side: str, feature: Feature) -> pa.Array:
     if feature.name not in table.column_names:
         have = ", ".join(table.column_names)
         raise DataError(f"{feature.where}: the {side} table has no such column; it has {have}")
-    return table.column(feature.name).combine_chunks()
+    return one_chunk(table.column(feature.name))
 
 
 def _context(query: TowerSpec, train: Interactions) -> tuple[str, ...]:

@@ -31,6 +31,9 @@ WORDS_OF_TEXT = 1.5
 REPEATS = 3
 """Rows a distinct value, on average, that a name must be shared by: one of its own tells nothing of another."""
 
+BLOCK = 1 << 12
+"""Vectors looked at together: in float64 all of them may take more memory than there is."""
+
 
 def choose(data: Interactions, context: Sequence[str] = ()) -> Recipe:
     """Settings for this training data: those of `history` but for the towers, by query, or by interaction where there
@@ -133,7 +136,8 @@ def _vector(name: str, known: pa.ChunkedArray, what: str) -> tuple[Feature | Non
     lengths = pc.list_value_length(known).unique().to_pylist()
     if len(lengths) > 1:
         return None, f"left out, {what} of {some(lengths, 3)} numbers: make all of one length to have it used"
-    if not np.isfinite(as_numbers(pc.list_flatten(known), name)).all():
+    blocks = (known.slice(start, BLOCK) for start in range(0, len(known), BLOCK))
+    if not all(np.isfinite(as_numbers(pc.list_flatten(block), name)).all() for block in blocks):
         return None, f"left out, {what} that hold numbers which are missing; fill them to have it used"
     return Vector(name, dim=DIM, normalise=True), f"{what} of {lengths[0]} numbers, normalised and mapped to {DIM}"
 

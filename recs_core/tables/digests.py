@@ -17,6 +17,9 @@ from recs_core.contract.plain import list_lengths, plain_column, union_kinds, un
 
 Mask = NDArray[np.bool_]
 
+BLOCK = 1 << 14
+"""Rows looked at together: a mask has a byte for each value, and a column of vectors has many in each row."""
+
 
 def column_digest(column: pa.Array | pa.ChunkedArray) -> bytes:
     """32 bytes that stand for the column's type, nulls and values."""
@@ -25,7 +28,9 @@ def column_digest(column: pa.Array | pa.ChunkedArray) -> bytes:
     column = plain_column(column)
     parts = _Parts()
     for chunk in column.chunks or [pa.nulls(0, column.type)]:
-        parts.array("", chunk, np.ones(len(chunk), bool))
+        for start in range(0, max(len(chunk), 1), BLOCK):
+            rows = chunk.slice(start, BLOCK)
+            parts.array("", rows, np.ones(len(rows), bool))
     return parts.digest()
 
 
@@ -120,8 +125,9 @@ def _fixed(array: pa.Array) -> NDArray[np.uint8]:
     """(n, bytes per value) of an array whose values are all as wide."""
     values = array.buffers()[1]
     if pa.types.is_boolean(array.type):
-        bits = np.unpackbits(np.frombuffer(values or b"", np.uint8), bitorder="little")
-        return bits[array.offset : array.offset + len(array), None]
+        first, start = divmod(array.offset, 8)
+        bits = np.unpackbits(_items(values, np.uint8, first, -(-(start + len(array)) // 8)), bitorder="little")
+        return bits[start : start + len(array), None]
     width = array.type.bit_width // 8
     return _items(values, np.uint8, array.offset * width, len(array) * width).reshape(len(array), width)
 

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +53,24 @@ def test_digest_is_blind_to_chunks_and_slices(column):
     assert column_digest(halves) == whole
     assert column_digest(sliced(halves, 1, 5)) == column_digest(sliced(column, 1, 5))
     assert column_digest(pa.chunked_array([], column.type)) == column_digest(sliced(column, 0, 0))
+
+
+def test_digest_takes_little_memory_beside_a_column_of_vectors():
+    numbers = np.zeros(1 << 22, np.float32)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(numbers), 128)
+    column = plain_column(pa.chunked_array([vectors]))
+    tracemalloc.start()
+    column_digest(column)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < numbers.nbytes / 2
+
+
+def test_digest_is_blind_to_how_many_rows_are_looked_at_together(monkeypatch):
+    columns = [pa.array([i % 3 == 0 for i in range(40)]).slice(3), pa.array([[True, None], [], None] * 9).slice(2)]
+    whole = [column_digest(column) for column in columns]
+    monkeypatch.setattr("recs_core.tables.digests.BLOCK", 5)
+    assert [column_digest(column) for column in columns] == whole
 
 
 @EACH
