@@ -13,6 +13,7 @@ from torch_worlds import codes, ragged
 
 from recs_core.contract.batch import Features
 from recs_core.contract.errors import MissingExtra, SpecError
+from recs_core.contract.features import Column
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -47,6 +48,13 @@ def test_an_adopted_module(tmp_path: Path) -> None:
     tower = Backend().adopt(nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2), nn.Tanh()), ["item"])
     features = Features(4, {"item": codes(0, 4, 4, 2)})
     path = export_onnx(tower, tmp_path / "item.onnx")
+    np.testing.assert_allclose(run(path, features), tower.embed(features), rtol=1e-5, atol=1e-6)
+
+
+def test_an_adopted_module_of_numbers(tmp_path: Path) -> None:
+    tower = Backend().adopt(nn.Linear(3, 2), [Column("face", "dense", 3)])
+    features = Features(4, {}, {"face": np.arange(12, dtype=np.float32).reshape(4, 3)})
+    path = export_onnx(tower, tmp_path / "face.onnx")
     np.testing.assert_allclose(run(path, features), tower.embed(features), rtol=1e-5, atol=1e-6)
 
 

@@ -35,6 +35,11 @@ class AdoptedTower(nn.Module):
         self.columns, self.native = tuple(columns), module
         self.output_dim = self._probe() if output_dim is None else output_dim
 
+    @property
+    def like(self) -> Tensor:
+        """A tensor of the device and dtype that inputs take."""
+        return next(self.native.parameters())
+
     def forward(self, features: Features | Batch | TensorBatch) -> Tensor:
         """(n, output_dim), from codes that are rows of whole tables; a batch gives its own side."""
         own = features if isinstance(features, Features) else features.side(self.side)
@@ -60,7 +65,7 @@ class AdoptedTower(nn.Module):
         return {f"{self.side}/native/{name}": tensor for name, tensor in own.items() if tensor.is_floating_point()}
 
     def _output(self, features: TensorFeatures) -> Any:
-        inputs = features.like(next(self.native.parameters())).columns
+        inputs = features.like(self.like).columns
         for column in self.columns:
             if column.name not in inputs:
                 given = ", ".join(inputs) or "none"
