@@ -289,6 +289,7 @@ PAGES = {
     "docs/callbacks.md": Page((*TORCH, "keras", "tensorflow"), setup=callbacks_page, after=callbacks_were_heard),
     "docs/configuration.md": Page(after=settings_are_read),
     "docs/conformance.md": Page(slow=True, setup=mine),
+    "docs/data.md": Page(TORCH),
     "docs/evaluation.md": Page(TORCH, setup=evaluation_page, after=slices_were_shown),
     "docs/migration.md": Page((*TORCH, *TENSORFLOW, "keras"), slow=True, after=bundle_serves),
     "docs/own-loop.md": Page(("keras",), setup=keras_readme),

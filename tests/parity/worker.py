@@ -35,7 +35,8 @@ class World:
 
 
 def tiny() -> Split:
-    """60 customers × 40 items with a bag, a text, a number and a history: a smooth tower of every feature kind."""
+    """60 customers × 40 items, with everything that people bring: side features of every kind, vectors, the device and
+    the time of a request, weights, and what was shown and not taken."""
     random = np.random.default_rng(11)
     items = [f"i{n}" for n in range(40)]
     side = {
@@ -43,14 +44,19 @@ def tiny() -> Split:
         "tags": [[f"t{n % 5}", f"u{n % 3}"][: n % 3] for n in range(40)],
         "title": [f"thing {n % 7} of kind {n % 4}" for n in range(40)],
         "price": [float(n % 9) for n in range(40)],
+        "image": list(random.normal(size=(40, 5)).astype(np.float32)),
     }
     rows = 900
     table = {
         "customer": random.integers(0, 60, rows),
         "item": [items[n] for n in random.integers(0, 40, rows)],
-        "t": np.arange(rows, dtype=float),
+        "t": 1.7e9 + 3_600 * np.arange(rows, dtype=float),
+        "device": random.choice(["ios", "web", "tv"], rows),
+        "weight": random.choice([0.5, 1.0, 2.0], rows),
     }
-    data = recs.Interactions.from_table(table, query="customer", candidate="item", timestamp="t", candidates=side)
+    table["shown"] = [[item for item in random.choice(items, n % 3) if item != table["item"][n]] for n in range(rows)]
+    roles = {"timestamp": "t", "weight": "weight", "negatives": "shown"}
+    data = recs.Interactions.from_table(table, query="customer", candidate="item", candidates=side, **roles)
     train, test = data.split(by="time", test=0.2, known_only=True)
     return train, test
 
@@ -70,9 +76,15 @@ def report() -> Split:
 
 def smooth(**where: Any) -> recs.TwoTower:
     """Every kind of feature in smooth towers: no ReLU, a well-conditioned optimizer."""
-    query = [recs.Categorical("customer", dim=8), recs.History("item", dim=8)]
+    query = [
+        recs.Categorical("customer", dim=8),
+        recs.History("item", dim=8),
+        recs.Categorical("device", dim=3),
+        recs.Clock("t"),
+    ]
     candidate = [
         recs.Categorical("item", dim=8),
+        recs.Vector("image", dim=3),
         recs.Bag("tags", dim=4),
         recs.Text("title", dim=4, buckets=64),
         recs.Numeric("price"),
@@ -135,10 +147,13 @@ def answers(fitted: recs.Recommender, train: recs.Interactions, test: recs.Inter
     """Vectors of the test's queries, top 10, and metrics with their bootstrap intervals."""
     seen = None if test is train else train
     queries = test.query_ids.decode(np.flatnonzero(test.query_counts() > 0).astype(np.int32))[:400]
-    found = fitted.recommend(queries, k=10, exclude=seen)
+    asks: dict[str, Any] = {}
+    if fitted.schema.context:
+        asks = {"context": {"device": np.resize(["ios", "web", "tv"], len(queries))}, "at": "2024-01-05T17:30:00"}
+    found = fitted.recommend(queries, k=10, exclude=seen, **asks)
     measured = intervals(query_metrics(fitted.rank(test, exclude=seen), k=(5, 10))).values()
     return {
-        "query": fitted.encode_query(queries),
+        "query": fitted.encode_query(queries, **asks),
         "candidate": fitted.encode_candidate(),
         "ids": fitted.schema.candidates.encode(found.ids.ravel().tolist()).reshape(found.ids.shape),
         "scores": found.scores,
