@@ -180,8 +180,8 @@ SETS: Mapping[str, Callable[[QualitySet, Interactions], Mapping[str, Models]]] =
 COMPARED = {
     "online-retail": "{asked:,} questions: a customer at one moment, with what was bought then. A model that does not "
     "read the time ranks once per customer, and each question looks at its own candidates in that ranking; so all are "
-    "judged by the same questions, without the training items, each weighing the same. The first five rows are one "
-    "recipe, `features` with context, by interaction, and differ in what the query tower reads; all have the "
+    "judged by the same questions, without the training items, each weighing the same. What is not said to be by query "
+    "is one recipe, `features` with context, by interaction, and differs in what the query tower reads; all have the "
     "description and the price on the other side. The intervals draw customers, each with all its questions.",
     "movielens-100k": "{asked:,} users, on the split and the ranking of the section above. Rows of a table have the "
     "same settings and differ in what the towers read.",

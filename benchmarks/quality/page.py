@@ -144,8 +144,8 @@ def of_inputs(run: dict[str, Any]) -> str:
     name, metrics = run["set"], run["metrics"]
     sections = [
         f"## What inputs are worth: {name}",
-        f"`python benchmarks/quality/inputs.py {name}{_data(name)}`, on the test; mean of seeds "
-        f"{_listed(run['seeds'])}, ± half of what lies between the best and the worst.",
+        f"`python benchmarks/quality/inputs.py {name}{_data(name)}{_epochs(run['epochs'])}`, on the test; mean of "
+        f"seeds {_listed(run['seeds'])}, ± half of what lies between the best and the worst.",
         run["compared"],
     ]
     for group in run["groups"]:
@@ -237,6 +237,10 @@ def _title(metric: str) -> str:
 
 def _data(name: str) -> str:
     return "" if name == "online-retail" else " --data DIR"
+
+
+def _epochs(number: int | None) -> str:
+    return "" if number is None else f" --epochs {number}"
 
 
 def _listed(seeds: list[int]) -> str:
