@@ -38,7 +38,10 @@ SECTIONS = {
         "keras-tensorflow": "step_keras.py --engine tensorflow",
         "keras-jax": "step_keras.py --engine jax",
     },
-    "Given vectors": {"vectors-step": "vectors.py --only step", "vectors-memory": "vectors.py --only memory"},
+    "Given vectors": {
+        "vectors-step": "vectors.py --only step --rounds 5 --threads 1 --cpu-time",
+        "vectors-memory": "vectors.py --only memory",
+    },
     "A PyTorch loop of one's own": {"loop-torch": "loop_torch.py"},
     "Steps as a share of fit": {"fit-share": "fit_share.py --backend torch --backend tensorflow"},
     "Exact ranks": {"ranks": "ranks.py"},

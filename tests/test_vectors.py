@@ -69,6 +69,8 @@ def test_vectors_are_held_once_from_the_table_to_the_catalog() -> None:
     model = declared(recs.Vector("v", dim=4))
     model.fit(data.filter(min_per_query=1), epochs=1, progress=False)
     assert np.shares_memory(model.catalog.candidate.dense["v"], numbers)
+    model.fit(data, epochs=1, progress=False)
+    assert np.shares_memory(model.catalog.candidate.dense["v"], numbers)
 
 
 @pytest.mark.parametrize(

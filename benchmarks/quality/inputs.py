@@ -58,7 +58,14 @@ def main() -> None:
         }
         if chosen:
             groups.append({"name": name, "rows": measured(chosen, train, test, options.backend, options.seeds)})
-    row = {"set": options.set, "seeds": options.seeds, "epochs": options.epochs, "metrics": METRICS, "groups": groups}
+    row = {
+        "set": options.set,
+        "seeds": options.seeds,
+        "epochs": options.epochs,
+        "only": options.only,
+        "metrics": METRICS,
+        "groups": groups,
+    }
     row["compared"] = COMPARED[options.set].format(asked=groups[0]["rows"][0]["asked"])
     if not options.validation:
         (options.out / f"inputs.{options.set}.json").write_text(json.dumps(row, indent=1) + "\n")

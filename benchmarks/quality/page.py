@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -144,9 +145,9 @@ def of_inputs(run: dict[str, Any]) -> str:
     name, metrics = run["set"], run["metrics"]
     sections = [
         f"## What inputs are worth: {name}",
-        f"`python benchmarks/quality/inputs.py {name}{_data(name)}{_epochs(run['epochs'])}`, on the test; mean of "
+        f"`python benchmarks/quality/inputs.py {name}{_data(name)}{_cut_short(run)}`, on the test; mean of "
         f"seeds {_listed(run['seeds'])}, ± half of what lies between the best and the worst.",
-        run["compared"],
+        run["compared"] + (f" Each trains for {run['epochs']} epochs, not the recipe's." if run["epochs"] else ""),
     ]
     for group in run["groups"]:
         first, *_ = group["rows"]
@@ -239,8 +240,10 @@ def _data(name: str) -> str:
     return "" if name == "online-retail" else " --data DIR"
 
 
-def _epochs(number: int | None) -> str:
-    return "" if number is None else f" --epochs {number}"
+def _cut_short(run: dict[str, Any]) -> str:
+    """Options that leave epochs or models out."""
+    epochs = "" if run["epochs"] is None else f" --epochs {run['epochs']}"
+    return epochs if run["only"] is None else f"{epochs} --only {shlex.join(run['only'])}"
 
 
 def _listed(seeds: list[int]) -> str:

@@ -137,10 +137,19 @@ class Features:
         codes: dict[str, Codes] = {}
         for name, old in self.codes.items():
             new = by.codes[name]
-            both = old.followed_by(new) if isinstance(old, Ragged) else np.concatenate([old, new])  # type: ignore[arg-type]
-            codes[name] = both
-        dense = {name: np.concatenate([old, by.dense[name]]) for name, old in self.dense.items()}
-        return Features(self.size + by.size, codes, dense).take(source)
+            if isinstance(old, Ragged):
+                codes[name] = old.followed_by(new).take(source)  # type: ignore[arg-type]
+            else:
+                codes[name] = _written(old, rows, new)  # type: ignore[arg-type]
+        dense = {name: _written(old, rows, by.dense[name]) for name, old in self.dense.items()}
+        return Features(self.size, codes, dense)
+
+
+def _written(old: NDArray[Any], rows: NDArray[np.integer], new: NDArray[Any]) -> NDArray[Any]:
+    """A copy of `old` with these rows."""
+    out = old.astype(np.result_type(old, new))
+    out[rows] = new
+    return out
 
 
 def offsets_of(lengths: NDArray[Any]) -> NDArray[np.int32]:

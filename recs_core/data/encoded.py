@@ -136,8 +136,11 @@ def _side(tower: TowerSpec, side: Side, schema: Schema, data: Interactions, befo
         return _encoded(tower, side, schema, own)
     if table.num_columns == 1:  # the ids alone: nothing was said
         return before
+    said = _says_something(table, tower, schema)
+    if said.all() and ids == known:  # nothing of before is left; vectors stay where they are
+        return _encoded(tower, side, schema, table)
     codes = known.encode(ids.ids)
-    stated = np.flatnonzero((codes >= 0) & _says_something(table, tower, schema)).astype(np.int32)
+    stated = np.flatnonzero((codes >= 0) & said).astype(np.int32)
     return before.replaced(codes[stated], _encoded(tower, side, schema, table.take(pa.array(stated))))
 
 

@@ -347,8 +347,8 @@ def _align(table: pa.Table, name: str, codes: NDArray[np.int32], vocabulary: Voc
     position = np.full(len(vocabulary), -1, np.int64)
     position[codes] = np.arange(len(codes))
     features = table.drop_columns([name])
-    if features.num_columns and not np.array_equal(position, np.arange(len(table))):
-        features = features.take(pa.array(position, mask=position < 0))
+    if features.num_columns:
+        features = sides.taken(features, position)
     return pa.table({name: vocabulary.ids} | {column: features[column] for column in features.column_names})
 
 

@@ -108,7 +108,7 @@ def _read_file(path: Path, ids: tuple[str, ...], dialect: Dialect) -> pa.Table:
     import pyarrow.parquet as pq  # here: a twentieth of a second that serving a bundle does without
 
     try:
-        return pq.read_table(path)
+        return pq.read_table(path, pre_buffer=False)  # which would hold the file beside what is read of it
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file ({one_line(error)})") from None
 

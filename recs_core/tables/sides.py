@@ -13,6 +13,9 @@ from recs_core.contract.errors import DataError
 from recs_core.contract.messages import some
 from recs_core.tables.readers import Source
 
+BLOCK = 1 << 14
+"""Vectors put in place together."""
+
 
 def of_rows(source: Source, id_name: str, columns: Sequence[str], role: str) -> Source:
     """The side table that columns of the interactions' own rows make. Raises `DataError` for one that is not there."""
@@ -55,6 +58,46 @@ def one_row_per_id(
         )
     kept = pa.array(np.sort(firsts))
     return ids.take(kept), table.take(kept)
+
+
+def taken(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
+    """The rows asked for, in that order, nulls where a number is −1.
+
+    Arrow's `take` joins the chunks of a list column first. Vectors may be gigabytes, so they are put in place chunk by
+    chunk where all are there and of one length.
+    """
+    if np.array_equal(rows, np.arange(len(table))):
+        return table
+    asked = pa.array(rows, mask=rows < 0)
+    columns = {}
+    for name in table.column_names:
+        width = _width(table[name]) if (rows >= 0).all() else None
+        columns[name] = table[name].take(asked) if width is None else _vectors_taken(table[name], rows, width)
+    return pa.table(columns)
+
+
+def _width(column: pa.ChunkedArray) -> int | None:
+    """How many numbers each list has; None where it is no column of vectors of one length, nothing missing."""
+    if not pa.types.is_list(column.type) or not pa.types.is_floating(column.type.value_type) or column.null_count:
+        return None
+    ends = pc.min_max(pc.list_value_length(column)).as_py()
+    if ends["min"] != ends["max"] or not ends["max"] or any(chunk.flatten().null_count for chunk in column.chunks):
+        return None
+    return int(ends["max"])
+
+
+def _vectors_taken(column: pa.ChunkedArray, rows: NDArray[np.int64], width: int) -> pa.Array:
+    out = np.empty((len(rows), width), column.type.value_type.to_pandas_dtype())
+    start = 0
+    for chunk in column.chunks:
+        vectors = chunk.flatten().to_numpy().reshape(-1, width)
+        here = np.flatnonzero((rows >= start) & (rows < start + len(chunk)))
+        for block in (here[at : at + BLOCK] for at in range(0, len(here), BLOCK)):
+            out[block] = vectors[rows[block] - start]
+        start += len(chunk)
+    offsets = np.arange(len(rows) + 1) * width
+    made, kind = (pa.ListArray, np.int32) if offsets[-1] < 2**31 else (pa.LargeListArray, np.int64)
+    return made.from_arrays(pa.array(offsets.astype(kind)), pa.array(out.ravel()))
 
 
 def comparable(column: pa.ChunkedArray) -> NDArray[np.int64]:

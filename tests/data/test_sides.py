@@ -12,6 +12,7 @@ import pytest
 
 import recs_core as recs
 from recs_core.contract.errors import DataError
+from recs_core.tables.sides import taken
 
 ROWS: dict[str, list[Any]] = {
     "user": ["ann", "bob", "ann", "cid"],
@@ -118,3 +119,21 @@ def test_a_csv_file_and_its_own_columns(tmp_path: Path) -> None:
     expected = {"item": ["07", "8"], "title": ["lamp", None], "tags": [["a", "b"], []]}
     for side in (path, ["title", "tags"]):
         assert read(path, candidates=side, lists={"tags": "|"}).candidates.to_pydict() == expected
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64()])
+@pytest.mark.parametrize("rows", [[3, 0, 5, 0], [5, 4, 3, 2, 1, 0], [0, 1, 2, 3, 4, 5], [1, -1, 4], []])
+@pytest.mark.parametrize("odd", [None, "a vector less", "another length", "a number less"])
+def test_vectors_are_taken_as_arrow_takes_them(kind, rows, odd):
+    vectors = [[np.dtype(kind.to_pandas_dtype()).type(i + j / 8) for j in range(3)] for i in range(6)]
+    if odd is not None:
+        vectors[4] = {
+            "a vector less": None,
+            "another length": vectors[4][:2],
+            "a number less": [*vectors[4][:2], None],
+        }[odd]
+    column = pa.array(vectors, pa.list_(kind))
+    table = pa.table({"v": pa.chunked_array([column[:2], column[2:5].slice(0), column[5:]])})
+    found = taken(table, np.array(rows, np.int64))["v"].combine_chunks()
+    assert found.type == column.type
+    assert found.to_pylist() == [None if row < 0 else column[row].as_py() for row in rows]
