@@ -39,7 +39,7 @@ def query(users: list[str], sizes: list[int]) -> Deep:
     """Numbers come standardised: no `Normalization` is needed, and borders of `Discretization` are in deviations."""
     borders = layers.Discretization(np.linspace(-2, 2, BUCKETS - 1).tolist())
     bucket = Sequential([borders, layers.Embedding(BUCKETS, DIM), layers.Flatten()])
-    return Deep([("user_id", by_id(users)), ("timestamp", bucket), ("timestamp", layers.Flatten())], sizes)
+    return Deep([("user_id", by_id(users)), ("joined", bucket), ("joined", layers.Flatten())], sizes)
 
 
 def candidate(titles: list[str], sizes: list[int]) -> Deep:
@@ -53,8 +53,8 @@ def candidate(titles: list[str], sizes: list[int]) -> Deep:
 def main() -> None:
     """Train three depths both ways and print their metrics; recommend by the deepest."""
     table = ratings(*sys.argv[1:])
-    first = table.group_by("user_id").aggregate([("timestamp", "min")]).rename_columns(["user_id", "timestamp"])
-    first = first.append_column("time", first["timestamp"])  # a column that two features read has two names
+    first = table.group_by("user_id").aggregate([("timestamp", "min")]).rename_columns(["user_id", "joined"])
+    first = first.append_column("joined_too", first["joined"])  # a column that two features read has two names
     titles = pc.unique(table["movie_title"])
     sides = {"queries": first, "candidates": {"movie_title": titles, "words": titles}}
     data = recs.Interactions.from_table(table, query="user_id", candidate="movie_title", **sides)
@@ -62,7 +62,7 @@ def main() -> None:
 
     tf.keras.utils.set_random_seed(42)
     user, movie = recs.Categorical("user_id", DIM), recs.Categorical("movie_title", DIM)
-    number, bucket = recs.Numeric("timestamp"), recs.Bucketed("time", DIM, edges=BUCKETS)
+    number, bucket = recs.Numeric("joined"), recs.Bucketed("joined_too", DIM, edges=BUCKETS)
     words = recs.Text("words", DIM)
     spec = recs.RetrievalSpec(scoring="dot", temperature=1.0, candidate_bias=False, logq=False)
     for sizes in ([32], [64, 32], [128, 64, 32]):
