@@ -69,7 +69,7 @@ def of_request(context: Context, at: Any, tower: TowerSpec, schema: Schema, size
     if schema.time_name is not None:
         table = table.append_column(schema.time_name, pa.array(_seconds(at, size)))
     read = encode_context(tower, schema, table)
-    return blank(tower, size).only(schema.context).beside(read)
+    return blank(tower, size).only(schema.context).beside(read) if is_blank else read
 
 
 def _given(context: Any, schema: Schema, size: int, *, needed: bool) -> pa.Table:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recs_core.contract.batch import Features, Ragged, Side
 from recs_core.contract.errors import DataError
+from recs_core.contract.feature_numbers import SECONDS_A_DAY
 from recs_core.contract.towers import TowerSpec
 from recs_core.data import context, impressions
 from recs_core.data.attributes import attributes_of
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 RECENCY_FLOOR = 0.02
 """What the oldest interaction still weighs beside the newest, under a recency weight."""
-
-SECONDS_A_DAY = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -72,13 +71,13 @@ class EncodedDataset:
         _check_names(schema, data)
         query, candidate = query.settle(schema.states("query")), candidate.settle(schema.states("candidate"))
         queries = _codes(schema.queries.encode(data.query_ids.ids), data.query_codes, data, "query")
-        candidates = _codes(schema.candidates.encode(data.candidate_ids.ids), data.candidate_codes, data, "candidate")
+        code_of = schema.candidates.encode(data.candidate_ids.ids)
+        candidates = _codes(code_of, data.candidate_codes, data, "candidate")
         keys = (queries,) if data.timestamps is None else (data.timestamps, queries)
         order = np.lexsort(keys)
         queries, candidates = queries[order], candidates[order]
         times = None if data.timestamps is None else data.timestamps[order]
         taken = _by_query(queries, candidates, len(schema.queries))
-        code_of = schema.candidates.encode(data.candidate_ids.ids)
         shown = data.negatives and impressions.encoded(data.negatives.take(order), code_of, taken, queries)
         return cls(
             schema=schema,

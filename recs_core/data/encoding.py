@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recs_core.contract.batch import Codes, Features, Ragged, Side
 from recs_core.contract.errors import DataError
 from recs_core.contract.features import Encoded, Feature, check_encoded
+from recs_core.contract.plain import one_chunk
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.schema import Schema, column, naming
 
@@ -42,7 +43,7 @@ def encode_context(tower: TowerSpec, schema: Schema, table: pa.Table) -> Feature
     """What the query tower reads of each row of a table of context, of the columns that it has. Raises as `encode`."""
     rows = pa.array(np.arange(table.num_rows))
     found = {
-        feature.name: _encoded(feature, "query", schema, table[feature.name].combine_chunks(), rows)
+        feature.name: _encoded(feature, "query", schema, one_chunk(table[feature.name]), rows)
         for feature in tower.features
         if feature.name in schema.context and feature.name in table.column_names
     }

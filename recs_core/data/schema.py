@@ -144,7 +144,7 @@ def _of_rows(feature: Feature, train: Interactions) -> pa.Array:
     """The column that a feature reads of each row; the time in seconds."""
     if feature.name == train.timestamp_name:
         return pa.array(train.timestamps)
-    return train.extra[feature.name].combine_chunks()
+    return one_chunk(train.extra[feature.name])
 
 
 def _refuse_missing(side: str, feature: Feature, train: Interactions) -> None:
