@@ -22,6 +22,7 @@ _HOMES = {
     "recs_core.recommender": ("Recommender",),
     "recs_core.training": ("Callback", "EarlyStopping", "StopTraining"),
     "recs_core.two_tower": ("TwoTower",),
+    "recs_core.contract.encoders": ("GRU", "SelfAttention"),
     "recs_core.contract.feature_kinds": (
         "Bag",
         "Bucketed",
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from recs_core.config import backend as backend
     from recs_core.config import use as use
     from recs_core.contract import errors as errors
+    from recs_core.contract.encoders import GRU as GRU
+    from recs_core.contract.encoders import SelfAttention as SelfAttention
     from recs_core.contract.feature_kinds import Bag as Bag
     from recs_core.contract.feature_kinds import Bucketed as Bucketed
     from recs_core.contract.feature_kinds import Categorical as Categorical

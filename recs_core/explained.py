@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.asked import asked
-from recs_core.contract.batch import Features, Ragged
+from recs_core.contract.batch import Features, flat
 from recs_core.contract.errors import DataError, UnsupportedFeature
 from recs_core.contract.features import Column
 from recs_core.contract.plans import TowerPlan
@@ -62,6 +62,12 @@ def _additive(plan: TowerPlan | None) -> TowerPlan:
             f"explain: the query tower has {len(plan.layers)} dense layer{'s' * (len(plan.layers) > 1)}, which mix its "
             "features, so that a score is no sum of parts; a query tower with layers=[] has them"
         )
+    for column in plan.columns:
+        if column.encoder is not None:
+            raise UnsupportedFeature(
+                f"explain: {column.name!r} is read in order by an encoder, which mixes its candidates, so that a score "
+                "is no sum of parts; a history without encoder has them"
+            )
     return plan
 
 
@@ -90,10 +96,10 @@ def _vectors(column: Column, schema: Schema, weights: Weights, features: Feature
         numbers = features.dense[column.name][0].astype(np.float64)
         return [(column.name, numbers if column.kernel is None else numbers @ weights[column.kernel])]
     table, codes = weights[column.table], features.codes[column.name]
-    if not isinstance(codes, Ragged):
+    if isinstance(codes, np.ndarray):
         return [(column.name, table[codes[0]].astype(np.float64))]
-    rows, counts = np.unique(codes.values, return_counts=True)
-    share = counts / len(codes.values) if column.mean else counts
+    rows, counts = np.unique(flat(codes), return_counts=True)
+    share = counts / len(flat(codes)) if column.mean else counts
     names = [f"{column.name} {_said(int(row), column.table, schema)}" for row in rows]
     return list(zip(names, share[:, None] * table[rows].astype(np.float64), strict=True))
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core.bundle.parts import Parts
-from recs_core.contract.batch import Codes, Features, Ragged
+from recs_core.contract.batch import Codes, Features, Ragged, Sequences
 from recs_core.contract.errors import BundleError
 from recs_core.contract.messages import one_line
 from recs_core.contract.towers import TowerSpec
@@ -100,6 +100,8 @@ def check_learnt(path: Path, schema: Schema, **towers: TowerSpec) -> None:
 
 
 def _add(out: dict[str, NDArray[Any]], name: str, codes: Codes) -> None:
+    if isinstance(codes, Sequences):  # empty: what a query did is kept apart
+        return
     if isinstance(codes, Ragged):
         out[f"{name}/values"] = np.asarray(codes.values, np.int32)
         out[f"{name}/offsets"] = np.asarray(codes.offsets, np.int32)
@@ -120,7 +122,9 @@ def _features(
             dense[feature.name] = _numbers(left, name, (size, feature.numbers), path)
             continue
         rows = schema.table_rows[feature.table_name]
-        if feature.kind == "many":
+        if feature.column(side).kind == "sequence":  # type: ignore[arg-type]
+            codes[feature.name] = feature.blank(size)  # type: ignore[assignment]
+        elif feature.kind == "many":
             codes[feature.name] = _ragged(left, name, size, rows, path)
         else:
             codes[feature.name] = _within(_vector(left, name, np.int32, size, path), rows, name, path)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.batch import Batch, Features, Ragged, Sequences
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -46,4 +46,9 @@ def _feature_arrays(side: str, features: Features) -> Arrays:
 def _flat(name: str, value: Any) -> Arrays:
     if isinstance(value, Ragged):
         return {f"{name}/values": value.values, f"{name}/offsets": value.offsets}
+    if isinstance(value, Sequences):
+        return _flat(name, value.codes) | {
+            f"{name}/at": value.at,
+            **{f"{name}/keep/{k}": m for k, m in value.keep.items()},
+        }
     return {} if value is None else {name: np.asarray(value)}

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recs_core.contract import weights as canonical
-from recs_core.contract.batch import Batch, Codes, Features, Ragged, TaskInputs
+from recs_core.contract.batch import Batch, Codes, Features, Ragged, TaskInputs, flat, recoded
 from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text
 from recs_core.contract.optimizers import SGD, Adagrad, Adam, Optimizer, RowWiseAdagrad
 from recs_core.contract.plans import TowerPlan
@@ -299,15 +299,14 @@ def batch_of(
     used: dict[str, list[NDArray[np.integer]]] = {}
     for side, features in enumerate((query, candidate)):
         for name, codes in features.codes.items():
-            used.setdefault(table_of[side, name], []).append(codes.values if isinstance(codes, Ragged) else codes)
+            used.setdefault(table_of[side, name], []).append(flat(codes))
     rows = {table: np.unique(np.concatenate(codes)).astype(np.int32) for table, codes in used.items()}
 
     def local(side: int, features: Features) -> Features:
         codes: dict[str, Codes] = {}
         for name, c in features.codes.items():
             table = rows[table_of[side, name]]
-            places = np.searchsorted(table, c.values if isinstance(c, Ragged) else c).astype(np.int32)
-            codes[name] = Ragged(places, c.offsets) if isinstance(c, Ragged) else places
+            codes[name] = recoded(c, np.searchsorted(table, flat(c)).astype(np.int32))
         return Features(features.size, codes, features.dense, features.keep)
 
     bias_codes = None

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from recs_core.contract.encoders import GRU, Encoder, SelfAttention
 from recs_core.contract.errors import SpecError
 from recs_core.contract.feature_kinds import FEATURES
 from recs_core.contract.features import Feature
@@ -16,10 +17,11 @@ from recs_core.contract.towers import TowerSpec
 from recs_core.contract.training import Schedule, TrainingSpec
 
 Custom: TypeAlias = "type[Feature] | type[Optimizer]"
-Spec: TypeAlias = Feature | TowerSpec | RetrievalSpec | Optimizer | Schedule | TrainingSpec
+Spec: TypeAlias = Feature | Encoder | TowerSpec | RetrievalSpec | Optimizer | Schedule | TrainingSpec
 
 TYPES: Mapping[str, type] = {
-    cls.__name__: cls for cls in (*FEATURES, TowerSpec, RetrievalSpec, *OPTIMIZERS, Schedule, TrainingSpec)
+    cls.__name__: cls
+    for cls in (*FEATURES, GRU, SelfAttention, TowerSpec, RetrievalSpec, *OPTIMIZERS, Schedule, TrainingSpec)
 }
 """The classes that recs-core brings, by name."""
 

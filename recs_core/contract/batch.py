@@ -8,15 +8,17 @@ depend on how large the tables are.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recs_core.contract.errors import UnsupportedFeature
+
 Side: TypeAlias = Literal["query", "candidate"]
-Codes: TypeAlias = "NDArray[np.int32] | Ragged"
+Codes: TypeAlias = "NDArray[np.int32] | Ragged | Sequences"
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,56 @@ class Ragged:
 
 
 @dataclass(frozen=True)
+class Sequences:
+    """Histories whose order counts, and the place in them that each row reads.
+
+    `codes`: one history per row of it, oldest first. Row i of the tower reads the encoder's output at
+    `codes.values[at[i]]`, which depends on that code and those before it in its history; −1 reads zeros. `keep`: of
+    each array that the encoder masks, by its name in the plan, True where a code's number is kept, (nnz, width);
+    without dropout, empty.
+    """
+
+    codes: Ragged
+    at: NDArray[np.int32]  # (n,)
+    keep: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+    @classmethod
+    def last(cls, codes: Ragged) -> Sequences:
+        """A row per history, which reads its latest code; an empty one reads zeros."""
+        return cls(codes, np.where(codes.lengths > 0, codes.offsets[1:] - 1, -1).astype(np.int32))
+
+    @classmethod
+    def every(cls, codes: Ragged) -> Sequences:
+        """A row per code."""
+        return cls(codes, np.arange(len(codes.values), dtype=np.int32))
+
+    @property
+    def values(self) -> NDArray[np.int32]:
+        """(nnz,): all codes."""
+        return self.codes.values
+
+    def take(self, rows: NDArray[np.integer]) -> Sequences:
+        """The rows asked for, in that order, with the histories that they read; without masks."""
+        at = self.at[rows]
+        histories = np.searchsorted(self.codes.offsets, at, side="right") - 1  # −1 where at is
+        read, place = np.unique(histories[at >= 0], return_inverse=True)
+        kept = self.codes.take(read)
+        at = at.copy()
+        at[at >= 0] += (kept.offsets[:-1] - self.codes.offsets[:-1][read])[place]
+        return Sequences(kept, at)
+
+    def followed_by(self, other: Sequences) -> Sequences:
+        """The rows of both, the other's below; without masks."""
+        shifted = np.where(other.at < 0, -1, other.at + len(self.values)).astype(np.int32)
+        return Sequences(self.codes.followed_by(other.codes), np.concatenate([self.at, shifted]))
+
+
+@dataclass(frozen=True)
 class Features:
     """A tower's input for `size` rows.
 
-    `codes`: feature name → int32 codes (n,) or `Ragged`, rows of the feature's table. `dense`: feature name → float
-    numbers (n, width). `keep`: dropout multipliers (n, input_dim), 0 or 1/(1 − dropout), or None.
+    `codes`: feature name → int32 codes (n,), `Ragged` or `Sequences`, rows of the feature's table. `dense`: feature
+    name → float numbers (n, width). `keep`: dropout multipliers (n, input_dim), 0 or 1/(1 − dropout), or None.
     """
 
     size: int
@@ -105,7 +152,9 @@ class Features:
 
     def take(self, rows: NDArray[np.integer]) -> Features:
         """The rows asked for, in that order."""
-        codes = {name: c.take(rows) if isinstance(c, Ragged) else c[rows] for name, c in self.codes.items()}
+        codes: dict[str, Codes] = {
+            name: c[rows] if isinstance(c, np.ndarray) else c.take(rows) for name, c in self.codes.items()
+        }
         return Features(len(rows), codes, {name: d[rows] for name, d in self.dense.items()})
 
     def beside(self, other: Features) -> Features:
@@ -122,6 +171,8 @@ class Features:
         `<name>.values` (nnz,) and `<name>.offsets` (n + 1,), all int64; numbers (n, width) of `dtype`, the model's."""
         out: dict[str, NDArray[Any]] = {name: numbers.astype(dtype) for name, numbers in self.dense.items()}
         for name, codes in self.codes.items():
+            if isinstance(codes, Sequences):
+                raise UnsupportedFeature(f"{name!r} is a history with an encoder, which an exported tower cannot take")
             if isinstance(codes, Ragged):
                 out[f"{name}.values"], out[f"{name}.offsets"] = (
                     a.astype(np.int64) for a in (codes.values, codes.offsets)
@@ -137,10 +188,10 @@ class Features:
         codes: dict[str, Codes] = {}
         for name, old in self.codes.items():
             new = by.codes[name]
-            if isinstance(old, Ragged):
-                codes[name] = old.followed_by(new).take(source)  # type: ignore[arg-type]
-            else:
+            if isinstance(old, np.ndarray):
                 codes[name] = _written(old, rows, new)  # type: ignore[arg-type]
+            else:
+                codes[name] = old.followed_by(new).take(source)  # type: ignore[arg-type]
         dense = {name: _written(old, rows, by.dense[name]) for name, old in self.dense.items()}
         return Features(self.size, codes, dense)
 
@@ -150,6 +201,20 @@ def _written(old: NDArray[Any], rows: NDArray[np.integer], new: NDArray[Any]) ->
     out = old.astype(np.result_type(old, new))
     out[rows] = new
     return out
+
+
+def flat(codes: Codes) -> NDArray[np.int32]:
+    """All codes, end to end."""
+    return codes if isinstance(codes, np.ndarray) else codes.values
+
+
+def recoded(codes: Codes, values: NDArray[np.int32]) -> Codes:
+    """The same rows with other codes, given end to end."""
+    if isinstance(codes, Ragged):
+        return Ragged(values, codes.offsets)
+    if isinstance(codes, Sequences):
+        return replace(codes, codes=Ragged(values, codes.codes.offsets))
+    return values
 
 
 def offsets_of(lengths: NDArray[Any]) -> NDArray[np.int32]:
@@ -167,7 +232,8 @@ class TaskInputs(TypedDict, total=False):
     sample_weight: NDArray[np.floating]  # (T,) ≥ 0
     candidate_sampling_probability: NDArray[np.floating]  # (C,) q of each column, per draw
     candidate_ids: NDArray[np.int32]  # (C,) codes of the candidates, rows of task/bias
-    positives: Ragged  # (Q rows) columns that are never negatives of the query
+    positives: Ragged  # (Q rows, or those that `positives_row` counts) columns that are never negatives of the query
+    positives_row: NDArray[np.int32]  # (Q,) the row of `positives` of each query, ascending; by default its own
     negatives_from: int  # columns from this one on are negatives of every query; earlier ones serve as targets only
     score_mask: NDArray[np.bool_]  # (Q, C) True = keep
     uncorrected_from: int  # columns from this one on are no draws: as negatives they have no correction

@@ -9,18 +9,19 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Ragged
+from recs_core.contract.batch import Ragged, Sequences, Side
 from recs_core.contract.columns import as_lists, as_values
+from recs_core.contract.encoders import GRU, EncoderPlan, SelfAttention
 from recs_core.contract.feature_numbers import Bucketed, Clock, Numeric
 from recs_core.contract.feature_vectors import Vector
-from recs_core.contract.features import Feature, Kind, Known, State, TableFeature, table_rows
+from recs_core.contract.features import Column, Encoded, Feature, Kind, Known, State, TableFeature, table_rows
 from recs_core.contract.validation import is_finite, is_one_of, is_whole, require
 
 __all__ = ["FEATURES", "Bag", "Bucketed", "Categorical", "Clock", "History", "Numeric", "Text", "Vector"]
@@ -142,17 +143,20 @@ _WORDS = re.compile(r"\w+")
 
 @dataclass(frozen=True)
 class History(TableFeature):
-    """The query's past candidates, averaged; never the target itself. A query feature only.
+    """The query's past candidates, averaged, or in their order through an `encoder`. A query feature only.
 
     `name` is the candidate id column. `share="candidate"` (default) uses the candidate tower's table of that name;
     `share=None` gives the history its own table, `table/<name>_history`. In batches by interaction the input is the
-    strictly earlier candidates; in batches by query a random share `input_share` of them is the input and the rest are
-    the targets. `max_length` keeps the latest ones only (None: all).
+    strictly earlier candidates, never the target itself; in batches by query a random share `input_share` of them is
+    the input and the rest are the targets. `max_length` keeps the latest ones only (None: all).
+
+    `encoder`: `GRU` or `SelfAttention`, trained in batches by sequence; it needs `max_length`. None: the mean.
     """
 
     share: Literal["candidate"] | None = "candidate"
     input_share: float = 0.5
     max_length: int | None = None
+    encoder: GRU | SelfAttention | None = None
 
     kind: ClassVar[Kind] = "many"
     reads_past: ClassVar[bool] = True
@@ -175,6 +179,13 @@ class History(TableFeature):
             self,
             f"{self.name!r} needs max_length ≥ 1 or None, got {self.max_length!r}",
         )
+        require(
+            self.encoder is None or isinstance(self.encoder, GRU | SelfAttention),
+            self,
+            f"{self.name!r}: encoder is recs.GRU(…), recs.SelfAttention(…) or None, got {self.encoder!r}",
+        )
+        if self.encoder is not None:
+            self.encoder.check(self.where, self.dim, self.max_length)
 
     @property
     def table_name(self) -> str:
@@ -187,7 +198,17 @@ class History(TableFeature):
         return True
 
     def describe(self) -> str:
+        if self.encoder is not None:
+            return f"past {self.name} in order, {self.dim}: {self.encoder.describe()}, latest {self.max_length}"
         return f"mean of past {self.name}, {self.dim}"
+
+    def column(self, side: Side) -> Column:
+        column = super().column(side)
+        if self.encoder is None:
+            return column
+        assert self.max_length is not None
+        plan = EncoderPlan(self.encoder, f"{side}/encoder/{self.name}", self.dim, self.max_length)
+        return replace(column, kind="sequence", encoder=plan)
 
     def ids(self, values: pa.Array) -> pa.Array:
         return values
@@ -195,9 +216,14 @@ class History(TableFeature):
     def rows(self, state: State) -> int:
         return 1
 
-    def encode_past(self, past: Ragged, rows: NDArray[np.int32]) -> Ragged:
+    def encode_past(self, past: Ragged, rows: NDArray[np.int32]) -> Ragged | Sequences:
         codes = rows[past.values]
-        return Ragged(codes, past.offsets).without(codes < 0).latest(self.max_length)
+        latest = Ragged(codes, past.offsets).without(codes < 0).latest(self.max_length)
+        return latest if self.encoder is None else Sequences.last(latest)
+
+    def blank(self, size: int) -> Encoded:
+        nothing = Ragged(np.zeros(0, np.int32), np.zeros(size + 1, np.int32))
+        return nothing if self.encoder is None else Sequences.last(nothing)
 
 
 FEATURES: Sequence[type[Feature]] = (Categorical, Bag, Text, History, Numeric, Bucketed, Clock, Vector)

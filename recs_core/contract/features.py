@@ -32,13 +32,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Codes, Ragged, Side
+from recs_core.contract.batch import Codes, Ragged, Sequences, Side
 from recs_core.contract.columns import describe_type
+from recs_core.contract.encoders import EncoderPlan
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.validation import Declared, is_whole, require
 from recs_core.contract.vocabulary import Vocabulary
 
-Kind: TypeAlias = Literal["one", "many", "dense"]
+Kind: TypeAlias = Literal["one", "many", "dense", "sequence"]
 State: TypeAlias = Mapping[str, Any]
 Encoded: TypeAlias = "Codes | NDArray[np.floating]"
 
@@ -47,7 +48,8 @@ Encoded: TypeAlias = "Codes | NDArray[np.floating]"
 class Column:
     """One feature as a backend sees it. It adds `width` numbers to its tower's input.
 
-    `kind`: "one" code per row, "many" codes per row (`Ragged`), or "dense", numbers x per row. `table`: the canonical
+    `kind`: "one" code per row, "many" codes per row (`Ragged`), "dense", numbers x per row, or "sequence", codes in
+    order (`Sequences`), which `encoder` turns into numbers. `table`: the canonical
     name of the table that codes are rows of, None where dense. `mean`: many rows are averaged, else summed; no rows are
     zeros. `kernel`: the canonical name of a weight (`length`, `width`) that maps x, (n, `length`), to x · kernel; None
     where x, (n, `width`), is what the tower reads.
@@ -63,6 +65,7 @@ class Column:
     kernel: str | None = None
     length: int = 0
     """Numbers per row that come in, of a dense column; by default `width`."""
+    encoder: EncoderPlan | None = None
 
     def __post_init__(self) -> None:
         if self.kind == "dense" and not self.length:
@@ -177,9 +180,9 @@ class Feature(Declared):
         numbers) numbers, as `kind` says. Raises `DataError` for values it cannot use, `BadRows` to name rows."""
         raise SpecError(f"{type(self).__qualname__}, a feature class, must define encode(values, known)")
 
-    def encode_past(self, past: Ragged, rows: NDArray[np.int32]) -> Ragged:
-        """Of a kind that `reads_past`: candidate codes per row, oldest first → rows of the table. `rows`: (corpus,) the
-        row of each candidate, −1 where it has none."""
+    def encode_past(self, past: Ragged, rows: NDArray[np.int32]) -> Ragged | Sequences:
+        """Of a kind that `reads_past`: candidate codes per row, oldest first → rows of the table, as `Sequences` where
+        its column has an encoder. `rows`: (corpus,) the row of each candidate, −1 where it has none."""
         raise SpecError(f"{type(self).__qualname__} reads_past, so it must define encode_past(past, rows)")
 
     def blank(self, size: int) -> Encoded:

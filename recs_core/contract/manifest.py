@@ -11,6 +11,8 @@ BACKEND_CAPABILITIES: Mapping[str, str] = {
     "categorical": "towers: one id per row",
     "bag": "towers: several ids per row",
     "history": "towers: the mean of past candidates, its own or the candidate tower's table",
+    "encoder_gru": "towers: past candidates in order, through a GRU",
+    "encoder_attention": "towers: past candidates in order, through causal self-attention",
     "numeric": "towers: standardised numbers",
     "text": "towers: hashed words",
     "vector": "towers: given vectors, mapped by a kernel of their own",

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from recs_core.contract.batch import Batch, Codes, Features, Ragged, Side
+from recs_core.contract.batch import Batch, Codes, Features, Side, flat, recoded
+from recs_core.contract.encoders import EncoderPlan
 from recs_core.contract.errors import SpecError
 from recs_core.contract.features import Column
 from recs_core.contract.optimizers import Optimizer
@@ -31,9 +32,9 @@ class Layer:
 class TowerPlan:
     """One declared tower as a backend builds it. Equal plans compute the same function of their weights.
 
-    The input (n, `input_dim`) is what the `columns` look up or map, side by side, times the dropout mask where a batch
-    brings one; `layers` follow in order. `spec`: what was declared, for who judges a backend; a backend needs it for
-    nothing.
+    The input (n, `input_dim`) is what the `columns` look up, map or encode, side by side, times the dropout mask where
+    a batch brings one; `layers` follow in order. `spec`: what was declared, for who judges a backend; a backend needs
+    it for nothing.
     """
 
     side: Side
@@ -75,7 +76,7 @@ class TowerPlan:
         for column in self.columns:
             if column.table is not None:
                 c, rows = local.codes[column.name], batch.rows[column.table]
-                codes[column.name] = Ragged(rows[c.values], c.offsets) if isinstance(c, Ragged) else rows[c]
+                codes[column.name] = recoded(c, rows[flat(c)])
         return Features(local.size, codes, local.dense, local.keep)
 
     @property
@@ -87,6 +88,11 @@ class TowerPlan:
     def kernels(self) -> dict[str, tuple[int, int]]:
         """Canonical name of each column's kernel → its shape."""
         return {c.kernel: (c.length, c.width) for c in self.columns if c.kernel is not None}
+
+    @property
+    def encoders(self) -> list[EncoderPlan]:
+        """The encoders of the columns that have one."""
+        return [column.encoder for column in self.columns if column.encoder is not None]
 
 
 def check_towers(query: Any, candidate: Any) -> None:

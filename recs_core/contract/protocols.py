@@ -6,6 +6,7 @@ get this far. Weights travel as `{canonical name: array}`:
     table/<name>                      (rows, dim)    one table, however many features look rows up in it
     <query|candidate>/dense_<i>/kernel (in, out)
     <query|candidate>/dense_<i>/bias   (out,)
+    <query|candidate>/encoder/<column>/<part>        of an encoder, see `EncoderPlan.parts`
     task/bias                         (corpus,)      only with candidate_bias
     task/log_temperature              ()             only with learn_temperature
     <query|candidate>/native/<name>   any            of an adopted module
@@ -35,8 +36,8 @@ DType: TypeAlias = Literal["float32", "float64"]
 class BatchPlan:
     """How to cut a data set into batches.
 
-    `size` counts interactions or queries, as `batch_by` says; `retrieval` says which candidates go with them. See
-    `TrainingSpec` for `row_weight`, `recency_days` and `drop_last`.
+    `size` counts interactions, queries or sequences, as `batch_by` says; `retrieval` says which candidates go with
+    them. See `TrainingSpec` for `row_weight`, `recency_days` and `drop_last`.
     """
 
     size: int

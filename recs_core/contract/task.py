@@ -52,7 +52,8 @@ class TaskPlan:
     hit_codes: (
         tuple[NDArray[np.int32], NDArray[np.int32]] | None
     )  # (R,), (N,): mask where equal; includes the own column
-    masked: Ragged | None  # R rows of columns (counted from `start`) to mask
+    masked: Ragged | None  # R rows of columns (counted from `start`) to mask, or the rows that `masked_row` names
+    masked_row: NDArray[np.int32] | None  # (R,) the row of `masked` of each row of scores; None: its own
     score_mask: NDArray[np.bool_] | None  # (R, N): mask where False
     hard_negatives: int | None  # keep the n largest of a row, after all masks
 
@@ -63,6 +64,13 @@ class TaskPlan:
         A kernel then reads z there and puts its gradient there, and gathers no vectors for a target.
         """
         return self.column - np.int32(self.start) if self.own_included.all() and not self.expand else None
+
+    @property
+    def masked_columns(self) -> Ragged | None:
+        """`masked` with a row for each row of scores."""
+        if self.masked is None or self.masked_row is None:
+            return self.masked
+        return self.masked.take(self.masked_row)
 
 
 def plan_task(
@@ -76,6 +84,7 @@ def plan_task(
     candidate_sampling_probability: ArrayLike | None = None,
     candidate_ids: ArrayLike | None = None,
     positives: Ragged | None = None,
+    positives_row: ArrayLike | None = None,
     negatives_from: int = 0,
     score_mask: ArrayLike | None = None,
     uncorrected_from: int | None = None,
@@ -108,14 +117,16 @@ def plan_task(
         raise SpecError("mask_positives=True needs positives, the columns each query is known to like")
 
     masked = None if positives is None else _shift(positives, negatives_from)
+    masked_row = _positives_row(positives, positives_row, num_queries)
+    of_query = query if masked_row is None else masked_row[query]  # the row of `masked` of each target
     one_each = len(query) == num_queries and (target_query is None or bool((query == np.arange(num_queries)).all()))
-    own_included = (column >= negatives_from) & ~_is_masked(masked, mask, query, column, negatives_from)
+    own_included = (column >= negatives_from) & ~_is_masked(masked, of_query, mask, query, column, negatives_from)
     expand = not one_each and (
         _differs_by_target(spec, own_included)
-        or (spec.masks_hits and not _hits_are_masked(masked, codes, query, column, negatives_from))
+        or (spec.masks_hits and not _hits_are_masked(masked, of_query, codes, column, negatives_from))
     )
     if expand:
-        masked = None if masked is None else masked.take(query)
+        masked_row = None if masked is None else of_query
         mask = None if mask is None else mask[query]
     row = query if not expand else np.arange(len(query), dtype=np.int32)
     hit_codes = None
@@ -125,6 +136,8 @@ def plan_task(
             hit_codes = (codes[column], codes[negatives_from:])
             own_included = np.zeros(len(query), bool)
         elif spec.hard_negatives is not None or _own_scored_apart(spec):
+            masked = masked if masked is None or masked_row is None else masked.take(masked_row)
+            masked_row = None
             masked = _with_own(masked, column - negatives_from, num_candidates - negatives_from)
             own_included = np.zeros(len(query), bool)
     weight = _weights(spec, sample_weight, len(query))
@@ -151,6 +164,7 @@ def plan_task(
         positive_correction=positive_correction,
         hit_codes=hit_codes,
         masked=masked,
+        masked_row=masked_row,
         score_mask=None if mask is None else np.ascontiguousarray(mask[:, negatives_from:]),
         hard_negatives=spec.hard_negatives,
     )
@@ -163,8 +177,8 @@ def _differs_by_target(spec: RetrievalSpec, own_included: NDArray[np.bool_]) -> 
 
 def _hits_are_masked(
     masked: Ragged | None,
+    of_query: NDArray[np.int32],
     codes: NDArray[np.int32] | None,
-    query: NDArray[np.int32],
     column: NDArray[np.int32],
     start: int,
 ) -> bool:
@@ -177,7 +191,7 @@ def _hits_are_masked(
     number, stride = len(kind), np.int64(len(kinds))
     pairs = np.unique(masked.segments.astype(np.int64) * number + masked.values)
     found, times = np.unique(pairs // number * stride + kind[pairs % number], return_counts=True)
-    of = query[held].astype(np.int64) * stride + wanted[held]
+    of = of_query[held].astype(np.int64) * stride + wanted[held]
     place = np.searchsorted(found, of)
     masked_times = np.where(np.append(found, -1)[place] == of, np.append(times, 0)[place], 0)
     return bool((masked_times == np.bincount(kind)[wanted[held]]).all())
@@ -292,6 +306,25 @@ def _shift(columns: Ragged, start: int) -> Ragged:
     return Ragged(columns.values[keep] - np.int32(start), kept[columns.offsets])
 
 
+def _positives_row(
+    positives: Ragged | None, positives_row: ArrayLike | None, num_queries: int
+) -> NDArray[np.int32] | None:
+    """Checked; None where each query has a row of its own, in order."""
+    if positives_row is None:
+        if positives is not None and len(positives.lengths) != num_queries:
+            raise DataError(
+                f"positives must have {num_queries} rows, one per query, or positives_row must name the row of each; "
+                f"it has {len(positives.lengths)}"
+            )
+        return None
+    if positives is None:
+        raise SpecError("positives_row is given, but no positives; give both or leave both out")
+    row = _indices("positives_row", positives_row, len(positives.lengths), 0)
+    if len(row) != num_queries:
+        raise DataError(f"positives_row must name a row of positives for each of {num_queries} queries, got {len(row)}")
+    return row
+
+
 def _with_own(masked: Ragged | None, own: NDArray[np.int32], num_negatives: int) -> Ragged | None:
     """The masked columns of each row and its target's own one (which may be no negative at all)."""
     inside = (own >= 0) & (own < num_negatives)
@@ -308,6 +341,7 @@ def _with_own(masked: Ragged | None, own: NDArray[np.int32], num_negatives: int)
 
 def _is_masked(
     masked: Ragged | None,
+    of_query: NDArray[np.int32],
     mask: NDArray[np.bool_] | None,
     query: NDArray[np.int32],
     column: NDArray[np.int32],
@@ -320,5 +354,5 @@ def _is_masked(
     if masked is not None and len(masked.values):
         stride = np.int64(max(int(masked.values.max()), int(column.max(initial=0))) + 1)
         pairs = masked.segments.astype(np.int64) * stride + masked.values
-        out |= (column >= start) & np.isin(query.astype(np.int64) * stride + (column - start), pairs)
+        out |= (column >= start) & np.isin(of_query.astype(np.int64) * stride + (column - start), pairs)
     return out

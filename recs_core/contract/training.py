@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, TypedDict
 
 from recs_core.contract.validation import Declared, is_finite, is_one_of, is_whole, require
 
-BatchBy: TypeAlias = Literal["interaction", "query"]
+BatchBy: TypeAlias = Literal["interaction", "query", "sequence"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Schedule(Declared):
 class TrainingSpec(Declared):
     """How `fit` trains, unless its own arguments say otherwise.
 
-    `batch_size` counts what `batch_by` names: interactions, or queries with all their targets. A target's weight is
+    `batch_size` counts what `batch_by` names: interactions, queries with all their targets, or sequences: a query's
+    candidates in order of time, each the target of those before it, cut where they are longer than the history's
+    `max_length` + 1 into windows that share their first candidate with the last of the one before. A target's weight is
     n^(row_weight − 1) over its query's n targets, × (½^(age / recency_days) + 0.02) where `recency_days` is a
     half-life in days before the newest training row (None: no recency). `drop_last` leaves out an epoch's last batch
     where it is smaller than `batch_size`, as a batch normalisation of one's own may need; who is in it differs from
@@ -55,9 +57,9 @@ class TrainingSpec(Declared):
         require(is_whole(self.epochs, 1), self, f"needs epochs ≥ 1, got {self.epochs!r}")
         require(is_whole(self.batch_size, 1), self, f"needs batch_size ≥ 1, got {self.batch_size!r}")
         require(
-            is_one_of(self.batch_by, ("interaction", "query")),
+            is_one_of(self.batch_by, ("interaction", "query", "sequence")),
             self,
-            f"batch_by is 'interaction' or 'query', got {self.batch_by!r}",
+            f"batch_by is 'interaction', 'query' or 'sequence', got {self.batch_by!r}",
         )
         require(
             self.recency_days is None or (is_finite(self.recency_days) and self.recency_days > 0),

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from recs_core.contract.encoders import Start
 from recs_core.contract.errors import DataError
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.randomness import generator
@@ -33,6 +34,7 @@ def shapes(
         name: (table_rows[name], width) for plan in plans for name, width in plan.tables.items()
     }
     out |= {name: shape for plan in plans for name, shape in plan.kernels.items()}
+    out |= {name: part.shape for plan in plans for encoder in plan.encoders for name, part in encoder.parts.items()}
     for layer in (layer for plan in plans for layer in plan.layers):
         out |= {layer.kernel: layer.shape, layer.bias: layer.shape[1:]}
     if retrieval.candidate_bias:
@@ -66,26 +68,38 @@ def initial(
     *,
     seed: int,
 ) -> dict[str, NDArray[np.float32]]:
-    """Initial weights, float32: tables N(0, 0.1²), kernels Glorot-uniform, biases zero, the temperature declared."""
+    """Initial weights, float32: tables N(0, 0.1²), kernels Glorot-uniform, biases zero, the temperature declared; those
+    of an encoder as its parts say."""
     zero: dict[str, int] = {}
     for column in (column for plan in (query, candidate) if plan for column in plan.columns):
         if column.table is not None:
             zero[column.table] = max(zero.get(column.table, 0), column.zero_rows)
+    encoders = [encoder for plan in (query, candidate) if plan for encoder in plan.encoders]
+    starts = {name: part.start for encoder in encoders for name, part in encoder.parts.items()}
     out = {}
     for name, shape in shapes(query, candidate, retrieval, table_rows, corpus).items():
         random = generator(seed, f"initial/{name}")
-        if name.startswith("table/"):
-            value = random.standard_normal(shape, np.float32) * np.float32(TABLE_SCALE)
-            value[: zero[name]] = 0
-        elif name.endswith("/kernel"):
-            limit = np.sqrt(6 / sum(shape))
-            value = random.uniform(-limit, limit, shape).astype(np.float32)
-        elif name == "task/log_temperature":
-            value = np.asarray(np.log(retrieval.temperature), np.float32)
+        if name == "task/log_temperature":
+            out[name] = np.asarray(np.log(retrieval.temperature), np.float32)
         else:
-            value = np.zeros(shape, np.float32)
-        out[name] = value
+            out[name] = _drawn(starts.get(name) or _start(name), shape, random)
+        if name in zero:
+            out[name][: zero[name]] = 0
     return out
+
+
+def _start(name: str) -> Start:
+    """Where a weight of no encoder starts."""
+    return "table" if name.startswith("table/") else "glorot" if name.endswith("/kernel") else "zeros"
+
+
+def _drawn(start: Start, shape: tuple[int, ...], random: np.random.Generator) -> NDArray[np.float32]:
+    if start == "table":
+        return random.standard_normal(shape, np.float32) * np.float32(TABLE_SCALE)
+    if start in ("zeros", "ones"):
+        return np.full(shape, start == "ones", np.float32)
+    limit = np.sqrt(6 / sum(shape)) if start == "glorot" else 1 / np.sqrt(shape[0])
+    return random.uniform(-limit, limit, shape).astype(np.float32)
 
 
 def check(weights: Mapping[str, NDArray[np.floating]], expected: Mapping[str, tuple[int, ...]]) -> None:

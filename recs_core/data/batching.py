@@ -1,4 +1,4 @@
-"""Cutting an encoded data set into batches: by interaction or by query, the same for every backend."""
+"""Cutting an encoded data set into batches: by interaction, by query or by sequence, the same for every backend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.batch import Batch, Codes, Features, Ragged, Sequences, Side, flat, recoded
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.protocols import BatchPlan
 from recs_core.contract.randomness import generator
@@ -18,6 +18,7 @@ from recs_core.data.encoded import EncodedDataset
 from recs_core.data.encoding import past
 from recs_core.data.impressions import once_each
 from recs_core.data.negatives import candidate_columns, task_inputs
+from recs_core.data.sequences import check_sequences, length_of, windows_of, with_masks
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class _Targets:
     target_query: NDArray[np.int32]  # (T,)
     codes: NDArray[np.int32]  # (T,) candidate codes
     weight: NDArray[np.floating] | None  # (T,)
-    history: Ragged | None  # (Q,) candidate codes
+    history: Ragged | None  # (Q,), or by sequence one per window: candidate codes
     context: Features | None = None  # (Q rows)
     shown: Ragged | None = None  # (Q rows) candidate codes
 
@@ -73,6 +74,7 @@ class _Cut:
             raise DataError("no interactions to train on")
         self.data, self.plan = data, plan
         self.corpus = len(data.schema.candidates)
+        check_sequences(data, plan)
         if not self.steps:
             raise DataError(f"drop_last leaves no batch of {plan.size}, an epoch has {self.units}; lower batch_size")
         if plan.batch_by == "query" and data.schema.context:
@@ -94,8 +96,11 @@ class _Cut:
         """A batch of an epoch."""
         chosen = self.order(seed, epoch)[step * self.plan.size : (step + 1) * self.plan.size]
         random = generator(seed, "batch", epoch, step)
-        targets = self._by_query(chosen, random) if self.plan.batch_by == "query" else self._by_interaction(chosen)
-        return self._batch(targets, random)
+        if self.plan.batch_by == "query":
+            return self._batch(self._by_query(chosen, random), random)
+        return self._batch(
+            self._by_sequence(chosen) if self.plan.batch_by == "sequence" else self._by_interaction(chosen), random
+        )
 
     def order(self, seed: int, epoch: int) -> NDArray[np.int64]:
         """(units,): the order in which an epoch goes through them."""
@@ -106,7 +111,9 @@ class _Cut:
 
     @property
     def units(self) -> int:
-        """What an epoch goes through once: interactions, or queries."""
+        """What an epoch goes through once: interactions, queries, or sequences."""
+        if self.plan.batch_by == "sequence":
+            return len(self.windows.lengths)
         return len(self.rows_of_query[0]) if self.plan.batch_by == "query" else len(self.data)
 
     @property
@@ -116,13 +123,24 @@ class _Cut:
 
     @cached_property
     def full(self) -> tuple[int, int]:
-        """How many queries and targets a full batch may hold: by query, but for one batch in thousands."""
+        """How many queries and targets a full batch may hold: by query or sequence, but for one batch in thousands."""
         queries = min(self.plan.size, self.units)
-        if self.plan.batch_by != "query":
+        if self.plan.batch_by == "interaction":
             return queries, queries
+        if self.plan.batch_by == "sequence":
+            targets = self.windows.lengths - 1
+            most = int(
+                min(np.sort(targets)[-queries:].sum(), queries * targets.mean() + 4 * queries**0.5 * targets.std())
+            )
+            return most, most
         lengths = self.rows_of_query[1].lengths
         targets = lengths - np.floor((self.data.input_share or 0) * lengths)
         return queries, int(min(targets.sum(), queries * targets.mean() + 4 * queries**0.5 * targets.std()))
+
+    @cached_property
+    def windows(self) -> Ragged:
+        """Of each sequence its rows, in order: all but the first are targets, all but the last are read."""
+        return windows_of(self.row_counts, length_of(self.data))
 
     @cached_property
     def rows_of_query(self) -> tuple[NDArray[np.int32], Ragged]:
@@ -186,6 +204,25 @@ class _Cut:
         codes = self.data.candidate_codes[rows.values]
         return _Targets(queries[chosen], rows.segments, codes, weight, history, shown=shown)
 
+    def _by_sequence(self, chosen: NDArray[np.integer]) -> _Targets:
+        """Each row but a window's first is the target of those before it; the longest windows first, so that who pads
+        can pad neighbours alike."""
+        data = self.data
+        windows = self.windows.take(chosen[np.argsort(-self.windows.lengths[chosen], kind="stable")])
+        places = np.arange(len(windows.values))
+        read = windows.without(places == (windows.offsets[1:] - 1)[windows.segments])
+        rows = windows.without(places == windows.offsets[:-1][windows.segments]).values
+        queries = data.query_codes[rows]
+        return _Targets(
+            queries=queries,
+            target_query=np.arange(len(rows), dtype=np.int32),
+            codes=data.candidate_codes[rows],
+            weight=self._weight(rows, self.row_counts[queries] - 1),
+            history=Ragged(data.candidate_codes[read.values], read.offsets),
+            context=None if data.context is None else data.context.take(rows),
+            shown=data.negatives and data.negatives.take(rows),
+        )
+
     def _shown(self, rows: Ragged) -> Ragged:
         """What the targets of each query were shown and not taken: `rows` holds, of each, numbers of interactions."""
         assert self.data.negatives is not None
@@ -208,9 +245,12 @@ class _Cut:
         task = task_inputs(
             spec, columns, targets.target_query, target_column, start, data.counts, targets.weight, never, shown
         )
+        if never is not None and self.plan.batch_by == "sequence":
+            assert targets.history is not None
+            task["positives_row"] = targets.history.segments
         query = data.query.take(targets.queries)
         if targets.history is not None:
-            query = query.beside(Features(query.size, past(data.query_tower, data.schema, targets.history)))
+            query = query.beside(Features(query.size, self._past(targets.history)))
         if targets.context is not None:
             query = query.beside(targets.context)
         everything = spec.negatives == "corpus"
@@ -220,13 +260,24 @@ class _Cut:
         if spec.candidate_bias:
             rows["task/bias"], bias_codes = _unique(columns)
             whole |= {"task/bias"} if everything else set()
-        query = _with_dropout(query, data.query_tower, random)
-        candidate = _with_dropout(candidate, data.candidate_tower, random)
+        query = _with_dropout(query, "query", data.query_tower, random)
+        candidate = _with_dropout(candidate, "candidate", data.candidate_tower, random)
         return Batch(rows, query, candidate, task, bias_codes, frozenset(whole), self.full)
 
+    def _past(self, history: Ragged) -> dict[str, Codes]:
+        """What the features that read the past make of it: by sequence, a row per code."""
+        found = past(self.data.query_tower, self.data.schema, history)
+        if self.plan.batch_by != "sequence":
+            return found
+        return {name: Sequences.every(codes.codes) for name, codes in found.items() if isinstance(codes, Sequences)}
+
     def _never_negative(self, targets: _Targets) -> Ragged | None:
-        """Candidate codes that are no negatives of each query: all its positives, or by query its input history."""
+        """Candidate codes that are no negatives of each query, or by sequence of each window: all positives of the
+        query, or by query its input history."""
         if self.plan.retrieval.mask_positives:
+            if self.plan.batch_by == "sequence":
+                assert targets.history is not None
+                return self.positives.take(targets.queries[targets.history.offsets[:-1]])
             return self.positives.take(targets.queries)
         return targets.history if self.plan.batch_by == "query" else None
 
@@ -248,10 +299,8 @@ def _localise(
     for side, tower, features in (("query", data.query_tower, query), ("candidate", data.candidate_tower, candidate)):
         for feature in tower.features:
             if feature.table_name is not None and side not in data.adopted:
-                codes = features.codes[feature.name]
-                uses.setdefault(feature.table_name, []).append(
-                    (side, feature.name, codes.values if isinstance(codes, Ragged) else codes)
-                )
+                codes = flat(features.codes[feature.name])
+                uses.setdefault(feature.table_name, []).append((side, feature.name, codes))
     rows: dict[str, NDArray[np.int32]] = {}
     local: dict[tuple[str, str], NDArray[np.int32]] = {}
     whole = set()
@@ -273,7 +322,7 @@ def _replace(features: Features, side: str, local: Mapping[tuple[str, str], NDAr
     codes = dict(features.codes)
     for name, c in features.codes.items():
         if (side, name) in local:
-            codes[name] = Ragged(local[side, name], c.offsets) if isinstance(c, Ragged) else local[side, name]
+            codes[name] = recoded(c, local[side, name])
     return Features(features.size, codes, features.dense)
 
 
@@ -282,8 +331,14 @@ def _unique(codes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int
     return rows, inverse.astype(np.int32)
 
 
-def _with_dropout(features: Features, tower: TowerSpec, random: np.random.Generator) -> Features:
-    if tower.dropout == 0:
-        return features
-    kept = random.random((features.size, tower.input_dim), np.float32) >= tower.dropout
-    return Features(features.size, features.codes, features.dense, kept / np.float32(1 - tower.dropout))
+def _with_dropout(features: Features, side: Side, tower: TowerSpec, random: np.random.Generator) -> Features:
+    """With the keep masks of a training step, of the tower's input and of its encoders."""
+    codes = dict(features.codes)
+    for encoder, name in ((column.encoder, column.name) for column in (f.column(side) for f in tower.features)):
+        if encoder is not None and encoder.masked:
+            codes[name] = with_masks(codes[name], encoder, random)
+    keep = None
+    if tower.dropout:
+        kept = random.random((features.size, tower.input_dim), np.float32) >= tower.dropout
+        keep = kept / np.float32(1 - tower.dropout)
+    return Features(features.size, codes, features.dense, keep)

@@ -59,7 +59,7 @@ def _encoded(feature: Feature, side: Side, schema: Schema, values: pa.Array, ids
     return encoded
 
 
-def past(tower: TowerSpec, schema: Schema, history: Ragged) -> dict[str, Ragged]:
+def past(tower: TowerSpec, schema: Schema, history: Ragged) -> dict[str, Codes]:
     """What the features that read the past make of candidate codes per row."""
     return {
         feature.name: feature.encode_past(history, schema.candidate_rows(feature.table_name))

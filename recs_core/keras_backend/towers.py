@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.batch import Batch, Features, flat
 from recs_core.contract.errors import DataError
 from recs_core.contract.features import Column
 from recs_core.contract.guard import Guard
@@ -106,8 +106,8 @@ class Tower:
         for column in self.plan.columns:
             if column.table is not None:
                 codes, total = features.codes[column.name], self.variables[column.table].shape[0]
-                flat = codes.values if isinstance(codes, Ragged) else codes
-                if len(flat) and not (flat.min() >= 0 and flat.max() < total):
+                held = flat(codes)
+                if len(held) and not (held.min() >= 0 and held.max() < total):
                     raise DataError(f"{column.name!r} holds a code outside {column.table}, which has {total} rows")
         plain = Features(features.size, features.codes, features.dense)
         return in_chunks(self._embed, self.inputs, plain, self.output_dim, self._dtype, self._guard)

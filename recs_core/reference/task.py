@@ -13,7 +13,7 @@ target_candidate[t]. Everything is float64.
                  uncorrected_from on (by default none) have c_j = 0
     negatives    N(t): the columns j ≥ negatives_from, j ≠ p, except
                    with remove_accidental_hits those with candidate_ids[j] = candidate_ids[p] (not for "corpus"),
-                   those in row r of `positives`, when given,
+                   those in row r, or positives_row[r], of `positives`, when given,
                    those with score_mask[r, j] False, when given (the own column p always stays);
                  with hard_negatives=h then the h of the highest score s_rj + c_j
     loss         ℓ_t = log(exp z_t + Σ_{j ∈ N(t)} exp(s_rj + c_j)) − z_t,   z_t = s_rp + c⁺
@@ -61,6 +61,7 @@ def loss_and_gradients(
     candidate_sampling_probability: ArrayLike | None = None,
     candidate_ids: ArrayLike | None = None,
     positives: Ragged | None = None,
+    positives_row: ArrayLike | None = None,
     negatives_from: int = 0,
     score_mask: ArrayLike | None = None,
     uncorrected_from: int | None = None,
@@ -74,6 +75,8 @@ def loss_and_gradients(
     tau = spec.temperature if log_temperature is None else float(np.exp(log_temperature))
     r_of = np.arange(len(x)) if target_query is None else np.asarray(target_query)
     p_of = np.arange(len(x)) if target_candidate is None else np.asarray(target_candidate)
+    if positives is not None and positives_row is not None:
+        positives = positives.take(np.asarray(positives_row))
     w = np.ones(len(r_of)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     if spec.reduction == "mean":
         w = w / w.sum() if w.sum() > 0 else np.zeros_like(w)

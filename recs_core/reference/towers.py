@@ -4,6 +4,7 @@
     features   Categorical   the row of its code
                Bag, Text, History   the sum of the rows of its codes, ÷ their number when pooling is "mean"; no codes: 0
                Numeric       the number itself; a dense feature of any width, its numbers
+               History with an encoder   the encoder's output at the place that the row reads; −1: 0
                Vector        x, or x W where it has a kernel W
     φ          `activation` after every layer but the last, `final_activation` after the last; None is the identity
 
@@ -14,14 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Features, Ragged
+from recs_core.contract.batch import Codes, Features, Ragged, Sequences, flat
 from recs_core.contract.features import Feature
 from recs_core.contract.towers import Activation, TowerSpec
+from recs_core.reference import encoders
 
 Array = NDArray[np.float64]
 Weights = Mapping[str, NDArray[Any]]
@@ -29,10 +32,12 @@ Weights = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Trace:
-    """What a forward pass leaves for the backward one: each layer's input, and its output."""
+    """What a forward pass leaves for the backward one: each layer's input, and its output, and of each feature with an
+    encoder its histories, each with its encoder's way back."""
 
     inputs: list[Array]
     outputs: list[Array]
+    encoded: dict[str, Encoded]
 
 
 def embed(tower: TowerSpec, side: str, features: Features, weights: Weights) -> Array:
@@ -42,8 +47,8 @@ def embed(tower: TowerSpec, side: str, features: Features, weights: Weights) -> 
 
 def forward(tower: TowerSpec, side: str, features: Features, weights: Weights) -> tuple[Array, Trace]:
     """The tower's raw output (n, output_dim) and its trace. `side` is "query" or "candidate"."""
-    x = concatenated(tower, side, features, weights)
-    trace = Trace([], [])
+    trace = Trace([], [], {})
+    x = concatenated(tower, side, features, weights, trace)
     for i in range(len(tower.layers)):
         trace.inputs.append(x)
         x = activate(
@@ -75,19 +80,67 @@ def backward(
                 gradients[_kernel(side, feature)] = x.T @ part
             continue
         table = gradients.setdefault(feature.table_name, np.zeros(np.shape(weights[feature.table_name])))
+        if feature.name in trace.encoded:
+            gradients |= trace.encoded[feature.name].backward(part, table)
+            continue
         for row, codes in enumerate(codes_per_row(features.codes[feature.name])):
             for code in codes:  # a code that a bag holds twice counts twice
                 table[code] += part[row] / _divisor(feature, len(codes))
     return gradients
 
 
-def concatenated(tower: TowerSpec, side: str, features: Features, weights: Weights) -> Array:
+class Encoded:
+    """A feature with an encoder: `rows` (n, width), and the way back from them."""
+
+    def __init__(self, feature: Feature, side: str, sequences: Sequences, weights: Weights) -> None:
+        column = feature.column(side)  # type: ignore[arg-type]
+        assert column.encoder is not None and column.table is not None
+        spec, self.sequences, self.prefix = column.encoder.spec, sequences, column.encoder.prefix
+        start = len(self.prefix) + 1
+        own = {name[start:]: value for name, value in weights.items() if name.startswith(f"{self.prefix}/")}
+        self.weights = encoders.Weights(own)
+        table, offsets = np.asarray(weights[column.table], np.float64), sequences.codes.offsets
+        scale = 1 / (1 - spec.dropout)
+        out = [np.zeros((0, feature.width))]
+        self.backs = []
+        for a, b in pairwise(offsets):
+            if a == b:
+                continue
+            keep = {
+                name: np.asarray(sequences.keep[name][a:b], np.float64) * scale if sequences.keep else np.ones((1, 1))
+                for name in spec.masked(feature.width)
+            }
+            rows, back = encoders.encode(spec, self.weights, table[sequences.values[a:b]], keep)
+            out.append(rows)
+            self.backs.append((slice(a, b), back))
+        every = np.concatenate([*out, np.zeros((1, feature.width))])  # −1 reads the last: zeros
+        self.rows = every[sequences.at]
+
+    def backward(self, gradient: Array, table: Array) -> dict[str, Array]:
+        """∂loss/∂weight of the encoder, by canonical name; that of the table is added to `table`."""
+        by_code = np.zeros((len(self.sequences.values) + 1, gradient.shape[1]))
+        np.add.at(by_code, self.sequences.at, gradient)
+        for own, back in self.backs:
+            np.add.at(table, self.sequences.values[own], back(by_code[:-1][own]))
+        return {f"{self.prefix}/{name}": value for name, value in self.weights.gradients.items()}
+
+
+def concatenated(
+    tower: TowerSpec, side: str, features: Features, weights: Weights, trace: Trace | None = None
+) -> Array:
     """(n, input_dim): the features side by side, in the order of the spec, times the keep mask."""
     columns = []
     for feature in tower.features:
         if feature.table_name is None:
             x = np.asarray(features.dense[feature.name], np.float64)
             columns.append(x @ np.asarray(weights[_kernel(side, feature)], np.float64) if feature.mapped else x)
+            continue
+        codes = features.codes[feature.name]
+        if isinstance(codes, Sequences):
+            encoded = Encoded(feature, side, codes, weights)
+            columns.append(encoded.rows)
+            if trace is not None:
+                trace.encoded[feature.name] = encoded
             continue
         table = np.asarray(weights[feature.table_name], np.float64)
         rows = codes_per_row(features.codes[feature.name])
@@ -97,11 +150,11 @@ def concatenated(tower: TowerSpec, side: str, features: Features, weights: Weigh
     return x if features.keep is None else x * features.keep
 
 
-def codes_per_row(codes: NDArray[np.integer] | Ragged) -> list[NDArray[np.integer]]:
+def codes_per_row(codes: Codes) -> list[NDArray[np.integer]]:
     """The codes of each row, as a list of arrays: one code each, or as many as a ragged row holds."""
     if isinstance(codes, Ragged):
         return [codes.values[a:b] for a, b in zip(codes.offsets[:-1], codes.offsets[1:], strict=True)]
-    return [np.asarray([code]) for code in codes]
+    return [np.asarray([code]) for code in flat(codes)]
 
 
 def activate(name: Activation | None, x: Array) -> Array:

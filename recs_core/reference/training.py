@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.batch import Batch, Codes, Features, flat, recoded
 from recs_core.contract.optimizers import Optimizer
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
@@ -116,13 +116,11 @@ def on_whole_tables(
     tower: TowerSpec, features: Features, batch: Batch, weights: Mapping[str, NDArray[Any]]
 ) -> Features:
     """The same features with codes that are rows of whole tables instead of positions in `batch.rows`."""
-    codes: dict[str, NDArray[np.int32] | Ragged] = {}
+    codes: dict[str, Codes] = {}
     for feature in tower.features:
         if feature.table_name is not None:
             local, rows = features.codes[feature.name], _whole(batch, feature.table_name, weights)
-            codes[feature.name] = (
-                Ragged(rows[local.values], local.offsets) if isinstance(local, Ragged) else rows[local]
-            )
+            codes[feature.name] = recoded(local, rows[flat(local)])
     return Features(features.size, codes, features.dense, features.keep)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Batch, Codes, Features, Ragged, Side
+from recs_core.contract.batch import Batch, Features, Ragged, Side
 from recs_core.contract.errors import DataError, UnsupportedFeature
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.towers import Activation
 from recs_core.contract.weights import Weights
+from recs_core.runtime.encoders import encode
 
 Array = NDArray[np.floating]
 
@@ -58,6 +59,9 @@ class NumpyTower:
                 part[:] = numbers @ self.weights[column.kernel]
             elif column.table is None:
                 part[:] = _given(features.dense, column.name)
+            elif column.encoder is not None:
+                sequences = _given(features.codes, column.name)
+                encode(column.encoder, self.weights, self.weights[column.table], sequences, part)
             else:
                 look_up(self.weights[column.table], _given(features.codes, column.name), column.mean, part)
         return x
@@ -87,7 +91,7 @@ def _given(values: Any, name: str) -> Any:
     return values[name]
 
 
-def look_up(table: Array, codes: Codes, mean: bool, out: Array) -> None:
+def look_up(table: Array, codes: NDArray[np.int32] | Ragged, mean: bool, out: Array) -> None:
     """Rows of the table, pooled where there are several; no rows are zeros."""
     if not isinstance(codes, Ragged):
         out[:] = table[codes]

@@ -1,0 +1,145 @@
+"""An encoder's last rows in NumPy, by the formulas of `recs_core.contract.encoders`, without dropout.
+
+Histories are taken in groups of one length, so that nothing is padded, and a few at a time, so that memory stays
+bounded. Products are of whole groups; a history's vector is the same whatever it stands beside but for rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recs_core.contract.batch import Sequences
+from recs_core.contract.encoders import GRU, NORMAL_EPSILON, EncoderPlan, SelfAttention, rotation
+
+Array: TypeAlias = "NDArray[np.floating]"
+Weights: TypeAlias = "Mapping[str, Array]"
+
+CODES = 1 << 13
+"""Codes encoded at a time: 2 MB for each array of 64 float32 a code."""
+
+
+def encode(plan: EncoderPlan, weights: Weights, table: Array, sequences: Sequences, out: Array) -> None:
+    """Writes to `out` (n, width) what each row reads of its history; −1 reads zeros."""
+    out[:] = 0
+    own: Weights = plan.own(weights)  # type: ignore[assignment]
+    rows = np.flatnonzero(sequences.at >= 0)
+    starts = sequences.codes.offsets[np.searchsorted(sequences.codes.offsets, sequences.at[rows], side="right") - 1]
+    lengths = sequences.at[rows] - starts + 1  # what comes after the place that is read changes nothing
+    for length in np.unique(lengths):
+        of_length = np.flatnonzero(lengths == length)
+        for some in _pieces(of_length, max(1, CODES // int(length))):
+            codes = sequences.values[starts[some][:, None] + np.arange(length)]
+            out[rows[some]] = _last(plan.spec, own, np.asarray(table[codes], out.dtype))
+
+
+def _pieces(rows: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _last(spec: GRU | SelfAttention, weights: Weights, x: Array) -> Array:
+    """(B, width) from the rows of the codes, (B, length, width)."""
+    return _gru(spec, weights, x) if isinstance(spec, GRU) else _self_attention(spec, weights, x)
+
+
+def _self_attention(spec: SelfAttention, weights: Weights, x: Array) -> Array:
+    if spec.position == "learned":
+        x = x + weights["position"][: x.shape[1]]
+    for i in range(spec.layers):
+        x = _layer(spec, weights, f"layer_{i}", x, only_last=i == spec.layers - 1)
+    return _normal(weights, "normal", x)[:, 0]
+
+
+def _layer(spec: SelfAttention, weights: Weights, name: str, x: Array, only_last: bool) -> Array:
+    """(B, length, width), or (B, 1, width): of the last layer only the last place is read."""
+    a = _normal(weights, f"{name}/normal_1", x)
+    of = slice(-1, None) if only_last else slice(None)
+    q = _linear(weights, f"{name}/query", a[:, of])
+    k, v = (_linear(weights, f"{name}/{part}", a) for part in ("key", "value"))
+    q, k, v = (_heads(part, spec.heads) for part in (q, k, v))
+    if spec.position == "rotary":
+        cos, sin = _turns(x.shape[1], q.shape[-1], x.dtype.str)
+        q, k = _rotated(q, cos[of], sin[of]), _rotated(k, cos, sin)
+    y = _linear(weights, f"{name}/output", _attention(q, k, v))
+    x = x[:, of]
+    u = x + (_sigmoid(_linear(weights, f"{name}/gate_1", x)) * y if spec.gate else y)
+
+    f = _normal(weights, f"{name}/normal_2", u)
+    h = _linear(weights, f"{name}/ffn_1", f)
+    m = h * _sigmoid(h) * _linear(weights, f"{name}/ffn_3", f) if spec.activation == "swiglu" else np.maximum(h, 0)
+    z = _linear(weights, f"{name}/ffn_2", m)
+    return u + (_sigmoid(_linear(weights, f"{name}/gate_2", u)) * z if spec.gate else z)
+
+
+def _attention(q: Array, k: Array, v: Array) -> Array:
+    """(B, queries, width) of (B, heads, …, e): softmax over what is no later than the query, the last of which are the
+    last places."""
+    scores = q @ k.swapaxes(-1, -2)
+    scores /= scores.dtype.type(np.sqrt(q.shape[-1]))
+    if scores.shape[-2] > 1:
+        scores[..., np.triu(np.ones(scores.shape[-2:], np.bool_), 1)] = -np.inf
+    scores -= scores.max(-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(-1, keepdims=True)
+    return (scores @ v).swapaxes(1, 2).reshape(len(q), q.shape[2], -1)
+
+
+def _heads(x: Array, heads: int) -> Array:
+    """(B, n, width) as (B, heads, n, e)."""
+    return x.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2)
+
+
+@lru_cache(maxsize=512)
+def _turns(length: int, head: int, dtype: str) -> tuple[Array, Array]:
+    cos, sin = rotation(length, head)
+    return cos.astype(dtype), sin.astype(dtype)
+
+
+def _rotated(x: Array, cos: Array, sin: Array) -> Array:
+    a, b = np.split(x, 2, axis=-1)
+    return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+def _gru(spec: GRU, weights: Weights, x: Array) -> Array:
+    for i in range(spec.layers):
+        inputs = _linear(weights, f"layer_{i}/input", x)
+        state = np.zeros((len(x), x.shape[2]), x.dtype)
+        states = np.empty_like(x)
+        for t in range(x.shape[1]):
+            a, b = inputs[:, t], _linear(weights, f"layer_{i}/state", state)
+            width = state.shape[1]
+            gates = _sigmoid(a[:, : 2 * width] + b[:, : 2 * width])
+            reset, update = gates[:, :width], gates[:, width:]
+            fresh = np.tanh(a[:, 2 * width :] + reset * b[:, 2 * width :])
+            states[:, t] = state = fresh + update * (state - fresh)
+        x = states
+    return x[:, -1]
+
+
+def _linear(weights: Weights, name: str, x: Array) -> Array:
+    kernel = weights[f"{name}/kernel"]
+    out = (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[1])
+    out += weights[f"{name}/bias"]
+    return out
+
+
+def _normal(weights: Weights, name: str, x: Array) -> Array:
+    x = x - x.mean(-1, keepdims=True)
+    x /= np.sqrt(np.square(x).mean(-1, keepdims=True) + x.dtype.type(NORMAL_EPSILON))
+    x *= weights[f"{name}/scale"]
+    x += weights[f"{name}/bias"]
+    return x
+
+
+def _sigmoid(x: Array) -> Array:
+    """(1 + tanh(x/2)) / 2, which never overflows."""
+    half = x.dtype.type(0.5)
+    out = np.tanh(x * half)
+    out += 1
+    out *= half
+    return out
