@@ -135,4 +135,5 @@ def _long_codes(value: Input) -> Input:
     """Codes as int64, which every layer takes."""
     if isinstance(value, tuple):
         return value[0].long(), value[1].long()
+    assert isinstance(value, Tensor)
     return value if value.is_floating_point() else value.long()

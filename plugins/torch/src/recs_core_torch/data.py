@@ -7,35 +7,33 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from recs_core.contract.batch import Batch, Features, Ragged, Side, TaskInputs
+from recs_core.contract.batch import Batch, Features, Ragged, Sequences, Side, TaskInputs
 from recs_core.contract.errors import SpecError
 from recs_core.contract.training import BatchSettings
 from recs_core.data.epochs import Epochs, epochs_of
+from recs_core_torch.sequences import TensorSequences
+from recs_core_torch.tensors import as_tensor
 
 if TYPE_CHECKING:
     from recs_core import Interactions, TwoTower
     from recs_core.contract.plans import TowerPlan
 
-Input: TypeAlias = Tensor | tuple[Tensor, Tensor]
-"""One column: codes (n,), many codes per row as (values (nnz,), offsets (n + 1,)), or numbers (n, width)."""
-
-
-def as_tensor(array: NDArray[Any], device: torch.device | None = None) -> Tensor:
-    """The array as a tensor that shares its memory on a CPU; a read-only array is copied, as PyTorch has none."""
-    tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
-    return tensor if device is None else tensor.to(device)
+Input: TypeAlias = Tensor | tuple[Tensor, Tensor] | TensorSequences
+"""One column: codes (n,), many codes per row as (values (nnz,), offsets (n + 1,)), histories in order, or numbers (n,
+width)."""
 
 
 def as_inputs(features: Features) -> dict[str, Input]:
     """The features as tensors by name, on the CPU, whose memory is shared."""
     inputs: dict[str, Input] = {name: as_tensor(numbers) for name, numbers in features.dense.items()}
     for name, codes in features.codes.items():
-        if isinstance(codes, Ragged):
+        if isinstance(codes, Sequences):
+            inputs[name] = TensorSequences.of(codes)
+        elif isinstance(codes, Ragged):
             inputs[name] = as_tensor(codes.values), as_tensor(codes.offsets)
         else:
             inputs[name] = as_tensor(codes)
@@ -57,15 +55,18 @@ class TensorFeatures:
 
     def each(self, change: Callable[[Tensor], Tensor]) -> TensorFeatures:
         """The same, every tensor changed."""
-        columns: dict[str, Input] = {
-            name: (change(x[0]), change(x[1])) if isinstance(x, tuple) else change(x)
-            for name, x in self.columns.items()
-        }
+        columns = {name: _each(x, change) for name, x in self.columns.items()}
         return TensorFeatures(self.size, columns, None if self.keep is None else change(self.keep))
 
     def like(self, weight: Tensor) -> TensorFeatures:
         """On the device of `weight`, numbers in its dtype."""
         return self.each(lambda x: x.to(weight.device, weight.dtype if x.is_floating_point() else x.dtype))
+
+
+def _each(column: Input, change: Callable[[Tensor], Tensor]) -> Input:
+    if isinstance(column, TensorSequences):
+        return column.each(change)
+    return (change(column[0]), change(column[1])) if isinstance(column, tuple) else change(column)
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def _part(tower: Tower, column: Column, value: Input) -> Tensor:
     """(n, width): what the tower looks up for one column. ONNX has no bags: many rows are pooled step by step."""
     if isinstance(value, Tensor) or column.table is None:
         return look_up({name: tower.table(name) for name in tower.plan.tables}, column, value)
-    values, offsets = value
+    values, offsets = value  # type: ignore[misc]
     rows = tower.table(column.table).weight[values]
     segment = (torch.arange(rows.shape[0])[:, None] >= offsets[None, 1:]).sum(1)
     pooled = rows.new_zeros(offsets.shape[0] - 1, column.width).index_add(0, segment, rows)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recs_core.contract.batch import Ragged
 from recs_core.contract.task import MASKED, SAFE, TaskPlan
-from recs_core_torch.data import as_tensor
+from recs_core_torch.tensors import as_tensor
 
 CORE_ROWS = 256
 """Rows of a block for each core, at least: few enough that their scores stay in cache, many enough to pay for the
@@ -197,7 +199,9 @@ class _Scores:
         flat = scores.view(-1)
         if self.hits is not None:
             flat[as_tensor(self.hits.positions(low, high), scores.device)] = MASKED
-        if self.plan.masked is not None:
+        if self.plan.masked is not None and self.plan.masked_row is not None:
+            self._mask_alike(scores, self.plan.masked, self.plan.masked_row[low:high])
+        elif self.plan.masked is not None:
             offsets = self.plan.masked.offsets[low : high + 1]
             columns = self.plan.masked.values[offsets[0] : offsets[-1]]
             starts = np.repeat(np.arange(high - low) * width, np.diff(offsets))
@@ -208,6 +212,13 @@ class _Scores:
         if hard is not None and hard < width:
             kept = scores.topk(hard, dim=1)
             scores.fill_(MASKED).scatter_(1, kept.indices, kept.values)
+
+    def _mask_alike(self, scores: Tensor, masked: Ragged, row: NDArray[np.int32]) -> None:
+        """Neighbouring rows that share their masked columns, as those of one history do, get them in one call."""
+        starts = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
+        for low, high in pairwise([*starts, len(row)]):
+            columns = masked.values[slice(*masked.offsets[row[low] : row[low] + 2])]
+            scores[low:high].index_fill_(1, as_tensor(columns, scores.device).long(), MASKED)
 
 
 def _bound(x: Tensor, negatives: Tensor, added: Tensor | None) -> float:

@@ -18,9 +18,10 @@ from recs_core.contract.guard import use
 from recs_core.contract.plans import TowerPlan, check_towers
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.weights import Weights
+from recs_core_torch import encoders
 from recs_core_torch.adopted import AdoptedTower
-from recs_core_torch.data import as_tensor
 from recs_core_torch.task import RetrievalTask
+from recs_core_torch.tensors import as_tensor
 from recs_core_torch.towers import Tower
 
 
@@ -66,6 +67,10 @@ class Model(nn.Module):
             out |= {name: Weight(tower.table(name).weight) for name in tower.plan.tables}
             for kernel, linear in zip(tower.plan.kernels, tower.maps, strict=True):
                 out[kernel] = Weight(linear.weight, transposed=True)  # type: ignore[arg-type]
+            for encoder in tower.encoders:
+                for name in encoder.plan.own(encoder.plan.parts):  # type: ignore[union-attr, operator]
+                    full = f"{encoder.plan.prefix}/{name}"  # type: ignore[union-attr]
+                    out[full] = Weight(encoder.weight(name), transposed=encoders.is_kernel(name))  # type: ignore[operator]
             for layer, linear in zip(tower.plan.layers, tower.layers, strict=True):
                 out |= {layer.kernel: Weight(linear.weight, transposed=True), layer.bias: Weight(linear.bias)}  # type: ignore[arg-type]
         if self.task.bias is not None:
@@ -146,8 +151,10 @@ def build(
             tower.side = side
             return tower.to(device, dtype)
         maps = [linear(kernel) for kernel in tower.kernels]
+        like = torch.empty(0, dtype=dtype, device=device)
+        built = [encoders.build(plan, declared, like) for plan in tower.encoders]
         layers = [linear(layer.kernel, layer.bias) for layer in tower.layers]
-        return Tower(tower, tables, maps, layers, torch.empty(0, dtype=dtype, device=device))
+        return Tower(tower, tables, maps, built, layers, like)
 
     task = RetrievalTask(retrieval, weights, dtype=dtype, device=device)
     model = Model(built("query", query), built("candidate", candidate), task)

@@ -15,6 +15,8 @@ INFO = BackendInfo(
         "categorical": True,
         "bag": True,
         "history": True,
+        "encoder_gru": True,
+        "encoder_attention": True,
         "numeric": True,
         "text": True,
         "vector": True,

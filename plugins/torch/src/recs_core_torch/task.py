@@ -15,7 +15,7 @@ from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.task import COSINE_EPSILON, plan_task
 from recs_core.contract.weights import Weights
 from recs_core_torch import kernel
-from recs_core_torch.data import as_tensor
+from recs_core_torch.tensors import as_tensor
 
 
 class RetrievalTask(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,12 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recs_core.contract.batch import Batch, Features
+from recs_core.contract.batch import Batch, Features, Sequences
+from recs_core.contract.encoders import EncoderPlan
 from recs_core.contract.errors import DataError
 from recs_core.contract.features import Column
 from recs_core.contract.plans import TowerPlan
 from recs_core.data.epochs import check_tables
 from recs_core_torch.data import Input, TensorBatch, TensorFeatures
+from recs_core_torch.encoders import Encoder
+from recs_core_torch.sequences import TensorSequences
 
 Tables = Mapping[str, nn.Embedding | Tensor]
 """Canonical name → the whole table, or the rows that a batch gathered of it."""
@@ -32,8 +36,9 @@ class Tower(nn.Module):
     """The plan's columns side by side, × dropout's keep mask, then its layers.
 
     Children: `table/<name>`, an `nn.Embedding` that may be another tower's too, `maps`, an `nn.Linear` for each column
-    that has a kernel, and `layers`, an `nn.Linear` each. `like`, without a number, has the device and dtype that inputs
-    are put on: a tower of given vectors alone has no weight to tell them.
+    that has a kernel, `encoders`, a module for each column that has an encoder, and `layers`, an `nn.Linear` each.
+    `like`, without a number, has the device and dtype that inputs are put on: a tower of given vectors alone has no
+    weight to tell them.
     """
 
     like: Tensor
@@ -43,6 +48,7 @@ class Tower(nn.Module):
         plan: TowerPlan,
         tables: Mapping[str, nn.Embedding],
         maps: Iterable[nn.Linear],
+        encoders: Iterable[Encoder],
         layers: Iterable[nn.Linear],
         like: Tensor,
     ):
@@ -50,7 +56,7 @@ class Tower(nn.Module):
         self.plan, self.side, self.output_dim = plan, plan.side, plan.output_dim
         for name in plan.tables:
             self.add_module(_module_name(name), tables[name])
-        self.maps, self.layers = nn.ModuleList(maps), nn.ModuleList(layers)
+        self.maps, self.encoders, self.layers = (nn.ModuleList(part) for part in (maps, encoders, layers))
         self.register_buffer("like", like, persistent=False)
 
     @property
@@ -96,12 +102,16 @@ class Tower(nn.Module):
                 given = ", ".join(inputs) or "none"
                 raise DataError(f"the {self.side} tower needs feature {column.name!r}; it was given {given}")
         mapped = dict(zip(self.plan.kernels, self.maps, strict=True))
-        parts = [
-            look_up(tables, column, inputs[column.name])
-            if column.kernel is None
-            else mapped[column.kernel](numbers(column, inputs[column.name]))
-            for column in self.plan.columns
-        ]
+        encoders: dict[EncoderPlan, Encoder] = {encoder.plan: encoder for encoder in self.encoders}  # type: ignore[misc]
+        parts = []
+        for column in self.plan.columns:
+            value = inputs[column.name]
+            if column.encoder is not None:
+                parts.append(encoded(encoders[column.encoder], tables, column, value))
+            elif column.kernel is not None:
+                parts.append(mapped[column.kernel](numbers(column, value)))
+            else:
+                parts.append(look_up(tables, column, value))
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def dense(self, x: Tensor) -> Tensor:
@@ -113,7 +123,8 @@ class Tower(nn.Module):
     @torch.no_grad()
     def embed(self, features: Features) -> NDArray[np.floating]:
         """(n, output_dim) in the tower's dtype: the raw output, without dropout."""
-        return self(Features(features.size, features.codes, features.dense)).cpu().numpy().copy()
+        codes = {name: replace(c, keep={}) if isinstance(c, Sequences) else c for name, c in features.codes.items()}
+        return self(Features(features.size, codes, features.dense)).cpu().numpy().copy()
 
 
 def look_up(tables: Tables, column: Column, value: Input) -> Tensor:
@@ -125,7 +136,20 @@ def look_up(tables: Tables, column: Column, value: Input) -> Tensor:
     if column.kind == "one":
         return F.embedding(value, weight, sparse=sparse)  # type: ignore[arg-type]
     mode = "mean" if column.mean else "sum"
-    return F.embedding_bag(value[0], weight, value[1], mode=mode, sparse=sparse, include_last_offset=True)
+    values, offsets = value  # type: ignore[misc]
+    return F.embedding_bag(values, weight, offsets, mode=mode, sparse=sparse, include_last_offset=True)
+
+
+def encoded(encoder: Encoder, tables: Tables, column: Column, value: Input) -> Tensor:
+    """(n, width): what each row reads of its history's encoder. Raises `DataError` for codes without order."""
+    if not isinstance(value, TensorSequences):
+        raise DataError(
+            f"{column.name!r} is a history with an encoder, which reads features or a batch, and no tensors"
+        )
+    table = tables[column.table]  # type: ignore[index]
+    weight, sparse = (table, False) if isinstance(table, Tensor) else (table.weight, table.sparse)
+    rows = F.embedding(value.values, weight, sparse=sparse)
+    return value.read(encoder(rows, value.layout, value.keep) if len(rows) else rows)
 
 
 def numbers(column: Column, value: Input) -> Tensor:

@@ -14,8 +14,8 @@ from recs_core.contract.batch import Batch
 from recs_core.contract.plans import UpdatePlan
 from recs_core.contract.weights import check_state
 from recs_core_torch import optimizers
-from recs_core_torch.data import as_tensor
 from recs_core_torch.model import Model
+from recs_core_torch.tensors import as_tensor
 
 
 class Trainer:

@@ -1,0 +1,201 @@
+"""Encoders of histories as modules, by the formulas of `recs_core.contract.encoders`.
+
+Codes lie packed, histories end to end: (nnz, width). Only attention needs a history as a row of its own; histories of
+about one length are padded together for it, on the right, where nothing that counts looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from recs_core.contract.encoders import GRU, NORMAL_EPSILON, EncoderPlan, SelfAttention, rotation
+from recs_core.contract.weights import Weights
+from recs_core_torch.sequences import Layout
+
+
+def is_kernel(name: str) -> bool:
+    """Whether a weight lies transposed: kernels are (in, out), those of PyTorch (out, in)."""
+    return name.endswith("/kernel")
+
+
+def _module_name(name: str) -> str:
+    return name.replace("/", "_")
+
+
+class Encoder(nn.Module):
+    """The base of the encoders: `plan`, and the weights as modules.
+
+    `like`, without a number, has the device and dtype of the weights.
+    """
+
+    def __init__(self, plan: EncoderPlan, weights: Weights, like: Tensor) -> None:
+        super().__init__()
+        self.plan = plan
+        self.scale = 1 / (1 - plan.spec.dropout)
+        for name, value in plan.own(weights).items():
+            array = np.asarray(value)
+            tensor = torch.tensor(array.T if is_kernel(name) else array, dtype=like.dtype, device=like.device)
+            self.register_parameter(_module_name(name), nn.Parameter(tensor.contiguous()))
+
+    def kept(self, x: Tensor, name: str, keep: Mapping[str, Tensor]) -> Tensor:
+        """x with dropout, where the batch brings masks."""
+        return x * keep[name] * self.scale if name in keep else x
+
+    def weight(self, name: str) -> Tensor:
+        """A weight by its name in the formulas; a kernel lies (out, in), as PyTorch has it."""
+        return self.get_parameter(_module_name(name))
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        """x W + b."""
+        return F.linear(x, self.weight(f"{name}/kernel"), self.weight(f"{name}/bias"))
+
+    def linears(self, x: Tensor, *names: str) -> Tensor:
+        """Several side by side, in one product."""
+        kernels, biases = ([self.weight(f"{name}/{part}") for name in names] for part in ("kernel", "bias"))
+        return F.linear(x, torch.cat(kernels), torch.cat(biases))
+
+    def normal(self, name: str, x: Tensor) -> Tensor:
+        """Layer normalisation."""
+        return F.layer_norm(x, x.shape[1:], self.weight(f"{name}/scale"), self.weight(f"{name}/bias"), NORMAL_EPSILON)
+
+
+class SelfAttentionEncoder(Encoder):
+    """Causal self-attention."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, plan: EncoderPlan, weights: Weights, like: Tensor) -> None:
+        super().__init__(plan, weights, like)
+        assert isinstance(plan.spec, SelfAttention)
+        self.spec = plan.spec
+        for name, table in zip(("cos", "sin"), rotation(plan.length, plan.width // self.spec.heads), strict=True):
+            self.register_buffer(name, torch.from_numpy(table).to(like.device, like.dtype), persistent=False)
+
+    def forward(self, x: Tensor, layout: Layout, keep: Mapping[str, Tensor]) -> Tensor:
+        """(nnz, width) → (nnz, width)."""
+        places = layout.tensor("place", layout.place, x.device)
+        if self.spec.position == "learned":
+            x = x + self.weight("position").index_select(0, places)
+        turns = None
+        if self.spec.position == "rotary":
+            turns = tuple(table.index_select(0, places)[:, None] for table in (self.cos, self.sin))
+        x = self.kept(x, "input", keep)
+        for i in range(self.spec.layers):
+            x = self.layer(f"layer_{i}", x, layout, turns, keep)
+        return self.normal("normal", x)
+
+    def layer(
+        self, name: str, x: Tensor, layout: Layout, turns: tuple[Tensor, ...] | None, keep: Mapping[str, Tensor]
+    ) -> Tensor:
+        """One layer."""
+        qkv = self.linears(
+            self.normal(f"{name}/normal_1", x), *(f"{name}/{part}" for part in ("query", "key", "value"))
+        )
+        if turns is not None:
+            qkv = rotated(qkv, self.spec.heads, *turns)
+        y = self.linear(f"{name}/output", attention(qkv, self.spec.heads, layout))
+        u = self.gated(f"{name}/gate_1", x, self.kept(y, f"{name}/attention", keep))
+        f = self.normal(f"{name}/normal_2", u)
+        if self.spec.activation == "swiglu":
+            h, t = self.linears(f, f"{name}/ffn_1", f"{name}/ffn_3").chunk(2, 1)
+            m = F.silu(h) * t
+        else:
+            m = F.relu(self.linear(f"{name}/ffn_1", f))
+        z = self.linear(f"{name}/ffn_2", self.kept(m, f"{name}/hidden", keep))
+        return self.gated(f"{name}/gate_2", u, self.kept(z, f"{name}/output", keep))
+
+    def gated(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        """x + σ(x W + b) ⊙ y, or x + y."""
+        return torch.addcmul(x, torch.sigmoid(self.linear(name, x)), y) if self.spec.gate else x + y
+
+
+def rotated(qkv: Tensor, heads: int, cos: Tensor, sin: Tensor) -> Tensor:
+    """(nnz, 3 width): queries and keys turned, head by head."""
+    width = qkv.shape[1] // 3
+    a, b = qkv[:, : 2 * width].view(len(qkv), 2 * heads, -1).chunk(2, 2)
+    turned = torch.cat([a * cos - b * sin, b * cos + a * sin], 2)
+    return torch.cat([turned.view(len(qkv), -1), qkv[:, 2 * width :]], 1)
+
+
+def attention(qkv: Tensor, heads: int, layout: Layout) -> Tensor:
+    """(nnz, 3 width) → (nnz, width): causal attention within each history."""
+    width = qkv.shape[1] // 3
+    sizes = [number * length for number, length in layout.blocks]
+    where = None if layout.padded is None else layout.tensor("padded", layout.padded, qkv.device)
+    qkv = qkv if where is None else _Spread.apply(qkv, where, sum(sizes))  # type: ignore[no-untyped-call]
+    out = []
+    for (number, length), block in zip(layout.blocks, qkv.split(sizes), strict=True):
+        q, k, v = block.view(number, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        out.append(attended.transpose(1, 2).reshape(-1, width))
+    joined = torch.cat(out) if len(out) > 1 else out[0]
+    return joined if where is None else _Gathered.apply(joined, where)  # type: ignore[no-untyped-call]
+
+
+class _Spread(torch.autograd.Function):
+    """x (n, width) at the places `where` of (size, width), zeros elsewhere. No two share a place, so that the way back
+    is a gather, which PyTorch, not knowing it, would add up on one core; `_Gathered` is the opposite."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, where: Tensor, size: int) -> Tensor:
+        ctx.save_for_backward(where)
+        return x.new_zeros(size, x.shape[1]).index_copy_(0, where, x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d: Tensor) -> tuple[Tensor, None, None]:
+        (where,) = ctx.saved_tensors
+        return d.index_select(0, where), None, None
+
+
+class _Gathered(torch.autograd.Function):
+    """x at the places `where`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, where: Tensor) -> Tensor:
+        ctx.save_for_backward(where)
+        ctx.size = len(x)
+        return x.index_select(0, where)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d: Tensor) -> tuple[Tensor, None]:
+        (where,) = ctx.saved_tensors
+        return d.new_zeros(ctx.size, d.shape[1]).index_copy_(0, where, d), None
+
+
+class GRUEncoder(Encoder):
+    """A gated recurrent unit, a layer of PyTorch's at a time."""
+
+    def __init__(self, plan: EncoderPlan, weights: Weights, like: Tensor) -> None:
+        super().__init__(plan, weights, like)
+        assert isinstance(plan.spec, GRU)
+        self.layers = plan.spec.layers
+
+    def forward(self, x: Tensor, layout: Layout, keep: Mapping[str, Tensor]) -> Tensor:
+        """(nnz, width) → (nnz, width)."""
+        by_place = layout.tensor("by_place", layout.by_place, x.device)
+        at_once = torch.from_numpy(np.bincount(layout.place))  # codes of each place; PyTorch wants it on the CPU
+        x = self.kept(x, "input", keep).index_select(0, by_place)
+        keep = {name: mask.index_select(0, by_place) for name, mask in keep.items()}
+        for i in range(self.layers):
+            parts = [
+                self.weight(f"layer_{i}/{p}") for p in ("input/kernel", "state/kernel", "input/bias", "state/bias")
+            ]
+            start = x.new_zeros(1, int(at_once[0]), x.shape[1])
+            x, _ = torch._VF.gru(x, at_once, start, parts, True, 1, 0.0, self.training, False)
+            x = self.kept(x, f"layer_{i}/output", keep)
+        return _Spread.apply(x, by_place, len(x))  # type: ignore[no-untyped-call]
+
+
+def build(plan: EncoderPlan, weights: Weights, like: Tensor) -> SelfAttentionEncoder | GRUEncoder:
+    """The module of a plan, with its own copy of `weights`."""
+    return (GRUEncoder if isinstance(plan.spec, GRU) else SelfAttentionEncoder)(plan, weights, like)
