@@ -205,7 +205,7 @@ def test_every_recipe_gives_a_reason_for_each_choice(name: str) -> None:
 
 
 def test_an_unknown_recipe_is_refused_by_name() -> None:
-    with pytest.raises(SpecError, match="no recipe is called 'best'; there are ids, history, features"):
+    with pytest.raises(SpecError, match="no recipe is called 'best'; there are ids, history, sequence, features"):
         choose("best", recs.datasets.load("report"))
 
 

@@ -28,7 +28,7 @@ def compare(
         str | None, typer.Option(help='As in "torch,keras[jax]"; by default every one installed.')
     ] = None,
     spec: Annotated[Path | None, typer.Option(help="A run.json whose data, model and seed are compared.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="Named defaults: ids, history or features.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Named defaults: ids, history, sequence or features.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides batches, negatives and initial weights.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     float64: Annotated[bool, typer.Option("--float64", help="Train in float64: held to the last digits.")] = False,

@@ -37,7 +37,7 @@ def train(
     at: options.At = None,
     test: options.Test = None,
     validation: options.Validation = None,
-    recipe: Annotated[str | None, typer.Option(help="Named defaults: ids, history or features.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Named defaults: ids, history, sequence or features.")] = None,
     context: Annotated[
         str | None,
         typer.Option(help="The file's columns known when a query is asked: device,page. For --recipe features."),

@@ -11,7 +11,7 @@ from typing import Any
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.data.interactions import Interactions
 from recs_core.elsewhere import refuse_unknown
-from recs_core.recipes import features, history, ids
+from recs_core.recipes import features, history, ids, sequence
 from recs_core.recipes.choice import Recipe
 from recs_core.recipes.suggestion import suggest
 from recs_core.two_tower import TwoTower
@@ -23,6 +23,7 @@ log = logging.getLogger("recs_core")
 RECIPES: Mapping[str, Callable[..., Recipe]] = {
     "ids": ids.choose,
     "history": history.choose,
+    "sequence": sequence.choose,
     "features": features.choose,
 }
 """Recipe name → the function that chooses its settings from the training data; that of `features` takes context."""

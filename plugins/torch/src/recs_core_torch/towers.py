@@ -24,6 +24,9 @@ from recs_core_torch.sequences import TensorSequences
 Tables = Mapping[str, nn.Embedding | Tensor]
 """Canonical name → the whole table, or the rows that a batch gathered of it."""
 
+HISTORIES = 128
+"""Rows that are encoded at a time outside of training: 50 MB for each array of 512 float32 a code, 200 codes each."""
+
 ACTIVATIONS: Mapping[str | None, Callable[[Tensor], Tensor]] = {
     None: lambda x: x,
     "relu": F.relu,
@@ -124,7 +127,14 @@ class Tower(nn.Module):
     def embed(self, features: Features) -> NDArray[np.floating]:
         """(n, output_dim) in the tower's dtype: the raw output, without dropout."""
         codes = {name: replace(c, keep={}) if isinstance(c, Sequences) else c for name, c in features.codes.items()}
-        return self(Features(features.size, codes, features.dense)).cpu().numpy().copy()
+        plain = Features(features.size, codes, features.dense)
+        if not self.plan.encoders or features.size <= HISTORIES:
+            return self(plain).cpu().numpy().copy()
+        out = np.empty((features.size, self.output_dim), torch.empty(0, dtype=self.like.dtype).numpy().dtype)
+        for start in range(0, features.size, HISTORIES):
+            rows = np.arange(start, min(start + HISTORIES, features.size))
+            out[rows] = self(plain.take(rows)).cpu().numpy()
+        return out
 
 
 def look_up(tables: Tables, column: Column, value: Input) -> Tensor:
