@@ -173,7 +173,7 @@ class _Gathered(torch.autograd.Function):
 
 
 class GRUEncoder(Encoder):
-    """A gated recurrent unit, a layer of PyTorch's at a time."""
+    """A gated recurrent unit."""
 
     def __init__(self, plan: EncoderPlan, weights: Weights, like: Tensor) -> None:
         super().__init__(plan, weights, like)
@@ -183,17 +183,70 @@ class GRUEncoder(Encoder):
     def forward(self, x: Tensor, layout: Layout, keep: Mapping[str, Tensor]) -> Tensor:
         """(nnz, width) → (nnz, width)."""
         by_place = layout.tensor("by_place", layout.by_place, x.device)
-        at_once = torch.from_numpy(np.bincount(layout.place))  # codes of each place; PyTorch wants it on the CPU
-        x = self.kept(x, "input", keep).index_select(0, by_place)
+        at_once = np.bincount(layout.place).tolist()  # histories that have a code at each place
+        x = _Gathered.apply(self.kept(x, "input", keep), by_place)  # type: ignore[no-untyped-call]
         keep = {name: mask.index_select(0, by_place) for name, mask in keep.items()}
         for i in range(self.layers):
-            parts = [
-                self.weight(f"layer_{i}/{p}") for p in ("input/kernel", "state/kernel", "input/bias", "state/bias")
-            ]
-            start = x.new_zeros(1, int(at_once[0]), x.shape[1])
-            x, _ = torch._VF.gru(x, at_once, start, parts, True, 1, 0.0, self.training, False)
-            x = self.kept(x, f"layer_{i}/output", keep)
+            inputs = self.linear(f"layer_{i}/input", x)
+            kernel, bias = (self.weight(f"layer_{i}/state/{part}") for part in ("kernel", "bias"))
+            x = self.kept(_Recurrence.apply(inputs, kernel, bias, at_once), f"layer_{i}/output", keep)  # type: ignore[no-untyped-call]
         return _Spread.apply(x, by_place, len(x))  # type: ignore[no-untyped-call]
+
+
+class _Recurrence(torch.autograd.Function):
+    """The states (nnz, d), place by place, from x W + b (nnz, 3d), U (3d, d) and c (3d,).
+
+    By hand, because PyTorch's own takes some forty operations for each place, there and back, and this some twelve: a
+    tenth of the time for histories of 200. What does not wait for the place before it is done for all of them at once.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, kernel: Tensor, bias: Tensor, at_once: list[int]) -> Tensor:
+        d = kernel.shape[1]
+        recurrent, gates = torch.empty_like(inputs), torch.empty_like(inputs)
+        states, before = (inputs.new_empty(len(inputs), d) for _ in range(2))
+        state = inputs.new_zeros(at_once[0], d)
+        low = 0
+        for number in at_once:
+            here = slice(low, low + number)
+            before[here] = state = state[:number]
+            own, g = gates[here], torch.addmm(bias, state, kernel.T, out=recurrent[here])
+            torch.add(inputs[here, : 2 * d], g[:, : 2 * d], out=own[:, : 2 * d])
+            own[:, : 2 * d].sigmoid_()
+            reset, update, fresh = own.chunk(3, 1)
+            torch.addcmul(inputs[here, 2 * d :], reset, g[:, 2 * d :], out=fresh)
+            state = torch.lerp(fresh.tanh_(), state, update, out=states[here])
+            low += number
+        ctx.save_for_backward(kernel, recurrent, gates, before)
+        ctx.at_once = at_once
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        kernel, recurrent, gates, before = ctx.saved_tensors
+        d = kernel.shape[1]
+        reset, update, fresh = gates.chunk(3, 1)
+        by_fresh = (1 - update) * (1 - fresh * fresh)
+        by_update = (before - fresh) * update * (1 - update)
+        by_reset = recurrent[:, 2 * d :] * reset * (1 - reset)
+        d_inputs, d_recurrent = torch.empty_like(gates), torch.empty_like(gates)
+        later = d_states.new_zeros(0, d)
+        high = len(gates)
+        for number in reversed(ctx.at_once):
+            here = slice(high - number, high)
+            dh = d_states[here].clone()
+            dh[: len(later)] += later
+            d_reset, d_update, d_fresh = d_inputs[here].chunk(3, 1)
+            torch.mul(dh, by_fresh[here], out=d_fresh)
+            torch.mul(dh, by_update[here], out=d_update)
+            torch.mul(d_fresh, by_reset[here], out=d_reset)
+            own = d_recurrent[here]
+            own[:, : 2 * d] = d_inputs[here, : 2 * d]
+            torch.mul(d_fresh, reset[here], out=own[:, 2 * d :])
+            later = torch.addmm(dh.mul_(update[here]), own, kernel)
+            high -= number
+        return d_inputs, d_recurrent.T @ before, d_recurrent.sum(0), None
 
 
 def build(plan: EncoderPlan, weights: Weights, like: Tensor) -> SelfAttentionEncoder | GRUEncoder:
