@@ -19,8 +19,14 @@ from recs_core.contract.encoders import GRU, NORMAL_EPSILON, EncoderPlan, SelfAt
 Array: TypeAlias = "NDArray[np.floating]"
 Weights: TypeAlias = "Mapping[str, Array]"
 
-CODES = 1 << 13
-"""Codes encoded at a time: 2 MB for each array of 64 float32 a code."""
+CODES = 1 << 11
+"""Codes encoded at a time: 2 MB for each array of 256 float32 a code."""
+
+HISTORIES = 512
+"""Histories that go through a GRU at a time, place by place."""
+
+PLACES = 48
+"""Places that attend at a time."""
 
 
 def encode(plan: EncoderPlan, weights: Weights, table: Array, sequences: Sequences, out: Array) -> None:
@@ -32,7 +38,8 @@ def encode(plan: EncoderPlan, weights: Weights, table: Array, sequences: Sequenc
     lengths = sequences.at[rows] - starts + 1  # what comes after the place that is read changes nothing
     for length in np.unique(lengths):
         of_length = np.flatnonzero(lengths == length)
-        for some in _pieces(of_length, max(1, CODES // int(length))):
+        at_once = HISTORIES if isinstance(plan.spec, GRU) else max(1, CODES // int(length))
+        for some in _pieces(of_length, at_once):
             codes = sequences.values[starts[some][:, None] + np.arange(length)]
             out[rows[some]] = _last(plan.spec, own, np.asarray(table[codes], out.dtype))
 
@@ -71,22 +78,39 @@ def _layer(spec: SelfAttention, weights: Weights, name: str, x: Array, only_last
 
     f = _normal(weights, f"{name}/normal_2", u)
     h = _linear(weights, f"{name}/ffn_1", f)
-    m = h * _sigmoid(h) * _linear(weights, f"{name}/ffn_3", f) if spec.activation == "swiglu" else np.maximum(h, 0)
+    if spec.activation == "swiglu":
+        m = _silu(h)
+        m *= _linear(weights, f"{name}/ffn_3", f)
+    else:
+        m = np.maximum(h, 0, out=h)
     z = _linear(weights, f"{name}/ffn_2", m)
     return u + (_sigmoid(_linear(weights, f"{name}/gate_2", u)) * z if spec.gate else z)
 
 
 def _attention(q: Array, k: Array, v: Array) -> Array:
-    """(B, queries, width) of (B, heads, …, e): softmax over what is no later than the query, the last of which are the
-    last places."""
-    scores = q @ k.swapaxes(-1, -2)
-    scores /= scores.dtype.type(np.sqrt(q.shape[-1]))
-    if scores.shape[-2] > 1:
-        scores[..., np.triu(np.ones(scores.shape[-2:], np.bool_), 1)] = -np.inf
-    scores -= scores.max(-1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(-1, keepdims=True)
-    return (scores @ v).swapaxes(1, 2).reshape(len(q), q.shape[2], -1)
+    """(B, queries, width) of (B, heads, …, e): each of the last places attends to what is no later.
+
+    A few places at a time, so that nothing later than the last of them is scored, and little that is masked.
+    """
+    places, queries = k.shape[2], q.shape[2]
+    q = q * q.dtype.type(1 / np.sqrt(q.shape[-1]))
+    out = np.empty_like(q)
+    for low in range(0, queries, PLACES):
+        high = min(low + PLACES, queries)
+        end = places - queries + high
+        scores = q[:, :, low:high] @ k[:, :, :end].swapaxes(-1, -2)
+        if high - low > 1:
+            scores[..., end - (high - low) :] += _later(high - low, scores.dtype.str)
+        scores -= scores.max(-1, keepdims=True)
+        np.exp(scores, out=scores)
+        np.divide(scores @ v[:, :, :end], scores.sum(-1, keepdims=True), out=out[:, :, low:high])
+    return out.swapaxes(1, 2).reshape(len(q), queries, -1)
+
+
+@lru_cache(maxsize=256)
+def _later(number: int, dtype: str) -> Array:
+    """What hides later places: − ∞ above the diagonal, else 0."""
+    return np.triu(np.full((number, number), -np.inf, dtype), 1)
 
 
 def _heads(x: Array, heads: int) -> Array:
@@ -134,6 +158,15 @@ def _normal(weights: Weights, name: str, x: Array) -> Array:
     x *= weights[f"{name}/scale"]
     x += weights[f"{name}/bias"]
     return x
+
+
+def _silu(x: Array) -> Array:
+    """x σ(x) = h + h tanh h, where h = x/2; x is written over."""
+    x *= x.dtype.type(0.5)
+    out = np.tanh(x)
+    out += 1
+    out *= x
+    return out
 
 
 def _sigmoid(x: Array) -> Array:
