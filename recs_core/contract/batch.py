@@ -15,8 +15,6 @@ from typing import Any, Literal, TypeAlias, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.errors import UnsupportedFeature
-
 Side: TypeAlias = Literal["query", "candidate"]
 Codes: TypeAlias = "NDArray[np.int32] | Ragged | Sequences"
 
@@ -121,6 +119,16 @@ class Sequences:
         """(nnz,): all codes."""
         return self.codes.values
 
+    @property
+    def read(self) -> Ragged:
+        """Of each row the codes of its history up to the place that it reads."""
+        of = np.searchsorted(self.codes.offsets, self.at, side="right") - 1
+        starts = np.where(self.at < 0, 0, self.codes.offsets[of])
+        lengths = np.where(self.at < 0, 0, self.at - starts + 1)
+        offsets = offsets_of(lengths)
+        place = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Ragged(self.values[place], offsets)
+
     def take(self, rows: NDArray[np.integer]) -> Sequences:
         """The rows asked for, in that order, with the histories that they read; without masks."""
         at = self.at[rows]
@@ -170,9 +178,8 @@ class Features:
         """Every column by name as an exported tower takes it: codes (n,) or, of a column with many per row, its
         `<name>.values` (nnz,) and `<name>.offsets` (n + 1,), all int64; numbers (n, width) of `dtype`, the model's."""
         out: dict[str, NDArray[Any]] = {name: numbers.astype(dtype) for name, numbers in self.dense.items()}
-        for name, codes in self.codes.items():
-            if isinstance(codes, Sequences):
-                raise UnsupportedFeature(f"{name!r} is a history with an encoder, which an exported tower cannot take")
+        for name, held in self.codes.items():
+            codes = held.read if isinstance(held, Sequences) else held  # the exported tower reads the last place
             if isinstance(codes, Ragged):
                 out[f"{name}.values"], out[f"{name}.offsets"] = (
                     a.astype(np.int64) for a in (codes.values, codes.offsets)

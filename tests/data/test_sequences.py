@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import recs_core as recs
-from recs_core.contract.batch import Batch, Ragged, Sequences
-from recs_core.contract.errors import DataError, SpecError, UnsupportedFeature
+from recs_core.contract.batch import Batch, Features, Ragged, Sequences
+from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.protocols import BatchPlan
 from recs_core.data.batching import Batching
 from recs_core.data.encoded import EncodedDataset
@@ -191,7 +191,8 @@ def test_batches_by_sequence_need_an_encoder() -> None:
         made.steps(plan())
 
 
-def test_an_exported_tower_takes_no_history_in_order() -> None:
-    (batch,) = batching().batches(plan(), seed=0, epoch=0)
-    with pytest.raises(UnsupportedFeature, match="a history with an encoder"):
-        batch.query.arrays()
+def test_an_exported_tower_takes_what_each_row_reads() -> None:
+    held = Sequences(Ragged.of([[1, 2, 3], [], [4]]), np.array([1, -1, 3, 2], np.int32))
+    arrays = Features(4, {"item": held}).arrays()
+    assert arrays["item.values"].tolist() == [1, 2, 4, 1, 2, 3]
+    assert arrays["item.offsets"].tolist() == [0, 2, 2, 3, 6]

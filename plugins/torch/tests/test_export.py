@@ -11,9 +11,13 @@ from recs_core_torch import Backend, Model, export, export_onnx
 from torch import nn
 from torch_worlds import codes, ragged
 
-from recs_core.contract.batch import Features
+import recs_core as recs
+from recs_core.contract.batch import Features, Sequences
 from recs_core.contract.errors import MissingExtra, SpecError
 from recs_core.contract.features import Column
+from recs_core.contract.plans import TowerPlan
+from recs_core.contract.towers import SIDES
+from recs_core.contract.weights import initial
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -79,3 +83,28 @@ def test_what_cannot_be_exported(tmp_path: Path, model: Model) -> None:
     assert not list(tmp_path.iterdir())
     with pytest.raises(SpecError, match="no folder"):
         export_onnx(model.query, tmp_path / "nowhere" / "query.onnx")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        recs.SelfAttention(layers=2, heads=2, ffn=2),
+        recs.SelfAttention(layers=1, ffn=1, activation="relu", gate=False, position="learned"),
+        recs.GRU(layers=2),
+    ],
+    ids=["attention", "sasrec", "gru"],
+)
+@pytest.mark.slow
+def test_histories_in_order(tmp_path: Path, spec: recs.GRU | recs.SelfAttention) -> None:
+    history = recs.History("item", dim=8, max_length=6, encoder=spec)
+    towers = recs.TowerSpec([history], layers=[3]), recs.TowerSpec([recs.Categorical("item", dim=8)], layers=[3])
+    plans = [TowerPlan.of(side, tower) for side, tower in zip(SIDES, towers, strict=True)]
+    retrieval = recs.RetrievalSpec()
+    weights = initial(plans[0], plans[1], retrieval, {"table/item": 20}, 19, seed=0)
+    model = Backend().model(*plans, retrieval, weights)
+    path = export_onnx(model.query, tmp_path / "query.onnx")
+    random = np.random.default_rng(1)
+    for lengths in ([3, 0, 6, 1], [0], [6] * 9, random.integers(0, 7, 40).tolist()):
+        held = ragged(*(random.integers(0, 20, n).tolist() for n in lengths))
+        features = Features(len(lengths), {"item": Sequences.last(held)})
+        np.testing.assert_allclose(run(path, features), model.query.embed(features), rtol=1e-4, atol=1e-5)

@@ -6,8 +6,8 @@ about one length are padded together for it, on the right, where nothing that co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -66,6 +66,10 @@ class Encoder(nn.Module):
         return F.layer_norm(x, x.shape[1:], self.weight(f"{name}/scale"), self.weight(f"{name}/bias"), NORMAL_EPSILON)
 
 
+Attend: TypeAlias = Callable[[Tensor], Tensor]
+"""Queries, keys and values (nnz, 3 width) → what each code draws from its history, (nnz, width)."""
+
+
 class SelfAttentionEncoder(Encoder):
     """Causal self-attention."""
 
@@ -82,6 +86,10 @@ class SelfAttentionEncoder(Encoder):
     def forward(self, x: Tensor, layout: Layout, keep: Mapping[str, Tensor]) -> Tensor:
         """(nnz, width) → (nnz, width)."""
         places = layout.tensor("place", layout.place, x.device)
+        return self.run(x, places, lambda qkv: attention(qkv, self.spec.heads, layout), keep)
+
+    def run(self, x: Tensor, places: Tensor, attend: Attend, keep: Mapping[str, Tensor]) -> Tensor:
+        """The same, histories lying as `attend` knows; `places` (nnz,) counts each code from its history's oldest."""
         if self.spec.position == "learned":
             x = x + self.weight("position").index_select(0, places)
         turns = None
@@ -89,11 +97,11 @@ class SelfAttentionEncoder(Encoder):
             turns = tuple(table.index_select(0, places)[:, None] for table in (self.cos, self.sin))
         x = self.kept(x, "input", keep)
         for i in range(self.spec.layers):
-            x = self.layer(f"layer_{i}", x, layout, turns, keep)
+            x = self.layer(f"layer_{i}", x, attend, turns, keep)
         return self.normal("normal", x)
 
     def layer(
-        self, name: str, x: Tensor, layout: Layout, turns: tuple[Tensor, ...] | None, keep: Mapping[str, Tensor]
+        self, name: str, x: Tensor, attend: Attend, turns: tuple[Tensor, ...] | None, keep: Mapping[str, Tensor]
     ) -> Tensor:
         """One layer."""
         qkv = self.linears(
@@ -101,7 +109,7 @@ class SelfAttentionEncoder(Encoder):
         )
         if turns is not None:
             qkv = rotated(qkv, self.spec.heads, *turns)
-        y = self.linear(f"{name}/output", attention(qkv, self.spec.heads, layout))
+        y = self.linear(f"{name}/output", attend(qkv))
         u = self.gated(f"{name}/gate_1", x, self.kept(y, f"{name}/attention", keep))
         f = self.normal(f"{name}/normal_2", u)
         if self.spec.activation == "swiglu":
@@ -120,24 +128,27 @@ class SelfAttentionEncoder(Encoder):
 def rotated(qkv: Tensor, heads: int, cos: Tensor, sin: Tensor) -> Tensor:
     """(nnz, 3 width): queries and keys turned, head by head."""
     width = qkv.shape[1] // 3
-    a, b = qkv[:, : 2 * width].view(len(qkv), 2 * heads, -1).chunk(2, 2)
+    a, b = qkv[:, : 2 * width].unflatten(1, (2 * heads, -1)).chunk(2, 2)
     turned = torch.cat([a * cos - b * sin, b * cos + a * sin], 2)
-    return torch.cat([turned.view(len(qkv), -1), qkv[:, 2 * width :]], 1)
+    return torch.cat([turned.flatten(1), qkv[:, 2 * width :]], 1)
 
 
 def attention(qkv: Tensor, heads: int, layout: Layout) -> Tensor:
     """(nnz, 3 width) → (nnz, width): causal attention within each history."""
-    width = qkv.shape[1] // 3
     sizes = [number * length for number, length in layout.blocks]
     where = None if layout.padded is None else layout.tensor("padded", layout.padded, qkv.device)
     qkv = qkv if where is None else _Spread.apply(qkv, where, sum(sizes))  # type: ignore[no-untyped-call]
-    out = []
-    for (number, length), block in zip(layout.blocks, qkv.split(sizes), strict=True):
-        q, k, v = block.view(number, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        out.append(attended.transpose(1, 2).reshape(-1, width))
+    lengths = [length for _, length in layout.blocks]
+    out = [attend_padded(part, heads, length) for part, length in zip(qkv.split(sizes), lengths, strict=True)]
     joined = torch.cat(out) if len(out) > 1 else out[0]
     return joined if where is None else _Gathered.apply(joined, where)  # type: ignore[no-untyped-call]
+
+
+def attend_padded(qkv: Tensor, heads: int, length: int) -> Tensor:
+    """The same of histories of one length, padded on the right, end to end."""
+    width = qkv.shape[1] // 3
+    q, k, v = qkv.view(-1, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(-1, width)
 
 
 class _Spread(torch.autograd.Function):

@@ -14,6 +14,7 @@ from recs_core.contract.features import Column
 from recs_core.storage.paths import local
 from recs_core_torch.adopted import AdoptedTower, evaluating
 from recs_core_torch.data import Input
+from recs_core_torch.encoders import Encoder, SelfAttentionEncoder, attend_padded
 from recs_core_torch.towers import Tower, look_up
 
 OPSET = 18
@@ -25,8 +26,9 @@ def export_onnx(tower: Tower | AdoptedTower, path: str | Path) -> Path:
     """Write the tower to `path` as ONNX; returns the path.
 
     Inputs, n rows each, by column: `<name>` int64 codes (n,), rows of the whole table, or numbers (n, length) in the
-    tower's dtype; of a column with many codes per row, `<name>.values` (nnz,) and `<name>.offsets` (n + 1,), both
-    int64. Output: `vector` (n, output_dim), as `tower.embed` gives it.
+    tower's dtype; of a column with many codes per row, or a history in order, the oldest first and at most its
+    `max_length`, `<name>.values` (nnz,) and `<name>.offsets` (n + 1,), both int64. Output: `vector` (n, output_dim),
+    as `tower.embed` gives it.
 
     Raises `MissingExtra` without the exporter and `SpecError` for a module that cannot be exported; neither leaves a
     file behind.
@@ -73,14 +75,19 @@ class _Graph(nn.Module):
     def forward(self, *tensors: Tensor) -> Tensor:
         left, inputs = iter(tensors), dict[str, Input]()
         for column in self.columns:
-            inputs[column.name] = (next(left), next(left)) if column.kind == "many" else next(left)
+            inputs[column.name] = (next(left), next(left)) if column.kind in ("many", "sequence") else next(left)
         if isinstance(self.tower, AdoptedTower):
             return self.tower.call(inputs)
         maps = dict(zip(self.tower.plan.kernels, self.tower.maps, strict=True))
-        parts = [
-            _part(self.tower, c, inputs[c.name]) if c.kernel is None else maps[c.kernel](inputs[c.name])
-            for c in self.columns
-        ]
+        encoders = iter(self.tower.encoders)
+        parts = []
+        for column in self.columns:
+            if column.encoder is not None:
+                parts.append(_encoded(self.tower, column, next(encoders), *inputs[column.name]))  # type: ignore[arg-type, misc]
+            elif column.kernel is not None:
+                parts.append(maps[column.kernel](inputs[column.name]))
+            else:
+                parts.append(_part(self.tower, column, inputs[column.name]))
         return self.tower.dense(torch.cat(parts, 1))
 
     def example(self) -> dict[str, Tensor]:
@@ -89,7 +96,7 @@ class _Graph(nn.Module):
         for column in self.columns:
             if column.kind == "dense":
                 out[column.name] = torch.zeros(ROWS, column.length, dtype=self.tower.like.dtype)
-            elif column.kind == "many":
+            elif column.kind in ("many", "sequence"):
                 out[f"{column.name}.values"] = torch.zeros(CODES, dtype=torch.long)
                 out[f"{column.name}.offsets"] = torch.tensor([0, 1, CODES])
             else:
@@ -106,3 +113,39 @@ def _part(tower: Tower, column: Column, value: Input) -> Tensor:
     segment = (torch.arange(rows.shape[0])[:, None] >= offsets[None, 1:]).sum(1)
     pooled = rows.new_zeros(offsets.shape[0] - 1, column.width).index_add(0, segment, rows)
     return pooled / (offsets[1:] - offsets[:-1]).clamp(min=1)[:, None] if column.mean else pooled
+
+
+def _encoded(tower: Tower, column: Column, encoder: Encoder, values: Tensor, offsets: Tensor) -> Tensor:
+    """(n, width): the last output of each history's encoder, every history padded on the right to the longest allowed;
+    of one without codes, zeros."""
+    assert column.table is not None
+    length, width = encoder.plan.length, encoder.plan.width
+    place = offsets[:-1, None] + torch.arange(length)
+    # One row more, so that an index that points beyond the last history has something to read.
+    codes = torch.cat([values, values.new_zeros(1)])[place.clamp(max=values.shape[0])]
+    x = tower.table(column.table).weight[codes]  # (n, length, width)
+    if isinstance(encoder, SelfAttentionEncoder):
+        places = torch.arange(length).repeat(x.shape[0])
+        heads = encoder.spec.heads
+        flat = encoder.run(x.reshape(-1, width), places, lambda qkv: attend_padded(qkv, heads, length), {})
+        out = flat.reshape(-1, length, width)
+    else:
+        out = _recurrent(encoder, x)
+    lengths = offsets[1:] - offsets[:-1]
+    last = out[torch.arange(out.shape[0]), (lengths - 1).clamp(min=0)]
+    return torch.where((lengths > 0)[:, None], last, torch.zeros_like(last))
+
+
+def _recurrent(encoder: Encoder, x: Tensor) -> Tensor:
+    """A GRU place by place, by the formulas: ONNX knows no gradient by hand."""
+    width = x.shape[2]
+    for i in range(encoder.plan.spec.layers):
+        inputs, state, states = encoder.linear(f"layer_{i}/input", x), torch.zeros_like(x[:, 0]), []
+        for t in range(x.shape[1]):
+            a, b = inputs[:, t], encoder.linear(f"layer_{i}/state", state)
+            reset, update = torch.sigmoid(a[:, : 2 * width] + b[:, : 2 * width]).chunk(2, 1)
+            fresh = torch.tanh(a[:, 2 * width :] + reset * b[:, 2 * width :])
+            state = fresh + update * (state - fresh)
+            states.append(state)
+        x = torch.stack(states, 1)
+    return x
