@@ -57,6 +57,7 @@ def pack(plan: TaskPlan, dtype: DType, *, general: bool = False) -> dict[str, ND
         packed["hit_row"], packed["hit_column"] = plan.hit_codes
     if plan.masked is not None:
         packed["masked_columns"], packed["masked_splits"] = plan.masked.values, plan.masked.offsets
+        packed["masked_row"] = plan.masked_row
     if general:
         packed = {**_neutral(plan), **{name: array for name, array in packed.items() if array is not None}}
     given = {name: array for name, array in packed.items() if array is not None}
@@ -73,6 +74,7 @@ def _neutral(plan: TaskPlan) -> dict[str, NDArray[Any]]:
         "hit_column": np.full(1, -2, np.int32),  # one for all columns
         "masked_columns": np.zeros(0, np.int32),
         "masked_splits": np.zeros(plan.num_rows + 1, np.int32),
+        "masked_row": np.arange(plan.num_rows, dtype=np.int32),
     }
 
 
@@ -230,7 +232,9 @@ def _masked(scores: Any, low: Any, high: Any, plan: Tensors, hard: int | None) -
         scores = tf.where(plan["hit_row"][low:high, None] == plan["hit_column"][None], out, scores)
     if "score_mask" in plan:
         scores = tf.where(plan["score_mask"][low:high], scores, out)
-    if "masked_splits" in plan:
+    if "masked_row" in plan:
+        scores = tf.where(_masked_together(low, high, tf.shape(scores)[1], plan), out, scores)
+    elif "masked_splits" in plan:
         splits = plan["masked_splits"][low : high + 1]
         columns = plan["masked_columns"][splits[0] : splits[-1]]
         row = tf.repeat(tf.range(high - low), splits[1:] - splits[:-1])
@@ -241,6 +245,19 @@ def _masked(scores: Any, low: Any, high: Any, plan: Tensors, hard: int | None) -
         row = tf.broadcast_to(tf.range(high - low)[:, None], tf.shape(columns))
         scores = tf.tensor_scatter_nd_update(tf.fill(tf.shape(scores), out), tf.stack([row, columns], -1), values)
     return scores
+
+
+def _masked_together(low: Any, high: Any, num_columns: Any, plan: Tensors) -> Any:
+    """(high − low, N): where rows low … high mask, of which many have the same columns masked."""
+    groups, group = tf.unique(plan["masked_row"][low:high])
+    splits, row = plan["masked_splits"], tf.range(tf.size(groups))
+    of_groups = tf.RaggedTensor.from_row_splits(plan["masked_columns"], splits, validate=False)
+    columns = tf.gather(of_groups, groups)
+    place = tf.stack([tf.cast(columns.value_rowids(), tf.int32), columns.values], 1)
+    masked = tf.tensor_scatter_nd_update(
+        tf.zeros((tf.size(row), num_columns), tf.bool), place, tf.fill(tf.shape(columns.values), True)
+    )
+    return tf.gather(masked, group)
 
 
 def _log_add_exp(a: Any, b: Any) -> Any:
