@@ -29,7 +29,8 @@ def encode(engine: Engine, plan: EncoderPlan, weights: Values, table: Tensor, la
     x = ops.take(table, ops.reshape(lanes["codes"], (-1,)), axis=0)
     encoder = _gru if isinstance(plan.spec, GRU) else _self_attention
     encoded = encoder(engine, plan, own, x, lanes["start"], keep)
-    read = ops.concatenate([encoded, ops.zeros_like(encoded[:1])], axis=0)  # −1 reads the last: zeros
+    zero = ops.zeros((1, plan.width), _dtype(table))
+    read = ops.concatenate([encoded, zero], axis=0)  # −1 reads the last: zeros
     at = lanes["at"]
     return ops.take(read, ops.where(at < 0, ops.shape(read)[0] - 1, at), axis=0)
 
@@ -83,10 +84,11 @@ def _layer(
     qkv = _linear(
         weights, _normal(weights, f"{name}/normal_1", x), *(f"{name}/{part}" for part in ("query", "key", "value"))
     )
-    qk, v = qkv[:, : 2 * width], qkv[:, 2 * width :]
+    qk, v = ops.split(qkv, [2 * width], axis=1)
     if turns is not None:
         qk = _rotated(qk, 2 * spec.heads, *turns)
-    y = _linear(weights, _attention(qk[:, :width], qk[:, width:], v, spec.heads, hidden), f"{name}/output")
+    q, k = ops.split(qk, 2, axis=1)
+    y = _linear(weights, _attention(q, k, v, spec.heads, hidden), f"{name}/output")
     u = _gated(engine, spec, weights, f"{name}/gate_1", x, _kept(y, f"{name}/attention", keep))
     f = _normal(weights, f"{name}/normal_2", u)
     if spec.activation == "swiglu":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -114,11 +115,13 @@ def test_vectors_are_the_oracles_and_alone_the_same(backend: Backend, encoder: G
 
 @pytest.mark.parametrize("encoder", [SPECS[0], SASREC, SPECS[-1]], ids=repr)
 def test_the_native_tower_reads_codes_filled_with_minus_one(backend: Backend, encoder: GRU | SelfAttention) -> None:
+    import keras
+
     model = backend.model(*plans(encoder), SPEC, weights(encoder), dtype="float64")
     codes = np.array([[3, 1, 4, -1], [-1, -1, -1, -1], [5, 2, 6, 7], [-1, -1, -1, 8]], np.int32)
     rows = Ragged.of([row[row >= 0].tolist() for row in codes])
     expected = towers.embed(asked(encoder), "query", Features(4, {"item": Sequences.last(rows)}), weights(encoder))
-    vectors = np.asarray(model.query.native({"item": codes}))
+    vectors = keras.ops.convert_to_numpy(model.query.native({"item": codes}))
     np.testing.assert_allclose(vectors, expected, rtol=1e-12, atol=1e-14)
     names = {variable.path.split("/")[-1] for variable in model.native.trainable_variables}
     assert {name.replace("/", "_") for name in plans(encoder)[0].encoders[0].parts} <= names
@@ -128,9 +131,11 @@ def test_the_native_tower_reads_codes_filled_with_minus_one(backend: Backend, en
 
 @pytest.mark.parametrize("encoder", [SPECS[0], SPECS[-1]], ids=repr)
 def test_the_whole_model_in_keras_own_loop(backend: Backend, encoder: GRU | SelfAttention) -> None:
+    import keras
+
     from recs_core.keras_backend import batches
 
-    data = datasets.load("synthetic", num_queries=40, num_candidates=23, num_interactions=300)
+    data = datasets.load("synthetic", num_queries=40, num_candidates=60, num_interactions=300)
     query = recs.TowerSpec([recs.History(data.candidate_name, dim=8, max_length=5, encoder=encoder)])
     model = recs.TwoTower(
         query,
@@ -140,10 +145,6 @@ def test_the_whole_model_in_keras_own_loop(backend: Backend, encoder: GRU | Self
         backend=f"keras[{backend.engine}]",
         seed=1,
     ).build(data)
-    import copy
-
-    import keras
-
     own = copy.copy(model)
     given = batches(model, data, batch_size=8, batch_by="sequence")
     model.model.native.compile(keras.optimizers.SGD(0.1))

@@ -72,10 +72,11 @@ def _layer(
     qkv = _linear(
         weights, _normal(weights, f"{name}/normal_1", x), *(f"{name}/{part}" for part in ("query", "key", "value"))
     )
-    qk, v = qkv[:, : 2 * width], qkv[:, 2 * width :]
+    qk, v = tf.split(qkv, [2 * width, width], axis=1)
     if turns is not None:
         qk = _rotated(qk, 2 * spec.heads, *turns)
-    y = _linear(weights, _attention(qk[:, :width], qk[:, width:], v, spec.heads, hidden), f"{name}/output")
+    q, k = tf.split(qk, 2, axis=1)
+    y = _linear(weights, _attention(q, k, v, spec.heads, hidden), f"{name}/output")
     u = _gated(spec, weights, f"{name}/gate_1", x, _kept(y, f"{name}/attention", keep))
     f = _normal(weights, f"{name}/normal_2", u)
     if spec.activation == "swiglu":
