@@ -14,7 +14,7 @@ from recs_core.adopted import Adopted
 from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import NotFitted
-from recs_core.contract.plans import TowerPlan
+from recs_core.contract.plans import TowerPlan, check_encoders
 from recs_core.contract.protocols import Backend, DType, Index, Model, Tower
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import SIDES, TowerSpec
@@ -107,6 +107,7 @@ class BackedRecommender(Recommender):
     def _built(self, start: Weights, schema: Schema) -> Model:
         """A model of the declared weights; adopted modules keep their own."""
         query, candidate = (self._tower(side, schema) for side in SIDES)
+        check_encoders(self.backend.info, query, candidate)
         return self.backend.model(query, candidate, self.retrieval, start, dtype=self.dtype)
 
     def _tower(self, side: Side, schema: Schema) -> TowerPlan | Tower:

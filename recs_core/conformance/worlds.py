@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recs_core.contract import weights as canonical
-from recs_core.contract.batch import Batch, Codes, Features, Ragged, TaskInputs, flat, recoded
+from recs_core.contract.batch import Batch, Codes, Features, Ragged, Sequences, TaskInputs, flat, recoded
 from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text
 from recs_core.contract.optimizers import SGD, Adagrad, Adam, Optimizer, RowWiseAdagrad
 from recs_core.contract.plans import TowerPlan
@@ -108,6 +108,9 @@ class World:
                 for some in held:
                     some[2:3] = some[:1]  # those of three codes or more hold one twice
                 codes[feature.name] = ragged(held)
+            encoder = feature.column(side).encoder  # type: ignore[arg-type]
+            if encoder is not None:
+                codes[feature.name] = sequences(rows, bound, encoder.length, random)
         return Features(rows, codes, dense)
 
     def candidates(self) -> Features:
@@ -147,6 +150,9 @@ class World:
             task["sample_weight"] = random.random(len(target_query)) + 0.1
         if self.retrieval.mask_positives:
             task["positives"] = self._positives(codes, target_query, columns, random)
+        if self.retrieval.mask_positives and self.batch_by == "sequence":  # one row for every three queries
+            task["positives"] = task["positives"].take(np.arange(0, self.queries, 3))
+            task["positives_row"] = (np.arange(self.queries) // 3).astype(np.int32)
         if self.masks:
             task["score_mask"] = random.random((self.queries, len(columns))) < 0.7
         queries = self.features("query", self.queries, f"batch-{number}")
@@ -187,11 +193,21 @@ class World:
         return ragged(rows)
 
     def _with_keep(self, features: Features, tower: TowerSpec, random: np.random.Generator) -> Features:
-        if tower.dropout == 0:
-            return features
-        kept = random.random((features.size, tower.input_dim)) >= tower.dropout
-        keep = (kept / (1 - tower.dropout)).astype(np.float32)
-        return Features(features.size, features.codes, features.dense, keep)
+        codes = dict(features.codes)
+        for name, value in features.codes.items():
+            if isinstance(value, Sequences):
+                encoder = next(c.encoder for c in self.plans[0].columns if c.name == name)
+                assert encoder is not None
+                keep = {
+                    part: random.random((len(value.values), width)) >= encoder.spec.dropout
+                    for part, width in encoder.masked.items()
+                }
+                codes[name] = Sequences(value.codes, value.at, keep)
+        kept = None
+        if tower.dropout:
+            drawn = random.random((features.size, tower.input_dim)) >= tower.dropout
+            kept = (drawn / (1 - tower.dropout)).astype(np.float32)
+        return Features(features.size, codes, features.dense, kept)
 
 
 @dataclass(frozen=True)
@@ -323,6 +339,15 @@ def ragged(rows: list[Any]) -> Ragged:
     lengths = [len(row) for row in rows]
     values = np.concatenate([np.asarray(row, np.int32) for row in rows]) if rows else np.zeros(0, np.int32)
     return Ragged(values.astype(np.int32), np.cumsum([0, *lengths]).astype(np.int32))
+
+
+def sequences(rows: int, bound: int, longest: int, random: np.random.Generator) -> Sequences:
+    """Histories of codes below `bound`, an empty one and a longest one among them, and `rows` rows that read them."""
+    lengths = np.concatenate([[2, 0, longest], random.integers(1, longest + 1, max(1, rows // 3))])
+    codes = ragged([random.integers(0, bound, n) for n in lengths])
+    at = random.integers(-1, len(codes.values), rows).astype(np.int32)
+    at[: min(3, rows)] = (len(codes.values) - 1, -1, longest + 1)[: min(3, rows)]
+    return Sequences(codes, at)
 
 
 def _row_counts(world: World | TaskWorld) -> Mapping[str, int]:

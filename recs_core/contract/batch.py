@@ -232,8 +232,8 @@ class TaskInputs(TypedDict, total=False):
     sample_weight: NDArray[np.floating]  # (T,) ≥ 0
     candidate_sampling_probability: NDArray[np.floating]  # (C,) q of each column, per draw
     candidate_ids: NDArray[np.int32]  # (C,) codes of the candidates, rows of task/bias
-    positives: Ragged  # (Q rows, or those that `positives_row` counts) columns that are never negatives of the query
-    positives_row: NDArray[np.int32]  # (Q,) the row of `positives` of each query, ascending; by default its own
+    positives: Ragged  # (Q rows, or as many as `positives_row` names) columns that are never negatives of the query
+    positives_row: NDArray[np.int32]  # (Q,) the row of `positives` of each query; by default its own
     negatives_from: int  # columns from this one on are negatives of every query; earlier ones serve as targets only
     score_mask: NDArray[np.bool_]  # (Q, C) True = keep
     uncorrected_from: int  # columns from this one on are no draws: as negatives they have no correction

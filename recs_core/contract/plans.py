@@ -12,8 +12,9 @@ from typing import Any
 
 from recs_core.contract.batch import Batch, Codes, Features, Side, flat, recoded
 from recs_core.contract.encoders import EncoderPlan
-from recs_core.contract.errors import SpecError
+from recs_core.contract.errors import SpecError, UnsupportedFeature
 from recs_core.contract.features import Column
+from recs_core.contract.manifest import BackendInfo, No
 from recs_core.contract.optimizers import Optimizer
 from recs_core.contract.towers import Activation, TowerSpec, check_pair
 
@@ -110,11 +111,26 @@ def check_towers(query: Any, candidate: Any) -> None:
         )
 
 
+def check_encoders(info: BackendInfo, *towers: Any) -> None:
+    """Raise `UnsupportedFeature`, with the backend's reason, where a `TowerPlan` has an encoder that it declines."""
+    for encoder in (e for tower in towers if isinstance(tower, TowerPlan) for e in tower.encoders):
+        declared = info.capabilities.get(encoder.spec.capability, True)
+        if isinstance(declared, No):
+            name = type(encoder.spec).__name__
+            raise UnsupportedFeature(f"backend {info.name!r} has no {name} encoder: {declared.reason}")
+
+
 def as_columns(features: Sequence[Column | str]) -> tuple[Column, ...]:
     """What an adopted module takes, as columns; a name alone is one code per row. Raises `SpecError`."""
     if isinstance(features, (str, Column)) or not features:
         raise SpecError(f"adopt: features must be a list of the features that the module takes, got {features!r}")
-    return tuple(Column(feature, "one", 1) if isinstance(feature, str) else feature for feature in features)
+    columns = tuple(Column(feature, "one", 1) if isinstance(feature, str) else feature for feature in features)
+    for column in columns:
+        if column.encoder is not None:
+            raise SpecError(
+                f"adopt: a module reads {column.name!r} in order by itself; declare the history without an encoder"
+            )
+    return columns
 
 
 @dataclass(frozen=True)

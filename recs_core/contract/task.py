@@ -12,6 +12,7 @@ target, all targets of a query share one row of scores; otherwise each target ge
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,8 +53,8 @@ class TaskPlan:
     hit_codes: (
         tuple[NDArray[np.int32], NDArray[np.int32]] | None
     )  # (R,), (N,): mask where equal; includes the own column
-    masked: Ragged | None  # R rows of columns (counted from `start`) to mask, or the rows that `masked_row` names
-    masked_row: NDArray[np.int32] | None  # (R,) the row of `masked` of each row of scores; None: its own
+    masked_sets: Ragged | None  # rows of columns (counted from `start`) to mask
+    masked_set: NDArray[np.int32] | None  # (R,) the row of `masked_sets` of each row of scores; None: its own
     score_mask: NDArray[np.bool_] | None  # (R, N): mask where False
     hard_negatives: int | None  # keep the n largest of a row, after all masks
 
@@ -65,12 +66,13 @@ class TaskPlan:
         """
         return self.column - np.int32(self.start) if self.own_included.all() and not self.expand else None
 
-    @property
-    def masked_columns(self) -> Ragged | None:
-        """`masked` with a row for each row of scores."""
-        if self.masked is None or self.masked_row is None:
-            return self.masked
-        return self.masked.take(self.masked_row)
+    @cached_property
+    def masked(self) -> Ragged | None:
+        """R rows of columns (counted from `start`) to mask: `masked_sets`, written out. Rows that share a set, as those
+        of one history do, are best masked together."""
+        if self.masked_sets is None or self.masked_set is None:
+            return self.masked_sets
+        return self.masked_sets.take(self.masked_set)
 
 
 def plan_task(
@@ -117,8 +119,8 @@ def plan_task(
         raise SpecError("mask_positives=True needs positives, the columns each query is known to like")
 
     masked = None if positives is None else _shift(positives, negatives_from)
-    masked_row = _positives_row(positives, positives_row, num_queries)
-    of_query = query if masked_row is None else masked_row[query]  # the row of `masked` of each target
+    masked_set = _positives_row(positives, positives_row, num_queries)
+    of_query = query if masked_set is None else masked_set[query]  # the row of `masked` of each target
     one_each = len(query) == num_queries and (target_query is None or bool((query == np.arange(num_queries)).all()))
     own_included = (column >= negatives_from) & ~_is_masked(masked, of_query, mask, query, column, negatives_from)
     expand = not one_each and (
@@ -126,7 +128,7 @@ def plan_task(
         or (spec.masks_hits and not _hits_are_masked(masked, of_query, codes, column, negatives_from))
     )
     if expand:
-        masked_row = None if masked is None else of_query
+        masked_set = None if masked is None else of_query
         mask = None if mask is None else mask[query]
     row = query if not expand else np.arange(len(query), dtype=np.int32)
     hit_codes = None
@@ -136,8 +138,8 @@ def plan_task(
             hit_codes = (codes[column], codes[negatives_from:])
             own_included = np.zeros(len(query), bool)
         elif spec.hard_negatives is not None or _own_scored_apart(spec):
-            masked = masked if masked is None or masked_row is None else masked.take(masked_row)
-            masked_row = None
+            masked = masked if masked is None or masked_set is None else masked.take(masked_set)
+            masked_set = None
             masked = _with_own(masked, column - negatives_from, num_candidates - negatives_from)
             own_included = np.zeros(len(query), bool)
     weight = _weights(spec, sample_weight, len(query))
@@ -163,8 +165,8 @@ def plan_task(
         correction=correction,
         positive_correction=positive_correction,
         hit_codes=hit_codes,
-        masked=masked,
-        masked_row=masked_row,
+        masked_sets=masked,
+        masked_set=masked_set,
         score_mask=None if mask is None else np.ascontiguousarray(mask[:, negatives_from:]),
         hard_negatives=spec.hard_negatives,
     )

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Codes, Features, Ragged, Sequences, flat
+from recs_core.contract.batch import Codes, Features, Ragged, Sequences
 from recs_core.contract.features import Feature
 from recs_core.contract.towers import Activation, TowerSpec
 from recs_core.reference import encoders
@@ -154,7 +154,8 @@ def codes_per_row(codes: Codes) -> list[NDArray[np.integer]]:
     """The codes of each row, as a list of arrays: one code each, or as many as a ragged row holds."""
     if isinstance(codes, Ragged):
         return [codes.values[a:b] for a, b in zip(codes.offsets[:-1], codes.offsets[1:], strict=True)]
-    return [np.asarray([code]) for code in flat(codes)]
+    assert not isinstance(codes, Sequences)  # these are read by place, see `Encoded`
+    return [np.asarray([code]) for code in codes]
 
 
 def activate(name: Activation | None, x: Array) -> Array:

@@ -10,7 +10,7 @@ import recs_core.reference
 
 ORACLE = Path(recs_core.reference.__file__).parent
 HERE = Path(__file__).parent
-MODULES = ("towers", "task", "optimizers", "topk", "training", "numpy_backend")  # in order of import
+MODULES = ("encoders", "towers", "task", "optimizers", "topk", "training", "numpy_backend")  # in order of import
 _numbers = itertools.count()
 
 

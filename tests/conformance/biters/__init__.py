@@ -2,11 +2,25 @@
 
 from breaking import Edit
 
-from biters import calls, faults, index, journey, manifest, sizes, task, task_values, towers, training, weights
+from biters import (
+    calls,
+    encoders,
+    faults,
+    index,
+    journey,
+    manifest,
+    sizes,
+    task,
+    task_values,
+    towers,
+    training,
+    weights,
+)
 
 BITERS: dict[str, tuple[str, list[Edit]]] = {
     **manifest.BITERS,
     **towers.BITERS,
+    **encoders.BITERS,
     **task.BITERS,
     **task_values.BITERS,
     **sizes.BITERS,

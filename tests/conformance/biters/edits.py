@@ -7,6 +7,10 @@ def towers(old, new):
     return Edit("towers", old, new)
 
 
+def encoders(old, new):
+    return Edit("encoders", old, new)
+
+
 def task(old, new):
     return Edit("task", old, new)
 

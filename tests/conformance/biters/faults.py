@@ -3,7 +3,7 @@
 # ruff: noqa: E501  (lines of source are quoted as they stand)
 
 from biters.calls import END_OF_STEP, STEP, TASK
-from biters.edits import backend, towers
+from biters.edits import backend, encoders, towers
 
 ROWS = "        rows = codes_per_row(features.codes[feature.name])\n"
 ROW = "        for row, codes in enumerate(codes_per_row(features.codes[feature.name])):\n"
@@ -29,6 +29,39 @@ FAULTS = {
                 "        return TopK(found.ids, found",
             ),
         ],
+    ),
+    "layer normalisation with Keras's epsilon": (
+        "encoders/attention",
+        [
+            encoders(
+                "NORMAL_EPSILON, ROTARY_BASE, SelfAttention\n", "ROTARY_BASE, SelfAttention\n\nNORMAL_EPSILON = 1e-3\n"
+            )
+        ],
+    ),
+    "attention looks one code ahead": (
+        "encoders/attention",
+        [encoders("    past = np.tril(np.ones((n, n), bool))\n", "    past = np.tril(np.ones((n, n), bool), 1)\n")],
+    ),
+    "the update gate keeps the new state": (
+        "encoders/gru",
+        [encoders("(1 - update) * fresh + update * before", "update * fresh + (1 - update) * before")],
+    ),
+    "places of a window count from the right end of its padding": (
+        "encoders/rotary",
+        [encoders("angle = sign * t * ROTARY_BASE", "angle = sign * (t - 9 + n) ** 2 * ROTARY_BASE")],
+    ),
+    "a row reads the place after the one it names": (
+        "encoders/attention",
+        [
+            towers(
+                "        self.rows = every[sequences.at]\n",
+                "        self.rows = every[np.where(sequences.at < 0, -1, sequences.at + 1)]\n",
+            )
+        ],
+    ),
+    "the values of attention drop out too": (
+        "encoders/dropout",
+        [encoders("_attention(q, k, v, spec.heads)", '_attention(q, k, v * keep["input"], spec.heads)')],
     ),
     "a history counts an id that it holds twice once": (
         "towers/history",

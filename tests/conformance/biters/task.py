@@ -111,6 +111,15 @@ BITERS = {
             )
         ],
     ),
+    "task/positives-shared": (
+        "query r has the positives of row r, whoever they belong to",
+        [
+            task(
+                "        positives = positives.take(np.asarray(positives_row))\n",
+                "        positives = positives.take(np.arange(len(x)) % len(positives.lengths))\n",
+            )
+        ],
+    ),
     "task/score-mask": (
         "True drops",
         [task("        out &= np.asarray(score_mask)[r]", "        out &= ~np.asarray(score_mask)[r]")],

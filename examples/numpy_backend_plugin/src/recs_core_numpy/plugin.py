@@ -3,7 +3,12 @@
 from recs_core.contract.errors import UnsupportedFeature
 from recs_core.plugin import BackendInfo, No, hookimpl
 
-LACKS = {"adopt": No("NumPy has no modules of its own"), "native_loop": No("NumPy has no gradients of its own")}
+LACKS = {
+    "adopt": No("NumPy has no modules of its own"),
+    "native_loop": No("NumPy has no gradients of its own"),
+    "encoder_gru": No("an example need not be complete; recs_core.reference has the gradients"),
+    "encoder_attention": No("an example need not be complete; recs_core.reference has the gradients"),
+}
 
 INFO = BackendInfo(
     name="numpy",

@@ -45,8 +45,8 @@ class Encoder(nn.Module):
             self.register_parameter(_module_name(name), nn.Parameter(tensor.contiguous()))
 
     def kept(self, x: Tensor, name: str, keep: Mapping[str, Tensor]) -> Tensor:
-        """x with dropout, where the batch brings masks."""
-        return x * keep[name] * self.scale if name in keep else x
+        """x with dropout, where the batch brings masks; as numbers, for PyTorch multiplies by booleans one by one."""
+        return x * keep[name].to(x.dtype).mul_(self.scale) if name in keep else x
 
     def weight(self, name: str) -> Tensor:
         """A weight by its name in the formulas; a kernel lies (out, in), as PyTorch has it."""

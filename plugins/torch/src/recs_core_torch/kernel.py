@@ -199,8 +199,8 @@ class _Scores:
         flat = scores.view(-1)
         if self.hits is not None:
             flat[as_tensor(self.hits.positions(low, high), scores.device)] = MASKED
-        if self.plan.masked is not None and self.plan.masked_row is not None:
-            self._mask_alike(scores, self.plan.masked, self.plan.masked_row[low:high])
+        if self.plan.masked_sets is not None and self.plan.masked_set is not None:
+            self._mask_sets(scores, self.plan.masked_sets, self.plan.masked_set[low:high])
         elif self.plan.masked is not None:
             offsets = self.plan.masked.offsets[low : high + 1]
             columns = self.plan.masked.values[offsets[0] : offsets[-1]]
@@ -213,11 +213,11 @@ class _Scores:
             kept = scores.topk(hard, dim=1)
             scores.fill_(MASKED).scatter_(1, kept.indices, kept.values)
 
-    def _mask_alike(self, scores: Tensor, masked: Ragged, row: NDArray[np.int32]) -> None:
+    def _mask_sets(self, scores: Tensor, sets: Ragged, of_row: NDArray[np.int32]) -> None:
         """Neighbouring rows that share their masked columns, as those of one history do, get them in one call."""
-        starts = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
-        for low, high in pairwise([*starts, len(row)]):
-            columns = masked.values[slice(*masked.offsets[row[low] : row[low] + 2])]
+        starts = np.flatnonzero(np.r_[True, of_row[1:] != of_row[:-1]])
+        for low, high in pairwise([*starts, len(of_row)]):
+            columns = sets.values[slice(*sets.offsets[of_row[low] : of_row[low] + 2])]
             scores[low:high].index_fill_(1, as_tensor(columns, scores.device).long(), MASKED)
 
 

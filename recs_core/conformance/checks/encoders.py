@@ -1,0 +1,242 @@
+"""Encoders: histories whose order counts, through self-attention and through a GRU.
+
+A world's histories are of all lengths up to the longest, one of them empty, and its rows read places in the middle and
+at the end of them, a place twice, and none. Their order by length is no rule.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from recs_core.conformance import expect
+from recs_core.conformance.checks.towers import embed, gradients
+from recs_core.conformance.checks.training import one_step, run
+from recs_core.conformance.context import BackendContext
+from recs_core.conformance.registry import check
+from recs_core.conformance.worlds import OPTIMIZERS, World, ragged
+from recs_core.contract.batch import Features, Sequences
+from recs_core.contract.encoders import GRU, SelfAttention
+from recs_core.contract.feature_kinds import Categorical, History
+from recs_core.contract.optimizers import Adam
+from recs_core.contract.towers import TowerSpec
+from recs_core.reference import training
+
+PLAIN = SelfAttention(layers=1, ffn=1, activation="relu", gate=False, position=None, dropout=0)
+"""Attention with every switch off. Checks turn on the one they are about."""
+
+BASE = ("towers/history", "towers/layers")
+APART = 10
+"""Normalising divides by what may be small, so that float32's error grows on the way."""
+
+LENGTH = 9
+
+
+def world(encoder: GRU | SelfAttention, *, dim: int = 4, **changes: Any) -> World:
+    """A world whose queries are histories through an encoder, over the candidates' own table."""
+    history = History("item", dim=dim, max_length=LENGTH, encoder=encoder)
+    return World(query=TowerSpec((history,)), candidate=TowerSpec((Categorical("item", dim=dim),)), **changes)
+
+
+def judge(context: BackendContext, encoder: GRU | SelfAttention, *, dim: int = 4) -> None:
+    """Vectors, and the gradient of every weight."""
+    embed(context, world(encoder, dim=dim), dtypes=context.dtypes, apart=APART)
+    gradients(context, world(encoder, dim=dim))
+
+
+@check(
+    "encoders/attention",
+    tier="optional",
+    needs=("encoder_attention",),
+    rests_on=BASE,
+    formula="U = X + softmax(QKᵀ/√e over j ≤ i) V W + b; X ← U + max(F W₁ + b₁, 0) W₂ + b₂; Q, K, V and F of normal(…)",
+)
+def attention(context: BackendContext) -> None:
+    """Plain causal self-attention, one layer and two: Q, K and V all of the normalised input.
+
+    Look at what is normalised (keys and values too, with 1e-5 under the root), at j ≤ i, and at dropout: none on the
+    shares.
+    """
+    judge(context, PLAIN)
+    judge(context, dataclasses.replace(PLAIN, layers=2, ffn=2))
+
+
+@check(
+    "encoders/heads",
+    tier="optional",
+    needs=("encoder_attention",),
+    rests_on=("encoders/attention",),
+    formula="head h owns columns he … he + e − 1; scores ÷ √e",
+)
+def heads(context: BackendContext) -> None:
+    """Two heads and three: each has neighbouring columns, and its scores are divided by the root of its own width.
+
+    Look at the reshape, (…, heads, e), and at √e, which is not √dim.
+    """
+    judge(context, dataclasses.replace(PLAIN, heads=2))
+    judge(context, dataclasses.replace(PLAIN, heads=3), dim=6)
+
+
+@check(
+    "encoders/rotary",
+    tier="optional",
+    needs=("encoder_attention",),
+    rests_on=("encoders/heads",),
+    formula="in each head, columns k and k + e/2 of Q and K turn by t · 10000^(−2k/e)",
+)
+def rotary(context: BackendContext) -> None:
+    """Rotary positions: t counts from the oldest code, and halves of a head are paired.
+
+    Look at which columns are pairs, and at V, which does not turn.
+    """
+    judge(context, dataclasses.replace(PLAIN, position="rotary", heads=2), dim=8)
+
+
+@check(
+    "encoders/learned-positions",
+    tier="optional",
+    needs=("encoder_attention",),
+    rests_on=("encoders/attention",),
+    formula="X_t = E[c_t] + P[t], t from the oldest",
+)
+def learned_positions(context: BackendContext) -> None:
+    """Learned positions, counted from a history's oldest code.
+
+    Look for places counted from the newest, or from the padding.
+    """
+    judge(context, dataclasses.replace(PLAIN, position="learned"))
+
+
+@check(
+    "encoders/gate",
+    tier="optional",
+    needs=("encoder_attention",),
+    rests_on=("encoders/attention",),
+    formula="U = X + σ(X W + b) ⊙ Y, and alike after the feed-forward part",
+)
+def gate(context: BackendContext) -> None:
+    """Gated residuals: the gate is of what the block was given, before it is normalised.
+
+    Look at what each gate reads: X the first, U the second.
+    """
+    judge(context, dataclasses.replace(PLAIN, gate=True))
+
+
+@check(
+    "encoders/swiglu",
+    tier="optional",
+    needs=("encoder_attention",),
+    rests_on=("encoders/attention",),
+    formula="M = silu(F W₁ + b₁) ⊙ (F W₃ + b₃)",
+)
+def swiglu(context: BackendContext) -> None:
+    """The feed-forward part with a product of two.
+
+    Look at which of the two goes through silu, x σ(x).
+    """
+    judge(context, dataclasses.replace(PLAIN, activation="swiglu", ffn=3))
+
+
+@check(
+    "encoders/gru",
+    tier="optional",
+    needs=("encoder_gru",),
+    rests_on=BASE,
+    formula="n = tanh(x W + b + r ⊙ (h U + c)); h ← (1 − z) ⊙ n + z ⊙ h; gates in the order r, z, n",
+)
+def gru(context: BackendContext) -> None:
+    """A GRU of one layer and of two, with two biases.
+
+    Look at the order of the gates, at r, which comes after the product with U, and at which state z keeps.
+    """
+    judge(context, GRU(dropout=0))
+    judge(context, GRU(layers=2, dropout=0))
+
+
+def _both(context: BackendContext, dropout: float) -> list[GRU | SelfAttention]:
+    """An encoder of each kind that the backend has, every switch on."""
+    found: list[GRU | SelfAttention] = []
+    if context.has("encoder_attention"):
+        found.append(SelfAttention(layers=2, heads=2, ffn=2, dropout=dropout))
+    if context.has("encoder_gru"):
+        found.append(GRU(layers=2, dropout=dropout))
+    return found
+
+
+@check(
+    "encoders/dropout",
+    tier="optional",
+    rests_on=("encoders/gate", "encoders/swiglu", "encoders/rotary", "encoders/gru"),
+    formula="x ⊙ keep / (1 − dropout) where the plan says, and nowhere else",
+)
+def dropout(context: BackendContext) -> None:
+    """The batch brings the masks: of the input, of what attention and the feed-forward part add, of each GRU's output.
+
+    Look at the scale 1/(1 − dropout), and at `embed`, which drops nothing.
+    """
+    for encoder in _both(context, 0.4):
+        gradients(context, world(encoder))
+        features = world(encoder).features("query", 6)
+        codes = world(encoder).batch().query.codes["item"]
+        assert isinstance(codes, Sequences)
+        expect.true(bool(codes.keep), "a batch with dropout has masks", "masks", "none")
+        embed(context, world(encoder), features, apart=APART)
+
+
+@check(
+    "encoders/places",
+    tier="optional",
+    rests_on=("encoders/rotary", "encoders/learned-positions", "encoders/gru"),
+    formula="row i reads the output at codes.values[at[i]]; −1: zeros",
+)
+def places(context: BackendContext) -> None:
+    """A row reads the place it names; an empty history is zeros; what stands beside a history changes nothing.
+
+    Look at the last code of the longest history, at histories of one code, at a batch of empty ones, at codes after the
+    place that is read.
+    """
+    for encoder in _both(context, 0):
+        here = world(encoder)
+        random = np.random.default_rng(5)
+        held = [random.integers(1, 13, n) for n in (LENGTH, 1, 0, 2, LENGTH, 4)]
+        codes = ragged(held)
+        ends = Sequences.last(codes)
+        embed(context, here, Features(6, {"item": ends}), apart=APART)
+        embed(context, here, Features(len(codes.values), {"item": Sequences.every(codes)}), apart=APART)
+        embed(context, here, Features(2, {"item": Sequences.last(ragged([[], []]))}), apart=APART)
+        model = context.model(here, context.finest)
+        beside = model.query.embed(Features(6, {"item": ends}))
+        for i, history in enumerate(held):
+            alone = model.query.embed(Features(1, {"item": Sequences.last(ragged([history]))}))
+            expect.close(f"history {i} alone and beside others", alone[0], beside[i], expect.VECTOR[context.finest])
+
+
+@check(
+    "encoders/training",
+    tier="optional",
+    needs=("weight_decay", "clip_norm", "state", "lazy_adam"),
+    rests_on=("encoders/places", "encoders/dropout", "training/weight-decay", "training/clip-norm"),
+    formula="the weights of an encoder are weights as any other: clipped, decayed and moved",
+)
+def trained(context: BackendContext) -> None:
+    """A step on an encoder's weights, and in float64 a hundred (P1), with dropout and masked positives by history.
+
+    Look at what the optimizer is given, and at float32 on the way.
+    """
+    for encoder in _both(context, 0.3):
+        here = world(encoder, batch_by="sequence", queries=7, users=1, corpus=20).with_(
+            negatives="corpus", mask_positives=context.has("mask_positives", "corpus")
+        )
+        one_step(context, Adam(0.01, weight_decay=0.05, clip_norm=0.05), here, dtype=context.finest)
+        if context.has("float64"):
+            _hundred_steps(context, here)
+
+
+def _hundred_steps(context: BackendContext, here: World) -> None:
+    batches, optimizer = here.batches(100), OPTIMIZERS["lazy-adam"]
+    losses, weights, _ = training.trajectory(here.model, optimizer, here.weights(), batches)
+    model, got, _ = run(context, optimizer, batches, world=here, dtype="float64")
+    expect.close("the losses in float64", got, losses, expect.LOSS["float64"])
+    expect.all_close("the weights after 100 steps in float64", model.weights(), weights, expect.WEIGHT["float64"])
