@@ -58,8 +58,8 @@ def pack(
     """The plan as a tree of NumPy arrays, cut into blocks of score rows.
 
     `rows`: (R,) each, of score rows; `targets`: (T,) each; `masked`: pairs of row and column; `columns` and `add`:
-    (N,) each, of negatives. A `row` counts from the first of its block; where there is `rows/set`, that of a masked pair
-    is a set of the block's: all rows of the set have the column masked. `ends`: where each block's targets and masked
+    (N,) each, of negatives. A `row` counts from the first of its block; where there is `rows/set`, that of a masked
+    pair is a set of the block's: all rows of the set have the column masked. `ends`: where each block's targets and masked
     pairs begin and end. Absent names: `rows/query` when row i is query i, `columns/index` when all columns are
     negatives; `targets/query`, `column`, `own` and `correction` where every target has a `place` (`TaskPlan.place`).
 
