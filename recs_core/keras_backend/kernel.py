@@ -59,8 +59,8 @@ def pack(
 
     `rows`: (R,) each, of score rows; `targets`: (T,) each; `masked`: pairs of row and column; `columns` and `add`:
     (N,) each, of negatives. A `row` counts from the first of its block; where there is `rows/set`, that of a masked
-    pair is a set of the block's: all rows of the set have the column masked. `ends`: where each block's targets and masked
-    pairs begin and end. Absent names: `rows/query` when row i is query i, `columns/index` when all columns are
+    pair is a set of the block's: all rows of the set have the column masked. `ends`: where each block's targets and
+    masked pairs begin and end. Absent names: `rows/query` when row i is query i, `columns/index` when all columns are
     negatives; `targets/query`, `column`, `own` and `correction` where every target has a `place` (`TaskPlan.place`).
 
     `at`: what the kernel reads beside the vectors, where the model has it not. `full`: of a batch, what settles how it
