@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from recs_core.contract.batch import Features, Ragged
+from recs_core.contract.batch import Features, Ragged, Sequences
 from recs_core.contract.errors import DataError
 from recs_core.contract.features import Column
+from recs_core.contract.lanes import Lanes
 from recs_core.contract.protocols import DType
 
 
@@ -18,7 +19,8 @@ def as_inputs(columns: Sequence[Column], features: Features, dtype: DType) -> di
     """The columns' `codes` and `dense` numbers by name, and `keep` where the features have it.
 
     Several codes per row are `values` (nnz,), the row of each, `segments` (nnz,), and `scale` (n,): 1 ÷ their number
-    where they are averaged, else 1.
+    where they are averaged, else 1. Histories with an encoder are the arrays of their `Lanes`, each as long as the
+    longest that the encoder reads: so batches are of few shapes.
     """
     codes: dict[str, Any] = {}
     dense: dict[str, Any] = {}
@@ -28,7 +30,10 @@ def as_inputs(columns: Sequence[Column], features: Features, dtype: DType) -> di
             dense[name] = np.asarray(features.dense[name], dtype)
             continue
         value = features.codes[name]
-        if isinstance(value, Ragged):
+        if isinstance(value, Sequences):
+            assert column.encoder is not None
+            codes[name] = dict(vars(Lanes.of(value, column.encoder.length)))
+        elif isinstance(value, Ragged):
             scale = 1 / np.maximum(1, value.lengths) if column.mean else np.ones(features.size)
             codes[name] = {"values": value.values, "segments": value.segments, "scale": scale.astype(dtype)}
         else:

@@ -21,7 +21,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
+from recs_core.contract.batch import Ragged
 from recs_core.contract.protocols import DType
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.task import COSINE_EPSILON, MASKED, TaskPlan
@@ -56,8 +58,9 @@ def pack(
     """The plan as a tree of NumPy arrays, cut into blocks of score rows.
 
     `rows`: (R,) each, of score rows; `targets`: (T,) each; `masked`: pairs of row and column; `columns` and `add`:
-    (N,) each, of negatives. A `row` counts from the first of its block. `ends`: where each block's targets and masked
-    pairs begin and end. Absent names: `rows/query` when row i is query i, `columns/index` when all columns are
+    (N,) each, of negatives. A `row` counts from the first of its block; where there is `rows/set`, that of a masked
+    pair is a set of the block's: all rows of the set have the column masked. `ends`: where each block's targets and
+    masked pairs begin and end. Absent names: `rows/query` when row i is query i, `columns/index` when all columns are
     negatives; `targets/query`, `column`, `own` and `correction` where every target has a `place` (`TaskPlan.place`).
 
     `at`: what the kernel reads beside the vectors, where the model has it not. `full`: of a batch, what settles how it
@@ -90,7 +93,9 @@ def pack(
         rows["code"], columns["code"] = plan.hit_codes
     if plan.score_mask is not None:
         rows["keep"] = plan.score_mask
-    if plan.masked is not None:
+    if plan.masked_sets is not None and plan.masked_set is not None:
+        masked, ends["masked"], rows["set"] = _sets_by_block(plan.masked_sets, plan.masked_set, block)
+    elif plan.masked is not None:
         masked = {"row": plan.masked.segments % block, "column": plan.masked.values}
         ends["masked"] = plan.masked.offsets[starts]
     if plan.start or general:
@@ -102,6 +107,7 @@ def pack(
         nothing = np.zeros(0, np.int32)
         targets.setdefault("correction", np.zeros(len(plan.row), dtype))
         rows.setdefault("code", np.full(plan.num_rows, -1, np.int32))
+        rows.setdefault("set", np.arange(plan.num_rows, dtype=np.int32) % block)
         columns.setdefault("code", np.full(negatives, -2, np.int32))
         masked = masked or {"row": nothing, "column": nothing}
         defaults["bias"] = np.zeros(num_candidates, dtype)
@@ -117,6 +123,20 @@ def pack(
         "block": np.asarray(block, np.int32),
         "num_rows": np.asarray(plan.num_rows, np.int32),
     }
+
+
+def _sets_by_block(
+    sets: Ragged, of_row: NDArray[np.integer], block: int
+) -> tuple[dict[str, Any], NDArray[np.int32], NDArray[np.int32]]:
+    """Pairs of set and column, where each block's begin and end, and the set of each row: numbered in each block anew,
+    of those that it has. `of_row` (R,): the row of `sets` of each row of scores."""
+    number = np.int64(len(sets.lengths))
+    block_of = np.arange(len(of_row)) // block
+    found, place = np.unique(block_of * number + of_row, return_inverse=True)
+    first = np.searchsorted(found, np.arange(-(-len(of_row) // block) + 1) * number).astype(np.int32)
+    taken = sets.take(found % number)
+    pairs = {"row": taken.segments - first[found // number][taken.segments], "column": taken.values}
+    return pairs, taken.offsets[first], (place - first[block_of]).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -238,7 +258,11 @@ def _block(
         scores = ops.where(block["code"][:, None] == columns["code"][None, :], MASKED, scores)
     if "keep" in block:
         scores = ops.where(block["keep"], scores, MASKED)
-    if "masked/row" in block:
+    if "set" in block:
+        hidden = ops.zeros_like(scores, dtype="bool")
+        hidden = kernel.engine.mask_at(hidden, block["masked/row"], block["masked/column"], True)
+        scores = ops.where(take(hidden, block["set"]), MASKED, scores)
+    elif "masked/row" in block:
         scores = kernel.engine.mask_at(scores, block["masked/row"], block["masked/column"], MASKED)
     if kernel.hard_negatives is not None:
         scores = _hardest(kernel.engine, scores, kernel.hard_negatives)

@@ -28,6 +28,12 @@ class Towers:
     plan: UpdatePlan
     trained: tuple[str, ...]
 
+    @property
+    def encoders(self) -> bool:
+        """Whether one of them has an encoder."""
+        plans = (getattr(tower, "plan", None) for tower in (self.query, self.candidate))
+        return any(plan is not None and plan.encoders for plan in plans)
+
     def vectors(self, values: Values, inputs: Tree) -> tuple[Values, Values]:
         """`query`, `candidate`, and of a model that has it the columns' `bias`; and new values of buffers."""
         query, of_query = self.query(values, inputs["query"])

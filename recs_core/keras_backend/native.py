@@ -10,7 +10,9 @@ import numpy as np
 from keras import ops
 
 from recs_core.contract import as_json
+from recs_core.contract.errors import DataError
 from recs_core.contract.plans import TowerPlan
+from recs_core.keras_backend.encoders import encode, lanes_of
 from recs_core.keras_backend.engines import Tensor, load_engine
 
 
@@ -23,8 +25,9 @@ def _zeros(shape: tuple[int, ...], dtype: Any = None) -> Any:
 class TowerModel(keras.Model):
     """A tower as a Keras model: `model({"item_id": codes, "price": numbers})` → (n, output_dim).
 
-    Codes are int rows of the tables, (n,); of a bag, history or text they are (n, length), filled with −1; numbers are
-    (n, length). A tower of one feature takes it without the dict, too.
+    Codes are int rows of the tables, (n,); of a bag, history or text they are (n, length), filled with −1; those of a
+    history with an encoder are oldest first, with no −1 between them. Numbers are (n, length). A tower of one feature
+    takes it without the dict, too.
     """
 
     def __init__(
@@ -50,6 +53,11 @@ class TowerModel(keras.Model):
         for name, shape in self.plan.kernels.items():
             with keras.name_scope(plan.side):
                 self.kernels.append(self.add_weight(shape, _zeros, dtype, name=name.replace("/", "_")))
+        self.encoders = {}
+        for encoder in self.plan.encoders:
+            for name, part in encoder.parts.items():
+                with keras.name_scope(plan.side):
+                    self.encoders[name] = self.add_weight(part.shape, _zeros, dtype, name=name.replace("/", "_"))
         self.dense = []
         for i, layer in enumerate(self.plan.layers):
             dense = keras.layers.Dense(
@@ -68,7 +76,7 @@ class TowerModel(keras.Model):
     def named(self) -> dict[str, keras.Variable]:
         """The variables by canonical name."""
         out = {f"table/{layer.name}": layer.embeddings for layer in self.tables}
-        out |= dict(zip(self.plan.kernels, self.kernels, strict=True))
+        out |= dict(zip(self.plan.kernels, self.kernels, strict=True)) | self.encoders
         for layer, dense in zip(self.plan.layers, self.dense, strict=True):
             out[layer.kernel], out[layer.bias] = dense.kernel, dense.bias
         return out
@@ -87,6 +95,13 @@ class TowerModel(keras.Model):
                 value = ops.cast(value, self.compute_dtype)
                 value = value[:, None] if len(value.shape) == 1 else value
                 columns.append(value if column.kernel is None else value @ kernels[column.kernel])
+            elif column.encoder is not None:
+                if value.shape[1] > column.encoder.length:
+                    raise DataError(
+                        f"{column.name!r} takes up to {column.encoder.length} codes per row, got {value.shape[1]}"
+                    )
+                table = ops.convert_to_tensor(tables[column.table])
+                columns.append(encode(engine, column.encoder, self.encoders, table, lanes_of(value)))
             elif len(value.shape) == 1:
                 columns.append(ops.take(tables[column.table], value, axis=0))
             else:

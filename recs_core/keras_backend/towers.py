@@ -18,15 +18,24 @@ from recs_core.contract.guard import Guard
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.protocols import DType
 from recs_core.keras_backend.data import as_inputs, to_tensors
+from recs_core.keras_backend.encoders import encode
 from recs_core.keras_backend.engines import Engine, Reader, Tensor, Tree, Values
 from recs_core.keras_backend.native import TowerModel
 
 CHUNK = 8192
 """Rows embedded at a time: bounds memory, and is one shape for engines that compile by shape."""
 
+CODES = 2**16
+"""The same of histories with an encoder, in codes."""
 
-def look_up(engine: Engine, column: Column, table: Tensor, codes: Any) -> Tensor:
-    """(n, width): rows of the table; pooled for several codes per row, which are as of `as_inputs`."""
+
+def look_up(engine: Engine, column: Column, values: Values, codes: Any) -> Tensor:
+    """(n, width): rows of the column's table in `values`; pooled or encoded for several codes per row, which are as of
+    `as_inputs`."""
+    assert column.table is not None
+    table = values[column.table]
+    if column.encoder is not None:
+        return encode(engine, column.encoder, values, table, codes)
     if not isinstance(codes, Mapping):
         return ops.take(table, codes, axis=0)
     rows = ops.take(table, codes["values"], axis=0)
@@ -48,7 +57,7 @@ class Forward:
     def __call__(self, values: Values, tree: Tree) -> tuple[Tensor, Values]:
         """(n, output_dim) from `as_inputs`, and new values of the tower's buffers: it has none."""
         columns = [
-            look_up(self.engine, column, values[column.table], tree["codes"][column.name])
+            look_up(self.engine, column, values, tree["codes"][column.name])
             if column.table is not None
             else mapped(tree["dense"][column.name], None if column.kernel is None else values[column.kernel])
             for column in self.plan.columns
@@ -110,18 +119,26 @@ class Tower:
                 if len(held) and not (held.min() >= 0 and held.max() < total):
                     raise DataError(f"{column.name!r} holds a code outside {column.table}, which has {total} rows")
         plain = Features(features.size, features.codes, features.dense)
-        return in_chunks(self._embed, self.inputs, plain, self.output_dim, self._dtype, self._guard)
+        longest = max((encoder.length for encoder in self.plan.encoders), default=0)
+        chunk = 1 << (CODES // longest).bit_length() - 1 if longest else CHUNK
+        return in_chunks(self._embed, self.inputs, plain, self.output_dim, self._dtype, self._guard, chunk)
 
 
 def in_chunks(
-    run: Reader, inputs: Any, features: Features, output_dim: int, dtype: DType, guard: Guard
+    run: Reader,
+    inputs: Any,
+    features: Features,
+    output_dim: int,
+    dtype: DType,
+    guard: Guard,
+    size: int = CHUNK,
 ) -> NDArray[np.floating]:
-    """(n, output_dim): what `run` makes of `inputs(chunk)`, all chunks of one size for who compiles by shape."""
+    """(n, output_dim): what `run` makes of `inputs(chunk)`, all chunks of one `size` for who compiles by shape."""
     out = np.empty((features.size, output_dim), dtype)
-    for start in range(0, features.size, CHUNK):
-        chunk = features.take(np.arange(start, min(start + CHUNK, features.size)))
+    for start in range(0, features.size, size):
+        chunk = features.take(np.arange(start, min(start + size, features.size)))
         tree = {"tower": inputs(chunk)}
         with guard:
-            vectors = run(tree, min(features.size, CHUNK))
+            vectors = run(tree, min(features.size, size))
             out[start : start + chunk.size] = ops.convert_to_numpy(vectors)[: chunk.size]
     return out

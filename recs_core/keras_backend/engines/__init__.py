@@ -25,6 +25,7 @@ Group: TypeAlias = Mapping[str, Any]
 Values: TypeAlias = Mapping[str, Tensor]
 Groups: TypeAlias = Mapping[str, Group]
 Reader: TypeAlias = Callable[[Tree, int], Any]
+Step: TypeAlias = Callable[[Tensor, tuple[Tensor, ...]], Tensor]
 Body: TypeAlias = Callable[[Any, dict[str, Tensor]], tuple[Any, Tensor, Tensor]]
 
 
@@ -95,6 +96,10 @@ class Engine(Protocol):
         `body` returns the carry, something for each row of the block and something for each of its targets; the last
         two come back joined over all blocks. See `recs_core.keras_backend.kernel.pack` for the plan.
         """
+        ...
+
+    def scan(self, step: Step, state: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+        """(length, …): each state, where the next is `step(state, the inputs' next rows)`. Differentiable."""
         ...
 
     def reader(self, function: Callable[[Values, Tree], Any], variables: Values) -> Reader:

@@ -15,7 +15,7 @@ import numpy as np
 from recs_core.contract.batch import Side
 from recs_core.contract.towers import Activation
 from recs_core.environment import prepare_jax_x64
-from recs_core.keras_backend.engines import Body, Engine, Full, Groups, Reader, Tensor, Tree, Values
+from recs_core.keras_backend.engines import Body, Engine, Full, Groups, Reader, Step, Tensor, Tree, Values
 from recs_core.keras_backend.engines.padding import bucket, pad, pad_at, pad_features, pad_kernel, pad_task
 from recs_core.keras_backend.kernel import Kernel, Loss
 from recs_core.keras_backend.move import Move, Towers, with_temperature
@@ -79,6 +79,13 @@ class JaxEngine:
         of_rows, of_targets = (part.reshape(-1, *part.shape[2:]) for part in parts)
         return carry, of_rows, of_targets
 
+    def scan(self, step: Step, state: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+        def one(state: Tensor, now: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+            after = step(state, now)
+            return after, after
+
+        return jax.lax.scan(one, state, inputs)[1]
+
     def reader(self, function: Callable[[Values, Tree], Any], variables: Values) -> Reader:
         @cache
         def program(small: bool) -> Callable[[Values, Tree], Any]:
@@ -107,6 +114,9 @@ class JaxEngine:
         return call
 
     def stepper(self, move: Move, groups: Groups) -> Callable[[Tree, Full], Tensor]:
+        if move.towers.encoders:  # too dear to run a second time for the gradients
+            return self._stepper_at_once(move, groups)
+
         @cache
         def programs(small: bool, small_kernel: bool) -> tuple[Any, Any, Any]:
             vectors, finish = (_compiled(make, move.towers, small) for make in (_vectors, _finish))
@@ -125,10 +135,22 @@ class JaxEngine:
             vectors, kernel, finish = programs(small or few, small)
             out = vectors({name: group["value"] for name, group in state.items()}, padded)
             loss = kernel({**task.pop("at"), **out}, task)
-            for name, group in finish(state, {**padded, "now": now}, loss).items():
-                for part, value in group.items():
-                    groups[name][part].assign(value)
+            _assign(groups, finish(state, {**padded, "now": now}, loss))
             return loss.value
+
+        return call
+
+    def _stepper_at_once(self, move: Move, groups: Groups) -> Callable[[Tree, Full], Tensor]:
+        """A stepper that is one program."""
+        totals = {n: group["value"].shape[0] for n, group in groups.items() if group["value"].shape}
+        tables = _tables(move.towers)
+
+        def call(inputs: Tree, full: Full) -> Tensor:
+            padded = jax.device_put(pad(inputs, full, tables, totals))
+            state = {name: {part: v.value for part, v in group.items()} for name, group in groups.items()}
+            loss, moved = _compiled(_step, move, "bias" in padded["task"]["at"])(state, padded)
+            _assign(groups, moved)
+            return loss
 
         return call
 
@@ -205,18 +227,39 @@ def _vectors(towers: Towers, small: bool) -> Callable[[Values, Tree], Values]:
 
 def _finish(towers: Towers, small: bool) -> Callable[[Groups, Tree, Loss], Groups]:
     def run(state: Groups, inputs: Tree, loss: Loss) -> Groups:
-        rows = inputs["rows"]
-        taken = {
-            name: {part: _gather(value, rows.get(name)) for part, value in group.items()}
-            for name, group in state.items()
-        }
-        _, finish = towers.run(taken, inputs)
-        return {
-            name: {part: _scatter(state[name][part], rows.get(name), value) for part, value in group.items()}
-            for name, group in finish(loss).items()
-        }
+        _, finish = towers.run(_taken(state, inputs["rows"]), inputs)
+        return _put(state, inputs["rows"], finish(loss))
 
     return _jit(run, small, donate_argnums=0)
+
+
+def _step(move: Move, small: bool) -> Callable[[Groups, Tree], tuple[Tensor, Groups]]:
+    """All three in one."""
+
+    def run(state: Groups, inputs: Tree) -> tuple[Tensor, Groups]:
+        loss, moved = move(_taken(state, inputs["rows"]), inputs)
+        return loss, _put(state, inputs["rows"], moved)
+
+    return _jit(run, small, donate_argnums=0)
+
+
+def _taken(state: Groups, rows: Tree) -> Groups:
+    return {
+        name: {part: _gather(value, rows.get(name)) for part, value in group.items()} for name, group in state.items()
+    }
+
+
+def _put(state: Groups, rows: Tree, moved: Groups) -> Groups:
+    return {
+        name: {part: _scatter(state[name][part], rows.get(name), value) for part, value in group.items()}
+        for name, group in moved.items()
+    }
+
+
+def _assign(groups: Groups, moved: Groups) -> None:
+    for name, group in moved.items():
+        for part, value in group.items():
+            groups[name][part].assign(value)
 
 
 def _gather(value: Tensor, rows: Tensor | None) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from recs_core.contract.towers import Activation
-from recs_core.keras_backend.engines import Body, Engine, Full, Groups, Reader, Tensor, Tree, Values
+from recs_core.keras_backend.engines import Body, Engine, Full, Groups, Reader, Step, Tensor, Tree, Values
 from recs_core.keras_backend.kernel import Kernel, Loss
 from recs_core.keras_backend.move import Move
 
@@ -83,6 +83,9 @@ class TensorFlowEngine:
             parallel_iterations=1,
         )
         return carry, row.concat(), target.concat()
+
+    def scan(self, step: Step, state: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+        return tf.scan(step, inputs, state)
 
     def reader(self, function: Callable[[Values, Tree], Any], variables: Values) -> Reader:
         def run(inputs: Tree) -> Any:

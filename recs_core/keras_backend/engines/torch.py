@@ -10,7 +10,7 @@ import torch
 from keras import ops
 
 from recs_core.contract.towers import Activation
-from recs_core.keras_backend.engines import Body, Engine, Full, Groups, Reader, Tensor, Tree, Values
+from recs_core.keras_backend.engines import Body, Engine, Full, Groups, Reader, Step, Tensor, Tree, Values
 from recs_core.keras_backend.kernel import Kernel, Loss
 from recs_core.keras_backend.move import Move
 
@@ -72,6 +72,13 @@ class TorchEngine:
             of_rows.append(row)
             of_targets.append(target)
         return carry, torch.cat(of_rows), torch.cat(of_targets)
+
+    def scan(self, step: Step, state: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+        states = []
+        for now in zip(*inputs, strict=True):
+            state = step(state, now)
+            states.append(state)
+        return torch.stack(states)
 
     def reader(self, function: Callable[[Values, Tree], Any], variables: Values) -> Reader:
         @torch.no_grad()

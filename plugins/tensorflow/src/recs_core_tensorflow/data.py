@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.batch import Batch, Features, Ragged, Sequences
+from recs_core.contract.lanes import Lanes
 from recs_core.contract.protocols import DType
 from recs_core.contract.task import plan_task
 from recs_core.contract.training import BatchSettings
@@ -24,18 +25,25 @@ KEEP = "/keep"
 """Where a tower's inputs hold the dropout multipliers; no feature can have this name."""
 OFFSETS = "/offsets"
 """What follows the name of a feature of many codes per row, where `as_arrays` has its offsets."""
+LANES = "/lanes/"
+"""What stands between the name of a history with an encoder and that of an array of its `Lanes`."""
 
 
 def as_inputs(features: Features, dtype: DType) -> dict[str, Any]:
-    """What a tower takes: feature → codes (n,) int32, a `tf.RaggedTensor` of codes, or numbers (n, width)."""
-    return with_ragged({name: tf.constant(array) for name, array in as_arrays(features, dtype).items()})
+    """What a tower takes: feature → codes (n,) int32, a `tf.RaggedTensor` of codes, the `Lanes` of histories with an
+    encoder as a dict, or numbers (n, width)."""
+    return joined({name: tf.constant(array) for name, array in as_arrays(features, dtype).items()})
 
 
 def as_arrays(features: Features, dtype: DType) -> dict[str, NDArray[Any]]:
-    """The same as plain arrays, which a traced function takes: values and offsets apart."""
+    """The same as plain arrays, which a traced function takes: values and offsets, and the arrays of lanes, apart."""
     out: dict[str, NDArray[Any]] = {}
     for name, codes in features.codes.items():
-        if isinstance(codes, Ragged):
+        if isinstance(codes, Sequences):
+            lanes = Lanes.of(codes)
+            out |= {f"{name}{LANES}{part}": getattr(lanes, part) for part in ("codes", "start", "at")}
+            out |= {f"{name}{LANES}{KEEP}{part}": mask for part, mask in lanes.keep.items()}
+        elif isinstance(codes, Ragged):
             out[name], out[name + OFFSETS] = codes.values, codes.offsets
         else:
             out[name] = codes
@@ -43,14 +51,27 @@ def as_arrays(features: Features, dtype: DType) -> dict[str, NDArray[Any]]:
     return out if features.keep is None else {**out, KEEP: features.keep.astype(dtype, copy=False)}
 
 
-def with_ragged(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Values and offsets joined to ragged tensors."""
+def joined(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """What `as_arrays` took apart, as `as_inputs` has it."""
+    out: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        feature, lanes, part = name.partition(LANES)
+        if lanes:
+            of = out.setdefault(feature, {"keep": {}})
+            (of["keep"] if part.startswith(KEEP) else of)[part.removeprefix(KEEP)] = tensor
+        elif name + OFFSETS in tensors:
+            out[name] = tf.RaggedTensor.from_row_splits(tensor, tensors[name + OFFSETS], validate=False)
+        elif not name.endswith(OFFSETS):
+            out[name] = tensor
+    return out
+
+
+def without_dropout(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """A tower's inputs without the masks of a training step."""
     return {
-        name: tf.RaggedTensor.from_row_splits(tensor, tensors[name + OFFSETS], validate=False)
-        if name + OFFSETS in tensors
-        else tensor
-        for name, tensor in tensors.items()
-        if not name.endswith(OFFSETS)
+        name: {**value, "keep": {}} if isinstance(value, Mapping) else value
+        for name, value in inputs.items()
+        if name != KEEP
     }
 
 

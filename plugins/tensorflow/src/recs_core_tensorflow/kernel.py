@@ -55,8 +55,9 @@ def pack(plan: TaskPlan, dtype: DType, *, general: bool = False) -> dict[str, ND
         packed["query"], packed["column"] = plan.query, plan.column
     if plan.hit_codes is not None:
         packed["hit_row"], packed["hit_column"] = plan.hit_codes
-    if plan.masked is not None:
-        packed["masked_columns"], packed["masked_splits"] = plan.masked.values, plan.masked.offsets
+    if plan.masked_sets is not None:
+        packed["masked_columns"], packed["masked_splits"] = plan.masked_sets.values, plan.masked_sets.offsets
+        packed["masked_set"] = plan.masked_set
     if general:
         packed = {**_neutral(plan), **{name: array for name, array in packed.items() if array is not None}}
     given = {name: array for name, array in packed.items() if array is not None}
@@ -73,6 +74,7 @@ def _neutral(plan: TaskPlan) -> dict[str, NDArray[Any]]:
         "hit_column": np.full(1, -2, np.int32),  # one for all columns
         "masked_columns": np.zeros(0, np.int32),
         "masked_splits": np.zeros(plan.num_rows + 1, np.int32),
+        "masked_set": np.arange(plan.num_rows, dtype=np.int32),
     }
 
 
@@ -230,7 +232,9 @@ def _masked(scores: Any, low: Any, high: Any, plan: Tensors, hard: int | None) -
         scores = tf.where(plan["hit_row"][low:high, None] == plan["hit_column"][None], out, scores)
     if "score_mask" in plan:
         scores = tf.where(plan["score_mask"][low:high], scores, out)
-    if "masked_splits" in plan:
+    if "masked_set" in plan:
+        scores = tf.where(_masked_sets(low, high, tf.shape(scores)[1], plan), out, scores)
+    elif "masked_splits" in plan:
         splits = plan["masked_splits"][low : high + 1]
         columns = plan["masked_columns"][splits[0] : splits[-1]]
         row = tf.repeat(tf.range(high - low), splits[1:] - splits[:-1])
@@ -241,6 +245,17 @@ def _masked(scores: Any, low: Any, high: Any, plan: Tensors, hard: int | None) -
         row = tf.broadcast_to(tf.range(high - low)[:, None], tf.shape(columns))
         scores = tf.tensor_scatter_nd_update(tf.fill(tf.shape(scores), out), tf.stack([row, columns], -1), values)
     return scores
+
+
+def _masked_sets(low: Any, high: Any, num_columns: Any, plan: Tensors) -> Any:
+    """(high − low, N): what is masked in rows low … high, which share sets of columns."""
+    found, of_row = tf.unique(plan["masked_set"][low:high])
+    sets = tf.RaggedTensor.from_row_splits(plan["masked_columns"], plan["masked_splits"], validate=False)
+    columns = tf.gather(sets, found)
+    place = tf.stack([tf.cast(columns.value_rowids(), tf.int32), columns.values], 1)
+    masked = tf.zeros((tf.size(found), num_columns), tf.bool)
+    masked = tf.tensor_scatter_nd_update(masked, place, tf.fill(tf.shape(columns.values), True))
+    return tf.gather(masked, of_row)
 
 
 def _log_add_exp(a: Any, b: Any) -> Any:

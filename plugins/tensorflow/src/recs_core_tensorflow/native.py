@@ -10,7 +10,7 @@ from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.data.epochs import check_tables
 from recs_core_tensorflow import kernel
 from recs_core_tensorflow.adopted import naming_shapes
-from recs_core_tensorflow.data import KEEP
+from recs_core_tensorflow.data import without_dropout
 from recs_core_tensorflow.environment import tf, tfrs
 from recs_core_tensorflow.kernel import normalised
 
@@ -170,7 +170,8 @@ class TFRSModel(tfrs.Model):
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> tuple[Any, Any]:
         """Query and candidate embeddings of a batch."""
         query, candidate = (
-            tower.forward(_given(inputs[side], training), training) for side, tower in self._towers.items()
+            tower.forward(inputs[side] if training else without_dropout(inputs[side]), training)
+            for side, tower in self._towers.items()
         )
         return query, candidate
 
@@ -185,8 +186,3 @@ class TFRSModel(tfrs.Model):
         made_for = {name: tensor.shape[0] for name, tensor in sized.items()}
         cure = "make a dataset of this model with tf_dataset"
         check_tables(self._table_rows, made_for, "the model", "the batch is", cure)
-
-
-def _given(inputs: Mapping[str, Any], training: bool) -> Mapping[str, Any]:
-    """A tower's inputs: dropout is of training."""
-    return inputs if training else {name: value for name, value in inputs.items() if name != KEEP}

@@ -13,16 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Batch, Features
+from recs_core.contract.errors import DataError
 from recs_core.contract.features import Column
 from recs_core.contract.guard import Guard
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.protocols import DType
+from recs_core_tensorflow import encoders
 from recs_core_tensorflow.data import KEEP, as_inputs
 from recs_core_tensorflow.environment import tf
 
 Tensors = Mapping[str, Any]
 
 _ACTIVATIONS = {"relu": tf.nn.relu, "tanh": tf.tanh, "sigmoid": tf.sigmoid, None: tf.identity}
+
+CODES = 2**16
+"""Codes of histories encoded at a time, outside of training: bounds memory."""
 
 
 def look_up(weights: Tensors, column: Column, values: Any) -> Any:
@@ -31,6 +36,12 @@ def look_up(weights: Tensors, column: Column, values: Any) -> Any:
     if column.table is None:
         return values if column.kernel is None else tf.matmul(values, weights[column.kernel])
     table = weights[column.table]
+    if column.encoder is not None:
+        if isinstance(values, tf.RaggedTensor):
+            values = encoders.lanes_of(values, column.encoder.length)
+        if not isinstance(values, Mapping):
+            raise DataError(f"{column.name!r} is a history with an encoder: it takes features, or a tf.RaggedTensor")
+        return encoders.encode(column.encoder, weights, tf.convert_to_tensor(table), values)
     if column.kind == "one":
         return tf.gather(table, values)
     rows = tf.gather(table, values.values)
@@ -40,7 +51,9 @@ def look_up(weights: Tensors, column: Column, values: Any) -> Any:
 
 def weight_names(plan: TowerPlan) -> list[str]:
     """Canonical names of the weights that a tower reads."""
-    return [*plan.tables, *plan.kernels, *(name for layer in plan.layers for name in (layer.kernel, layer.bias))]
+    of_encoders = (name for encoder in plan.encoders for name in encoder.parts)
+    of_layers = (name for layer in plan.layers for name in (layer.kernel, layer.bias))
+    return [*plan.tables, *plan.kernels, *of_encoders, *of_layers]
 
 
 class TowerNet(tf.keras.Model):
@@ -87,8 +100,17 @@ class Tower:
     def embed(self, features: Features) -> NDArray[np.floating]:
         """(n, output_dim), without dropout."""
         plain = Features(features.size, features.codes, features.dense)
+        encoders = [] if self.plan is None else self.plan.encoders
+        if not encoders:
+            return self._embedded(plain)
+        size = max(1, CODES // max(encoder.length for encoder in encoders))
+        starts = range(0, max(1, features.size), size)  # `take` leaves masks behind
+        parts = [self._embedded(plain.take(np.arange(i, min(i + size, features.size)))) for i in starts]
+        return np.concatenate(parts)
+
+    def _embedded(self, features: Features) -> NDArray[np.floating]:
         with self.guard:
-            return np.array(self.forward(self.inputs(plain), training=False))
+            return np.array(self.forward(self.inputs(features), training=False))
 
     def inputs(self, features: Features) -> dict[str, Any]:
         """The features as `forward` takes them."""

@@ -19,7 +19,7 @@ from recs_core.contract.plans import UpdatePlan
 from recs_core.contract.task import plan_task
 from recs_core_tensorflow import optimizers
 from recs_core_tensorflow.adopted import naming_shapes
-from recs_core_tensorflow.data import as_arrays, with_ragged
+from recs_core_tensorflow.data import as_arrays, joined
 from recs_core_tensorflow.environment import tf
 from recs_core_tensorflow.kernel import loss_and_gradients, pack, scored
 from recs_core_tensorflow.model import Model
@@ -95,8 +95,8 @@ class Trainer:
         sources = {name: gathered.get(name, variable) for name, variable in model.trainable.items()}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(list(sources.values()))
-            query = model.query.forward(with_ragged(given["query"]), training=True, gathered=gathered)
-            candidate = model.candidate.forward(with_ragged(given["candidate"]), training=True, gathered=gathered)
+            query = model.query.forward(joined(given["query"]), training=True, gathered=gathered)
+            candidate = model.candidate.forward(joined(given["candidate"]), training=True, gathered=gathered)
             bias = tf.gather(gathered["task/bias"], given["bias"]["codes"]) if given["bias"] else None
             parts = scored(model.retrieval, plan, query, candidate, bias, model.variables.get("task/log_temperature"))
         loss, pull = loss_and_gradients(model.retrieval, plan, *parts)

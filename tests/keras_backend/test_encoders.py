@@ -1,0 +1,178 @@
+"""Histories with an encoder: the oracle's numbers, whatever is beside them, in few programs."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import recs_core as recs
+from recs_core import datasets
+from recs_core.contract import weights as canonical
+from recs_core.contract.batch import Batch, Features, Ragged, Sequences
+from recs_core.contract.encoders import GRU, SelfAttention
+from recs_core.contract.errors import DataError
+from recs_core.contract.feature_kinds import Categorical, History
+from recs_core.contract.optimizers import SGD
+from recs_core.contract.plans import TowerPlan, UpdatePlan
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.towers import TowerSpec
+from recs_core.keras_backend.backend import Backend
+from recs_core.reference import towers, training
+
+SASREC = SelfAttention(layers=1, ffn=1, activation="relu", gate=False, position="learned")
+SPECS = [
+    SelfAttention(heads=2, ffn=2, dropout=0.3),
+    SelfAttention(layers=1, heads=4, activation="relu", dropout=0),
+    SelfAttention(layers=1, gate=False, position=None),
+    SASREC,
+    GRU(dropout=0.3),
+    GRU(layers=2, dropout=0),
+]
+LENGTH, ROWS = 6, 9
+SPEC = RetrievalSpec(
+    scoring="cosine", temperature=0.3, negatives="corpus", candidate_bias=True, logq=False, remove_accidental_hits=False
+)
+ITEM = TowerSpec((Categorical("item", dim=8),))
+
+
+def asked(encoder: GRU | SelfAttention) -> TowerSpec:
+    """A tower of one history."""
+    return TowerSpec((History("item", dim=8, max_length=LENGTH, encoder=encoder),))
+
+
+def plans(encoder: GRU | SelfAttention) -> tuple[TowerPlan, TowerPlan]:
+    return TowerPlan.of("query", asked(encoder)), TowerPlan.of("candidate", ITEM)
+
+
+def weights(encoder: GRU | SelfAttention) -> dict[str, Any]:
+    """None of them at a special value."""
+    random = np.random.default_rng(1)
+    shapes = canonical.shapes(*plans(encoder), SPEC, {"table/item": ROWS}, ROWS - 1)
+    return {name: random.normal(size=shape) * 0.4 for name, shape in shapes.items()}
+
+
+def histories() -> Sequences:
+    """Two empty ones; rows that read the end of one, the middle, the same place as another, and nothing."""
+    random = np.random.default_rng(2)
+    codes = Ragged.of([random.integers(1, ROWS, n).tolist() for n in (6, 0, 3, 2, 0, 1, 5)])
+    return Sequences(codes, np.array([5, 2, -1, 8, 6, 8, -1, 11, 16, 0], np.int32))
+
+
+def batch(encoder: GRU | SelfAttention) -> Batch:
+    """Against the corpus, with dropout's masks, where rows of one history share what is no negative."""
+    random, read = np.random.default_rng(3), histories()
+    drawn = plans(encoder)[0].encoders[0].masked
+    keep = {name: random.random((len(read.values), width)) > 0.3 for name, width in drawn.items()}
+    rows = np.arange(ROWS, dtype=np.int32)
+    target = random.integers(0, ROWS - 1, len(read.at)).astype(np.int32)
+    return Batch(
+        rows={"table/item": rows, "task/bias": rows[:-1]},
+        query=Features(len(read.at), {"item": replace(read, keep=keep)}),
+        candidate=Features(ROWS - 1, {"item": rows[1:]}),
+        task={
+            "target_candidate": target,
+            "target_query": np.arange(len(target), dtype=np.int32),
+            "positives": Ragged.of([[1, 4], [0], [], [2, 3, 7]]),
+            "positives_row": np.array([0, 0, 0, 1, 1, 2, 2, 3, 3, 3], np.int32),
+        },
+        bias_codes=rows[:-1],
+        whole=frozenset({"table/item", "task/bias"}),
+        full=(len(target), len(target)),
+    )
+
+
+@pytest.mark.parametrize("encoder", SPECS, ids=repr)
+def test_gradients_of_a_step_are_the_oracles(backend: Backend, encoder: GRU | SelfAttention) -> None:
+    spec = replace(SPEC, mask_positives=True)
+    model = backend.model(*plans(encoder), spec, weights(encoder), dtype="float64")
+    trainer = backend.trainer(model, UpdatePlan(SGD(1.0)))
+    loss = float(trainer.step(batch(encoder), 1.0))
+    expected, gradients = training.gradients(
+        training.Model(asked(encoder), ITEM, spec), weights(encoder), batch(encoder)
+    )
+    np.testing.assert_allclose(loss, expected, rtol=1e-13)
+    moved = model.weights()
+    for name, before in weights(encoder).items():
+        np.testing.assert_allclose(before - moved[name], gradients[name], rtol=1e-10, atol=1e-13, err_msg=name)
+
+
+@pytest.mark.parametrize("encoder", SPECS, ids=repr)
+def test_vectors_are_the_oracles_and_alone_the_same(backend: Backend, encoder: GRU | SelfAttention) -> None:
+    model = backend.model(*plans(encoder), SPEC, weights(encoder), dtype="float64")
+    read = histories()
+    expected = towers.embed(asked(encoder), "query", Features(len(read.at), {"item": read}), weights(encoder))
+    found = model.query.embed(batch(encoder).query)  # without its masks
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+    np.testing.assert_array_equal(found[read.at < 0], 0)
+    for row in range(len(read.at)):
+        alone = model.query.embed(Features(1, {"item": read.take(np.array([row]))}))
+        np.testing.assert_allclose(alone[0], found[row], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("encoder", [SPECS[0], SASREC, SPECS[-1]], ids=repr)
+def test_the_native_tower_reads_codes_filled_with_minus_one(backend: Backend, encoder: GRU | SelfAttention) -> None:
+    import keras
+
+    model = backend.model(*plans(encoder), SPEC, weights(encoder), dtype="float64")
+    codes = np.array([[3, 1, 4, -1], [-1, -1, -1, -1], [5, 2, 6, 7], [-1, -1, -1, 8]], np.int32)
+    rows = Ragged.of([row[row >= 0].tolist() for row in codes])
+    expected = towers.embed(asked(encoder), "query", Features(4, {"item": Sequences.last(rows)}), weights(encoder))
+    vectors = keras.ops.convert_to_numpy(model.query.native({"item": codes}))
+    np.testing.assert_allclose(vectors, expected, rtol=1e-12, atol=1e-14)
+    names = {variable.path.split("/")[-1] for variable in model.native.trainable_variables}
+    assert {name.replace("/", "_") for name in plans(encoder)[0].encoders[0].parts} <= names
+    with pytest.raises(DataError, match="takes up to 6 codes per row, got 7"):
+        model.query.native({"item": np.zeros((1, 7), np.int32)})
+
+
+@pytest.mark.parametrize("encoder", [SPECS[0], SPECS[-1]], ids=repr)
+def test_the_whole_model_in_keras_own_loop(backend: Backend, encoder: GRU | SelfAttention) -> None:
+    import keras
+
+    from recs_core.keras_backend import batches
+
+    data = datasets.load("synthetic", num_queries=40, num_candidates=60, num_interactions=300)
+    query = recs.TowerSpec([recs.History(data.candidate_name, dim=8, max_length=5, encoder=encoder)])
+    model = recs.TwoTower(
+        query,
+        recs.TowerSpec([recs.Categorical(data.candidate_name, dim=8)]),
+        retrieval=replace(SPEC, mask_positives=True),
+        optimizer=SGD(0.1),
+        backend=f"keras[{backend.engine}]",
+        seed=1,
+    ).build(data)
+    own = copy.copy(model)
+    given = batches(model, data, batch_size=8, batch_by="sequence")
+    model.model.native.compile(keras.optimizers.SGD(0.1))
+    losses = model.model.native.fit(given, epochs=1, verbose=0).history["loss"]
+    own.fit(data, epochs=1, batch_size=8, batch_by="sequence")
+    assert np.isfinite(losses).all()
+    for name, weight in own.model.weights().items():
+        np.testing.assert_allclose(model.model.weights()[name], weight, atol=1e-5, err_msg=name)
+
+
+def test_a_fit_and_its_lists_compile_few_programs(backend: Backend) -> None:
+    if backend.engine != "jax":
+        pytest.skip("programs are compiled by shape on the jax engine alone")
+    from tests.keras_backend.test_programs import compiled_by
+
+    data = datasets.load("synthetic", num_queries=200, num_candidates=173, num_interactions=4000)
+    item = data.candidate_name
+    query = recs.TowerSpec([recs.History(item, dim=8, max_length=20, encoder=SelfAttention(layers=1, ffn=1))])
+    model = recs.TwoTower(
+        query,
+        recs.TowerSpec([recs.Categorical(item, dim=8)]),
+        retrieval=replace(SPEC, mask_positives=True),
+        backend="keras[jax]",
+    )
+
+    def run() -> None:
+        model.fit(data, epochs=3, batch_size=32, batch_by="sequence")
+        model.evaluate(data)
+        model.recommend(data.query_ids.ids[:9].to_pylist(), k=3)
+
+    assert compiled_by(run) <= 12
