@@ -34,11 +34,13 @@ def embed(
     side: str = "query",
     dtypes: tuple[DType, ...] = ("float32",),
     apart: float = 1,
+    plain: Features | None = None,
 ) -> None:
-    """The vectors of given weights, against the oracle's; `apart` times as far from them as others may be."""
+    """The vectors of given weights, against the oracle's of the same features, or of the `plain` ones; `apart` times as
+    far from them as others may be."""
     tower = world.query if side == "query" else world.candidate
     features = world.features(side, ROWS) if features is None else features
-    expected = towers.embed(tower, side, features, world.weights())
+    expected = towers.embed(tower, side, features if plain is None else plain, world.weights())
     for dtype in dtypes:
         model = context.model(world, dtype)
         got = (model.query if side == "query" else model.candidate).embed(features)
