@@ -9,7 +9,6 @@ from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException
 
 from recs_core.service import auth
@@ -131,7 +130,6 @@ def _add_page(app: FastAPI) -> None:
 
     for path, (name, kind) in PAGE.items():
         app.add_api_route(f"/{path}", shown(name, kind), include_in_schema=False)
-    app.add_api_route("/docs", lambda: RedirectResponse("openapi.json"), include_in_schema=False)
 
 
 async def _refused(_: Request, error: Any) -> Response:
