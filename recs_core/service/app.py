@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from recs_core.service import auth
 from recs_core.service.problems import Problem, json_response
-from recs_core.service.routes import QUESTIONS, Question, body_of
+from recs_core.service.routes import QUESTIONS, Front, body_of
 from recs_core.service.schemas import Error
 from recs_core.service.service import Service
 from recs_core.service.settings import Settings
@@ -35,12 +35,12 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def application(settings: Settings) -> FastAPI:
-    """An application of its own, with a service of its own in `app.state.service`."""
+def application(settings: Settings) -> Front:
+    """An application of its own, with a service of its own."""
     beside = None
     if settings.beside is not None:
         beside = application(replace(settings, bundle=settings.beside, beside=None, page=False, admin=False))
-    service = Service(settings, None if beside is None else beside.state.service)
+    service = Service(settings, None if beside is None else beside.service)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -56,15 +56,8 @@ def application(settings: Settings) -> FastAPI:
         docs_url=None,  # whose scripts come from elsewhere
         redoc_url=None,
     )
-    app.state.service = service
     for endpoint in QUESTIONS:
-        app.router.add_api_route(
-            f"/{endpoint.__name__}",
-            endpoint,
-            methods=["POST"],
-            route_class_override=Question,
-            responses=REFUSALS,
-        )
+        app.post(f"/{endpoint.__name__}", responses=REFUSALS)(endpoint)
     _add_operations(app, service)
     if settings.page:
         _add_page(app)
@@ -72,7 +65,7 @@ def application(settings: Settings) -> FastAPI:
         app.mount("/beside", beside)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Problem, lambda _, problem: problem.response())  # type: ignore[attr-defined]
-    return app
+    return Front(app, service)
 
 
 def _add_operations(app: FastAPI, service: Service) -> None:

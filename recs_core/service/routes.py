@@ -6,18 +6,21 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Iterable
+from itertools import count
+from secrets import token_hex
 from typing import Any, get_type_hints
 
-from fastapi import Request, Response
-from fastapi.routing import APIRoute
-from starlette.types import Receive
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recs_core.service import auth
+from recs_core.service.batching import Waiting
 from recs_core.service.logs import tell
 from recs_core.service.problems import Problem, json_response, problem_of, too_large
 from recs_core.service.schemas import (
     Answers,
+    Asked,
     Explain,
     Explained,
     History,
@@ -30,27 +33,10 @@ from recs_core.service.schemas import (
 )
 from recs_core.service.service import Service
 
+_PROCESS, _NUMBERS = token_hex(4), count(1)
 REQUEST_ID = re.compile(r"[\w.:/+=-]{1,100}", flags=re.ASCII)
 SLOW_BODY = 10.0
 """Seconds within which a body must be here."""
-
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
-
-
-class Question(APIRoute):
-    """A route that is declared to FastAPI as any other, for the OpenAPI, and answered by the batcher: what FastAPI does
-    with each request takes longer than the answer."""
-
-    def get_route_handler(self) -> Handler:
-        """The handler, in place of FastAPI's own."""
-        schema = get_type_hints(self.endpoint)["body"]
-        path = self.path
-
-        async def handle(request: Request) -> Response:
-            return await _handled(request.app.state.service, path, schema, request)
-
-        return handle
-
 
 def recommend(body: Recommend) -> Answers:
     """The best candidates of each query."""
@@ -78,40 +64,68 @@ def queries(body: Queries) -> Known:
 
 
 QUESTIONS = (recommend, similar, explain, history, queries)
+_SCHEMAS = {f"/{endpoint.__name__}": get_type_hints(endpoint)["body"] for endpoint in QUESTIONS}
 
 
-async def _handled(service: Service, path: str, schema: Any, request: Request) -> Response:
+class Front:
+    """Answers the questions itself and leaves all else to `app`, which declares them for the OpenAPI: what FastAPI does
+    with each request takes longer than the answer."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self.app, self.service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI."""
+        if scope["type"] == "http" and scope["method"] == "POST":
+            path = scope["path"].removeprefix(scope.get("root_path", ""))  # where it is mounted
+            schema = _SCHEMAS.get(path)
+            if schema is not None:
+                response = await _handled(self.service, path, schema, scope["headers"], receive)
+                await response(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+async def _handled(
+    service: Service, path: str, schema: type[Asked], brought: Iterable[tuple[bytes, bytes]], receive: Receive
+) -> Response:
     start = time.perf_counter()
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in brought}
     told: dict[str, Any] = {}
-    outcome, level = "ok", logging.INFO
-    request_id = request_id_of(headers)
+    outcome, request_id = "ok", request_id_of(headers)
     try:
         auth.check(headers, service.settings.api_key)
-        asks = schema.model_validate_json(await body_of(request.receive, headers, service.settings.max_body))
-        waiting = service.put(asks)
-        watch = asyncio.create_task(_until_gone(request.receive, waiting.future))
-        try:
-            reply = await waiting.future
-        finally:
-            watch.cancel()
-        service.metrics.queued.observe(waiting.waited)
+        asks = schema.model_validate_json(await body_of(receive, headers, service.settings.max_body))
+        reply, waiting = await _asked(service, asks, receive)
         told = {"bundle": reply["bundle"][:12], "batch": waiting.batch, "queued_ms": _ms(waiting.waited)}
         response = json_response(reply)
     except Exception as error:
         problem = problem_of(error)
-        outcome = problem.error_type
-        response = problem.response()
+        outcome, response = problem.error_type, problem.response()
         told = {"error_type": outcome, "field": problem.field}
         if problem.status == 500:
             tell(logging.ERROR, "bug", trace=error, request=request_id, route=path)
     spent = time.perf_counter() - start
-    response.headers["x-request-id"] = request_id
-    response.headers["x-compute-time"] = f"{spent:.6f}"
+    response.raw_headers += [
+        (b"x-request-id", request_id.encode()),
+        (b"x-compute-time", f"{spent:.6f}".encode()),
+    ]
     service.metrics.answered(path, outcome, spent)
     if service.settings.log_requests:
-        tell(level, "request", request=request_id, route=path, status=response.status_code, ms=_ms(spent), **told)
+        tell(logging.INFO, "request", request=request_id, route=path, status=response.status_code, ms=_ms(spent), **told)
     return response
+
+
+async def _asked(service: Service, asks: Asked, receive: Receive) -> tuple[dict[str, Any], Waiting]:
+    """The reply of the batcher; a question whose client goes before its turn is dropped."""
+    waiting = service.put(asks)
+    watch = asyncio.create_task(_until_gone(receive, waiting.future))
+    try:
+        reply = await waiting.future
+    finally:
+        watch.cancel()
+    service.metrics.queued.observe(waiting.waited)
+    return reply, waiting
 
 
 def _ms(seconds: float) -> float:
@@ -125,9 +139,7 @@ def request_id_of(headers: dict[str, str]) -> str:
 
 
 def _new_id() -> str:
-    from secrets import token_hex
-
-    return token_hex(8)
+    return f"{_PROCESS}-{next(_NUMBERS):x}"
 
 
 async def body_of(receive: Receive, headers: dict[str, str], most: int) -> bytes:

@@ -118,18 +118,19 @@ def _serve(settings: Settings, address: Address, listening: socket.socket, many:
     sys.setswitchinterval(SWITCH)
     app = application(settings)
     if many:
-        app.state.service.reloaded = lambda: os.kill(os.getppid(), signal.SIGHUP)  # so that the others do, too
+        app.service.reloaded = lambda: os.kill(os.getppid(), signal.SIGHUP)  # so that the others do, too
     config = uvicorn.Config(
         app,
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=75,  # longer than what stands before it keeps an idle connection
         timeout_graceful_shutdown=int(address.drain),
         lifespan="on",
     )
     with threadpool_limits(address.threads):
-        _Server(config, app.state.service, address.linger).run([listening])
+        _Server(config, app.service, address.linger).run([listening])
     tell(logging.INFO, "ended")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from recs_core.data.ids import codes_of
-from recs_core.service.answering import Reply, Spent, candidates, recommend
+from recs_core.service.answering import Reply, Spent, candidates, describe, recommend
 from recs_core.service.schemas import Explain, History, Queries, Recommend, Similar
 from recs_core.service.serving import Served
 
@@ -36,8 +36,11 @@ def _alone(served: Served, request: Any) -> Reply:
 
 
 def _similar(served: Served, asks: Similar) -> dict[str, Any]:
-    found = served.similar(asks.candidates, min(asks.k, len(served.model.schema.candidates)), served.allowed(asks.allow, asks.where))
-    lists = candidates(served, found, asks.attributes)
+    k = min(asks.k, len(served.model.schema.candidates))
+    found = served.similar(asks.candidates, k, served.allowed(asks.allow, asks.where))
+    lists = candidates(served, found, [k] * len(asks.candidates))
+    if asks.attributes:
+        describe(served, lists)
     answers = [
         {"candidate": id_, "requested_k": asks.k, "returned": len(listed), "candidates": listed}
         for id_, listed in zip(asks.candidates, lists, strict=True)
