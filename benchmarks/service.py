@@ -26,7 +26,7 @@ from statistics import median
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-PEER = '''
+PEER = """
 import sys, uvicorn, recs_core as recs
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -49,7 +49,7 @@ def recommend(ask: Ask):
     return {"ids": found.ids.tolist(), "scores": found.scores.tolist()}
 
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), access_log=False, log_level="warning")
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,9 @@ def load(port: int, queries: list[str], connections: int, seconds: float) -> Rou
 
 def _request(query: str) -> bytes:
     body = json.dumps({"queries": [query], "k": 10, "exclude_seen": True}).encode()
-    head = f"POST /recommend HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST /recommend HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
     return head.encode() + body
 
 
@@ -156,7 +158,9 @@ def _processor_seconds(server: int) -> float:
     """Of the process and its children, from Linux."""
     fields = Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()
     own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return own + sum(map(_processor_seconds, map(int, Path(f"/proc/{server}/task/{server}/children").read_text().split())))
+    return own + sum(
+        map(_processor_seconds, map(int, Path(f"/proc/{server}/task/{server}/children").read_text().split()))
+    )
 
 
 def train(folder: Path) -> Path:
@@ -204,7 +208,10 @@ def main() -> None:
                     server.terminate()
                     server.wait()
     plain = median(r.rate for r in rounds["plain FastAPI"])
-    print("| server | requests/s | beside plain | p50, ms | p99, ms | processor µs a request | failed |\n|---|--:|--:|--:|--:|--:|--:|")
+    print(
+        "| server | requests/s | beside plain | p50, ms | p99, ms | processor µs per request | failed |\n"
+        "|---|--:|--:|--:|--:|--:|--:|"
+    )
     for name, each in rounds.items():
         rate = median(r.rate for r in each)
         p50, p99 = (1000 * median(getattr(r, p) for r in each) for p in ("p50", "p99"))

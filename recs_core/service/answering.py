@@ -87,7 +87,9 @@ def _searched_together(served: Served, rows: Rows, group: NDArray[np.intp]) -> l
     """The rows of each search. An approximate index, and a choice for variety, may look at what stands beside a row:
     these are searched alone."""
     asks = [rows.requests[owner] for owner in rows.owner[group]]
-    alone = np.array([not served.exact or request.diversity is not None or request.pool is not None for request in asks])
+    alone = np.array(
+        [not served.exact or request.diversity is not None or request.pool is not None for request in asks]
+    )
     together = group[~alone]
     return [*([together] if len(together) else []), *(np.array([row]) for row in group[alone])]
 

@@ -20,7 +20,11 @@ from recs_core.service.settings import Settings
 from recs_core.service.stated import facts
 from recs_core.version import __version__
 
-PAGE = {"": ("index.html", "text/html"), "page.css": ("page.css", "text/css"), "page.js": ("page.js", "text/javascript")}
+PAGE = {
+    "": ("index.html", "text/html"),
+    "page.css": ("page.css", "text/css"),
+    "page.js": ("page.js", "text/javascript"),
+}
 ONLY_OURS = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"  # fmt: skip  # noqa: E501
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -64,7 +68,7 @@ def application(settings: Settings) -> Front:
     if beside is not None:
         app.mount("/beside", beside)
     app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(Problem, lambda _, problem: problem.response())  # type: ignore[attr-defined]
+    app.add_exception_handler(Problem, lambda _, problem: problem.response())
     return Front(app, service)
 
 
@@ -92,7 +96,9 @@ def _add_operations(app: FastAPI, service: Service) -> None:
         service.start()
         return json_response(facts(service))
 
-    @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}, 401: {"model": Error}}, response_class=Response)
+    @app.get(
+        "/metrics", responses={200: {"content": {"text/plain": {}}}, 401: {"model": Error}}, response_class=Response
+    )
     async def metrics(request: Request) -> Response:
         """For Prometheus."""
         allowed(request)
@@ -114,7 +120,11 @@ def _add_operations(app: FastAPI, service: Service) -> None:
 def _add_page(app: FastAPI) -> None:
     def shown(name: str, kind: str) -> Any:
         text = (files("recs_core.service") / "page" / name).read_bytes()
-        headers = {"content-security-policy": ONLY_OURS, "x-content-type-options": "nosniff", "cache-control": "no-cache"}
+        headers = {
+            "content-security-policy": ONLY_OURS,
+            "x-content-type-options": "nosniff",
+            "cache-control": "no-cache",
+        }
 
         async def page() -> Response:
             return Response(text, media_type=kind, headers=headers)
@@ -128,7 +138,10 @@ def _add_page(app: FastAPI) -> None:
 async def _refused(_: Request, error: Any) -> Response:
     """What Starlette refuses by itself, in our shape."""
     words = {404: "NotFound", 405: "MethodNotAllowed"}
-    what = {404: "there is nothing here; /openapi.json has all that is", 405: "ask with another method; /openapi.json has it"}
+    what = {
+        404: "there is nothing here; /openapi.json has all that is",
+        405: "ask with another method; /openapi.json has it",
+    }
     status = error.status_code
     problem = Problem(status, words.get(status, "Refused"), what.get(status, str(error.detail)))
     return problem.response(dict(error.headers or {}))

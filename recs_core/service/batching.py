@@ -1,4 +1,4 @@
-"""Requests of the same moment, handed together to the one thread that answers; never more waiting than there is room."""
+"""Requests of the same moment, handed together to the one thread that answers; no more wait than there is room for."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Batcher:
         return len(self._queue)
 
     def put(self, asks: Any) -> Waiting:
-        """Queue a request, whose future has the answer or the error later. Raises `Problem` 429 where there is no room."""
+        """Queue a request; its future has the answer, or the error, later. Raises `Problem` 429 without room."""
         if len(self._queue) >= self._room:
             self._forget_the_gone()
             if len(self._queue) >= self._room:

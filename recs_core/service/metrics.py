@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -18,17 +19,24 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = own = CollectorRegistry()
+
+        def seconds(name: str, what: str, labels: tuple[str, ...] = ()) -> Histogram:
+            return Histogram(f"recs_{name}_seconds", what, labels, buckets=SECONDS, registry=own)
+
+        def gauge(name: str, what: str, of_workers: Any, labels: tuple[str, ...] = ()) -> Gauge:
+            return Gauge(f"recs_{name}", what, labels, registry=own, multiprocess_mode=of_workers)
+
         self.requests = Counter("recs_requests", "Requests by route and outcome.", ("route", "outcome"), registry=own)
-        self.seconds = Histogram("recs_request_seconds", "A request, from its body to its answer.", ("route",), buckets=SECONDS, registry=own)  # fmt: skip
-        self.queued = Histogram("recs_queue_seconds", "Waiting for the batch before.", buckets=SECONDS, registry=own)
-        self.encode = Histogram("recs_encode_seconds", "A batch's queries as vectors.", buckets=SECONDS, registry=own)
-        self.search = Histogram("recs_search_seconds", "A batch's search.", buckets=SECONDS, registry=own)
+        self.seconds = seconds("request", "A request, from its body to its answer.", ("route",))
+        self.queued = seconds("queue", "Waiting for the batch before.")
+        self.encode = seconds("encode", "A batch's queries as vectors.")
+        self.search = seconds("search", "A batch's search.")
         self.batch = Histogram("recs_batch_requests", "Requests answered together.", buckets=SIZES, registry=own)
         self.dropped = Counter("recs_dropped", "Requests whose client was gone before their turn.", registry=own)
         self.reloads = Counter("recs_reloads", "Loads of a bundle by outcome.", ("outcome",), registry=own)
-        self.waiting = Gauge("recs_waiting", "Requests that wait.", registry=own, multiprocess_mode="livesum")
-        self.memory = Gauge("recs_memory_bytes", "Resident memory.", registry=own, multiprocess_mode="liveall")
-        self.bundle = Gauge("recs_bundle", "1 for the bundle that serves.", ("digest",), registry=own, multiprocess_mode="livemax")  # fmt: skip
+        self.waiting = gauge("waiting", "Requests that wait.", "livesum")
+        self.memory = gauge("memory_bytes", "Resident memory.", "liveall")
+        self.bundle = gauge("bundle", "1 for the bundle that serves.", "livemax", ("digest",))
         self._outcomes: dict[tuple[str, str], Counter] = {}
         self._durations: dict[str, Histogram] = {}
         self._digest: str | None = None
@@ -58,7 +66,7 @@ class Metrics:
         from prometheus_client.multiprocess import MultiProcessCollector
 
         together = CollectorRegistry()
-        MultiProcessCollector(together)
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)
 
 

@@ -38,6 +38,7 @@ REQUEST_ID = re.compile(r"[\w.:/+=-]{1,100}", flags=re.ASCII)
 SLOW_BODY = 10.0
 """Seconds within which a body must be here."""
 
+
 def recommend(body: Recommend) -> Answers:
     """The best candidates of each query."""
     raise NotImplementedError
@@ -112,7 +113,9 @@ async def _handled(
     ]
     service.metrics.answered(path, outcome, spent)
     if service.settings.log_requests:
-        tell(logging.INFO, "request", request=request_id, route=path, status=response.status_code, ms=_ms(spent), **told)
+        tell(
+            logging.INFO, "request", request=request_id, route=path, status=response.status_code, ms=_ms(spent), **told
+        )
     return response
 
 

@@ -32,9 +32,13 @@ class Filtered(Asked):
     allow: Annotated[Ids | None, Field(description="The only candidates that may come back.")] = None
     where: Annotated[
         str | None,
-        Field(max_length=MAX_CONDITION, description="What candidates must meet, such as price < 10 and country = 'UK'."),
+        Field(
+            max_length=MAX_CONDITION, description="What candidates must meet, such as price < 10 and country = 'UK'."
+        ),
     ] = None
-    attributes: Annotated[bool, Field(description="Each candidate with what the bundle's side table says of it.")] = False
+    attributes: Annotated[bool, Field(description="Each candidate with what the bundle's side table says of it.")] = (
+        False
+    )
 
 
 class Recommend(Filtered):
@@ -58,13 +62,18 @@ class Recommend(Filtered):
     at: Annotated[Text | Integer | Number | None, Field(description="The time of the request; by default now.")] = None
     exclude: Annotated[
         list[Ids] | None,
-        Field(min_length=1, max_length=MAX_QUERIES, description="Candidates that must not come back, a list per query."),
+        Field(
+            min_length=1, max_length=MAX_QUERIES, description="Candidates that must not come back, a list per query."
+        ),
     ] = None
     exclude_seen: Annotated[bool, Field(description="Leave out what training saw, and the history given.")] = False
-    diversity: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False, description="Choose for variety too.")] = None
+    diversity: Annotated[
+        float | None, Field(ge=0, le=1, allow_inf_nan=False, description="Choose for variety too.")
+    ] = None
     pool: Annotated[int | None, Field(ge=1, le=10 * MAX_K, description="How many diversity chooses from.")] = None
     unknown: Annotated[
-        Literal["oov", "popular", "error"] | None, Field(description="Queries never seen; by default as the service was told.")
+        Literal["oov", "popular", "error"] | None,
+        Field(description="Queries never seen; by default as the service was told."),
     ] = None
 
 

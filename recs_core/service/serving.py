@@ -18,11 +18,13 @@ from recs_core.contract.errors import BundleError, RecsError
 from recs_core.contract.messages import one_line
 from recs_core.contract.protocols import TopK
 from recs_core.data.ids import known_codes
+from recs_core.index import FilteredIndex
 from recs_core.index.exact import ExactIndex
 from recs_core.loading import on_numpy
+from recs_core.plugin.manager import load_index
 from recs_core.restoring import opened, replay
 from recs_core.service.problems import Problem
-from recs_core.where import parse
+from recs_core.where import Filters, parse
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
@@ -40,6 +42,8 @@ class Served:
 
     model: Recommender
     info: BundleInfo
+    searched: FilteredIndex
+    filters: Filters
     exact: bool
     _conditions: OrderedDict[str, pc.Expression] = field(default_factory=OrderedDict)
 
@@ -53,15 +57,10 @@ class Served:
         stored = opened(path, progress=False)
         model, by = on_numpy(stored)
         replay(stored, model, by)
-        exact = True
-        if index is not None:
-            from recs_core.plugin.manager import load_index
-
-            found = load_index(index, asked_by="recs serve --index")
-            model.index, exact = found, bool(found.info.is_exact)
-        served = cls(model, stored.info, exact)
-        served.search(np.zeros((1, model.encode_candidate().shape[1]), np.float32), 1)  # builds the index
-        return served
+        found = ExactIndex() if index is None else load_index(index, asked_by="recs serve --index")
+        vectors = model.encode_candidate().astype(np.float32, copy=False)
+        filters = Filters(model.catalog.attributes)
+        return cls(model, stored.info, FilteredIndex(vectors, found), filters, bool(found.info.is_exact))
 
     @property
     def digest(self) -> str:
@@ -77,20 +76,20 @@ class Served:
         plan = self.model.query_tower.plan
         return plan is not None and not plan.layers and all(column.kind in ("one", "many") for column in plan.columns)
 
-    def search(
-        self, vectors: NDArray[np.float32], k: int, exclude: Ragged | None = None, allow: Any = None
-    ) -> TopK:
+    def search(self, vectors: NDArray[np.float32], k: int, exclude: Ragged | None = None, allow: Any = None) -> TopK:
         """Positions of the best k of each query vector, as `FilteredIndex.search`."""
-        return self.model._searchable().search(vectors, k, exclude=exclude, allow=allow)
+        return self.searched.search(vectors, k, exclude=exclude, allow=allow)
 
     def allowed(self, allow: list[Any] | None, where: str | None) -> NDArray[np.integer] | None:
-        """Codes of the candidates that may come back; None for all. Raises `DataError`."""
-        return None if allow is None and where is None else self.model._allowed(allow, self.condition(where))
-
-    def condition(self, where: str | None) -> pc.Expression | None:
-        """The condition that a text states, read once. Raises `DataError` for one that cannot be read."""
+        """Codes of the candidates that may come back, ascending; None for all. Raises `DataError`."""
+        listed = None if allow is None else np.unique(known_codes(allow, "allow", self.model.schema.candidates))
         if where is None:
-            return None
+            return listed
+        kept = self.filters.kept(self.condition(where))
+        return kept if listed is None else np.intersect1d(kept, listed, assume_unique=True)
+
+    def condition(self, where: str) -> pc.Expression:
+        """The condition that a text states, read once. Raises `DataError` for one that cannot be read."""
         found = self._conditions.get(where)
         if found is None:
             found = self._conditions[where] = parse(where, self.model.catalog.attributes.schema)
