@@ -118,6 +118,7 @@ def _serve(settings: Settings, address: Address, listening: socket.socket, many:
     sys.setswitchinterval(SWITCH)
     app = application(settings)
     if many:
+        app.service.load()  # before it listens: the others answer meanwhile, or nobody does
         app.service.reloaded = lambda: os.kill(os.getppid(), signal.SIGHUP)  # so that the others do, too
     config = uvicorn.Config(
         app,

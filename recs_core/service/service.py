@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,14 +31,24 @@ class Service:
         self.draining = False
         self.reloaded: Callable[[], None] = lambda: None
         self._answer = Worker(settings.unknown)
-        self._started: asyncio.Task[None] | None = None
+        self._started = False
+        self._loading: asyncio.Future[None] | None = None
 
     def start(self) -> None:
         """Begin to verify the bundle, once. `/readyz` says when it serves."""
-        if self._started is None:
-            self._started = asyncio.create_task(self._first())
+        if not self._started:
+            self._started = True
+            self.reload_soon()
         if self.beside is not None:
             self.beside.start()
+
+    def load(self) -> None:
+        """Verify the bundle here and now, and serve it; where it cannot be served that is logged."""
+        self._started = True
+        with contextlib.suppress(RecsError):
+            self._load()
+        if self.beside is not None:
+            self.beside.load()
 
     def put(self, asks: Any) -> Waiting:
         """Queue a question. Raises `Problem` where no bundle serves or there is no room."""
@@ -48,22 +59,17 @@ class Service:
     async def reload(self) -> Served:
         """Serve what lies at the path now. Raises `Problem` 409, and what served before goes on."""
         try:
-            served = await asyncio.to_thread(self.serving.load)
-            if self.beside is not None:
-                await self.beside.reload()
+            served = await asyncio.to_thread(self._load)
         except RecsError as error:
-            self.metrics.reloads.labels(type(error).__name__).inc()
-            tell(logging.ERROR, "bundle refused", path=self.settings.bundle, error=one_line(error))
             goes_on = f"; {self.serving.now.digest} goes on" if self.serving.ready else ""
             raise Problem(409, type(error).__name__, one_line(error) + goes_on) from error
-        self.metrics.reloads.labels("ok").inc()
-        self.metrics.serves(served.digest)
-        tell(logging.INFO, "bundle serves", path=self.settings.bundle, bundle=served.digest)
+        if self.beside is not None:
+            await self.beside.reload()
         return served
 
     def reload_soon(self) -> None:
         """As `reload`, beside whatever is asked: what becomes of it is logged."""
-        self._again = asyncio.ensure_future(self._quietly())
+        self._loading = asyncio.ensure_future(self._quietly())
 
     def close(self) -> None:
         """Answer what is being answered, and end the thread."""
@@ -71,17 +77,22 @@ class Service:
         if self.beside is not None:
             self.beside.close()
 
-    async def _first(self) -> None:
-        await self._quietly()
-
     async def _quietly(self) -> None:
-        try:
+        with contextlib.suppress(Problem):
             await self.reload()
-        except Problem:
-            pass  # logged
-        except Exception as error:
-            self.serving.failed = one_line(error)
-            tell(logging.ERROR, "bundle refused", path=self.settings.bundle, trace=error)
+
+    def _load(self) -> Served:
+        """On any thread. Raises `RecsError`."""
+        try:
+            served = self.serving.load()
+        except RecsError as error:
+            self.metrics.reloads.labels(type(error).__name__).inc()
+            tell(logging.ERROR, "bundle refused", path=self.settings.bundle, error=one_line(error))
+            raise
+        self.metrics.reloads.labels("ok").inc()
+        self.metrics.serves(served.digest)
+        tell(logging.INFO, "bundle serves", path=self.settings.bundle, bundle=served.digest)
+        return served
 
     def _work(self, requests: Sequence[Any]) -> Sequence[Any]:
         """On the batcher's thread: all of a batch is answered by one bundle."""

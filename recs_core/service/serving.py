@@ -157,8 +157,8 @@ class Serving:
             except RecsError as error:
                 self.failed = one_line(error)
                 raise
-            except (OSError, MemoryError) as error:
-                self.failed = one_line(error)
-                raise BundleError(f"{self.path}: {self.failed}") from error
+            except Exception as error:  # whatever damaged files do to code that reads them
+                self.failed = f"{self.path}: {type(error).__name__}, {one_line(error)}"
+                raise BundleError(self.failed) from error
             self._now, self.failed = found, None
             return found

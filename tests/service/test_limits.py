@@ -118,7 +118,9 @@ def test_s6_a_body_over_the_limit_is_not_read(bundle: Path) -> None:
         ("diversity", 1, 1.0000001, 422),
     ],
 )
-def test_s6_each_limit_at_n_and_one_more(client: TestClient, name: str, at_the_limit: Any, over: Any, status: int) -> None:
+def test_s6_each_limit_at_n_and_one_more(
+    client: TestClient, name: str, at_the_limit: Any, over: Any, status: int
+) -> None:
     assert client.post("/recommend", json={**ONE, name: at_the_limit}).status_code == 200
     assert refused(client, json={**ONE, name: over}) in (
         (status, "InvalidRequest", name),

@@ -79,7 +79,12 @@ def test_a_page_of_another_site_cannot_reload(bundle: Path) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({"waiting": 0}, "waiting"), ({"unknown": "guess"}, "unknown"), ({"api_key": " "}, "api_key"), ({"port": 1}, "port")],
+    [
+        ({"waiting": 0}, "waiting"),
+        ({"unknown": "guess"}, "unknown"),
+        ({"api_key": " "}, "api_key"),
+        ({"port": 1}, "port"),
+    ],
 )
 def test_a_setting_that_cannot_be_meant_is_refused(bundle: Path, settings: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):

@@ -42,7 +42,10 @@ def test_s3_a_failed_reload_leaves_the_old_bundle(bundle: Path, place: Path, tmp
         assert digest in told.json()["error"]  # which goes on
         assert client.get("/readyz").json()["bundle"] == digest
         asked = client.post("/recommend", json={"queries": [100], "k": 5, "exclude_seen": True}).json()
-        assert (asked["bundle"], [id_ for id_, _ in shops.listed(asked["answers"][0])]) == (digest, [i for i, _ in answer])
+        assert (asked["bundle"], [id_ for id_, _ in shops.listed(asked["answers"][0])]) == (
+            digest,
+            [i for i, _ in answer],
+        )
         assert 'recs_reloads_total{outcome="BundleError"} 1.0' in client.get("/metrics").text
 
 
