@@ -4,12 +4,14 @@
 
 Without a bundle it trains the recipe `history` on Online Retail. Both are processes of their own, as is the load:
 so many keep-alive connections, each of which asks for the next query once it has its answer (k=10, seen ones left out).
-The servers take turns; what is printed are medians over the rounds.
+The servers take turns; what is printed are medians over the rounds. One of them has 200 clients more, which send a body
+a byte at a time and never finish it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -18,13 +20,17 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+SLOW = 200
 
 PEER = """
 import sys, uvicorn, recs_core as recs
@@ -163,6 +169,37 @@ def _processor_seconds(server: int) -> float:
     )
 
 
+@contextlib.contextmanager
+def slow_clients(port: int, number: int) -> Iterator[None]:
+    """So many connections, each of which sends a byte of a body now and then."""
+    stop = threading.Event()
+    head = b"POST /recommend HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n"
+
+    def begun() -> socket.socket:
+        made = socket.create_connection(("127.0.0.1", port))
+        made.sendall(head)
+        return made
+
+    def trickle() -> None:
+        clients = [begun() for _ in range(number)]
+        while not stop.wait(0.5):
+            for at, client in enumerate(clients):
+                try:
+                    client.sendall(b" ")
+                except OSError:  # it was told 408
+                    clients[at] = begun()
+        for client in clients:
+            client.close()
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 def train(folder: Path) -> Path:
     """The recipe `history` on Online Retail, one epoch: answers cost the same after one as after sixty."""
     import recs_core as recs
@@ -196,6 +233,8 @@ def main() -> None:
             ]
             for n in asked.workers.split(",")
         }  # fmt: skip
+        slow = f"{next(iter(commands))}, {SLOW} slow clients beside"
+        commands[slow] = next(iter(commands.values()))
         commands["plain FastAPI"] = lambda port: [sys.executable, str(peer), str(bundle), str(port)]
         rounds: dict[str, list[Round]] = {name: [] for name in commands}
         for _ in range(asked.rounds):
@@ -203,7 +242,8 @@ def main() -> None:
                 port = _free_port()
                 server = start(command(port), port)
                 try:
-                    rounds[name].append(measured(server.pid, port, queries, asked.connections, asked.seconds))
+                    with slow_clients(port, SLOW if name == slow else 0):
+                        rounds[name].append(measured(server.pid, port, queries, asked.connections, asked.seconds))
                 finally:
                     server.terminate()
                     server.wait()

@@ -46,7 +46,7 @@ def interactions(seed: int = 0) -> recs.Interactions:
 
 
 def save(folder: Path, *, layers: tuple[int, ...] = (48, 32), seed: int = 0) -> Path:
-    """A bundle of a model whose query tower reads an id, a history and a number through `layers`, or a history alone."""
+    """A bundle. Its query tower reads an id, a history and a number through `layers`; without any, a history alone."""
     history = recs.History("item", dim=32)
     read = [recs.Categorical("user", dim=32), history, recs.Numeric("age")] if layers else [history]
     model = recs.TwoTower(

@@ -22,7 +22,9 @@ from tests.snippets import check_form
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
-INSTRUCTIONS = {"FROM", "ENV", "WORKDIR", "COPY", "RUN", "USER", "EXPOSE", "HEALTHCHECK", "STOPSIGNAL", "ENTRYPOINT", "CMD"}
+INSTRUCTIONS = set(
+    ["FROM", "ENV", "WORKDIR", "COPY", "RUN", "USER", "EXPOSE", "HEALTHCHECK", "STOPSIGNAL", "ENTRYPOINT", "CMD"]
+)
 
 
 def dockerfile() -> list[tuple[str, str]]:
@@ -102,8 +104,8 @@ def test_the_steps_of_the_image_serve_a_bundle(bundle: Path, tmp_path: Path) -> 
                 here.parent.mkdir(parents=True, exist_ok=True)
                 copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
                 copy(ROOT / source, here)
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), "."]
-    subprocess.run(pip, cwd=context, check=True)
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, "."], cwd=context, check=True)
     installed = tmp_path / "installed"
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         wheel.extractall(installed)

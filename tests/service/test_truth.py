@@ -1,4 +1,4 @@
-"""S8, S9 and S10: dropped clients, answers that say what they are, numbers that find the cause, an end in good order."""
+"""S8, S9 and S10: dropped clients, answers that say what they are, numbers that find causes, an end in good order."""
 
 from __future__ import annotations
 
@@ -214,7 +214,8 @@ def test_s10_what_is_being_answered_is_finished(bundle: Path, tmp_path: Path) ->
         host, port = process.url.removeprefix("http://").strip("/").split(":")
         body = json.dumps(ONE).encode()
         with socket.create_connection((host, int(port))) as made:
-            head = f"POST /recommend HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            kind = "content-type: application/json"
+            head = f"POST /recommend HTTP/1.1\r\nhost: x\r\n{kind}\r\ncontent-length: {len(body)}\r\n\r\n"
             made.sendall(head.encode() + body[:-1])
             httpx.get(f"{process.url}livez")  # by now the head has been read
             process.send(signal.SIGTERM)
