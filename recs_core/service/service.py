@@ -84,7 +84,7 @@ class Service:
     def _load(self) -> Served:
         """On any thread. Raises `RecsError`."""
         try:
-            served = self.serving.load()
+            served = self.serving.load(self._answer.warm)
         except RecsError as error:
             self.metrics.reloads.labels(type(error).__name__).inc()
             tell(logging.ERROR, "bundle refused", path=self.settings.bundle, error=one_line(error))

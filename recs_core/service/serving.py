@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -149,11 +150,12 @@ class Serving:
             raise Problem(503, "NotReady", why, retry=1)
         return self._now
 
-    def load(self) -> Served:
-        """Verify what lies at the path now, and serve it. Raises `RecsError`, and what served before goes on."""
+    def load(self, warm: Callable[[Served], None] = lambda _: None) -> Served:
+        """Verify what lies at the path now, `warm` it, and serve it. Raises `RecsError`; what served before goes on."""
         with self._loading:
             try:
                 found = Served.of(self.path, self.index)
+                warm(found)
             except RecsError as error:
                 self.failed = one_line(error)
                 raise

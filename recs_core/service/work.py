@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.compute as pc
@@ -26,6 +26,14 @@ class Worker:
         together = [request for request in requests if isinstance(request, Recommend)]
         replies = iter(recommend(served, together, self.unknown, spent) if together else ())
         return [next(replies) if isinstance(request, Recommend) else _alone(served, request) for request in requests]
+
+    def warm(self, served: Served) -> None:
+        """Answer a question of a known query once, as the first may take a second. Raises what answering it does."""
+        context: Literal["blank"] | None = "blank" if served.model.schema.context else None
+        first = served.model.schema.queries.ids[:1].to_pylist()
+        for reply in recommend(served, [Recommend(queries=first, context=context, attributes=True)], "oov"):
+            if isinstance(reply, Exception):
+                raise reply
 
 
 def _alone(served: Served, request: Any) -> Reply:
