@@ -121,9 +121,12 @@ def _excluded(served: Served, requests: Sequence[Recommend], part: _Part) -> Rag
     """What each query saw, with the history given, and what its request lists."""
     owners, question = _owner(requests, part), part.question
     leaves_out = np.array([requests[number].exclude_seen for number in owners], bool)
-    excluded = question.excluded("seen", served.model.catalog) if leaves_out.any() else None
-    if excluded is None:
-        excluded = Ragged(np.zeros(0, np.int32), np.zeros(len(question) + 1, np.int32))
+    nothing = Ragged(np.zeros(0, np.int32), np.zeros(len(question) + 1, np.int32))
+    excluded = question.history  # where none is given it is what was seen
+    if question.given_history:
+        excluded = question.excluded("seen", served.model.catalog) or nothing
+    if not leaves_out.any():
+        excluded = nothing
     elif not leaves_out.all():
         excluded = excluded.without(~leaves_out[excluded.segments])
     if any(requests[number].exclude is not None for number in part.numbers):

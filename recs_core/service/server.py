@@ -14,12 +14,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 import uvicorn
+from prometheus_client.multiprocess import mark_process_dead
 from threadpoolctl import threadpool_limits
 
 from recs_core.contract.errors import ConfigError
@@ -60,7 +61,7 @@ def run(settings: Settings, address: Address) -> None:
         if address.workers == 1:
             _serve(settings, address, listening)
         else:
-            _supervise(settings, address, port)
+            _Supervisor(settings, replace(address, port=port)).run()
 
 
 def url(host: str, port: int) -> str:
@@ -116,6 +117,7 @@ class _Server(uvicorn.Server):
 def _serve(settings: Settings, address: Address, listening: socket.socket, many: bool = False) -> None:
     """One process' service."""
     sys.setswitchinterval(SWITCH)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # one that comes before there is a handler waits
     app = application(settings)
     if many:
         app.service.load()  # before it listens: the others answer meanwhile, or nobody does
@@ -151,15 +153,11 @@ def _worker(settings: Settings, address: Address) -> None:
         _serve(settings, address, listening, many=True)
 
 
-def _supervise(settings: Settings, address: Address, port: int) -> None:
-    """Keep so many workers running, pass signals on to them, and end when they have."""
-    from dataclasses import replace
-
-    _Supervisor(settings, replace(address, port=port)).run()
-
-
 class _Supervisor:
-    """The process that workers are children of; it answers nothing itself."""
+    """The process that workers are children of: it keeps so many running, passes signals on, and ends when they have.
+
+    `_workers` are those that should run, `_children` all that do: one that is being started is told to end, too.
+    """
 
     def __init__(self, settings: Settings, address: Address) -> None:
         self._told = settings, address
@@ -187,6 +185,8 @@ class _Supervisor:
             if worker.is_alive() or self._ending:
                 continue
             tell(logging.ERROR, "worker ended", exit_code=worker.exitcode)
+            mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+            self._children.remove(worker)
             time.sleep(AGAIN)
             if not self._ending:
                 self._workers[place] = self._started()
@@ -208,6 +208,6 @@ class _Supervisor:
         self._pass_on(signal.SIGTERM)
 
     def _pass_on(self, number: int) -> None:
-        for worker in self._children:
+        for worker in tuple(self._children):
             if worker.is_alive() and worker.pid is not None:
                 os.kill(worker.pid, number)

@@ -91,7 +91,7 @@ class Process:
 
     def events(self) -> list[dict[str, Any]]:
         """What it has logged."""
-        return [json.loads(line) for line in self.log.read_text("utf-8").splitlines()]
+        return [json.loads(line) for line in self.log.read_text("utf-8").rpartition("\n")[0].splitlines()]
 
     def saw(self, event: str) -> bool:
         return any(line["event"] == event for line in self.events())

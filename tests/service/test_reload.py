@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import threading
@@ -111,8 +112,6 @@ def test_a_worker_that_dies_is_replaced(bundle: Path, tmp_path: Path) -> None:
         shops.wait_until(lambda: sum(e["event"] == "bundle serves" for e in process.events()) == 2)
         children = Path(f"/proc/{process.popen.pid}/task/{process.popen.pid}/children").read_text().split()
         workers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        import os
-
         os.kill(int(workers[0]), signal.SIGKILL)
         shops.wait_until(lambda: sum(e["event"] == "bundle serves" for e in process.events()) == 3)
         process.send(signal.SIGTERM)

@@ -150,6 +150,12 @@ def test_the_other_questions(additive: Path) -> None:
         assert client.get("/info").json()["explains"] is True
 
 
+def test_a_score_of_somebody_unknown_is_explained_without_a_word_to_the_log(additive: Path) -> None:
+    """A warning would have the id."""
+    with shops.ready(additive) as client:
+        assert client.post("/explain", json={"query": 7, "candidate": "i1"}).status_code == 200
+
+
 def test_layers_leave_a_score_unexplained_and_that_is_said(client: TestClient) -> None:
     told = client.post("/explain", json={"query": 100, "candidate": "i1"})
     assert (told.status_code, told.json()["error_type"]) == (422, "UnsupportedFeature")
