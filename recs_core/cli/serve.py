@@ -25,7 +25,9 @@ def serve(
     admin: Annotated[bool, typer.Option("--admin", help="Answer /admin/reload too.")] = False,
     page: Annotated[bool, typer.Option("--page/--no-page", help="The page at /.")] = True,
     log_requests: Annotated[bool, typer.Option("--log/--no-log", help="A line of JSON for each request.")] = True,
-    no_auth: Annotated[bool, typer.Option("--no-auth", help="Let other machines ask without a key.")] = False,
+    no_auth: Annotated[
+        bool, typer.Option("--no-auth", help="Answer without a key, whoever asks by whatever name.")
+    ] = False,
 ) -> None:
     """Serve a bundle over HTTP, with a page at /. RECS_API_KEY: what every request must bring.
 
@@ -37,7 +39,7 @@ def serve(
     from recs_core.service import Settings, need_extra
 
     need_extra()
-    from recs_core.service.auth import VARIABLE, check_host
+    from recs_core.service.auth import VARIABLE, check_host, is_loopback
     from recs_core.service.server import Address, run
 
     key = os.environ.get(VARIABLE) or None
@@ -54,6 +56,7 @@ def serve(
         index=index,
         unknown=unknown,  # type: ignore[arg-type]
         api_key=key,
+        local=key is None and not no_auth and is_loopback(host),
         admin=admin,
         page=page,
         waiting=waiting,

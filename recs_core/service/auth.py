@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Mapping
 
 from recs_core.contract.errors import ConfigError
@@ -26,13 +27,24 @@ def check_host(host: str, key: str | None, no_auth: bool) -> None:
     """Raise `ConfigError` for an address beyond this machine without a key, unless that is said aloud."""
     if key is not None and no_auth:
         raise ConfigError(f"--no-auth and {VARIABLE} contradict each other; leave out one of the two")
-    if key is None and not no_auth and not _is_loopback(host):
+    if key is None and not no_auth and not is_loopback(host):
         raise ConfigError(
             f"--host {host} lets other machines ask: set {VARIABLE} to a long random key, or say --no-auth"
         )
 
 
-def _is_loopback(host: str) -> bool:
+def names_this_machine(host: str) -> bool:
+    """Whether a request's `Host` is an address of loopback, or "localhost".
+
+    Another name may be that of a site whose page is open in a browser here, and which points to this machine so that
+    the page may read what it answers.
+    """
+    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+    return is_loopback(name.strip("[]"))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

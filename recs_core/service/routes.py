@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Iterable
 from itertools import count
 from secrets import token_hex
 from typing import Any, get_type_hints
@@ -77,21 +76,24 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI."""
-        if scope["type"] == "http" and scope["method"] == "POST":
+        response = None
+        if scope["type"] == "http":
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             path = scope["path"].removeprefix(scope.get("root_path", ""))  # where it is mounted
-            schema = _SCHEMAS.get(path)
-            if schema is not None:
-                response = await _handled(self.service, path, schema, scope["headers"], receive)
-                await response(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+            schema = _SCHEMAS.get(path) if scope["method"] == "POST" else None
+            if self.service.settings.local and not auth.names_this_machine(headers.get("host", "")):
+                response = Problem(
+                    421, "OtherHost", "only requests to this machine by its own name are answered"
+                ).response()
+            elif schema is not None:
+                response = await _handled(self.service, path, schema, headers, receive)
+        await (response or self.app)(scope, receive, send)
 
 
 async def _handled(
-    service: Service, path: str, schema: type[Asked], brought: Iterable[tuple[bytes, bytes]], receive: Receive
+    service: Service, path: str, schema: type[Asked], headers: dict[str, str], receive: Receive
 ) -> Response:
     start = time.perf_counter()
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in brought}
     told: dict[str, Any] = {}
     outcome, request_id = "ok", request_id_of(headers)
     try:

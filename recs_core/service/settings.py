@@ -29,7 +29,8 @@ class Settings:
 
     `bundle`: the folder that is served; `beside`: a second one, for the page to compare it with. `index`: the name of
     an installed index; by default every candidate is scored. `unknown`: how a query that training never saw is answered
-    where the request does not say. `api_key`: what every request must bring, or None for no key. `admin`: whether
+    where the request does not say. `api_key`: what every request must bring, or None for no key. `local`: only requests
+    that name this machine as their host are answered. `admin`: whether
     `/admin/reload` is there. `page`: whether the page at `/` is. `waiting`: requests that may wait; one more is told
     429. `deadline`: seconds that one may wait. `max_body`: bytes of a request. `log_requests`: a line for each.
 
@@ -41,6 +42,7 @@ class Settings:
     index: str | None = None
     unknown: Literal["oov", "popular", "error"] = "oov"
     api_key: str | None = None
+    local: bool = False
     admin: bool = False
     page: bool = True
     waiting: int = 512

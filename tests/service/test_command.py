@@ -9,10 +9,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
 
 import recs_core.service
 from recs_core.cli.main import main
 from recs_core.contract.errors import MissingExtra
+from recs_core.service import asgi
 from recs_core.service.auth import check_host
 from tests.service import shops
 from tests.test_import import FRAMEWORKS
@@ -42,6 +44,24 @@ def test_on_this_machine_it_does_not(host: str) -> None:
     check_host(host, None, no_auth=False)
     check_host("0.0.0.0", None, no_auth=True)
     check_host("0.0.0.0", "key", no_auth=False)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8000", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:8000", 200),
+        ("evil.example", 421),
+        ("evil.example:8000", 421),
+    ],
+)
+def test_a_name_that_points_here_is_not_this_machine(bundle: Path, host: str, status: int) -> None:
+    """Else the page of a site that is open in a browser here could read what people had (DNS rebinding)."""
+    with TestClient(asgi(bundle, local=True), headers={"host": host}) as client:
+        assert client.get("/livez").status_code == status
+        assert client.get("/").status_code == status
+        assert client.post("/recommend", json={}).status_code in ((422, 503) if status == 200 else (421,))
 
 
 def test_what_cannot_be_served_is_said_at_once(
