@@ -119,9 +119,7 @@ def load(port: int, queries: list[str], connections: int, seconds: float) -> Rou
 
 def _request(query: str) -> bytes:
     body = json.dumps({"queries": [query], "k": 10, "exclude_seen": True}).encode()
-    head = (
-        f"POST /recommend HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
+    head = f"POST /recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
@@ -173,7 +171,7 @@ def _processor_seconds(server: int) -> float:
 def slow_clients(port: int, number: int) -> Iterator[None]:
     """So many connections, each of which sends a byte of a body now and then."""
     stop = threading.Event()
-    head = b"POST /recommend HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n"
+    head = b"POST /recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n"
 
     def begun() -> socket.socket:
         made = socket.create_connection(("127.0.0.1", port))

@@ -113,6 +113,14 @@ def serving(bundle: Path, log: Path, *options: str, wait: bool = True, key: str 
             popen.kill()
 
 
+def listens(url: str) -> bool:
+    """Whether anybody is at the address."""
+    try:
+        return bool(httpx.get(f"{url}livez").status_code)
+    except httpx.ConnectError:
+        return False
+
+
 def _is_ready(url: str) -> bool:
     try:
         return httpx.get(f"{url}readyz").status_code == 200

@@ -46,7 +46,7 @@ def _try(operation: Any, client: TestClient) -> None:
 
     cases = strategies.one_of(*(operation.as_strategy(generation_mode=mode) for mode in modes))
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
     @given(case=cases)
     def ask(case: Any) -> None:
         reply = case.call(session=client)
