@@ -119,8 +119,17 @@ def load(port: int, queries: list[str], connections: int, seconds: float) -> Rou
 
 def _request(query: str) -> bytes:
     body = json.dumps({"queries": [query], "k": 10, "exclude_seen": True}).encode()
-    head = f"POST /recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    return _head(len(body)) + body
+
+
+def _head(length: int) -> bytes:
+    lines = (
+        "POST /recommend HTTP/1.1",
+        "host: localhost",
+        "content-type: application/json",
+        f"content-length: {length}",
+    )
+    return "\r\n".join((*lines, "", "")).encode()
 
 
 def _length(head: bytes) -> int:
@@ -171,11 +180,10 @@ def _processor_seconds(server: int) -> float:
 def slow_clients(port: int, number: int) -> Iterator[None]:
     """So many connections, each of which sends a byte of a body now and then."""
     stop = threading.Event()
-    head = b"POST /recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n"
 
     def begun() -> socket.socket:
         made = socket.create_connection(("127.0.0.1", port))
-        made.sendall(head)
+        made.sendall(_head(1_000_000))
         return made
 
     def trickle() -> None:
