@@ -99,7 +99,7 @@ class Tower:
 
     def embed(self, features: Features) -> NDArray[np.floating]:
         """(n, output_dim), without dropout."""
-        plain = Features(features.size, features.codes, features.dense)
+        plain = features.unmasked
         encoders = [] if self.plan is None else self.plan.encoders
         if not encoders:
             return self._embedded(plain)
