@@ -145,8 +145,12 @@ def of_inputs(run: dict[str, Any]) -> str:
     name, metrics = run["set"], run["metrics"]
     sections = [
         f"## What inputs are worth: {name}",
-        f"`python benchmarks/quality/inputs.py {name}{_data(name)}{_cut_short(run)}`, on the test; mean of "
-        f"seeds {_listed(run['seeds'])}, ± half of what lies between the best and the worst.",
+        f"`python benchmarks/quality/inputs.py {name}{_data(name)}{_cut_short(run)}`, on the test; "
+        + (
+            f"mean of seeds {_listed(run['seeds'])}, ± half of what lies between the best and the worst."
+            if len(run["seeds"]) > 1
+            else f"seed {run['seeds'][0]} alone."
+        ),
         run["compared"] + (f" Each trains for {run['epochs']} epochs, not the recipe's." if run["epochs"] else ""),
     ]
     for group in run["groups"]:
@@ -155,7 +159,7 @@ def of_inputs(run: dict[str, Any]) -> str:
         for row in group["rows"]:
             spread = [max(column) - min(column) for column in zip(*row["by_seed"], strict=True)]
             values = [
-                f"{row['metrics'][metric]['value']:.4f} ± {s / 2:.4f}"
+                f"{row['metrics'][metric]['value']:.4f}" + (f" ± {s / 2:.4f}" if len(run["seeds"]) > 1 else "")
                 for metric, s in zip(metrics, spread, strict=True)
             ]
             apart = row["difference"]
