@@ -131,7 +131,7 @@ def test_the_native_tower_reads_ragged_codes(encoder: GRU | SelfAttention) -> No
         model.query.native(tf.zeros((2, 3), tf.int32))
 
 
-def fitted(encoder: GRU | SelfAttention, **options: Any) -> tuple[recs.TwoTower, recs.Interactions]:
+def fitted(encoder: GRU | SelfAttention) -> tuple[recs.TwoTower, recs.Interactions]:
     data = datasets.load("synthetic", num_queries=40, num_candidates=60, num_interactions=300)
     query = recs.TowerSpec([recs.History(data.candidate_name, dim=8, max_length=5, encoder=encoder)])
     model = recs.TwoTower(
@@ -155,7 +155,7 @@ def test_the_whole_model_in_keras_own_loop(encoder: GRU | SelfAttention) -> None
     native.fit(tf_dataset(model, data), epochs=1, verbose=0)
     own.fit(data)
     for name, weight in own.model.weights().items():
-        np.testing.assert_allclose(model.model.weights()[name], weight, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(model.model.weights()[name], weight, atol=1e-4, err_msg=name)
 
 
 @pytest.mark.parametrize("encoder", [SPECS[0], SASREC, SPECS[-1]], ids=repr)
