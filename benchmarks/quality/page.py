@@ -87,12 +87,10 @@ def _backends(runs: list[dict[str, Any]], metrics: list[str]) -> str:
     body = []
     for run in sorted(runs, key=lambda run: (-len(run["seeds"]), run["backend"])):
         ours = run["rows"][0]
-        epoch = run["seconds_an_epoch"]
-        ratio = epoch["recipe"] / epoch["plain PyTorch"]
+        epoch = run.get("seconds_an_epoch")  # the plain loop knows no sequences
+        ratio = f"{epoch['recipe'] / epoch['plain PyTorch']:.2f}×" if epoch else ""
         values = [_with_interval(ours["metrics"][metric]) for metric in metrics]
-        body.append(
-            [run["backend"], _listed(run["seeds"]), *values, f"{ours['seconds'] / 60:.1f} min", f"{ratio:.2f}×"]
-        )
+        body.append([run["backend"], _listed(run["seeds"]), *values, f"{ours['seconds'] / 60:.1f} min", ratio])
     table = _table(["backend", "seeds", *map(_title, metrics), "training", "an epoch ÷ plain PyTorch's"], body)
     return table if len(runs) == 1 else f"{table}\n\n{_agreement(runs, metrics)}"
 
