@@ -239,13 +239,15 @@ def _title(metric: str) -> str:
 
 
 def _data(name: str) -> str:
-    return "" if name == "online-retail" else " --data DIR"
+    return "" if name.startswith("online-retail") else " --data DIR"
 
 
 def _cut_short(run: dict[str, Any]) -> str:
-    """Options that leave epochs or models out."""
+    """Options that leave seeds, epochs or models out."""
+    seeds = "" if len(run["seeds"]) > 1 else f" --seeds {run['seeds'][0]}"
     epochs = "" if run["epochs"] is None else f" --epochs {run['epochs']}"
-    return epochs if run["only"] is None else f"{epochs} --only {shlex.join(run['only'])}"
+    only = "" if run["only"] is None else f" --only {shlex.join(run['only'])}"
+    return seeds + epochs + only
 
 
 def _listed(seeds: list[int]) -> str:
