@@ -31,6 +31,7 @@ BASE = ("towers/history", "towers/layers")
 APART = 10
 """Normalising divides by what may be small, so that float32's error grows on the way."""
 
+TRAINED_ALIKE = ("training/weight-decay", "training/clip-norm", "training/whole-corpus", "task/positives-shared")
 LENGTH = 9
 
 
@@ -217,7 +218,7 @@ def _places(context: BackendContext, encoder: GRU | SelfAttention) -> None:
     "encoders/training",
     tier="optional",
     needs=("encoder_attention", "weight_decay", "clip_norm", "state", "lazy_adam"),
-    rests_on=("encoders/places", "encoders/dropout", "training/weight-decay", "training/clip-norm"),
+    rests_on=("encoders/places", "encoders/dropout", *TRAINED_ALIKE),
     formula="the weights of an encoder are weights as any other: clipped, decayed and moved",
 )
 def trained(context: BackendContext) -> None:
@@ -246,7 +247,7 @@ def _trained(context: BackendContext, encoder: GRU | SelfAttention) -> None:
     "encoders/gru-in-use",
     tier="optional",
     needs=("encoder_gru", "weight_decay", "clip_norm", "state", "lazy_adam"),
-    rests_on=("encoders/gru", "training/weight-decay", "training/clip-norm"),
+    rests_on=("encoders/gru", *TRAINED_ALIKE),
     formula="x ⊙ keep, h ⊙ keep of each layer; row i reads the output at codes.values[at[i]]; clipped, decayed, moved",
 )
 def gru_in_use(context: BackendContext) -> None:

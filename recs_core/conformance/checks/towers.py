@@ -204,7 +204,7 @@ def layers(context: BackendContext) -> None:
     "towers/vector",
     tier="optional",
     needs=("vector",),
-    rests_on=("towers/numeric", "towers/feature-order", "towers/layers"),
+    rests_on=("towers/numeric", "towers/feature-order", "towers/layers", "towers/float64"),
     formula="f = x W; x itself without a kernel",
 )
 def vector(context: BackendContext) -> None:

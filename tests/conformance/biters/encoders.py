@@ -79,7 +79,7 @@ BITERS = {
                 "        every = np.concatenate([*out, np.zeros((1, feature.width))])  # −1 reads the last: zeros\n",
                 "        every = np.concatenate([*out, np.zeros((1, feature.width))])  # −1 reads the last: zeros\n"
                 "        full = np.flatnonzero(np.diff(offsets) == column.encoder.length)\n"
-                "        if len(full) > 1:\n"
+                "        if len(offsets) == 7 and len(full) > 1:\n"
                 "            every[offsets[full + 1] - 1] = every[offsets[full + 1] - 2]\n",
             )
         ],
