@@ -266,27 +266,6 @@ def mask_positives(context: BackendContext) -> None:
 
 
 @check(
-    "task/positives-shared",
-    needs=("mask_positives",),
-    rests_on=("task/mask-positives", "task/several-targets"),
-    formula="N(t) excludes the columns in row positives_row[r] of `positives`",
-)
-def positives_shared(context: BackendContext) -> None:
-    """Queries that share a row of positives, as those of one history do, have all of it masked, each.
-
-    Look at `TaskPlan.masked`, which has a row for each row of scores; `masked_sets` has one for each that they share.
-    """
-    spec = spec_of(mask_positives=True, negatives="in-batch")
-    sets, own = ragged([[0, 4], [5, 1, 2], []]), np.array([1, 1, 0, 2, 0, 1], np.int32)
-    judge(context, task_world(spec, positives=sets, positives_row=own))
-    if not context.has("several_targets"):
-        return
-    query, candidate = np.array([[0, 0, 1, 2, 4, 5, 5], [5, 7, 1, 0, 3, 2, 8]], np.int32)
-    several = task_world(spec, positives=sets, positives_row=own, target_query=query, target_candidate=candidate)
-    judge(context, several)
-
-
-@check(
     "task/score-mask",
     tier="optional",
     needs=("score_mask",),

@@ -10,7 +10,7 @@ from recs_core.conformance import worlds
 from recs_core.conformance.checks.task import BASE, IDS, judge, spec_of
 from recs_core.conformance.context import BackendContext
 from recs_core.conformance.registry import check
-from recs_core.conformance.worlds import PLAIN, task_world
+from recs_core.conformance.worlds import PLAIN, ragged, task_world
 
 TARGET_QUERY, TARGET_CANDIDATE = np.array([0, 0, 0, 1, 3], np.int32), np.array([8, 1, 4, 4, 0], np.int32)
 
@@ -60,3 +60,24 @@ def several_targets_masked(context: BackendContext) -> None:
     spec = spec_of(remove_accidental_hits=True)
     targets: dict[str, Any] = {"target_query": TARGET_QUERY, "target_candidate": TARGET_CANDIDATE}
     judge(context, task_world(spec, queries=4, candidate_ids=IDS, **targets))
+
+
+@check(
+    "task/positives-shared",
+    needs=("mask_positives",),
+    rests_on=("task/mask-positives", "task/several-targets"),
+    formula="N(t) excludes the columns in row positives_row[r] of `positives`",
+)
+def positives_shared(context: BackendContext) -> None:
+    """Queries that share a row of positives, as those of one history do, have all of it masked, each.
+
+    Look at `TaskPlan.masked`, which has a row for each row of scores; `masked_sets` has one for each that they share.
+    """
+    spec = spec_of(mask_positives=True, negatives="in-batch")
+    sets, own = ragged([[0, 4], [5, 1, 2], []]), np.array([1, 1, 0, 2, 0, 1], np.int32)
+    judge(context, task_world(spec, positives=sets, positives_row=own))
+    if not context.has("several_targets"):
+        return
+    query, candidate = np.array([[0, 0, 1, 2, 4, 5, 5], [5, 7, 1, 0, 3, 2, 8]], np.int32)
+    several = task_world(spec, positives=sets, positives_row=own, target_query=query, target_candidate=candidate)
+    judge(context, several)

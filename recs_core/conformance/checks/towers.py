@@ -200,32 +200,6 @@ def layers(context: BackendContext) -> None:
     _layers(context, None)
 
 
-@check(
-    "towers/vector",
-    tier="optional",
-    needs=("vector",),
-    rests_on=("towers/numeric", "towers/feature-order", "towers/layers", "towers/float64"),
-    formula="f = x W; x itself without a kernel",
-)
-def vector(context: BackendContext) -> None:
-    """A given vector is mapped by the kernel of its column, on either side, and is read as it is where there is none.
-
-    Look at `Column.kernel`: a weight of shape (`length`, `width`), one for each column, with no bias and no activation.
-    """
-    mapped = Vector("face", dim=3, length=5), Vector("pose", dim=3, length=5)
-    world = World(
-        query=TowerSpec((USER, *mapped, Vector("voice", length=2)), layers=(6,), activation="tanh"),
-        candidate=TowerSpec((ITEM, Vector("face", dim=2, length=1100))),
-    )
-    embed(context, world, dtypes=context.dtypes)
-    wide = world.features("candidate", ROWS)
-    shorter = {name: numbers / np.float32(32) for name, numbers in wide.dense.items()}  # of length 1, or so
-    embed(context, world, Features(ROWS, wide.codes, shorter), side="candidate")
-    batch = world.batch()
-    finer = {name: np.asarray(numbers, context.finest) / 3 for name, numbers in batch.query.dense.items()}
-    gradients(context, world, dataclasses.replace(batch, query=dataclasses.replace(batch.query, dense=finer)))
-
-
 @check("towers/relu", rests_on=("towers/layers",), formula="φ(x) = max(x, 0) after every layer but the last")
 def relu(context: BackendContext) -> None:
     """`activation="relu"` follows every layer but the last.
@@ -386,3 +360,29 @@ def keep_is_for_steps(context: BackendContext) -> None:
     expect.close("the vectors", model.query.embed(masked), expected, expect.VECTOR["float32"])
     alone = model.query.embed(features.take(np.arange(1)))
     expect.close("the vector of one row", alone, expected[:1], expect.VECTOR["float32"])
+
+
+@check(
+    "towers/vector",
+    tier="optional",
+    needs=("vector",),
+    rests_on=("towers/numeric", "towers/feature-order", "towers/layers", "towers/float64"),
+    formula="f = x W; x itself without a kernel",
+)
+def vector(context: BackendContext) -> None:
+    """A given vector is mapped by the kernel of its column, on either side, and is read as it is where there is none.
+
+    Look at `Column.kernel`: a weight of shape (`length`, `width`), one for each column, with no bias and no activation.
+    """
+    mapped = Vector("face", dim=3, length=5), Vector("pose", dim=3, length=5)
+    world = World(
+        query=TowerSpec((USER, *mapped, Vector("voice", length=2)), layers=(6,), activation="tanh"),
+        candidate=TowerSpec((ITEM, Vector("face", dim=2, length=1100))),
+    )
+    embed(context, world, dtypes=context.dtypes)
+    wide = world.features("candidate", ROWS)
+    shorter = {name: numbers / np.float32(32) for name, numbers in wide.dense.items()}  # of length 1, or so
+    embed(context, world, Features(ROWS, wide.codes, shorter), side="candidate")
+    batch = world.batch()
+    finer = {name: np.asarray(numbers, context.finest) / 3 for name, numbers in batch.query.dense.items()}
+    gradients(context, world, dataclasses.replace(batch, query=dataclasses.replace(batch.query, dense=finer)))
