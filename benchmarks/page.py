@@ -49,6 +49,7 @@ SECTIONS = {
     "Filters": {"filters": "filters.py"},
     "Evaluation beside TFRS": {"evaluate-tensorflow": "evaluate_tensorflow.py --rounds 3"},
     "The bundle": {"bundle": "bundle.py"},
+    "The service": {"service": "service.py"},
 }
 """Title → part → the command that makes it."""
 

@@ -195,7 +195,8 @@ def main() -> None:
             if i >= 0:
                 taken[name].append((1e3 * (time.perf_counter() - began), 1e3 * (time.process_time() - worked)))
     medians = {name: [statistics.median(times) for times in zip(*pairs, strict=True)] for name, pairs in taken.items()}
-    print("| step of | median, ms | beside the plain loop | CPU time, ms | beside |\n| --- | --: | --: | --: | --: |")
+    heads = ("step of", "median, ms", "beside the plain loop", "of CPU time, ms", "beside")
+    print(f"| {' | '.join(heads)} |\n| --- | --: | --: | --: | --: |")
     base, worked_base = medians["plain PyTorch"]
     for name, (took, worked) in medians.items():
         print(f"| {name} | {took:.0f} | {took / base:.2f}× | {worked:.0f} | {worked / worked_base:.2f}× |")

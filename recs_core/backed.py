@@ -89,7 +89,8 @@ class BackedRecommender(Recommender):
 
     def mine_negatives(self, train: Interactions, *, k: int = 5, skip: int = 0) -> Interactions:
         """`train`, each row with `negatives` that this model finds hard to tell from what the query takes: the
-        candidates at places `skip` + 1 … `skip` + k of its list, by exact search, which the query took in no row.
+        candidates at places `skip` + 1 … `skip` + k of its list, by exact search, which the query took in no row. Those
+        of which `train` has no id, neither in a row nor in its side table, are left out and counted in the log.
 
         Train a model on the result as on any data. `skip`: leave out the very best, which the query may like. Raises
         `NotFitted` before `fit`, `SpecError` for a k or skip that cannot be meant, and as `evaluate` for the data.

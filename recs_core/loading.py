@@ -52,7 +52,7 @@ def load(
     if runtime is not None and native:
         raise BundleError(f"runtime={runtime!r} runs no module of yours; name a backend= for native=")
     stored = opened(path, custom=custom, verify=verify, progress=runtime is None)
-    model, by = _on_numpy(stored) if runtime == "numpy" else _on_backend(stored, backend, native or {})
+    model, by = on_numpy(stored) if runtime == "numpy" else _on_backend(stored, backend, native or {})
     if index is not None:
         from recs_core.index.filtered import resolve
 
@@ -73,12 +73,12 @@ def verify(path: str | Path, *, custom: Sequence[Custom] = ()) -> BundleInfo:
 
     stored = read(path, custom=custom, asks="verify")
     if not stored.info.needed:
-        replay(stored, *_on_numpy(stored))
+        replay(stored, *on_numpy(stored))
     return stored.info
 
 
-def _on_numpy(stored: Stored) -> tuple[Recommender, str]:
-    """A model that needs NumPy alone, and who it answers by."""
+def on_numpy(stored: Stored) -> tuple[Recommender, str]:
+    """A model that needs NumPy alone, and who it answers by. Raises `BundleError` where a tower is a user's module."""
     from recs_core.runtime import NumpyRecommender
 
     if stored.info.needed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,8 @@ from recs_core.evaluation.targets import targets_of
 from recs_core.index.exact import ExactIndex
 from recs_core.recommender import Recommender
 from recs_core.training import arguments
+
+log = logging.getLogger("recs_core")
 
 NAME = "mined"
 """The column that the lists are."""
@@ -42,7 +45,19 @@ def mined(model: Recommender, train: Interactions, k: int, skip: int) -> Interac
     index.build(model.encode_candidate().astype(np.float32, copy=False))
     found = index.search(queries.astype(np.float32, copy=False), min(skip + k, corpus), exclude=asks.excluded)
     best = found.ids[:, skip:]
-    codes = train.candidate_ids.encode(model.schema.candidates.ids)[np.maximum(best, 0)]
-    lists = Ragged.from_lengths(codes.ravel(), np.full(len(best), best.shape[1]))
-    lists = lists.without((best.ravel() < 0) | (codes.ravel() < 0))
+    lists = Ragged.from_lengths(best.ravel(), np.full(len(best), best.shape[1]))
+    lists = _in_codes_of(train, model, lists.without(lists.values < 0))
     return replace(train, negatives_name=NAME, negatives=lists.take(asks.codes.segments[asks.of_rows]))
+
+
+def _in_codes_of(train: Interactions, model: Recommender, lists: Ragged) -> Ragged:
+    """Lists of a model's candidates in the codes of `train`, less those that it has no code of, which are counted."""
+    codes = train.candidate_ids.encode(model.schema.candidates.ids)[lists.values]
+    unknown = codes < 0
+    if unknown.any():
+        log.info(
+            "mine_negatives: %d of %d found are no candidates of train, in its rows or its side table: left out",
+            unknown.sum(),
+            len(codes),
+        )
+    return Ragged(codes, lists.offsets).without(unknown)

@@ -279,6 +279,26 @@ def a_new_item() -> dict[str, Any]:
     return {"model": model, "new": pa.table({train.candidate_name: ["NEW"], "price": [2.5]})}
 
 
+def bundle_to_serve() -> dict[str, Any]:
+    """A bundle of a few purchases."""
+    small_model(purchases(), "torch").save("bundle")
+    return {}
+
+
+def service_answers(names: dict[str, Any], printed: str) -> None:
+    """The application that the page mounts answers as the library does."""
+    from starlette.testclient import TestClient
+
+    client = TestClient(names["app"])
+    with client:
+        while client.get("/recs/readyz").status_code == 503:
+            pass
+        told = client.post("/recs/recommend", json={"queries": [CUSTOMER], "k": 3}).json()
+    found = recs.load("bundle", runtime="numpy").recommend([CUSTOMER], k=3)
+    assert [candidate["id"] for candidate in told["answers"][0]["candidates"]] == found.ids[0].tolist()
+    names["service"].service.close()
+
+
 TORCH, TENSORFLOW = ("torch", "recs_core_torch"), ("tensorflow", "recs_core_tensorflow")
 CARDS = ("bundle/README.md", "said/README.md", "unsaid/README.md")
 BY_DOING_IT = "tests/test_docs_write_a_plugin.py"
@@ -295,6 +315,7 @@ PAGES = {
     "docs/own-loop.md": Page(("keras",), setup=keras_readme),
     "docs/recipes.md": Page(TORCH),
     "docs/write-a-feature.md": Page(("torch",)),
+    "docs/serve.md": Page(("fastapi", "torch", "recs_core_torch"), setup=bundle_to_serve, after=service_answers),
     "docs/tf-serving.md": Page(TENSORFLOW, setup=saved_bundle, after=served_as_asked),
     "docs/troubleshooting.md": Page(setup=a_new_item),
     "docs/write-a-backend.md": Page(followed_by=BY_DOING_IT),

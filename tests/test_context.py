@@ -265,7 +265,10 @@ def test_what_cannot_be_meant_is_refused(model: recs.TwoTower) -> None:
             "context: 't' is the time of the request; pass it as",
         ),
         ({"context": {"device": [7], "page": [1]}}, "learnt strings"),
-        ({"context": {"device": ["ios"], "page": [None]}}, "1 of 1 query rows have no finite value, the first is 0"),
+        (
+            {"context": {"device": ["ios"], "page": [None]}},
+            "1 of 1 rows of context have no finite value, the first is row 0 ",
+        ),
         ({"context": "blank", "at": "yesterday"}, "at: 'yesterday' is no time"),
         ({"context": "blank", "at": [0, 1]}, "at: one time for all queries, or one for each of 1; got 2"),
         ({"context": "neutral"}, "neutral"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import recs_core as recs
-from recs_core.contract.errors import SpecError
+from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.feature_kinds import History
 from recs_core.contract.optimizers import Adam
 from recs_core.contract.training import BatchBy
@@ -197,9 +197,27 @@ def test_few_ids_take_dense_adam_and_many_take_lazy_adam_three_times_as_fast(mon
     assert choice.adam(data, 5e-3)[0] == Adam(1.5e-2)
 
 
+@pytest.mark.parametrize(("rows", "layers", "length", "size", "epochs"), [(20, 1, 50, 512, 30), (21, 2, 200, 128, 40)])
+def test_sequences_are_encoded_by_how_long_they_are(
+    rows: int, layers: int, length: int, size: int, epochs: int
+) -> None:
+    chosen = choose("sequence", visits(rows, times=True))
+    (read,) = chosen.query.features
+    assert read == History("page", dim=64, max_length=length, encoder=recs.SelfAttention(layers=layers, heads=2))
+    assert (chosen.training.batch_by, chosen.training.batch_size) == ("sequence", size)
+    assert chosen.training.epochs == epochs
+    assert chosen.retrieval.mask_positives
+    assert f"a median of {rows} rows per query" in chosen.reasons[0]
+
+
+def test_sequences_need_times() -> None:
+    with pytest.raises(DataError, match=r"recipe 'sequence' reads candidates in their order: name the time"):
+        choose("sequence", visits(9, times=False))
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_gives_a_reason_for_each_choice(name: str) -> None:
-    chosen = choose(name, recs.datasets.load("report"))
+    chosen = choose(name, visits(4, times=True))
     assert len(chosen.reasons) >= 4
     assert all(reason and "\n" not in reason for reason in chosen.reasons)
 
@@ -214,12 +232,12 @@ def test_the_page_states_the_rules_that_the_code_has() -> None:
     assert all(f"`{name}`" in page for name in RECIPES)
     for number in (choice.FULL_SOFTMAX_UP_TO, choice.SAMPLED_NEGATIVES, choice.DENSE_ADAM_UP_TO):
         assert f"{number:,}" in page
-    data = recs.datasets.load("report")
     for name in RECIPES:
-        chosen = choose(name, data)
+        chosen = choose(name, visits(4, times=True) if name == "sequence" else recs.datasets.load("report"))
         assert f"Adam at {chosen.optimizer.learning_rate:g}" in page
         assert f"{chosen.training.epochs} epochs" in page
-        assert f"{chosen.training.batch_size} queries" in page
+        unit = {"query": "queries", "interaction": "rows per batch", "sequence": "sequences"}[chosen.training.batch_by]
+        assert f"{chosen.training.batch_size} {unit}" in page
     short = choose("history", visits(20, times=True))
     assert f"at most {history.SHORT_UP_TO} rows per query" in page
     assert f"the latest {history.LATEST} candidates" in page

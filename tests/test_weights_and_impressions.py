@@ -241,6 +241,21 @@ def test_mined_negatives_are_the_best_that_were_never_taken() -> None:
             model.mine_negatives(data, **wrong)  # type: ignore[arg-type]
 
 
+def test_mined_candidates_that_the_rows_do_not_know_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    model = recs.TwoTower(USER, ITEM, backend=OracleBackend())
+    model.build(read())  # of candidates that are more than these two
+    rows = {"user": ROWS["user"][:2], "item": ROWS["item"][:2]}
+    few = recs.Interactions.from_table(rows, query="user", candidate="item")
+    with caplog.at_level("INFO", "recs_core"):
+        mined = model.mine_negatives(few, k=9).to_table()["mined"].to_pylist()
+    assert {item for items in mined for item in items} <= set(rows["item"])
+    corpus = len(model.schema.candidates)
+    taken = {user: {i for u, i in zip(*rows.values(), strict=True) if u == user} for user in rows["user"]}
+    found = sum(corpus - len(items) for items in taken.values())
+    lost = len(taken) * (corpus - len(set(rows["item"])))
+    assert f"mine_negatives: {lost} of {found} found are no candidates of train" in caplog.text
+
+
 def test_negatives_are_mined_of_interactions() -> None:
     model = recs.TwoTower(USER, ITEM, backend=OracleBackend())
     model.build(read())

@@ -1,6 +1,7 @@
 """What side features and the context of a request are worth, beside the same model without them.
 
     python benchmarks/quality/inputs.py online-retail [--validation] [--seeds 0 1 2] [--only NAME …]
+    python benchmarks/quality/inputs.py online-retail-vectors [--validation]
     python benchmarks/quality/inputs.py movielens-100k --data DIR
 
 Every model of a group has the same settings and differs in the features of its towers. Where one of them reads the time
@@ -11,6 +12,7 @@ first model; their intervals draw queries, each with all its questions. Writes r
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +20,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from command import loaded, parser
+from descriptions import vectors
+from new_candidates import ABOUT, DIM, by_vectors
 from numpy.typing import NDArray
 from sets import QualitySet
 
-from recs_core.contract.feature_kinds import Clock
+from recs_core.contract.feature_kinds import Clock, Text, Vector
 from recs_core.contract.features import Feature
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.interactions import Interactions
@@ -45,7 +50,10 @@ def main() -> None:
     asked.add_argument("--only", nargs="+", help="these models, the first of a group among them")
     asked.add_argument("--epochs", type=int, help="by default the recipe's")
     options = asked.parse_args()
-    data = loaded(options)
+    described = options.set == "online-retail-vectors"
+    data = loaded(argparse.Namespace(**{**vars(options), "set": "online-retail"}) if described else options)
+    if described:
+        data = with_descriptions(data)
     train, test = (data.fitted, data.validation) if options.validation else (data.train, data.test)
     groups = []
     for name, models in SETS[options.set](data, train).items():
@@ -69,6 +77,18 @@ def main() -> None:
     row["compared"] = COMPARED[options.set].format(asked=groups[0]["rows"][0]["asked"])
     if not options.validation:
         (options.out / f"inputs.{options.set}.json").write_text(json.dumps(row, indent=1) + "\n")
+
+
+def with_descriptions(data: QualitySet) -> QualitySet:
+    """The same rows, and vectors of the candidates' descriptions in their side table."""
+
+    def described(rows: Interactions) -> Interactions:
+        about = vectors(rows.candidates["description"].to_pylist(), DIM)
+        column = pa.FixedSizeListArray.from_arrays(about.ravel(), DIM)
+        return replace(rows, candidates=rows.candidates.append_column(ABOUT, column))
+
+    parts = {name: described(getattr(data, name)) for name in ("fitted", "train")}
+    return replace(data, **parts)
 
 
 def measured(
@@ -153,6 +173,22 @@ def _online_retail(data: QualitySet, train: Interactions) -> Mapping[str, Models
     }
 
 
+def _described(data: QualitySet, train: Interactions) -> Mapping[str, Models]:
+    """Vectors of the descriptions, beside the id and in its place, for candidates that training knows."""
+    full = choose("features", replace(train, candidates=train.candidates.drop_columns([ABOUT])))
+    given = Vector(ABOUT, dim=64, normalise=True)  # as the recipe declares a column of vectors
+    apart = by_vectors(replace(train, candidates=train.candidates.drop_columns([ABOUT])))
+    without_words = [each for each in full.candidate.features if not isinstance(each, Text)]
+    return {
+        "vectors": {
+            "recipe `features`: the id and the words": full,
+            "the id, the words and vectors": _with(full, (), [given]),
+            "the id and vectors": replace(full, candidate=replace(full.candidate, features=[*without_words, given])),
+            "vectors alone": _with(replace(full, **apart), (), [given]),
+        }
+    }
+
+
 def _movielens(data: QualitySet, train: Interactions) -> Mapping[str, Models]:
     """Age, gender, occupation and genres, beside ids and beside the past."""
     ids, features = choose("ids", train), choose("features", train)
@@ -180,6 +216,7 @@ def _movielens(data: QualitySet, train: Interactions) -> Mapping[str, Models]:
 
 SETS: Mapping[str, Callable[[QualitySet, Interactions], Mapping[str, Models]]] = {
     "online-retail": _online_retail,
+    "online-retail-vectors": _described,
     "movielens-100k": _movielens,
 }
 
@@ -190,6 +227,9 @@ COMPARED = {
     "judged by the same questions, without the training items, each weighing the same. What is not said to be by query "
     "is one recipe, `features` with context, by interaction, and differs in what the query tower reads; all have the "
     "description and the price on the other side. The intervals draw customers, each with all its questions.",
+    "online-retail-vectors": "{asked:,} customers, on the split of the set. All are the recipe `features`, by query, "
+    "and differ in what the candidate tower reads beside the price: the vectors are made of the descriptions alone "
+    "(`descriptions.py`), and where there is no id, the history has a table of its own.",
     "movielens-100k": "{asked:,} users, on the split and the ranking of the section above. Rows of a table have the "
     "same settings and differ in what the towers read.",
 }

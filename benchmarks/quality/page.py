@@ -87,12 +87,10 @@ def _backends(runs: list[dict[str, Any]], metrics: list[str]) -> str:
     body = []
     for run in sorted(runs, key=lambda run: (-len(run["seeds"]), run["backend"])):
         ours = run["rows"][0]
-        epoch = run["seconds_an_epoch"]
-        ratio = epoch["recipe"] / epoch["plain PyTorch"]
+        epoch = run.get("seconds_an_epoch")  # the plain loop knows no sequences
+        ratio = f"{epoch['recipe'] / epoch['plain PyTorch']:.2f}×" if epoch else ""
         values = [_with_interval(ours["metrics"][metric]) for metric in metrics]
-        body.append(
-            [run["backend"], _listed(run["seeds"]), *values, f"{ours['seconds'] / 60:.1f} min", f"{ratio:.2f}×"]
-        )
+        body.append([run["backend"], _listed(run["seeds"]), *values, f"{ours['seconds'] / 60:.1f} min", ratio])
     table = _table(["backend", "seeds", *map(_title, metrics), "training", "an epoch ÷ plain PyTorch's"], body)
     return table if len(runs) == 1 else f"{table}\n\n{_agreement(runs, metrics)}"
 
@@ -145,8 +143,12 @@ def of_inputs(run: dict[str, Any]) -> str:
     name, metrics = run["set"], run["metrics"]
     sections = [
         f"## What inputs are worth: {name}",
-        f"`python benchmarks/quality/inputs.py {name}{_data(name)}{_cut_short(run)}`, on the test; mean of "
-        f"seeds {_listed(run['seeds'])}, ± half of what lies between the best and the worst.",
+        f"`python benchmarks/quality/inputs.py {name}{_data(name)}{_cut_short(run)}`, on the test; "
+        + (
+            f"mean of seeds {_listed(run['seeds'])}, ± half of what lies between the best and the worst."
+            if len(run["seeds"]) > 1
+            else f"seed {run['seeds'][0]} alone."
+        ),
         run["compared"] + (f" Each trains for {run['epochs']} epochs, not the recipe's." if run["epochs"] else ""),
     ]
     for group in run["groups"]:
@@ -155,7 +157,7 @@ def of_inputs(run: dict[str, Any]) -> str:
         for row in group["rows"]:
             spread = [max(column) - min(column) for column in zip(*row["by_seed"], strict=True)]
             values = [
-                f"{row['metrics'][metric]['value']:.4f} ± {s / 2:.4f}"
+                f"{row['metrics'][metric]['value']:.4f}" + (f" ± {s / 2:.4f}" if len(run["seeds"]) > 1 else "")
                 for metric, s in zip(metrics, spread, strict=True)
             ]
             apart = row["difference"]
@@ -237,13 +239,15 @@ def _title(metric: str) -> str:
 
 
 def _data(name: str) -> str:
-    return "" if name == "online-retail" else " --data DIR"
+    return "" if name.startswith("online-retail") else " --data DIR"
 
 
 def _cut_short(run: dict[str, Any]) -> str:
-    """Options that leave epochs or models out."""
+    """Options that leave seeds, epochs or models out."""
+    seeds = "" if len(run["seeds"]) > 1 else f" --seeds {run['seeds'][0]}"
     epochs = "" if run["epochs"] is None else f" --epochs {run['epochs']}"
-    return epochs if run["only"] is None else f"{epochs} --only {shlex.join(run['only'])}"
+    only = "" if run["only"] is None else f" --only {shlex.join(run['only'])}"
+    return seeds + epochs + only
 
 
 def _listed(seeds: list[int]) -> str:

@@ -50,7 +50,7 @@ def measure(data: QualitySet, backend: str, seeds: list[int], *, with_peers: boo
     ours, row = measure_recipe(data, backend, seeds, rare)
     rows = [row]
     say(row)
-    plain = plain_ratio(data, backend)
+    plain = {} if data.recipe == "sequence" else plain_ratio(data, backend)  # benchmarks/sequences.py times that
     left_out: list[str] = []
     if with_peers:
         from peers import peers

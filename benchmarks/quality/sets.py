@@ -8,6 +8,8 @@ ml-1m           lfcn/train.txt.gz, lfcn/test.txt.gz: the split of LFCN, UltraGCN
 movielens-100k  GroupLens's u.data, u.item, u.user, or RecBole's ml-100k.inter, .item, .user; the cut of the TFRS
                 tutorials, drawn with NumPy
 yelp2018        train.txt.gz, test.txt.gz: the split of NGCF and LightGCN
+ml-1m-sequences sas/sequences.txt.gz: SASRec's ml-1m.txt, of which line k has the items of user k in order of time; the
+                last item of each user is the test
 beauty          sequences.txt.gz of S3-Rec (Amazon Beauty, 5-core): the last item of each user is the test
 
 A line of a .txt.gz is `user item item …`, separated by spaces.
@@ -131,24 +133,26 @@ def _movielens_100k(folder: Path) -> QualitySet:
 
 def _beauty(folder: Path) -> QualitySet:
     """The last item of each user is the test, the one before it the validation; places in the line serve as times."""
-    users, items = _pairs(folder / "sequences.txt.gz")
+    return _last_items("beauty", "history", *_pairs(folder / "sequences.txt.gz"), goals=(0.065, 0.033))
+
+
+def _ml_1m_sequences(folder: Path) -> QualitySet:
+    """The last item of each user is the test, the one before it the validation; goals: a full softmax, as published."""
+    items = _numbers(folder / "sas" / "sequences.txt.gz")
+    users = np.repeat(np.arange(1, len(items) + 1), [len(line) for line in items])
+    return _last_items("ml-1m-sequences", "sequence", users, np.concatenate(items), goals=(0.3152, 0.1821))
+
+
+def _last_items(name: str, recipe: str, users: np.ndarray, items: np.ndarray, goals: tuple[float, ...]) -> QualitySet:
+    """Of users one after another, each one's items in order of time: their places serve as times."""
     _, first, counts = np.unique(users, return_index=True, return_counts=True)
     place = np.arange(len(users)) - np.repeat(first, counts)
     table = {"user": users, "item": items, "place": place.astype(np.float64)}
     whole = Interactions.from_table(table, query="user", candidate="item", timestamp="place")
     train, test = whole.split(by="last")
     fitted, validation = train.split(by="last")
-    return QualitySet(
-        "beauty",
-        "history",
-        train,
-        test,
-        fitted,
-        validation,
-        k=(10,),
-        metrics=("hit_rate@10", "ndcg@10"),
-        goals=(0.065, 0.033),
-    )
+    metrics = ("hit_rate@10", "ndcg@10")
+    return QualitySet(name, recipe, train, test, fitted, validation, k=(10,), metrics=metrics, goals=goals)
 
 
 SETS: dict[str, Callable[[Path], QualitySet]] = {
@@ -158,6 +162,7 @@ SETS: dict[str, Callable[[Path], QualitySet]] = {
     "yelp2018": _yelp2018,
     "movielens-100k": _movielens_100k,
     "beauty": _beauty,
+    "ml-1m-sequences": _ml_1m_sequences,
 }
 
 
@@ -171,11 +176,16 @@ def _interactions(users: np.ndarray, items: np.ndarray) -> Interactions:
 
 def _pairs(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Users and items, row by row."""
-    with gzip.open(path, "rt") as file:
-        lines = [np.fromstring(line, np.int64, sep=" ") for line in file]
+    lines = _numbers(path)
     items = [line[1:] for line in lines]
     users = np.repeat([line[0] for line in lines], [len(line) for line in items])
     return users, np.concatenate(items)
+
+
+def _numbers(path: Path) -> list[np.ndarray]:
+    """The numbers of each line."""
+    with gzip.open(path, "rt") as file:
+        return [np.fromstring(line, np.int64, sep=" ") for line in file]
 
 
 def _keys(pairs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

@@ -104,10 +104,10 @@ def read(
 ) -> Stored:
     """All that a bundle holds, with every name, dtype, shape and code checked; no model is built.
 
-    `custom`: classes of one's own that it names. `verify`: also check every file's digest, that all
-    weights are finite, and that ids are those of the golden queries. `progress`: also say where training stands, of
-    which serving needs nothing; without it `fitted.progress` is None. `asks`: the call that the path was given to, for
-    the message. Raises `BundleError` with the file and the reason.
+    `custom`: classes of one's own that it names. `verify`: also check every file's digest, that all weights and numbers
+    are finite, and that ids are those of the golden queries. `progress`: also say where training stands, of which
+    serving needs nothing; without it `fitted.progress` is None. `asks`: the call that the path was given to, for the
+    message. Raises `BundleError` with the file and the reason.
     """
     folder = local(path, asks, BundleError)
     while True:  # once more if a save has just replaced the bundle, so that its files are gone
@@ -146,7 +146,7 @@ def _read(info: BundleInfo, custom: Sequence[Custom], verify: bool, progress: bo
     if verify:
         ids = {role: files[name]["sha256"] for role, name in info.stated.schema.id_files.items()}
         golden.check_bound(parts.arrays("golden"), ids, parts.path("golden"))
-        for name in ("weights", "state", "best", "vectors"):
+        for name in ("weights", "state", "best", "vectors", "catalog"):
             if name in parts.names:
                 tensors.check_finite(parts.path(name), parts.arrays(name))
     return stored

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recs_core.contract import weights as canonical
-from recs_core.contract.batch import Batch, Codes, Features, Ragged, Sequences, TaskInputs, flat, recoded
+from recs_core.contract.batch import Batch, Codes, Features, Ragged, Sequences, Side, TaskInputs, flat, recoded
 from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text
 from recs_core.contract.optimizers import SGD, Adagrad, Adam, Optimizer, RowWiseAdagrad
 from recs_core.contract.plans import TowerPlan
@@ -158,8 +158,8 @@ class World:
         queries = self.features("query", self.queries, f"batch-{number}")
         candidates = self.candidates().take(columns)
         return batch_of(
-            self._with_keep(queries, self.query, random),
-            self._with_keep(candidates, self.candidate, random),
+            self.with_keep(queries, random=random),
+            self.with_keep(candidates, "candidate", random=random),
             task,
             self,
             bias_rows=columns if self.retrieval.candidate_bias else None,
@@ -192,17 +192,19 @@ class World:
             rows.append(np.flatnonzero(np.isin(columns, liked)))
         return ragged(rows)
 
-    def _with_keep(self, features: Features, tower: TowerSpec, random: np.random.Generator) -> Features:
+    def with_keep(
+        self, features: Features, side: Side = "query", *, random: np.random.Generator | None = None
+    ) -> Features:
+        """With the masks of a training step, of encoders and of the tower's input."""
+        random = generator(self.seed, "conformance/keep") if random is None else random
+        tower, plan = (self.query, self.plans[0]) if side == "query" else (self.candidate, self.plans[1])
         codes = dict(features.codes)
-        for name, value in features.codes.items():
-            if isinstance(value, Sequences):
-                encoder = next(c.encoder for c in self.plans[0].columns if c.name == name)
-                assert encoder is not None
-                keep = {
-                    part: random.random((len(value.values), width)) >= encoder.spec.dropout
-                    for part, width in encoder.masked.items()
-                }
-                codes[name] = Sequences(value.codes, value.at, keep)
+        for column in plan.columns:
+            held = features.codes.get(column.name)
+            if column.encoder is not None and isinstance(held, Sequences):
+                dropout, widths = column.encoder.spec.dropout, column.encoder.masked
+                keep = {part: random.random((len(held.values), width)) >= dropout for part, width in widths.items()}
+                codes[column.name] = replace(held, keep=keep)
         kept = None
         if tower.dropout:
             drawn = random.random((features.size, tower.input_dim)) >= tower.dropout

@@ -158,6 +158,12 @@ class Features:
     dense: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
     keep: NDArray[np.floating] | None = None
 
+    @property
+    def unmasked(self) -> Features:
+        """Without the masks of a training step."""
+        codes = {name: replace(c, keep={}) if isinstance(c, Sequences) else c for name, c in self.codes.items()}
+        return Features(self.size, codes, self.dense)
+
     def take(self, rows: NDArray[np.integer]) -> Features:
         """The rows asked for, in that order."""
         codes: dict[str, Codes] = {

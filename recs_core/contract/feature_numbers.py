@@ -19,6 +19,8 @@ from recs_core.contract.validation import is_finite, is_one_of, is_whole, requir
 
 SECONDS_A_DAY = 86_400.0
 
+LARGEST = float(np.finfo(np.float32).max)
+
 CLOCK_PARTS = ("hour", "weekday", "age_days")
 
 
@@ -48,14 +50,15 @@ class Numeric(Feature):
         check_standard(state, self.where)
 
     def encode(self, values: pa.Array, known: Known) -> NDArray[np.float64]:
-        return ((self._numbers(values) - known.state["mean"]) / known.state["deviation"])[:, None]
+        standard = (self._numbers(values) - known.state["mean"]) / known.state["deviation"]
+        return check_held(standard, self.where)[:, None]
 
     def _numbers(self, values: pa.Array) -> NDArray[np.float64]:
         numbers = as_numbers(values, self.where)
         missing = ~np.isfinite(numbers)
         if missing.any():
             raise BadRows(self.where, missing, "have no finite value", "fill or drop them")
-        return numbers
+        return check_held(numbers, self.where)
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ class Clock(Feature):
         columns: list[NDArray[np.float64]] = []
         for part in self.parts:
             if part == "age_days":
-                columns.append((days - known.state["mean"]) / known.state["deviation"])
+                columns.append(check_held((days - known.state["mean"]) / known.state["deviation"], self.where))
                 continue
             # 1970-01-01 was a Thursday, three days after a Monday.
             turn = days % 1 if part == "hour" else (np.floor(days) + 3) % 7 / 7
@@ -160,7 +163,17 @@ class Clock(Feature):
         seconds = as_numbers(values, self.where)
         if np.isinf(seconds).any():
             raise BadRows(self.where, np.isinf(seconds), "hold an infinite time", "mend them, or null where unknown")
-        return seconds / SECONDS_A_DAY
+        return check_held(seconds, self.where) / SECONDS_A_DAY
+
+
+def check_held(numbers: NDArray[np.float64], where: str) -> NDArray[np.float64]:
+    """The numbers; raise `BadRows` for one that float32 does not hold, of which a tower would make infinity and NaN."""
+    beyond = np.abs(numbers) > LARGEST
+    if beyond.any():
+        raise BadRows(
+            where, beyond, f"hold a number beyond ±{LARGEST:.2g}, as large as float32 has", "mend or drop them"
+        )
+    return numbers
 
 
 def check_standard(state: State, where: str) -> None:

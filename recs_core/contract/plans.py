@@ -112,7 +112,8 @@ def check_towers(query: Any, candidate: Any) -> None:
 
 
 def check_encoders(info: BackendInfo, *towers: Any) -> None:
-    """Raise `UnsupportedFeature`, with the backend's reason, where a `TowerPlan` has an encoder that it declines."""
+    """Raise `UnsupportedFeature`, with the backend's reason, where a `TowerPlan` has an encoder that it declines. A
+    backend that declines one calls this before it builds a model."""
     for encoder in (e for tower in towers if isinstance(tower, TowerPlan) for e in tower.encoders):
         declared = info.capabilities.get(encoder.spec.capability, True)
         if isinstance(declared, No):

@@ -41,17 +41,16 @@ def encode(tower: TowerSpec, side: Side, schema: Schema, table: pa.Table, histor
 
 def encode_context(tower: TowerSpec, schema: Schema, table: pa.Table) -> Features:
     """What the query tower reads of each row of a table of context, of the columns that it has. Raises as `encode`."""
-    rows = pa.array(np.arange(table.num_rows))
     found = {
-        feature.name: _encoded(feature, "query", schema, one_chunk(table[feature.name]), rows)
+        feature.name: _encoded(feature, "query", schema, one_chunk(table[feature.name]), None)
         for feature in tower.features
         if feature.name in schema.context and feature.name in table.column_names
     }
     return features_of(tower, table.num_rows, found)
 
 
-def _encoded(feature: Feature, side: Side, schema: Schema, values: pa.Array, ids: pa.Array) -> Encoded:
-    """A column as its feature reads it; a row that it refuses is named by its id."""
+def _encoded(feature: Feature, side: Side, schema: Schema, values: pa.Array, ids: pa.Array | None) -> Encoded:
+    """A column as its feature reads it; a row that it refuses is named as of `naming`."""
     with naming(feature, side, ids):
         encoded = feature.encode(values, schema.known(side, feature))
     rows = None if feature.table_name is None else schema.table_rows[feature.table_name]

@@ -64,7 +64,7 @@ class Schema:
                 )
                 if feature.reads_past and feature.name != train.candidate_name:
                     raise DataError(f"{feature.where}: name it after the candidate id column, {train.candidate_name!r}")
-                with naming(feature, side, pa.array(np.arange(len(train))) if of_row else data.ids(feature)):
+                with naming(feature, side, None if of_row else data.ids(feature)):
                     state = feature.learn(values)
                 if state:
                     learnt[f"{side}/{feature.name}"] = state
@@ -212,15 +212,16 @@ class _Training:
 
 
 @contextlib.contextmanager
-def naming(feature: Feature, side: str, ids: pa.Array) -> Iterator[None]:
-    """Rows that the feature refuses within the block are named by their ids."""
+def naming(feature: Feature, side: str, ids: pa.Array | None) -> Iterator[None]:
+    """Rows that the feature refuses within the block are named by their ids; rows of context, None, by their number."""
     try:
         yield
     except BadRows as error:
         bad = np.flatnonzero(error.mask)
+        rows = "rows of context" if ids is None else f"{side} rows"
+        first = f"row {bad[0]} (counting from 0)" if ids is None else repr(ids[int(bad[0])].as_py())
         raise DataError(
-            f"{feature.where}: {len(bad)} of {len(error.mask)} {side} rows {error.what}, the first is "
-            f"{ids[int(bad[0])].as_py()!r}; {error.cure}"
+            f"{feature.where}: {len(bad)} of {len(error.mask)} {rows} {error.what}, the first is {first}; {error.cure}"
         ) from None
 
 

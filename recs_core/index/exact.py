@@ -177,14 +177,15 @@ class _Held:
     def add(self, scores: NDArray[np.float32], first: int, may: NDArray[np.bool_] | None) -> bool:
         """Take in scores (Q, w) of candidates first … first + w − 1, or of those that `may` (w,) come back; False if
         there is no room for all that must be."""
-        if self._append(scores, first, may):
-            return True
-        self._weigh(self.scores, self.ids)
-        if self._append(scores, first, may):
-            return True
+        if self.used.any():  # else all of them get in, and few of them stay
+            if self._append(scores, first, may):
+                return True
+            self._weigh(self.scores, self.ids)
+            if self._append(scores, first, may):
+                return True
         if may is not None:
             scores = np.where(may, scores, np.float32(-np.inf))
-        # Too many even for the sharper limits, as in the first tiles.
+        # The first, or too many even for the sharper limits.
         columns = np.broadcast_to(np.arange(first, first + scores.shape[1]), scores.shape)
         return self._weigh(np.hstack([self.scores, scores]), np.hstack([self.ids, columns]))
 

@@ -118,7 +118,7 @@ class Tower:
                 held = flat(codes)
                 if len(held) and not (held.min() >= 0 and held.max() < total):
                     raise DataError(f"{column.name!r} holds a code outside {column.table}, which has {total} rows")
-        plain = Features(features.size, features.codes, features.dense)
+        plain = features.unmasked
         longest = max((encoder.length for encoder in self.plan.encoders), default=0)
         chunk = 1 << (CODES // longest).bit_length() - 1 if longest else CHUNK
         return in_chunks(self._embed, self.inputs, plain, self.output_dim, self._dtype, self._guard, chunk)

@@ -127,7 +127,8 @@ def _outside(times: NDArray[np.float64]) -> int | None:
 
 
 def _year(timestamp: float) -> str:
-    return f"the year {1970 + timestamp / 31_556_952:.0f}"
+    year = 1970 + timestamp / 31_556_952
+    return f"the year {year:.0f}" if abs(year) < 1e6 else f"the year {year:.1e}"
 
 
 def _parsed(text: pa.Array, where: str) -> pa.Array:

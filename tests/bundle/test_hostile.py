@@ -140,6 +140,19 @@ def test_without_verification_a_wrong_value_is_let_through_but_not_a_wrong_shape
     refused(folder, "F32", verify=False)
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_numbers_of_the_catalog_are_finite(folder, number):
+    path = folder / bundle.info(folder).manifest["contents"]["catalog"]
+    held = tensors.read(path.read_bytes(), path)
+    names = [name for name, array in held.items() if array.dtype.kind == "f"]
+    assert names
+    for name in names:
+        wrong = np.array(held[name])
+        wrong.flat[-1] = number
+        replace(folder, "catalog", changed(held, **{name: wrong}))
+        refused(folder, f"'{name}' holds NaN or infinity")
+
+
 @pytest.mark.parametrize("part", ["catalog", "golden", "history"])
 def test_codes_point_at_rows_there_are(folder, part):
     path = folder / bundle.info(folder).manifest["contents"][part]

@@ -13,6 +13,7 @@ import pytest
 from recs_core.cli.main import main
 from recs_core.compare.writing import prepare
 from recs_core.contract.errors import ConfigError
+from recs_core.experiment import DataSpec, Experiment, ModelSpec
 from tests.compare.conftest import RECS
 
 
@@ -89,6 +90,19 @@ def test_a_file_with_one_query(recs_compare, tmp_path):
     data.write_text("who,what\n" + "".join(f"a,{item}\n" for item in range(6)))
     arguments = ("--dataset", data, "--query", "who", "--candidate", "what", "--split", "none", "--recipe", "ids")
     done = recs_compare(*arguments, "--epochs", 2, "--backends", "right", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "right and oracle agree" in done.stdout
+
+
+def test_a_model_that_reads_context(recs_compare, tmp_path):
+    """Nobody says what the request of the lists that are shown would be, so nothing is known of it."""
+    data = tmp_path / "rows.csv"
+    rows = [f"u{i % 4},i{i % 7},{'web' if i % 3 else 'ios'}" for i in range(40)]
+    data.write_text("\n".join(["who,what,device", *rows]) + "\n")
+    model = ModelSpec(recipe="features", context=("device",))
+    spec = tmp_path / "run.json"
+    spec.write_text(json.dumps(Experiment(DataSpec(str(data), query="who", candidate="what"), model).to_json()))
+    done = recs_compare("--spec", spec, "--quick", "--backends", "right", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr + done.stdout
     assert "right and oracle agree" in done.stdout
 

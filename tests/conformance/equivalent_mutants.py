@@ -50,6 +50,7 @@ BY_REASON: dict[str, Iterable[str]] = {
         "narrow/exact/filters.py:check_allow:positions[0] if positions[0] < 0 else positions[-1] by way of int16 in bad = positions[0] if positions[0] < 0 else positions[-1]",
     ),
     "A function of its arguments alone, all of which the key holds.": (
+        "stale/oracle/towers.py:_kernel:what the first call of these shapes gave",
         "stale/exact/tiles.py:rounding:what the first call of these shapes gave",
         "stale/exact/tiles.py:check_vectors:what the first call of these shapes gave",
         "stale/exact/plan.py:check_k:what the first call of these shapes gave",
@@ -62,6 +63,7 @@ BY_REASON: dict[str, Iterable[str]] = {
         "stale/example/towers.py:Tower.run:what the first call with these objects gave",
     ),
     "Any number below 0 stands for no candidate; −1 is put there at the end.": (
+        "off-by-one/exact/filters.py:within:1 → 2 in return Ragged(np.where(allowed[places] == rows.values, plac…",
         "off-by-one/exact/exact.py:_Held.__init__:1 → 2 in self.ids = np.full((num_queries, self.room), -1, np.int64)",
     ),
     "A block has at least one query, and room for more than one candidate.": (
@@ -78,6 +80,9 @@ BY_REASON: dict[str, Iterable[str]] = {
     ),
     "An allow-list of nobody: there is no place that could be named.": (
         "drop/exact/filters.py:within:-1 → 1 in return Ragged(np.full_like(rows.values, -1), rows.offsets)",
+        "off-by-one/exact/filters.py:within:1 → 2 in return Ragged(np.full_like(rows.values, -1), rows.offsets)",
+        "off-by-one/exact/filters.py:within:1 → 0 in return Ragged(np.full_like(rows.values, -1), rows.offsets)",
+        "swap/exact/filters.py:within:Ragged(np.full_like(rows.values, -1), rows.offsets) → Ragged(rows.offsets, np.full_like(rows.values, -1)) in return Ragged(np.full_like(rows.values, -1), rows.offsets)",
     ),
     "Vectors are float32, and their norms only bound what rounding may move a score by, with room to spare.": (
         "narrow/exact/exact.py:ExactIndex.build:Candidates.of(vectors) by way of float32 in self._candidates = Candidates.of(vectors)",

@@ -33,7 +33,7 @@ class NumpyTower:
         self.native = self._native
 
     def embed(self, features):
-        whole = dataclasses.replace(features, keep=None)
+        whole = features.unmasked
         return towers.embed(self.spec, self.side, whole, self.weights).astype(self.dtype)
 
     def __call__(self, features):

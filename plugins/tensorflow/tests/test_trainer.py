@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from typing import Any
+
 import numpy as np
 import pytest
 from recs_core_tensorflow.backend import create
 from recs_core_tensorflow.model import Model
+from recs_core_tensorflow.step import Step
 
 from recs_core import datasets
 from recs_core.conformance.worlds import OPTIMIZERS, WIDE, World
@@ -39,17 +44,56 @@ def report_data(retrieval: RetrievalSpec) -> tuple[Batching, dict[str, np.ndarra
     return Batching(EncodedDataset.encode(QUERY, CANDIDATE, schema, train)), start
 
 
-def test_batches_of_any_size_run_one_trace() -> None:
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
+    """The steps that are traced from now on."""
+    found: list[Step] = []
+    compute = Step.__call__
+
+    def noted(self: Step, *given: Any) -> Any:
+        found.append(self)
+        return compute(self, *given)
+
+    monkeypatch.setattr(Step, "__call__", noted)
+    return found
+
+
+def test_batches_of_any_size_run_one_trace(traced: list[Step]) -> None:
     retrieval = RetrievalSpec()
     data, start = report_data(retrieval)
-    trainer = create().trainer(create().model(*PLANS, retrieval, start), UpdatePlan(Adagrad()))
+    trainer = create().trainer(create().model(*PLANS, retrieval, start), UpdatePlan(Adagrad(epsilon=1e-6)))
     sizes = set()
     for epoch, size in enumerate((16, 16, 7)):  # 50 rows: the last batches hold 2 and 1
         for batch in data.batches(BatchPlan(size, "interaction", retrieval), seed=0, epoch=epoch):
             trainer.step(batch, 0.1)
             sizes.add(batch.query.size)
     assert sizes == {16, 7, 2, 1}
-    assert [step.experimental_get_tracing_count() for step in trainer._traced.values()] == [1]
+    assert len(traced) == 1
+
+
+def test_models_of_equal_plans_share_a_trace(traced: list[Step]) -> None:
+    """Tables of another size, other weights: each one's steps are the oracle's."""
+    optimizer = Adagrad(0.01, initial_accumulator=0.7)  # of no other test's trace
+    for world in (World(users=20), World(users=70, seed=4), World(users=20, seed=5)):
+        model, batches = model_of(world, "float64"), world.batches(3)
+        trainer = create().trainer(model, UpdatePlan(optimizer))
+        losses = [float(trainer.step(batch, 0.01)) for batch in batches]
+        wanted, weights, _ = oracle.trajectory(world.model, optimizer, world.weights(), batches)
+        np.testing.assert_allclose(losses, wanted, rtol=1e-10)
+        for name, value in model.weights().items():
+            np.testing.assert_allclose(value, weights[name], rtol=1e-9, atol=1e-12)
+    assert len(traced) == 1
+
+
+def test_a_trace_that_is_shared_holds_no_weights() -> None:
+    """What is kept for the next model must not keep the last one's tables."""
+    world = World(users=20)
+    model = model_of(world)
+    create().trainer(model, UpdatePlan(Adagrad(0.01))).step(world.batches(1)[0], 0.01)
+    table = weakref.ref(model.variables["table/user"])
+    del model
+    gc.collect()
+    assert table() is None
 
 
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "dense-adam"])

@@ -155,40 +155,37 @@ def gru(context: BackendContext) -> None:
     judge(context, GRU(layers=2, dropout=0))
 
 
-def _both(context: BackendContext, dropout: float) -> list[GRU | SelfAttention]:
-    """An encoder of each kind that the backend has, every switch on."""
-    found: list[GRU | SelfAttention] = []
-    if context.has("encoder_attention"):
-        found.append(SelfAttention(layers=2, heads=2, ffn=2, dropout=dropout))
-    if context.has("encoder_gru"):
-        found.append(GRU(layers=2, dropout=dropout))
-    return found
+IN_USE = SelfAttention(layers=2, heads=2, ffn=2, dropout=0.4)
+"""Every switch on."""
 
 
 @check(
     "encoders/dropout",
     tier="optional",
-    rests_on=("encoders/gate", "encoders/swiglu", "encoders/rotary", "encoders/gru"),
+    needs=("encoder_attention",),
+    rests_on=("encoders/gate", "encoders/swiglu", "encoders/rotary"),
     formula="x ⊙ keep / (1 − dropout) where the plan says, and nowhere else",
 )
 def dropout(context: BackendContext) -> None:
-    """The batch brings the masks: of the input, of what attention and the feed-forward part add, of each GRU's output.
+    """The batch brings the masks: of the input, and of what attention and the feed-forward part add.
 
     Look at the scale 1/(1 − dropout), and at `embed`, which drops nothing.
     """
-    for encoder in _both(context, 0.4):
-        gradients(context, world(encoder))
-        features = world(encoder).features("query", 6)
-        codes = world(encoder).batch().query.codes["item"]
-        assert isinstance(codes, Sequences)
-        expect.true(bool(codes.keep), "a batch with dropout has masks", "masks", "none")
-        embed(context, world(encoder), features, apart=APART)
+    _dropout(context, IN_USE)
+
+
+def _dropout(context: BackendContext, encoder: GRU | SelfAttention) -> None:
+    here = world(encoder)
+    gradients(context, here)
+    plain = here.features("query", 6)
+    embed(context, here, here.with_keep(plain), apart=APART, plain=plain)
 
 
 @check(
     "encoders/places",
     tier="optional",
-    rests_on=("encoders/rotary", "encoders/learned-positions", "encoders/gru"),
+    needs=("encoder_attention",),
+    rests_on=("encoders/rotary", "encoders/learned-positions", "encoders/gate", "encoders/swiglu"),
     formula="row i reads the output at codes.values[at[i]]; −1: zeros",
 )
 def places(context: BackendContext) -> None:
@@ -197,46 +194,66 @@ def places(context: BackendContext) -> None:
     Look at the last code of the longest history, at histories of one code, at a batch of empty ones, at codes after the
     place that is read.
     """
-    for encoder in _both(context, 0):
-        here = world(encoder)
-        random = np.random.default_rng(5)
-        held = [random.integers(1, 13, n) for n in (LENGTH, 1, 0, 2, LENGTH, 4)]
-        codes = ragged(held)
-        ends = Sequences.last(codes)
-        embed(context, here, Features(6, {"item": ends}), apart=APART)
-        embed(context, here, Features(len(codes.values), {"item": Sequences.every(codes)}), apart=APART)
-        embed(context, here, Features(2, {"item": Sequences.last(ragged([[], []]))}), apart=APART)
-        model = context.model(here, context.finest)
-        beside = model.query.embed(Features(6, {"item": ends}))
-        for i, history in enumerate(held):
-            alone = model.query.embed(Features(1, {"item": Sequences.last(ragged([history]))}))
-            expect.close(f"history {i} alone and beside others", alone[0], beside[i], expect.VECTOR[context.finest])
+    _places(context, dataclasses.replace(IN_USE, dropout=0))
+
+
+def _places(context: BackendContext, encoder: GRU | SelfAttention) -> None:
+    here = world(encoder)
+    random = np.random.default_rng(5)
+    held = [random.integers(1, 13, n) for n in (LENGTH, 1, 0, 2, LENGTH, 4)]
+    codes = ragged(held)
+    ends = Sequences.last(codes)
+    embed(context, here, Features(6, {"item": ends}), apart=APART)
+    embed(context, here, Features(len(codes.values), {"item": Sequences.every(codes)}), apart=APART)
+    embed(context, here, Features(2, {"item": Sequences.last(ragged([[], []]))}), apart=APART)
+    model = context.model(here, context.finest)
+    beside = model.query.embed(Features(6, {"item": ends}))
+    for i, history in enumerate(held):
+        alone = model.query.embed(Features(1, {"item": Sequences.last(ragged([history]))}))
+        expect.close(f"history {i} alone and beside others", alone[0], beside[i], expect.VECTOR[context.finest])
 
 
 @check(
     "encoders/training",
     tier="optional",
-    needs=("weight_decay", "clip_norm", "state", "lazy_adam"),
+    needs=("encoder_attention", "weight_decay", "clip_norm", "state", "lazy_adam"),
     rests_on=("encoders/places", "encoders/dropout", "training/weight-decay", "training/clip-norm"),
     formula="the weights of an encoder are weights as any other: clipped, decayed and moved",
 )
 def trained(context: BackendContext) -> None:
-    """A step on an encoder's weights, and in float64 a hundred (P1), with dropout and masked positives by history.
+    """A step on an encoder's weights, and in float64 a hundred (P1), with dropout and positives shared by a history.
 
     Look at what the optimizer is given, and at float32 on the way.
     """
-    for encoder in _both(context, 0.3):
-        here = world(encoder, batch_by="sequence", queries=7, users=1, corpus=20).with_(
-            negatives="corpus", mask_positives=context.has("mask_positives", "corpus")
-        )
-        one_step(context, Adam(0.01, weight_decay=0.05, clip_norm=0.05), here, dtype=context.finest)
-        if context.has("float64"):
-            _hundred_steps(context, here)
+    _trained(context, IN_USE)
 
 
-def _hundred_steps(context: BackendContext, here: World) -> None:
+def _trained(context: BackendContext, encoder: GRU | SelfAttention) -> None:
+    here = world(encoder, batch_by="sequence", queries=7, users=1, corpus=20).with_(
+        negatives="corpus", mask_positives=context.has("mask_positives", "corpus")
+    )
+    one_step(context, Adam(0.01, weight_decay=0.05, clip_norm=0.05), here, dtype=context.finest)
+    if not context.has("float64"):
+        return
     batches, optimizer = here.batches(100), OPTIMIZERS["lazy-adam"]
     losses, weights, _ = training.trajectory(here.model, optimizer, here.weights(), batches)
     model, got, _ = run(context, optimizer, batches, world=here, dtype="float64")
     expect.close("the losses in float64", got, losses, expect.LOSS["float64"])
     expect.all_close("the weights after 100 steps in float64", model.weights(), weights, expect.WEIGHT["float64"])
+
+
+@check(
+    "encoders/gru-in-use",
+    tier="optional",
+    needs=("encoder_gru", "weight_decay", "clip_norm", "state", "lazy_adam"),
+    rests_on=("encoders/gru", "training/weight-decay", "training/clip-norm"),
+    formula="x ⊙ keep, h ⊙ keep of each layer; row i reads the output at codes.values[at[i]]; clipped, decayed, moved",
+)
+def gru_in_use(context: BackendContext) -> None:
+    """A GRU of two layers with dropout, of all lengths, alone and beside others, for a step and for a hundred (P1).
+
+    Look at each layer's masks, at the end of short histories beside long ones, and at what the optimizer is given.
+    """
+    _dropout(context, GRU(layers=2, dropout=0.4))
+    _places(context, GRU(layers=2, dropout=0))
+    _trained(context, GRU(layers=2, dropout=0.4))

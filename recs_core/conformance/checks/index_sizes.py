@@ -148,9 +148,18 @@ def allow_sizes(context: IndexContext) -> None:
         some = random.permutation(CANDIDATES)[:300]
         allow: NDArray[np.integer] = np.concatenate([some, some[:40]]).astype(dtype)
         agree(index.search(SIDES, 150, allow=allow), top_k(SIDES, large(), 150, allow=allow))
-    most, gone = random.permutation(CANDIDATES)[:69_000], random.permutation(CANDIDATES)[:66_000]
-    exclude = ragged([[], gone])
-    agree(
-        index.search(SIDES[:2], 40, allow=most, exclude=exclude),
-        top_k(SIDES[:2], large(), 40, allow=most, exclude=exclude),
-    )
+        exclude = ragged(np.split(random.permutation(some)[:200], len(SIDES)))
+        agree(
+            index.search(SIDES, 150, allow=allow, exclude=exclude),
+            top_k(SIDES, large(), 150, allow=allow, exclude=exclude),
+        )
+    gone = random.permutation(CANDIDATES)[:66_000]
+    for number, queries in (
+        (69_000, SIDES[:2]),
+        (36_000, np.tile(SIDES[:2], (32, 1))),
+    ):  # half are worth a copy to many
+        allow, exclude = random.permutation(CANDIDATES)[:number], ragged([gone[::2], gone, *[[]] * (len(queries) - 2)])
+        agree(
+            index.search(queries, 40, allow=allow, exclude=exclude),
+            top_k(queries, large(), 40, allow=allow, exclude=exclude),
+        )

@@ -34,11 +34,13 @@ def embed(
     side: str = "query",
     dtypes: tuple[DType, ...] = ("float32",),
     apart: float = 1,
+    plain: Features | None = None,
 ) -> None:
-    """The vectors of given weights, against the oracle's; `apart` times as far from them as others may be."""
+    """The vectors of given weights, against the oracle's of the same features, or of the `plain` ones; `apart` times as
+    far from them as others may be."""
     tower = world.query if side == "query" else world.candidate
     features = world.features(side, ROWS) if features is None else features
-    expected = towers.embed(tower, side, features, world.weights())
+    expected = towers.embed(tower, side, features if plain is None else plain, world.weights())
     for dtype in dtypes:
         model = context.model(world, dtype)
         got = (model.query if side == "query" else model.candidate).embed(features)
@@ -208,16 +210,20 @@ def layers(context: BackendContext) -> None:
 def vector(context: BackendContext) -> None:
     """A given vector is mapped by the kernel of its column, on either side, and is read as it is where there is none.
 
-    Look at `Column.kernel`: a weight of shape (`length`, `width`), with no bias and no activation.
+    Look at `Column.kernel`: a weight of shape (`length`, `width`), one for each column, with no bias and no activation.
     """
-    mapped = Vector("face", dim=3, length=5)
+    mapped = Vector("face", dim=3, length=5), Vector("pose", dim=3, length=5)
     world = World(
-        query=TowerSpec((USER, mapped, Vector("voice", length=2)), layers=(6,), activation="tanh"),
-        candidate=TowerSpec((ITEM, Vector("face", dim=2, length=6))),
+        query=TowerSpec((USER, *mapped, Vector("voice", length=2)), layers=(6,), activation="tanh"),
+        candidate=TowerSpec((ITEM, Vector("face", dim=2, length=1100))),
     )
     embed(context, world, dtypes=context.dtypes)
-    embed(context, world, side="candidate")
-    gradients(context, world)
+    wide = world.features("candidate", ROWS)
+    shorter = {name: numbers / np.float32(32) for name, numbers in wide.dense.items()}  # of length 1, or so
+    embed(context, world, Features(ROWS, wide.codes, shorter), side="candidate")
+    batch = world.batch()
+    finer = {name: np.asarray(numbers, context.finest) / 3 for name, numbers in batch.query.dense.items()}
+    gradients(context, world, dataclasses.replace(batch, query=dataclasses.replace(batch.query, dense=finer)))
 
 
 @check("towers/relu", rests_on=("towers/layers",), formula="φ(x) = max(x, 0) after every layer but the last")

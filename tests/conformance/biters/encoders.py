@@ -93,4 +93,8 @@ BITERS = {
             )
         ],
     ),
+    "encoders/gru-in-use": (
+        "what a layer of a GRU gives is not masked",
+        [encoders("    return out * keep, back\n", "    return out, back\n")],
+    ),
 }

@@ -176,7 +176,12 @@ BITERS = {
     ),
     "towers/keep-is-for-steps": (
         "`embed` applies the mask",
-        [backend("        whole = dataclasses.replace(features, keep=None)\n", "        whole = features\n")],
+        [
+            backend(
+                "        whole = features.unmasked\n",
+                "        whole = dataclasses.replace(features.unmasked, keep=features.keep)\n",
+            )
+        ],
     ),
     "towers/all-together": (
         "with five features and more, the gradients of the first two change places",

@@ -21,6 +21,35 @@ MEMORY: dict[Any, Any] = {}
 # Values
 
 
+@by_hand("value", "example", "towers.py:look_up", "the kernel of the first mapped column serves all of its shape")
+def _(original, weights, column, value):
+    if column.kernel is None:
+        return original(weights, column, value)
+    first = MEMORY.setdefault((id(weights), weights[column.kernel].shape), column.kernel)
+    return original(weights, dataclasses.replace(column, kernel=first), value)
+
+
+@by_hand("value", "example", "towers.py:look_up", "given vectors have a length of 1 at most")
+def _(original, weights, column, value):
+    if column.kernel is not None:
+        value = value / np.maximum(1, np.linalg.norm(value, axis=1, keepdims=True)).astype(value.dtype)
+    return original(weights, column, value)
+
+
+@by_hand("size", "example", "towers.py:look_up", "numbers of a given vector beyond 1,024 are left out")
+def _(original, weights, column, value):
+    if column.kernel is not None:
+        value = np.where(np.arange(value.shape[1]) < 1024, value, 0)
+    return original(weights, column, value)
+
+
+@by_hand("narrow", "example", "towers.py:look_up", "given vectors by way of float16")
+def _(original, weights, column, value):
+    if column.table is None:
+        value = value.astype(np.float16).astype(value.dtype)
+    return original(weights, column, value)
+
+
 @by_hand("value", "example", "kernel.py:loss", "the gradient is NaN where a score is beyond 88")
 def _(original, query, candidate, bias, log_temperature, plan):
     loss, *slopes = original(query, candidate, bias, log_temperature, plan)

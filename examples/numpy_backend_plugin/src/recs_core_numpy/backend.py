@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from recs_core.contract.plans import TowerPlan, UpdatePlan
+from recs_core.contract.plans import TowerPlan, UpdatePlan, check_encoders
 from recs_core_numpy.model import Model
 from recs_core_numpy.plugin import INFO, lacks
 from recs_core_numpy.task import RetrievalTask
@@ -17,6 +17,7 @@ class Backend:
     def model(self, query: Any, candidate: Any, retrieval: Any, weights: Any, *, dtype: str = "float32") -> Model:
         if not (isinstance(query, TowerPlan) and isinstance(candidate, TowerPlan)):
             raise lacks("adopt")
+        check_encoders(INFO, query, candidate)
         return Model(query, candidate, retrieval, weights, dtype)
 
     def task(self, spec: Any, *, weights: Any = None, dtype: str = "float32") -> RetrievalTask:

@@ -6,8 +6,8 @@ from recs_core.plugin import BackendInfo, No, hookimpl
 LACKS = {
     "adopt": No("NumPy has no modules of its own"),
     "native_loop": No("NumPy has no gradients of its own"),
-    "encoder_gru": No("an example need not be complete; recs_core.reference has the gradients"),
-    "encoder_attention": No("an example need not be complete; recs_core.reference has the gradients"),
+    "encoder_gru": No("an example need not be complete: gradients of encoders are long"),
+    "encoder_attention": No("an example need not be complete: gradients of encoders are long"),
 }
 
 INFO = BackendInfo(

@@ -24,7 +24,7 @@ class Tower:
         self.output_dim, self.native = plan.output_dim, self
 
     def embed(self, features: Features) -> Any:
-        return self.run(Features(features.size, features.codes, features.dense), self.weights)[0]
+        return self.run(features.unmasked, self.weights)[0]
 
     def __call__(self, features: Features | Batch) -> Any:
         raise lacks("native_loop")

@@ -102,8 +102,8 @@ class AdoptedTower(Tower):
         """As `unpack`: a batch has no rows of an adopted module's own tables."""
         return self.unpack(batch)
 
-    def forward(self, inputs: Tensors, training: bool, gathered: Tensors | None = None) -> Any:
-        """(n, output_dim) from codes and numbers; the module has all its weights, so nothing is gathered for it."""
+    def forward(self, inputs: Tensors, training: bool) -> Any:
+        """(n, output_dim) from codes and numbers; the module has all its weights."""
         given = {name: inputs[name] for name in self.columns}
         first = next(iter(given.values()))
         size = tf.cast(first.nrows(), tf.int32) if isinstance(first, tf.RaggedTensor) else tf.shape(first)[0]

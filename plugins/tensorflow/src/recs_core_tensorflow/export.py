@@ -45,7 +45,7 @@ from recs_core_tensorflow.adopted import AdoptedTower
 from recs_core_tensorflow.environment import tf
 from recs_core_tensorflow.indexes import NO_INTEGER, NO_STRING, refuse_duplicates
 from recs_core_tensorflow.kernel import normalised
-from recs_core_tensorflow.towers import TowerNet, weight_names
+from recs_core_tensorflow.towers import output, weight_names
 
 EXCLUDE, K = "exclude", "k"
 """Names of a recommender's inputs beside its features."""
@@ -196,8 +196,7 @@ def _module(tower: ServedTower) -> tuple[Any, Any, dict[str, Any]]:
             for name in weight_names(plan)
         }
         module.held = list(variables.values())
-        net = TowerNet(plan, variables, "float32")
-        run = partial(net.forward, weights=net.held)
+        run = partial(output, plan, weights=variables)
     else:
         module.held = tower.adopted.native
         run = partial(tower.adopted.forward, training=False)

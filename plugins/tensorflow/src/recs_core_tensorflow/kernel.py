@@ -14,7 +14,7 @@ One block of the scores s = rows · columnsᵀ + added, which is all of them tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -168,7 +168,7 @@ def _in_blocks(
     def block(i: Any, loss: Any, d_keys: Any, d_rows: Any, d_own: Any) -> tuple[Any, ...]:
         # The scores of the block, and their exponentials.
         low, high = i * size, tf.minimum(num_rows, (i + 1) * size)
-        x = lengthened[low:high]
+        x = _from_to(low, high)(lengthened)
         scores = _masked(tf.matmul(x, keys), low, high, plan, hard)
         exp, taken_off = tf.cond(safe, lambda: _exponentials(scores), lambda: _exponentials_below_highest(scores))
         total = tf.reduce_sum(exp, axis=1)
@@ -176,11 +176,11 @@ def _in_blocks(
         total = tf.maximum(total, dtype.as_numpy_dtype(1e-30))  # 0 where nothing is left
 
         # The loss of the block's targets, and its slope by each one's own score.
-        targets = slice(first_target[i], first_target[i + 1])
-        row = plan["row"][targets] - low
-        weight, included = plan["weight"][targets], plan["own_included"][targets]
-        place = tf.stack([row, plan["place"][targets]], 1) if own is None else None
-        z = tf.gather_nd(scores, place) if own is None else own[targets]
+        targets_here = _from_to(first_target[i], first_target[i + 1])
+        row = targets_here(plan["row"]) - low
+        weight, included = targets_here(plan["weight"]), targets_here(plan["own_included"])
+        place = tf.stack([row, targets_here(plan["place"])], 1) if own is None else None
+        z = tf.gather_nd(scores, place) if own is None else targets_here(own)
         negatives = tf.gather(log_total, row)
         log_sum = tf.where(included, negatives, _log_add_exp(negatives, z))
         share = tf.where(included, tf.ones_like(z), tf.exp(negatives - log_sum))
@@ -209,8 +209,8 @@ def _in_blocks(
 def _bound(rows: Any, columns: Any, added: Any) -> Any:
     """What no score is further from 0 than: the longest row times the longest column (Cauchy-Schwarz), and what is
     added."""
-    longest = tf.reduce_max(tf.norm(rows, axis=1)) * tf.reduce_max(tf.norm(columns, axis=1))
-    return longest + tf.reduce_max(tf.abs(added))
+    longest = [tf.sqrt(tf.reduce_max(tf.reduce_sum(x * x, axis=1))) for x in (rows, columns)]
+    return longest[0] * longest[1] + tf.reduce_max(tf.abs(added))
 
 
 def _exponentials(scores: Any) -> tuple[Any, Any]:
@@ -227,16 +227,16 @@ def _exponentials_below_highest(scores: Any) -> tuple[Any, Any]:
 
 def _masked(scores: Any, low: Any, high: Any, plan: Tensors, hard: int | None) -> Any:
     """The scores of rows low … high, with −1e30 for what is no negative of the row."""
-    out = tf.constant(MASKED, scores.dtype)
+    out, rows_here = tf.constant(MASKED, scores.dtype), _from_to(low, high)
     if "hit_row" in plan:
-        scores = tf.where(plan["hit_row"][low:high, None] == plan["hit_column"][None], out, scores)
+        scores = tf.where(rows_here(plan["hit_row"])[:, None] == plan["hit_column"][None], out, scores)
     if "score_mask" in plan:
-        scores = tf.where(plan["score_mask"][low:high], scores, out)
+        scores = tf.where(rows_here(plan["score_mask"]), scores, out)
     if "masked_set" in plan:
-        scores = tf.where(_masked_sets(low, high, tf.shape(scores)[1], plan), out, scores)
+        scores = tf.where(_masked_sets(rows_here(plan["masked_set"]), tf.shape(scores)[1], plan), out, scores)
     elif "masked_splits" in plan:
-        splits = plan["masked_splits"][low : high + 1]
-        columns = plan["masked_columns"][splits[0] : splits[-1]]
+        splits = _from_to(low, high + 1)(plan["masked_splits"])
+        columns = _from_to(splits[0], splits[-1])(plan["masked_columns"])
         row = tf.repeat(tf.range(high - low), splits[1:] - splits[:-1])
         scores = tf.tensor_scatter_nd_update(scores, tf.stack([row, columns], 1), tf.fill(tf.shape(row), out))
     if hard is not None:
@@ -247,9 +247,15 @@ def _masked(scores: Any, low: Any, high: Any, plan: Tensors, hard: int | None) -
     return scores
 
 
-def _masked_sets(low: Any, high: Any, num_columns: Any, plan: Tensors) -> Any:
-    """(high − low, N): what is masked in rows low … high, which share sets of columns."""
-    found, of_row = tf.unique(plan["masked_set"][low:high])
+def _from_to(start: Any, stop: Any) -> Callable[[Any], Any]:
+    """x ↦ x[start:stop], whose bounds are made once: indexing would make four nodes of a graph for each x."""
+    bounds = tf.stack([start]), tf.stack([stop])
+    return lambda x: tf.strided_slice(x, *bounds, strides=[1])
+
+
+def _masked_sets(own: Any, num_columns: Any, plan: Tensors) -> Any:
+    """(rows, N): what is masked in rows of which each has its `own` set of columns, which some share."""
+    found, of_row = tf.unique(own)
     sets = tf.RaggedTensor.from_row_splits(plan["masked_columns"], plan["masked_splits"], validate=False)
     columns = tf.gather(sets, found)
     place = tf.stack([tf.cast(columns.value_rowids(), tf.int32), columns.values], 1)

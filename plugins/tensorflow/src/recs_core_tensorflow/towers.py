@@ -1,12 +1,13 @@
 """Towers: features in, vectors out. `TowerNet` is the `tf_keras` model of a `TowerPlan`, `Tower` the contract's face.
 
-A `TowerNet` reads its rows from whole tables, or from the rows that a training step has gathered: the same function
-either way.
+`output` reads its rows from whole tables, or from the rows that a training step has gathered: the same function either
+way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,16 @@ def weight_names(plan: TowerPlan) -> list[str]:
     return [*plan.tables, *plan.kernels, *of_encoders, *of_layers]
 
 
+def output(plan: TowerPlan, inputs: Tensors, weights: Tensors) -> Any:
+    """(n, output_dim) from inputs as of `as_inputs`; codes are rows of the tables in `weights`."""
+    x = tf.concat([look_up(weights, column, inputs[column.name]) for column in plan.columns], axis=1)
+    if KEEP in inputs:
+        x *= inputs[KEEP]
+    for layer in plan.layers:
+        x = _ACTIVATIONS[layer.activation](tf.matmul(x, weights[layer.kernel]) + weights[layer.bias])
+    return x
+
+
 class TowerNet(tf.keras.Model):
     """The `tf_keras` model of a `TowerPlan`. Its tables may be those of another tower's too.
 
@@ -69,27 +80,23 @@ class TowerNet(tf.keras.Model):
 
     def call(self, inputs: Tensors | Any) -> Any:
         """(n, output_dim), from inputs as of `as_inputs`; a tower of one feature takes it alone, too."""
-        return self.forward(inputs if isinstance(inputs, Mapping) else {self.plan.columns[0].name: inputs}, self.held)
-
-    def forward(self, inputs: Tensors, weights: Tensors) -> Any:
-        """The same with other weights; codes are rows of their tables."""
-        x = tf.concat([look_up(weights, column, inputs[column.name]) for column in self.plan.columns], axis=1)
-        if KEEP in inputs:
-            x *= inputs[KEEP]
-        for layer in self.plan.layers:
-            x = _ACTIVATIONS[layer.activation](tf.matmul(x, weights[layer.kernel]) + weights[layer.bias])
-        return x
+        named = inputs if isinstance(inputs, Mapping) else {self.plan.columns[0].name: inputs}
+        return output(self.plan, named, self.held)
 
 
 class Tower:
-    """The contract's tower over a `TowerNet`."""
-
-    native: Any
+    """The contract's tower of a `TowerPlan`."""
 
     def __init__(self, plan: TowerPlan, variables: Tensors, dtype: DType, guard: Guard) -> None:
         self.plan: TowerPlan | None = plan
         self.output_dim, self.dtype, self.guard = plan.output_dim, dtype, guard
-        self.native = TowerNet(plan, variables, dtype)
+        self.weights: Tensors = variables
+
+    @cached_property
+    def native(self) -> Any:
+        """The tower as a `tf_keras` model, made when first asked for: a Keras model takes longer than its weights."""
+        assert self.plan is not None
+        return TowerNet(self.plan, self.weights, self.dtype)
 
     def __call__(self, features: Features | Batch) -> Any:
         """(n, output_dim) tensor, differentiable."""
@@ -99,7 +106,7 @@ class Tower:
 
     def embed(self, features: Features) -> NDArray[np.floating]:
         """(n, output_dim), without dropout."""
-        plain = Features(features.size, features.codes, features.dense)
+        plain = features.unmasked
         encoders = [] if self.plan is None else self.plan.encoders
         if not encoders:
             return self._embedded(plain)
@@ -126,8 +133,12 @@ class Tower:
         assert self.plan is not None
         return batch.side(self.plan.side)
 
-    def forward(self, inputs: Tensors, training: bool, gathered: Tensors | None = None) -> Any:
-        """(n, output_dim) from inputs. `gathered`: weights that stand in for the tower's own."""
-        if gathered is None:
-            return self.native(inputs)
-        return self.native.forward(inputs, {**self.native.held, **gathered})
+    def forward(self, inputs: Tensors, training: bool) -> Any:
+        """(n, output_dim) from inputs."""
+        assert self.plan is not None
+        return output(self.plan, inputs, self.weights)
+
+    @property
+    def declared(self) -> Any:
+        """What a `Step` computes it by: the plan, or the tower itself where a module of the user's is within."""
+        return self if self.plan is None else self.plan

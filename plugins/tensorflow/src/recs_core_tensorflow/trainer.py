@@ -1,13 +1,11 @@
-"""Training steps: gather the rows a batch names, differentiate with respect to them, update them, scatter them back.
+"""Training: batches in, weights moved, by one trace of `step.Step` per kind of batch.
 
-One `tf.function` per kind of batch. Its input signature leaves every size open, so that batches of another size, the
-ragged last one included, run the same trace.
+A trace leaves every size open, so that batches of another size, the ragged last one included, run the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,13 +17,10 @@ from recs_core.contract.plans import UpdatePlan
 from recs_core.contract.task import plan_task
 from recs_core_tensorflow import optimizers
 from recs_core_tensorflow.adopted import naming_shapes
-from recs_core_tensorflow.data import as_arrays, joined
-from recs_core_tensorflow.environment import tf
-from recs_core_tensorflow.kernel import loss_and_gradients, pack, scored
+from recs_core_tensorflow.data import as_arrays
+from recs_core_tensorflow.kernel import pack
 from recs_core_tensorflow.model import Model
-
-Given = dict[str, dict[str, NDArray[Any]]]
-Tensors = Mapping[str, Any]
+from recs_core_tensorflow.step import Given, Step
 
 
 class Trainer:
@@ -36,7 +31,7 @@ class Trainer:
         self.model, self.plan = model, plan
         self.slots = {name: optimizers.new_slots(plan, name, variable) for name, variable in model.trainable.items()}
         self._step = 0
-        self._traced: dict[tuple[Any, ...], Any] = {}
+        self._steps: dict[tuple[Any, ...], Callable[[Given], Any]] = {}
 
     def step(self, batch: Batch, learning_rate: float) -> Any:
         """Train on one batch; the loss before the update, a scalar tensor."""
@@ -53,7 +48,7 @@ class Trainer:
             "now": {name: np.asarray(value, model.dtype) for name, value in now.items()},
         }
         with model.guard, naming_shapes():
-            loss = self._function(given, batch.whole)(given)
+            loss = self._traced(given, batch.whole)(given)
             self._step += 1
         return loss
 
@@ -75,60 +70,11 @@ class Trainer:
     def _slot_variables(self) -> dict[str, Any]:
         return {f"{name}/{slot}": v for name, slots in self.slots.items() for slot, v in slots.items()}
 
-    def _function(self, given: Given, whole: frozenset[str]) -> Any:
-        """The traced step for batches that hold these arrays, whatever their sizes."""
+    def _traced(self, given: Given, whole: frozenset[str]) -> Callable[[Given], Any]:
+        """The step for batches that hold these arrays, whatever their sizes."""
         key = (whole, *((part, n, a.dtype.char, a.ndim) for part, arrays in given.items() for n, a in arrays.items()))
-        if key not in self._traced:
-            signature = tf.nest.map_structure(lambda array: tf.TensorSpec([None] * array.ndim, array.dtype), given)
-            self._traced[key] = tf.function(partial(self._run, whole), input_signature=[signature], autograph=False)
-        return self._traced[key]
-
-    def _run(self, whole: frozenset[str], given: Mapping[str, Tensors]) -> Any:
-        """The step, in TensorFlow."""
-        model, plan, rows = self.model, given["plan"], given["rows"]
-        gathered = {
-            name: tf.convert_to_tensor(model.variables[name])
-            if name in whole
-            else tf.gather(model.variables[name], index)
-            for name, index in rows.items()
-        }
-        sources = {name: gathered.get(name, variable) for name, variable in model.trainable.items()}
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(list(sources.values()))
-            query = model.query.forward(joined(given["query"]), training=True, gathered=gathered)
-            candidate = model.candidate.forward(joined(given["candidate"]), training=True, gathered=gathered)
-            bias = tf.gather(gathered["task/bias"], given["bias"]["codes"]) if given["bias"] else None
-            parts = scored(model.retrieval, plan, query, candidate, bias, model.variables.get("task/log_temperature"))
-        loss, pull = loss_and_gradients(model.retrieval, plan, *parts)
-        slopes = tape.gradient(
-            parts, list(sources.values()), output_gradients=pull, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
-        gradients = {name: tf.convert_to_tensor(slope) for name, slope in zip(sources, slopes, strict=True)}
-        for name, gradient in optimizers.clip(gradients, self.plan.clip_norm).items():
-            index = None if name in whole else rows.get(name)
-            self._update(name, gradient, index, gathered.get(name), given["now"])
-        return loss
-
-    def _update(self, name: str, gradient: Any, rows: Any, value: Any, now: Tensors) -> None:
-        """Move a weight and its slots: the `rows` named, of which `value` and `gradient` are, or all of it (None)."""
-        variable = self.model.variables[name]
-        if rows is not None and self.plan.moves_all_rows:
-            gradient = tf.math.unsorted_segment_sum(gradient, rows, tf.shape(variable)[0])
-            rows = value = None
-        slots = {
-            slot: tf.convert_to_tensor(v) if rows is None else tf.gather(v, rows)
-            for slot, v in self.slots[name].items()
-        }
-        before = tf.convert_to_tensor(variable) if value is None else value
-        after, new_slots = optimizers.update(self.plan, name, before, slots, gradient, now)
-        _store(variable, rows, after)
-        for slot, new in new_slots.items():
-            _store(self.slots[name][slot], rows, new)
-
-
-def _store(variable: Any, rows: Any, value: Any) -> None:
-    """Write in place: the cost is that of the rows."""
-    if rows is None:
-        variable.assign(value)
-    else:
-        variable.scatter_update(tf.IndexedSlices(value, rows))
+        if key not in self._steps:
+            model = self.model
+            step = Step.of(model.query.declared, model.candidate.declared, model.retrieval, self.plan, whole)
+            self._steps[key] = step.traced(model.variables, self.slots, given)
+        return self._steps[key]

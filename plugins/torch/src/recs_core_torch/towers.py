@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recs_core.contract.batch import Batch, Features, Sequences
+from recs_core.contract.batch import Batch, Features
 from recs_core.contract.encoders import EncoderPlan
 from recs_core.contract.errors import DataError
 from recs_core.contract.features import Column
@@ -126,8 +125,7 @@ class Tower(nn.Module):
     @torch.no_grad()
     def embed(self, features: Features) -> NDArray[np.floating]:
         """(n, output_dim) in the tower's dtype: the raw output, without dropout."""
-        codes = {name: replace(c, keep={}) if isinstance(c, Sequences) else c for name, c in features.codes.items()}
-        plain = Features(features.size, codes, features.dense)
+        plain = features.unmasked
         if not self.plan.encoders or features.size <= HISTORIES:
             return self(plain).cpu().numpy().copy()
         out = np.empty((features.size, self.output_dim), torch.empty(0, dtype=self.like.dtype).numpy().dtype)

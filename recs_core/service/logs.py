@@ -1,0 +1,42 @@
+"""Structured logs: a line of JSON each, with the request's id and nobody's ids."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+log = logging.getLogger("recs_core.service")
+
+
+class Lines(logging.Formatter):
+    """A record as one line of JSON: when, how bad, what, and the fields that came with it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+        line: dict[str, Any] = {"at": at, "level": record.levelname.lower(), "event": record.getMessage()}
+        line |= getattr(record, "told", {})
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def tell(level: int, event: str, *, trace: BaseException | None = None, **told: Any) -> None:
+    """One line. `told`: its fields; `trace`: the error whose traceback goes with it."""
+    if log.isEnabledFor(level):
+        log.log(level, event, extra={"told": told}, exc_info=trace)
+
+
+def to_stderr() -> None:
+    """All that the library logs, as lines of JSON on stderr. For a process that serves and does nothing else."""
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(Lines())
+    for name in ("recs_core", "uvicorn", "py.warnings"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [lines], False
+    logging.getLogger("recs_core").setLevel(logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.captureWarnings(True)

@@ -1,0 +1,82 @@
+"""What a request is told that cannot be answered: a status and one shape of JSON, never a traceback."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import to_json
+from starlette.responses import Response
+
+from recs_core.contract.errors import DataError, RecsError, UnsupportedFeature
+from recs_core.contract.messages import one_line
+
+FIELDS = re.compile(r"(queries|query|candidates|history|features|context|at|exclude|allow|where|diversity|pool|k)\b")
+
+
+class Problem(Exception):
+    """Why a request is refused. `status`: of HTTP; `error_type`: one word for programs; `field`: what of it is at
+    fault, or None; `retry`: seconds after which to ask again, or None."""
+
+    def __init__(
+        self, status: int, error_type: str, error: str, field: str | None = None, retry: int | None = None
+    ) -> None:
+        super().__init__(error)
+        self.status, self.error_type, self.error, self.field, self.retry = status, error_type, error, field, retry
+
+    def response(self, headers: dict[str, str] | None = None) -> Response:
+        """The answer that says so."""
+        said = {"error": self.error, "error_type": self.error_type, "field": self.field}
+        headers = dict(headers or {})
+        if self.retry is not None:
+            headers["retry-after"] = str(self.retry)
+        return json_response(said, self.status, headers)
+
+
+def json_response(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """JSON; numbers that JSON has no word for become null."""
+    return Response(to_json(data, inf_nan_mode="null"), status, headers, "application/json")
+
+
+def problem_of(error: BaseException) -> Problem:
+    """Any error as what its request is told. One that is not ours is a bug: its words stay in the log."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, ValidationError):
+        return _invalid(error)
+    if isinstance(error, (DataError, UnsupportedFeature)):
+        named = FIELDS.match(str(error))
+        return Problem(422, type(error).__name__, str(error), named and named[1])
+    if isinstance(error, RecsError):
+        return Problem(503, type(error).__name__, one_line(error))
+    return Problem(500, "InternalError", "this is a bug of the service; its log has the request id and the reason")
+
+
+def full(waiting: int) -> Problem:
+    """There is no room for one more."""
+    return Problem(429, "Full", f"{waiting} requests wait already; ask again in a second", retry=1)
+
+
+def late(seconds: float) -> Problem:
+    """It has waited too long."""
+    return Problem(503, "TooLate", f"waited {seconds:g} s without being answered; ask again later", retry=1)
+
+
+def too_large(most: int) -> Problem:
+    """The body is over the limit."""
+    return Problem(413, "TooLarge", f"the body is larger than {most:,} bytes, the most that is read")
+
+
+def _invalid(error: ValidationError) -> Problem:
+    """The first of what is wrong with a body, in one line, and the field that it is in."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    if first["type"] == "json_invalid":
+        return Problem(400, "InvalidJson", f"the body is no JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
+    names = [str(part) for part in first["loc"] if part not in ("int", "str", "float", "bool", "constrained-str")]
+    field = names[0] if names else None
+    where = ".".join(names) or "body"
+    if first["type"] == "extra_forbidden":
+        return Problem(422, "InvalidRequest", f"there is no field {where!r}; /openapi.json has all of them", field)
+    status = 413 if first["type"] == "too_long" and len(names) == 1 else 422
+    return Problem(status, "TooMany" if status == 413 else "InvalidRequest", f"{where}: {first['msg']}", field)

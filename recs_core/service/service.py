@@ -1,0 +1,104 @@
+"""One bundle, its queue and its numbers: what the routes ask."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from recs_core.contract.errors import RecsError
+from recs_core.contract.messages import one_line
+from recs_core.service.answering import Spent
+from recs_core.service.batching import Batcher, Waiting
+from recs_core.service.logs import tell
+from recs_core.service.metrics import Metrics
+from recs_core.service.problems import Problem
+from recs_core.service.serving import Served, Serving
+from recs_core.service.settings import Settings
+from recs_core.service.work import Worker
+
+
+class Service:
+    """Whatever asks it is on the event loop. `beside`: the service of the second bundle, or None."""
+
+    def __init__(self, settings: Settings, beside: Service | None = None) -> None:
+        self.settings, self.beside = settings, beside
+        self.serving = Serving(settings.bundle, settings.index)
+        self.metrics = Metrics()
+        self.batcher = Batcher(self._work, settings.waiting, settings.deadline, self.metrics.dropped.inc)
+        self.draining = False
+        self.reloaded: Callable[[], None] = lambda: None
+        self._answer = Worker(settings.unknown)
+        self._started = False
+        self._loading: asyncio.Future[None] | None = None
+
+    def start(self) -> None:
+        """Begin to verify the bundle, once. `/readyz` says when it serves."""
+        if not self._started:
+            self._started = True
+            self.reload_soon()
+        if self.beside is not None:
+            self.beside.start()
+
+    def load(self) -> None:
+        """Verify the bundle here and now, and serve it; where it cannot be served that is logged."""
+        self._started = True
+        with contextlib.suppress(RecsError):
+            self._load()
+        if self.beside is not None:
+            self.beside.load()
+
+    def put(self, asks: Any) -> Waiting:
+        """Queue a question. Raises `Problem` where no bundle serves or there is no room."""
+        self.start()
+        _ = self.serving.now
+        return self.batcher.put(asks)
+
+    async def reload(self) -> Served:
+        """Serve what lies at the path now. Raises `Problem` 409, and what served before goes on."""
+        try:
+            served = await asyncio.to_thread(self._load)
+        except RecsError as error:
+            goes_on = f"; {self.serving.now.digest} goes on" if self.serving.ready else ""
+            raise Problem(409, type(error).__name__, one_line(error) + goes_on) from error
+        if self.beside is not None:
+            await self.beside.reload()
+        return served
+
+    def reload_soon(self) -> None:
+        """As `reload`, beside whatever is asked: what becomes of it is logged."""
+        self._loading = asyncio.ensure_future(self._quietly())
+
+    def close(self) -> None:
+        """Answer what is being answered, and end the thread."""
+        self.batcher.close()
+        if self.beside is not None:
+            self.beside.close()
+
+    async def _quietly(self) -> None:
+        with contextlib.suppress(Problem):
+            await self.reload()
+
+    def _load(self) -> Served:
+        """On any thread. Raises `RecsError`."""
+        try:
+            served = self.serving.load(self._answer.warm)
+        except RecsError as error:
+            self.metrics.reloads.labels(type(error).__name__).inc()
+            tell(logging.ERROR, "bundle refused", path=self.settings.bundle, error=one_line(error))
+            raise
+        self.metrics.reloads.labels("ok").inc()
+        self.metrics.serves(served.digest)
+        tell(logging.INFO, "bundle serves", path=self.settings.bundle, bundle=served.digest)
+        return served
+
+    def _work(self, requests: Sequence[Any]) -> Sequence[Any]:
+        """On the batcher's thread: all of a batch is answered by one bundle."""
+        spent = Spent()
+        replies = self._answer(self.serving.now, requests, spent)
+        self.metrics.batch.observe(len(requests))
+        self.metrics.encode.observe(spent.encode)
+        self.metrics.search.observe(spent.search)
+        return replies

@@ -1,0 +1,61 @@
+"""How a service is run, and the most that a request may ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from recs_core.contract.errors import ConfigError
+
+MAX_QUERIES = 32
+"""Queries, or candidates, that one request may name."""
+
+MAX_K = 1000
+"""The largest k, and the largest pool ten times it."""
+
+MAX_LISTED = 10_000
+"""Ids of one history, one list of exclusions or an allow-list."""
+
+MAX_CONDITION = 10_000
+"""Characters of `where`."""
+
+MAX_ID = 1_000
+"""Characters of an id."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a service is run.
+
+    `bundle`: the folder that is served; `beside`: a second one, for the page to compare it with. `index`: the name of
+    an installed index; by default every candidate is scored. `unknown`: how a query that training never saw is answered
+    where the request does not say. `api_key`: what every request must bring, or None for no key. `local`: only requests
+    that name this machine as their host are answered. `admin`: whether
+    `/admin/reload` is there. `page`: whether the page at `/` is. `waiting`: requests that may wait; one more is told
+    429. `deadline`: seconds that one may wait. `max_body`: bytes of a request. `log_requests`: a line for each.
+
+    Raises `ConfigError` for a number that cannot be meant.
+    """
+
+    bundle: str
+    beside: str | None = None
+    index: str | None = None
+    unknown: Literal["oov", "popular", "error"] = "oov"
+    api_key: str | None = None
+    local: bool = False
+    admin: bool = False
+    page: bool = True
+    waiting: int = 512
+    deadline: float = 5.0
+    max_body: int = 2 * 1024 * 1024
+    log_requests: bool = True
+
+    def __post_init__(self) -> None:
+        if self.unknown not in ("oov", "popular", "error"):
+            raise ConfigError(f"unknown is oov, popular or error; got {self.unknown!r}")
+        for name in ("waiting", "deadline", "max_body"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+                raise ConfigError(f"{name} must be a number above 0, got {value!r}")
+        if self.api_key is not None and not self.api_key.strip():
+            raise ConfigError("api_key is empty; give a long random one, or none at all")
