@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,18 @@ def of_ratings(**where: Any) -> recs.TwoTower:
     )
 
 
+def in_order(encoder: recs.GRU | recs.SelfAttention, **where: Any) -> recs.TwoTower:
+    """Histories whose order counts, every place of them a query, with dropout."""
+    return recs.TwoTower(
+        recs.TowerSpec([recs.History("item", dim=8, max_length=12, encoder=encoder)]),
+        recs.TowerSpec([recs.Categorical("item", dim=8)]),
+        recs.RetrievalSpec(temperature=0.2, negatives="uniform", num_negatives=32, mask_positives=True),
+        recs.Adam(3e-3),
+        training=recs.TrainingSpec(batch_size=16, batch_by="sequence"),
+        **where,
+    )
+
+
 def rough(**where: Any) -> recs.TwoTower:
     """ReLU towers, which turn a rounding into another step."""
     return recs.TwoTower(
@@ -137,6 +150,8 @@ def rough(**where: Any) -> recs.TwoTower:
 
 WORLDS = {
     "tiny": World(tiny, smooth, before=3, after=2, dtypes=("float32", "float64")),
+    "attention": World(tiny, partial(in_order, recs.SelfAttention(heads=2)), 2, 1, ("float32", "float64")),
+    "gru": World(tiny, partial(in_order, recs.GRU(layers=2)), 2, 1, ("float32", "float64")),
     "online-retail": World(online_retail, of_history, before=1, after=1),
     "report": World(report, of_ratings, before=10, after=10),
     "relu": World(online_retail, rough, before=3, after=0),
