@@ -2,7 +2,7 @@
 
     python benchmarks/sequences.py [--backends torch tensorflow "keras[jax]"] [--rounds 7] [--threads 2] [--mask]
 
-Two layers of `SelfAttention`, 64 dims, one head; 128 histories of up to 200 of 3,416 items a batch, every place a
+Two layers of `SelfAttention`, 64 dims, one head; 128 histories of up to 200 of 3,416 items per batch, every place a
 query, softmax over the corpus, Adam on every weight. Lengths are log-normal, in windows of 200 some 120 on average. The
 plain loop pads each batch to 200 and takes the cross-entropy of the places that have a target; it is first held to the
 torch backend's loss on the same weights. `--mask`: our backends leave a history's own items out of the negatives, which

@@ -33,15 +33,13 @@ def encode(plan: EncoderPlan, weights: Weights, table: Array, sequences: Sequenc
     """Writes to `out` (n, width) what each row reads of its history; −1 reads zeros."""
     out[:] = 0
     own: Weights = plan.own(weights)  # type: ignore[assignment]
-    rows = np.flatnonzero(sequences.at >= 0)
-    starts = sequences.codes.offsets[np.searchsorted(sequences.codes.offsets, sequences.at[rows], side="right") - 1]
-    lengths = sequences.at[rows] - starts + 1  # what comes after the place that is read changes nothing
-    for length in np.unique(lengths):
-        of_length = np.flatnonzero(lengths == length)
+    read = sequences.read  # what comes after the place that is read changes nothing
+    for length in np.unique(read.lengths[read.lengths > 0]):
+        of_length = np.flatnonzero(read.lengths == length)
         at_once = HISTORIES if isinstance(plan.spec, GRU) else max(1, CODES // int(length))
         for some in _pieces(of_length, at_once):
-            codes = sequences.values[starts[some][:, None] + np.arange(length)]
-            out[rows[some]] = _last(plan.spec, own, np.asarray(table[codes], out.dtype))
+            codes = read.values[read.offsets[some][:, None] + np.arange(length)]
+            out[some] = _last(plan.spec, own, np.asarray(table[codes], out.dtype))
 
 
 def _pieces(rows: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:

@@ -196,7 +196,7 @@ class GRUEncoder(Encoder):
         by_place = layout.tensor("by_place", layout.by_place, x.device)
         at_once = np.bincount(layout.place).tolist()  # histories that have a code at each place
         x = _Gathered.apply(self.kept(x, "input", keep), by_place)  # type: ignore[no-untyped-call]
-        keep = {name: mask.index_select(0, by_place) for name, mask in keep.items()}
+        keep = {name: mask.index_select(0, by_place) for name, mask in keep.items() if name != "input"}
         for i in range(self.layers):
             inputs = self.linear(f"layer_{i}/input", x)
             kernel, bias = (self.weight(f"layer_{i}/state/{part}") for part in ("kernel", "bias"))

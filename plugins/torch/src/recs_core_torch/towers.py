@@ -128,11 +128,9 @@ class Tower(nn.Module):
         plain = features.unmasked
         if not self.plan.encoders or features.size <= HISTORIES:
             return self(plain).cpu().numpy().copy()
-        out = np.empty((features.size, self.output_dim), torch.empty(0, dtype=self.like.dtype).numpy().dtype)
-        for start in range(0, features.size, HISTORIES):
-            rows = np.arange(start, min(start + HISTORIES, features.size))
-            out[rows] = self(plain.take(rows)).cpu().numpy()
-        return out
+        starts = range(0, features.size, HISTORIES)
+        parts = [self(plain.take(np.arange(i, min(i + HISTORIES, features.size)))) for i in starts]
+        return torch.cat(parts).cpu().numpy()
 
 
 def look_up(tables: Tables, column: Column, value: Input) -> Tensor:
