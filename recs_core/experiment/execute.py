@@ -49,9 +49,10 @@ def execute(
         specs, reasons = choose(experiment.model, parts.train)
         for reason in reasons:
             say(f"recipe {specs.recipe}: {reason}")
-        better, why = suggest(parts.train)
-        if specs.recipe is not None and better != specs.recipe:
-            say(f"recipe {better} would be the better guess here: {why}")
+        if specs.recipe is not None:
+            better, why = suggest(parts.train)
+            if better != specs.recipe:
+                say(f"recipe {better} would be the better guess here: {why}")
         model = build(replace(experiment, model=specs), parts.train)
         training = model.training
         size = batch_size or training.batch_size
