@@ -72,11 +72,15 @@ def backend(name: str | Backend | None = None, **options: Any) -> Backend:
     """The backend called `name`, or the selected one; built once a name and engine, unless `options` are given.
 
     `options` go to the backend's factory, such as device="cuda" for torch. A `Backend` is handed back as it is. Raises
-    as `recs_core.plugin.manager.load_backend`, `ConfigError` for an option that the backend does not have.
+    as `recs_core.plugin.manager.load_backend`, `ConfigError` for an option that the backend does not have, or for one
+    given with a `Backend`, which is built already.
     """
     if name is not None and not isinstance(name, str):
         if not all(hasattr(name, member) for member in manager.BACKENDS.members):
             raise ConfigError(f"backend= is {name!r}, no backend; write a name as in 'torch' or 'keras[jax]'")
+        for option, value in options.items():
+            asked = f"recs.backend({name.info.name!r}, {option}={value!r})"
+            raise ConfigError(f"{option}={value!r} comes too late for a backend that is built; write backend={asked}")
         return name
     selection = select(name)
     if options:
@@ -120,6 +124,11 @@ def check(asked: Any) -> None:
         parse(asked, "backend=")
     elif asked is not None:
         backend(asked)
+
+
+def placed(asked: str | Backend | None, device: str | None) -> str | Backend | None:
+    """What was asked for, built on a device where one is named. Raises as `backend`."""
+    return asked if device is None else backend(asked, device=device)
 
 
 def _from_environment() -> Selection | None:

@@ -18,8 +18,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _DEVICE = (
-    "a device belongs to the backend: backend=recs.backend('torch', device='cuda'); TensorFlow and JAX find a GPU by "
-    "themselves"
+    "it belongs to the model: recs.TwoTower(…, device='cuda') on torch; TensorFlow and JAX find a GPU by themselves"
 )
 _PRECISION = (
     "a model computes in TwoTower(dtype='float32') or 'float64'; mixed precision is for a loop of your own, as in the "

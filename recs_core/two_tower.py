@@ -58,8 +58,12 @@ class TwoTower(BackedRecommender):
 
     A tower is a `TowerSpec`, or a user's own native module, plain or in `Adopted`. `training` holds the defaults of
     `fit`. `backend`: a name such as "torch" or "keras[jax]", by default as configured; a model keeps the backend it was
-    built with. `dtype` "float64" is for comparing backends. `index` as in `Recommender`. Raises `SpecError` if the
-    towers do not fit together.
+    built with. `device`: where it runs, as the backend names devices: "cpu", "cuda", "cuda:1"; by default the
+    backend's own choice, of PyTorch the CPU. A bundle does not hold it. `dtype` "float64" is for comparing backends.
+    `index` as in `Recommender`.
+
+    Raises `SpecError` if the towers do not fit together, `ConfigError` for a device that is not there, and
+    `UnsupportedFeature` for one where the backend has no choice of it.
     """
 
     @knows_its_arguments("TwoTower")
@@ -73,6 +77,7 @@ class TwoTower(BackedRecommender):
         training: TrainingSpec | None = None,
         seed: int = 42,
         backend: str | Backend | None = None,
+        device: str | None = None,
         dtype: DType = "float32",
         index: Index | str | None = None,
     ) -> None:
@@ -86,6 +91,7 @@ class TwoTower(BackedRecommender):
         arguments.check_seed(seed)
         arguments.check_dtype(dtype)
         config.check(backend)
+        backend = config.placed(backend, device)
         reads = {side: own.reads(f"{side}_id") for side, own in adopted.items()}
         towers = reads.get("query", query), reads.get("candidate", candidate)
         super().__init__(*towers, retrieval or RetrievalSpec(), index, backend=backend, dtype=dtype, adopted=adopted)
@@ -325,11 +331,16 @@ class TwoTower(BackedRecommender):
 
     @classmethod
     def of(
-        cls, fitted: Fitted, *, backend: str | Backend | None = None, natives: Mapping[Side, Adopted] | None = None
+        cls,
+        fitted: Fitted,
+        *,
+        backend: str | Backend | None = None,
+        device: str | None = None,
+        natives: Mapping[Side, Adopted] | None = None,
     ) -> Self:
         """A model of this value, on any backend, which trains on from where its progress stands.
 
-        `backend` as in `TwoTower`. `natives`: side → the module, built again, of a tower that is a user's own; it takes
+        `backend` and `device` as in `TwoTower`. `natives`: side → the module, built again, of a tower that is a user's own; it takes
         over the weights. Raises `SpecError` for one that is missing, and `DataError` if the weights do not fit it.
         """
         natives = {} if natives is None else natives
@@ -338,7 +349,7 @@ class TwoTower(BackedRecommender):
                 hint = f"pass natives={{{side!r}: recs.Adopted({native.built(side)}, …)}}"
                 raise SpecError(f"TwoTower.of: the {side} tower is {native}; build it and {hint}")
         given: dict[str, Any] = {**vars(fitted.declared), **{str(side): own for side, own in natives.items()}}
-        out = cls(**given, backend=backend)
+        out = cls(**given, backend=backend, device=device)
         out._catalog = fitted.catalog
         declared = {name: value for name, value in fitted.weights.items() if not canonical.is_native(name)}
         out._model = out._built(declared, fitted.catalog.schema)
@@ -360,17 +371,18 @@ class TwoTower(BackedRecommender):
         checkpoint: str | Path,
         *,
         backend: str | Backend | None = None,
+        device: str | None = None,
         native: Mapping[Side, Any] | None = None,
         custom: Sequence[Custom] = (),
     ) -> Self:
         """The model of a run that was cut off; `fit(train)` with the same data finishes it as planned.
 
-        A finished run has nothing left to train. `native` and `custom` as in `recs.load`. Raises `BundleError` if the
+        A finished run has nothing left to train. `device` as in `TwoTower`, `native` and `custom` as in `recs.load`. Raises `BundleError` if the
         folder holds no checkpoint.
         """
         from recs_core import restoring  # what `recs.load` rests on too: loading itself is above this class
 
-        return restoring.resumed(cls, checkpoint, backend, native or {}, custom)
+        return restoring.resumed(cls, checkpoint, config.placed(backend, device), native or {}, custom)
 
     def save(
         self,

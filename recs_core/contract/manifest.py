@@ -45,6 +45,7 @@ BACKEND_CAPABILITIES: Mapping[str, str] = {
     "state": "optimizer state out and in: resume, move to another backend",
     "adopt": "a user's own native module as a tower",
     "native_loop": "towers and task usable in the framework's own training loop",
+    "device": "a choice of device: the factory takes `device=`, and the backend lists `devices()`",
 }
 """Every capability a backend declares, with its meaning."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recs_core.environment import ENGINES
-from recs_core.plugin import BackendInfo, hookimpl
+from recs_core.plugin import BackendInfo, No, hookimpl
 
 INFO = BackendInfo(
     name="keras",
@@ -49,6 +49,10 @@ INFO = BackendInfo(
         "state": True,
         "adopt": True,
         "native_loop": True,
+        "device": No(
+            "Keras's engine computes on the first GPU that it finds, else on the CPU; say which it finds by "
+            "CUDA_VISIBLE_DEVICES, before Python starts"
+        ),
     },
 )
 

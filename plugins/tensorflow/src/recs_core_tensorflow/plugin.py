@@ -49,6 +49,10 @@ INFO = BackendInfo(
         "state": True,
         "adopt": True,
         "native_loop": True,
+        "device": No(
+            "TensorFlow computes on the first GPU that it finds, else on the CPU; say which it finds by "
+            "CUDA_VISIBLE_DEVICES, before Python starts"
+        ),
     },
 )
 

@@ -23,12 +23,25 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class Backend:
-    """`device`: where weights live and steps run, "cpu" by default. Other devices are written for, but not tested."""
+    """`device`: where weights live and steps run, one of `devices()`, such as "cuda", its first GPU, or "cuda:1".
+
+    Raises `ConfigError` for one that is not there.
+    """
 
     info = INFO
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = _device(device)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle: another machine may lack the device, and says so."""
+        return Backend, (str(self.device),)
+
+    @staticmethod
+    def devices() -> dict[str, str]:
+        """Each device of this machine → what it is; the first is the default."""
+        cuda = {f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+        return {"cpu": f"{torch.get_num_threads()} threads", **cuda}
 
     def model(
         self,
@@ -69,13 +82,11 @@ def create(engine: str | None = None, device: str = "cpu") -> Backend:
 
 
 def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"the torch backend has no device {name!r} ({reason}); say device='cpu'") from error
-    return device
+    there = Backend.devices()
+    if name in there or (name == "cuda" and "cuda:0" in there):
+        return torch.device(name)
+    built = "" if torch.version.cuda else "; this PyTorch is built without CUDA"
+    raise ConfigError(f"the torch backend has no device {name!r}; there is {', '.join(map(repr, there))}{built}")
 
 
 def _dtype(name: str) -> torch.dtype:

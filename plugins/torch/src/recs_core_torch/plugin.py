@@ -49,6 +49,7 @@ INFO = BackendInfo(
         "state": True,
         "adopt": True,
         "native_loop": True,
+        "device": True,
     },
 )
 
