@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from command import loaded, parser
 from plain_sequences import gru4rec, sasrec
@@ -95,6 +96,14 @@ class Job:
     device: str | None
 
 
+class Result(NamedTuple):
+    """The set's metrics, and the seconds of training."""
+
+    job: Job
+    values: Sequence[float]
+    seconds: float
+
+
 def main() -> None:
     """Train what is asked for, and add it to the set's results."""
     asked = parser(__doc__, SETS)
@@ -109,24 +118,30 @@ def main() -> None:
         for seed in options.seeds
         for model in options.only
     ]
-    rows: dict[str, dict[str, Any]] = {}
-    path = options.out / f"sequences.{options.set}.json"
+    found: dict[str, list[Result]] = {}
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
-        for job, (values, seconds) in zip(jobs, pool.map(run, jobs), strict=True):
+        for done in as_completed([pool.submit(run, job) for job in jobs]):
+            job, values, _ = result = done.result()
             shown = "  ".join(f"{name} {value:.4f}" for name, value in zip(data.metrics, values, strict=True))
-            print(f"{job.model:28} seed {job.seed}  {shown}  {seconds:.0f} s", flush=True)
-            row = rows.setdefault(job.model, {"seeds": [], "by_seed": [], "seconds": [], "device": job.device or "cpu"})
-            for name, value in (("seeds", job.seed), ("by_seed", values), ("seconds", seconds)):
-                row[name].append(value)
+            print(f"{job.model:28} seed {job.seed}  {shown}  {result.seconds:.0f} s", flush=True)
+            found.setdefault(job.model, []).append(result)
             if not options.validation:
-                write(path, data, rows)
+                write(options.out / f"sequences.{options.set}.json", data, found)
 
 
-def write(path: Path, data: QualitySet, rows: Mapping[str, Any]) -> None:
-    """The results with these rows, beside those that were there."""
-    before = json.loads(path.read_text())["rows"] if path.exists() else {}
-    found = {"set": data.name, "metrics": list(data.metrics), "goals": list(data.goals), "rows": {**before, **rows}}
-    path.write_text(json.dumps(found, indent=1) + "\n")
+def write(path: Path, data: QualitySet, found: Mapping[str, Sequence[Result]]) -> None:
+    """The results so far, beside those that were there."""
+    rows = json.loads(path.read_text())["rows"] if path.exists() else {}
+    for name, results in found.items():
+        by_seed = sorted(results, key=lambda result: result.job.seed)
+        rows[name] = {
+            "seeds": [result.job.seed for result in by_seed],
+            "by_seed": [result.values for result in by_seed],
+            "seconds": statistics.mean(result.seconds for result in results),
+            "device": results[0].job.device or "cpu",
+        }
+    said = {"set": data.name, "metrics": list(data.metrics), "goals": list(data.goals), "rows": rows}
+    path.write_text(json.dumps(said, indent=1) + "\n")
 
 
 @cache
@@ -136,8 +151,8 @@ def problem_of(name: str, folder: Path | None, validation: bool) -> tuple[Qualit
     return data, Problem.of(*((data.fitted, data.validation) if validation else (data.train, data.test)))
 
 
-def run(job: Job) -> tuple[Sequence[float], float]:
-    """The set's metrics, and the seconds of training."""
+def run(job: Job) -> Result:
+    """Train one model, and rank."""
     data, problem = problem_of(job.set, job.folder, job.validation)
     test = data.validation if job.validation else data.test
     began = time.perf_counter()
@@ -163,7 +178,7 @@ def run(job: Job) -> tuple[Sequence[float], float]:
         seconds = time.perf_counter() - began
         found = model.rank(test, exclude=problem.train)
     mean = query_metrics(found, k=data.k).mean()
-    return [mean[name] for name in data.metrics], seconds
+    return Result(job, [mean[name] for name in data.metrics], seconds)
 
 
 if __name__ == "__main__":
