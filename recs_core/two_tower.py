@@ -8,6 +8,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, Unpack
 
+import numpy as np
+from numpy.typing import NDArray
+
 from recs_core import config, copies
 from recs_core.adopted import Adopted, as_adopted
 from recs_core.backed import BackedRecommender
@@ -30,6 +33,7 @@ from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
 from recs_core.elsewhere import knows_its_arguments
 from recs_core.fitted import Declared, Fitted, Progress
+from recs_core.growth import with_catalog
 from recs_core.recommender import DECLARED
 from recs_core.storage.paths import local
 from recs_core.training import (
@@ -177,8 +181,7 @@ class TwoTower(BackedRecommender):
         """
         from recs_core.evaluation.measures import cuts, metrics
 
-        if self._fitting:
-            raise SpecError("fit: this model is being fitted; a callback or a thread may ask and save it meanwhile")
+        self._refuse_while_fitting("fit")
         callbacks = check_callbacks(callbacks)
         arguments.check_kind("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
         arguments.check_kind("early_stopping", early_stopping, EarlyStopping, "recs.EarlyStopping('recall@20', …)")
@@ -187,7 +190,9 @@ class TwoTower(BackedRecommender):
         arguments.check_progress(progress)
         self._look_back()
         digest = train.digest()
-        run = self._planned(settings, digest, validate_every, tuple(cuts(k)), early_stopping, optimizer)
+        training, best = dataclasses.replace(self.training, **settings), Best(early_stopping)
+        asked = FitRun(training, self.position.epoch, digest, validate_every, tuple(cuts(k)), best)
+        run = asked.begun_or_gone_on_with(self.run, settings, optimizer, self.optimizer)
         arguments.check_validated(run, validation)
         check_keras(callbacks, run, validated=validation is not None, saved=checkpoint is not None)
         checkpoint = None if checkpoint is None else local(checkpoint, "fit(checkpoint=…)", BundleError)
@@ -225,24 +230,23 @@ class TwoTower(BackedRecommender):
             self._fitting, self._left = False, model.version
         return history.since(*before)
 
-    def _planned(
-        self,
-        settings: TrainingSettings,
-        digest: str,
-        validate_every: int,
-        k: tuple[int, ...],
-        early_stopping: EarlyStopping | None,
-        optimizer: Optimizer | None,
-    ) -> FitRun:
-        """The open run, checked to be the one that is asked for, or a new one."""
-        run = self.run
-        if run is None or not run.open or "epochs" in settings:
-            training = dataclasses.replace(self.training, **settings)
-            until = self.position.epoch + training.epochs
-            return FitRun(training, until, digest, validate_every, k, Best(early_stopping))
-        asked = {**settings, **({} if optimizer is None else {"optimizer": optimizer})}
-        run.check_goes_on(digest, asked, {**vars(run.settings), "optimizer": self.optimizer}, early_stopping)
-        return run
+    def _refuse_while_fitting(self, asks: str) -> None:
+        if self._fitting:
+            raise SpecError(f"{asks}: this model is being fitted; a callback or a thread may ask and save it meanwhile")
+
+    def _become(self, fitted: Fitted) -> None:
+        self._refuse_while_fitting("extend, update_candidates")
+        grown = type(self).of(fitted, backend=self.backend, natives=self._adopted)
+        for name in ("_catalog", "_model", "_trainer", "_left", "position", "history", "run", "data"):
+            setattr(self, name, getattr(grown, name))
+
+    def _with_candidates(self, catalog: Catalog, touched: NDArray[np.int32]) -> None:
+        added = len(catalog.schema.candidates) - len(self.schema.candidates)
+        if added and self.retrieval.candidate_bias:
+            self._become(with_catalog(self.fitted(), catalog))
+        else:  # no weight knows of it
+            self._refuse_while_fitting("update_candidates")
+            self._catalog = catalog
 
     def _look_back(self) -> None:
         """Notice that weights were moved since `fit`, `build` or a load left them: what training kept is of others."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Features, Ragged
+from recs_core.contract.errors import DataError
 from recs_core.contract.vocabulary import Vocabulary
+from recs_core.data.ids import known_codes
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
 
@@ -26,7 +28,7 @@ class Catalog:
     `seen`: candidate codes of each query's training rows, in time order. `seen_at` (nnz of `seen`,): their times in
     seconds, None where a fit had no times. `counts` (corpus,): training rows of each candidate. `attributes`: the
     candidates' ids, and what else their side table says in one value per row; filters are made of it, and row i is that
-    of candidate code i.
+    of candidate code i. `retired`: codes, ascending, of the candidates that must not come back.
     """
 
     schema: Schema
@@ -36,6 +38,7 @@ class Catalog:
     counts: NDArray[np.int64]
     attributes: pa.Table
     seen_at: NDArray[np.float64] | None = None
+    retired: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
 
     @classmethod
     def of(cls, data: EncodedDataset, before: Catalog | None = None) -> Catalog:
@@ -45,17 +48,54 @@ class Catalog:
         that an earlier fit had too counts once; all others add up.
         """
         seen, seen_at = data.rows_by_query(), data.timestamps
+        retired = np.zeros(0, np.int32)
         if before is not None:
-            seen, seen_at = _merged(before.seen, before.seen_at, seen, seen_at)
+            seen, seen_at = merged(before.seen, before.seen_at, seen, seen_at)
+            retired = before.retired
         counts = np.bincount(seen.values, minlength=len(data.schema.candidates))
-        return cls(data.schema, data.query, data.candidate, seen, counts, data.attributes, seen_at)
+        return cls(data.schema, data.query, data.candidate, seen, counts, data.attributes, seen_at, retired)
+
+    def asked_for(self, ids: Any, where: str) -> NDArray[np.int32]:
+        """(n,) code of each candidate that a caller names. Raises `DataError` for an unknown one, a retired one, and as
+        `known_codes`; `where` names the argument."""
+        codes = known_codes(ids, where, self.schema.candidates)
+        gone = np.isin(codes, self.retired)
+        if gone.any():
+            row = int(np.argmax(gone))
+            retired = self.schema.candidates.ids[int(codes[row])].as_py()
+            raise DataError(
+                f"{where}, row {row}: {retired!r} is retired and never comes back; update_candidates with its row "
+                "brings it back"
+            )
+        return codes
 
 
-def _merged(
+def merged(
     old: Ragged, old_at: NDArray[np.float64] | None, new: Ragged, new_at: NDArray[np.float64] | None
 ) -> tuple[Ragged, NDArray[np.float64] | None]:
     """Both, query by query in time order; a row that stands n times in one and m times in the other, max(n, m) times.
-    Without times the old rows come first."""
+    Without times the old rows come first. Only queries that `new` has rows of are looked at."""
+    timed = old_at is not None and new_at is not None
+    touched = np.flatnonzero(new.lengths)
+    places = Ragged(np.arange(len(old.values), dtype=np.int32), old.offsets)
+    theirs = places.take(touched)
+    few, few_at = _merged_rows(
+        Ragged(old.values[theirs.values], theirs.offsets),
+        old_at[theirs.values] if timed and old_at is not None else None,
+        new.take(touched),
+        new_at if timed else None,
+    )
+    source = np.arange(len(old.lengths))
+    source[touched] = len(old.lengths) + np.arange(len(touched))
+    behind = Ragged(np.arange(len(few.values), dtype=np.int32) + np.int32(len(old.values)), few.offsets)
+    place = places.followed_by(behind).take(source)
+    seen = Ragged(np.concatenate([old.values, few.values])[place.values], place.offsets)
+    return seen, np.concatenate([old_at, few_at])[place.values] if timed else None
+
+
+def _merged_rows(
+    old: Ragged, old_at: NDArray[np.float64] | None, new: Ragged, new_at: NDArray[np.float64] | None
+) -> tuple[Ragged, NDArray[np.float64] | None]:
     timed = old_at is not None and new_at is not None
     at = np.concatenate([old_at, new_at]) if timed else np.zeros(len(old.values) + len(new.values))
     query = np.concatenate([old.segments, new.segments])

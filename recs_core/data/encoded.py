@@ -68,7 +68,7 @@ class EncodedDataset:
 
         Raises `DataError` if `data` names its id columns otherwise, or has rows with an id that the schema lacks.
         """
-        _check_names(schema, data)
+        check_names(schema, data)
         query, candidate = query.settle(schema.states("query")), candidate.settle(schema.states("candidate"))
         queries = _codes(schema.queries.encode(data.query_ids.ids), data.query_codes, data, "query")
         code_of = schema.candidates.encode(data.candidate_ids.ids)
@@ -158,7 +158,8 @@ def _says_something(table: pa.Table, tower: TowerSpec, schema: Schema) -> NDArra
     return said
 
 
-def _check_names(schema: Schema, data: Interactions) -> None:
+def check_names(schema: Schema, data: Interactions) -> None:
+    """Raise `DataError` where the data names its id columns otherwise."""
     for side, due, got in (
         ("query", schema.query_name, data.query_name),
         ("candidate", schema.candidate_name, data.candidate_name),

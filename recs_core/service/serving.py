@@ -18,9 +18,8 @@ from recs_core.contract.batch import Ragged
 from recs_core.contract.errors import BundleError, RecsError
 from recs_core.contract.messages import one_line
 from recs_core.contract.protocols import TopK
-from recs_core.data.ids import known_codes
-from recs_core.index import FilteredIndex
 from recs_core.index.exact import ExactIndex
+from recs_core.index.live import LiveIndex
 from recs_core.loading import on_numpy
 from recs_core.plugin.manager import load_index
 from recs_core.restoring import opened, replay
@@ -43,7 +42,7 @@ class Served:
 
     model: Recommender
     info: BundleInfo
-    searched: FilteredIndex
+    searched: LiveIndex
     filters: Filters
     exact: bool
     _conditions: OrderedDict[str, pc.Expression] = field(default_factory=OrderedDict)
@@ -61,7 +60,8 @@ class Served:
         found = ExactIndex() if index is None else load_index(index, asked_by="recs serve --index")
         vectors = model.encode_candidate().astype(np.float32, copy=False)
         filters = Filters(model.catalog.attributes)
-        return cls(model, stored.info, FilteredIndex(vectors, found), filters, bool(found.info.is_exact))
+        searched = LiveIndex(vectors, found, model.catalog.retired)
+        return cls(model, stored.info, searched, filters, bool(found.info.is_exact))
 
     @property
     def digest(self) -> str:
@@ -83,7 +83,7 @@ class Served:
 
     def allowed(self, allow: list[Any] | None, where: str | None) -> NDArray[np.integer] | None:
         """Codes of the candidates that may come back, ascending; None for all. Raises `DataError`."""
-        listed = None if allow is None else np.unique(known_codes(allow, "allow", self.model.schema.candidates))
+        listed = None if allow is None else np.unique(self.model.catalog.asked_for(allow, "allow"))
         if where is None:
             return listed
         kept = self.filters.kept(self.condition(where))
@@ -100,18 +100,16 @@ class Served:
 
     def similar(self, candidates: list[Any], k: int, allow: Any) -> TopK:
         """Positions of the k nearest to each candidate, itself left out. Raises `DataError` for an unknown id."""
-        codes = known_codes(candidates, "candidates", self.model.schema.candidates)
+        codes = self.model.catalog.asked_for(candidates, "candidates")
         itself = Ragged(codes, np.arange(len(codes) + 1, dtype=np.int32))
         unit, index = self._neighbours
         return index.search(unit[codes], k, exclude=itself, allow=allow)
 
     @cached_property
-    def _neighbours(self) -> tuple[NDArray[np.float32], ExactIndex]:
+    def _neighbours(self) -> tuple[NDArray[np.float32], LiveIndex]:
         """The corpus at length 1, made when it is first asked for."""
         unit = scoring.unit_vectors(self.model.encode_candidate(), self.model.retrieval).astype(np.float32, copy=False)
-        index = ExactIndex()
-        index.build(unit)
-        return unit, index
+        return unit, LiveIndex(unit, None, self.model.catalog.retired)
 
     def attributes(self, codes: NDArray[np.integer]) -> list[dict[str, Any]]:
         """What the side table says of each candidate, its id left out, as JSON has it."""
