@@ -30,6 +30,7 @@ from recs_core.data.context import check_context
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.epochs import Epochs
 from recs_core.data.interactions import Interactions
+from recs_core.data.remembered import with_past
 from recs_core.data.schema import Schema
 from recs_core.elsewhere import knows_its_arguments
 from recs_core.fitted import Declared, Fitted, Progress
@@ -84,11 +85,7 @@ class TwoTower(BackedRecommender):
         adopted = {side: as_adopted(side, tower) for side, tower in natives if not isinstance(tower, TowerSpec)}
         if not adopted:
             check_pair(query, candidate)
-        arguments.check_kind("retrieval", retrieval, RetrievalSpec, "recs.RetrievalSpec(scoring='cosine', …)")
-        arguments.check_kind("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
-        arguments.check_kind("training", training, TrainingSpec, "recs.TrainingSpec(epochs=10, …)")
-        arguments.check_seed(seed)
-        arguments.check_dtype(dtype)
+        arguments.check_declared(retrieval, optimizer, training, seed, dtype)
         config.check(backend)
         reads = {side: own.reads(f"{side}_id") for side, own in adopted.items()}
         towers = reads.get("query", query), reads.get("candidate", candidate)
@@ -161,15 +158,15 @@ class TwoTower(BackedRecommender):
         """Train, and return losses, seconds and validation metrics per epoch.
 
         `settings`: fields of `TrainingSpec` (`epochs`, `batch_size`, `batch_by`, `recency_days`, `row_weight`,
-        `schedule`, `drop_last`); those left out are as declared in `self.training`. Ctrl-C stops between steps and
-        leaves a usable model. `validation` is ranked with training candidates excluded, every `validate_every` epochs,
-        at each of `k`. `callbacks`: objects as `recs.Callback`, or Keras's (docs/callbacks.md). `progress`: a bar on
-        stderr, by default only on a terminal.
+        `schedule`, `drop_last`, `replay`); those left out are as declared in `self.training`. Ctrl-C stops between
+        steps and leaves a usable model. `validation` is ranked with training candidates excluded, every
+        `validate_every` epochs, at each of `k`. `callbacks`: objects as `recs.Callback`, or Keras's
+        (docs/callbacks.md). `progress`: a bar on stderr, by default only on a terminal.
 
         Called again it continues: `epochs` more epochs with the same weights and optimizer state. `train` may be other
-        data over ids that the model knows: what queries took adds up (`Catalog.of`), and of side features the latest
-        win. `optimizer`: go on with this one; its state is kept where it is of the same class (another rate, say), and
-        starts anew where it is not.
+        data over ids that the model knows (`extend` lets new ones join): histories begin with what earlier fits saw,
+        what queries took adds up, and of side features the latest win. `optimizer`: go on with this one; its state is
+        kept where it is of the same class (another rate, say), and starts anew where it is not.
 
         `checkpoint`: a folder that holds this run as a bundle, written anew every `checkpoint_every` epochs, and at the
         end with the weights that early stopping chose. A run that was interrupted, that a callback's error ended, or
@@ -183,7 +180,7 @@ class TwoTower(BackedRecommender):
 
         self._refuse_while_fitting("fit")
         callbacks = check_callbacks(callbacks)
-        arguments.check_kind("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
+        arguments.check_optimizer(optimizer)
         arguments.check_kind("early_stopping", early_stopping, EarlyStopping, "recs.EarlyStopping('recall@20', …)")
         arguments.check_every(validate_every=validate_every, checkpoint_every=checkpoint_every)
         arguments.check_rows(train, validation)
@@ -264,7 +261,7 @@ class TwoTower(BackedRecommender):
     ) -> Batching:
         """`train` in the model's codes and known to its catalog, or refused first; the first decides the weights."""
         data = self._encoded(train)
-        batching = Batching(data)
+        batching = Batching(with_past(data, self._catalog, 0.0 if plan is None else plan.replay))
         if plan is not None:
             batching.steps(plan)
         if validation is not None:

@@ -37,7 +37,7 @@ class BatchPlan:
     """How to cut a data set into batches.
 
     `size` counts interactions, queries or sequences, as `batch_by` says; `retrieval` says which candidates go with
-    them. See `TrainingSpec` for `row_weight`, `recency_days` and `drop_last`.
+    them. See `TrainingSpec` for `row_weight`, `recency_days`, `drop_last` and `replay`.
     """
 
     size: int
@@ -46,6 +46,7 @@ class BatchPlan:
     row_weight: float = 1.0
     recency_days: float | None = None
     drop_last: bool = False
+    replay: float = 0.0
 
     @classmethod
     def of(cls, training: TrainingSpec, retrieval: RetrievalSpec) -> BatchPlan:
@@ -57,6 +58,7 @@ class BatchPlan:
             training.row_weight,
             training.recency_days,
             training.drop_last,
+            training.replay,
         )
 
 

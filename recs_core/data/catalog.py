@@ -73,47 +73,60 @@ class Catalog:
 def merged(
     old: Ragged, old_at: NDArray[np.float64] | None, new: Ragged, new_at: NDArray[np.float64] | None
 ) -> tuple[Ragged, NDArray[np.float64] | None]:
-    """Both, query by query in time order; a row that stands n times in one and m times in the other, max(n, m) times.
-    Without times the old rows come first. Only queries that `new` has rows of are looked at."""
-    timed = old_at is not None and new_at is not None
+    """Both, as `union` has them, and their times where both have some."""
+    places = union(old, old_at, new, new_at)
+    seen = Ragged(np.concatenate([old.values, new.values])[places.values], places.offsets)
+    if old_at is None or new_at is None:
+        return seen, None
+    return seen, np.concatenate([old_at, new_at])[places.values]
+
+
+def union(
+    old: Ragged,
+    old_at: NDArray[np.float64] | None,
+    new: Ragged,
+    new_at: NDArray[np.float64] | None,
+    *,
+    newer: bool = False,
+) -> Ragged:
+    """Both, query by query in time order, as places among the old values and then the new ones. A row that stands n
+    times in one and m times in the other is there max(n, m) times, as often as can be as an old one, or with `newer` as
+    a new one; without times the old rows come first.
+
+    Only queries that have new rows are looked at, so that a day's rows join a year's at the cost of a day's.
+    """
+    olds = Ragged(np.arange(len(old.values), dtype=np.int32), old.offsets)
     touched = np.flatnonzero(new.lengths)
-    places = Ragged(np.arange(len(old.values), dtype=np.int32), old.offsets)
-    theirs = places.take(touched)
-    few, few_at = _merged_rows(
-        Ragged(old.values[theirs.values], theirs.offsets),
-        old_at[theirs.values] if timed and old_at is not None else None,
-        new.take(touched),
-        new_at if timed else None,
-    )
+    theirs = olds.take(touched)
+    news = Ragged(np.arange(len(new.values), dtype=np.int32), new.offsets).take(touched)
+    if old_at is None or new_at is None:
+        at = np.zeros(len(theirs.values) + len(news.values))
+    else:
+        at = np.concatenate([old_at[theirs.values], new_at[news.values]])
+    candidate = np.concatenate([old.values[theirs.values], new.values[news.values]])
+    kept = _union(np.concatenate([theirs.segments, news.segments]), candidate, at, len(theirs.values), newer)
+    behind = np.concatenate([theirs.values, news.values + np.int32(len(old.values))])
+    few = Ragged(behind[kept.values], kept.offsets)
     source = np.arange(len(old.lengths))
     source[touched] = len(old.lengths) + np.arange(len(touched))
-    behind = Ragged(np.arange(len(few.values), dtype=np.int32) + np.int32(len(old.values)), few.offsets)
-    place = places.followed_by(behind).take(source)
-    seen = Ragged(np.concatenate([old.values, few.values])[place.values], place.offsets)
-    return seen, np.concatenate([old_at, few_at])[place.values] if timed else None
+    return olds.followed_by(few).take(source)
 
 
-def _merged_rows(
-    old: Ragged, old_at: NDArray[np.float64] | None, new: Ragged, new_at: NDArray[np.float64] | None
-) -> tuple[Ragged, NDArray[np.float64] | None]:
-    timed = old_at is not None and new_at is not None
-    at = np.concatenate([old_at, new_at]) if timed else np.zeros(len(old.values) + len(new.values))
-    query = np.concatenate([old.segments, new.segments])
-    candidate = np.concatenate([old.values, new.values])
-    is_new = np.arange(len(query)) >= len(old.values)
-
+def _union(
+    query: NDArray[np.int32], candidate: NDArray[np.int32], at: NDArray[np.float64], olds: int, newer: bool
+) -> Ragged:
+    """Of rows, the first `olds` of which are the old ones: those that are kept, by query."""
+    is_new = np.arange(len(query)) >= olds
     order = np.lexsort((is_new, candidate, at, query))
     alike = np.stack([query, candidate, at])[:, order]
-    begins = np.r_[True, (alike[:, 1:] != alike[:, :-1]).any(0)]
+    begins = np.r_[True, (alike[:, 1:] != alike[:, :-1]).any(0)][: len(order)]
     row = np.cumsum(begins) - 1  # equal rows have one number; within it the old ones stand first
-    olds = np.bincount(row, weights=~is_new[order]).astype(np.int64)
-    nth_new = np.arange(len(row)) - np.flatnonzero(begins)[row] - olds[row]
-    kept = np.sort(order[~is_new[order] | (nth_new >= olds[row])])
-
-    kept = kept[np.lexsort((at[kept], query[kept]))]
-    offsets = np.zeros(len(old.offsets), np.int32)
-    np.cumsum(np.bincount(query[kept], minlength=len(old.offsets) - 1), out=offsets[1:])
-    return Ragged(candidate[kept], offsets), at[kept] if timed else None
+    of_old, of_new = (np.bincount(row, weights=mask[order]).astype(np.int64)[row] for mask in (~is_new, is_new))
+    nth = np.arange(len(row)) - np.flatnonzero(begins)[row]  # within its equals
+    spare = is_new[order] & (nth - of_old < of_old) if not newer else ~is_new[order] & (nth < of_new)
+    kept = np.sort(order[~spare])
+    kept = kept[np.lexsort((at[kept], query[kept]))].astype(np.int32)
+    return Ragged.from_lengths(kept, np.bincount(query[kept], minlength=query.max(initial=-1) + 1))
 
 
 def candidates_of(data: Interactions | Iterable[Interactions], queries: pa.Array, schema: Schema) -> Ragged:

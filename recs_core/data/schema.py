@@ -73,7 +73,10 @@ class Schema:
                 if feature.has_vocabulary:
                     ids.setdefault(feature.table_name, []).append(feature.ids(values))
                 own_rows[feature.table_name] = max(own_rows.get(feature.table_name, 0), feature.rows(state))
-        vocabularies = {name: Vocabulary.from_values(pa.concat_arrays(_one_type(name, a))) for name, a in ids.items()}
+        vocabularies = {
+            name: Vocabulary.from_values(pa.concat_arrays(_one_type(name, arrays)), name.removeprefix("table/"))
+            for name, arrays in ids.items()
+        }
         rows = {name: own + len(vocabularies.get(name, ())) for name, own in own_rows.items()}
         known = sides["query"].known, sides["candidate"].known
         names = train.query_name, train.candidate_name

@@ -23,6 +23,8 @@ def grown_schema(schema: Schema, query: TowerSpec, candidate: TowerSpec, data: I
     check_names(schema, data)
     columns_of(data, schema)
     sides = sides_of(query, candidate, data)
+    queries = schema.queries.grown(sides["query"].known.ids)
+    candidates = schema.candidates.grown(sides["candidate"].known.ids)
     vocabularies = dict(schema.vocabularies)
     for side in sides.values():
         for feature in side.tower.features:
@@ -32,8 +34,8 @@ def grown_schema(schema: Schema, query: TowerSpec, candidate: TowerSpec, data: I
     more = {name: len(grown) - len(schema.vocabularies[name]) for name, grown in vocabularies.items()}
     return replace(
         schema,
-        queries=schema.queries.grown(sides["query"].known.ids),
-        candidates=schema.candidates.grown(sides["candidate"].known.ids),
+        queries=queries,
+        candidates=candidates,
         vocabularies=vocabularies,
         table_rows={name: rows + more.get(name, 0) for name, rows in schema.table_rows.items()},
     )

@@ -56,7 +56,9 @@ class FitRun:
     def cuts_as(self, other: FitRun) -> bool:
         """Whether an epoch of this run has the same batches as one of the other."""
         mine, theirs = self.settings, other.settings
-        same = all(getattr(mine, name) == getattr(theirs, name) for name in ("batch_size", "batch_by", "drop_last"))
+        same = all(
+            getattr(mine, name) == getattr(theirs, name) for name in ("batch_size", "batch_by", "drop_last", "replay")
+        )
         return same and self.data == other.data
 
 
