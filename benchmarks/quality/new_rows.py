@@ -1,8 +1,8 @@
 """Where the rows of new ids should start: zeros, the table's mean, a random draw, or where features put them.
 
-A tenth of the candidates and a tenth of the queries leave the rows that a recipe trains on; `extend` lets them join with
-those rows, their rows in the tables are put where a rule says, and `fit` trains on with them. Recall@20 of later rows, of
-all and of those of new candidates and of new queries: at once, and after some epochs.
+A tenth of the candidates and a tenth of the queries leave the rows that a recipe trains on; `extend` lets them join
+with those rows, their rows in the tables are put where a rule says, and `fit` trains on with them. Recall@20 of later
+rows, of all and of those of new candidates and of new queries: at once, and after some epochs.
 
     python benchmarks/quality/new_rows.py online-retail --recipe features
 """
@@ -89,10 +89,7 @@ def started(value: Fitted, before: Fitted, rule: Rule, bias: str, seed: int) -> 
 def nearest(value: Fitted, before: Fitted, name: str, first: int, seed: int) -> NDArray[np.floating]:
     """The mean of the rows of those whose other features are nearest by cosine; the table's mean without features."""
     rows, schema = value.weights[name][first:].copy(), value.catalog.schema
-    for side, ids, features in (
-        ("query", schema.queries, value.catalog.query),
-        ("candidate", schema.candidates, value.catalog.candidate),
-    ):
+    for side, features in (("query", value.catalog.query), ("candidate", value.catalog.candidate)):
         tower = getattr(value.declared, side)
         own = [f for f in tower.features if f.name == schema.id_name(side) and f.table_name == name]
         others = [f for f in tower.features if f.name != schema.id_name(side) and not f.reads_past]
@@ -122,7 +119,7 @@ def inputs_of(value: Fitted, column, features) -> NDArray[np.floating]:
 
 
 def taken(value: Fitted, before: Fitted, name: str, first: int, seed: int) -> NDArray[np.floating]:
-    """The mean of the rows of those that the same others took, or were taken by, scaled to the length that a row has."""
+    """The mean of the rows of those that the same others took, or were taken by, as long as a row is on average."""
     rows, catalog = value.weights[name][first:].copy(), value.catalog
     schema, seen = catalog.schema, catalog.seen
     query, candidate = seen.segments, seen.values
@@ -150,20 +147,14 @@ def taken(value: Fitted, before: Fitted, name: str, first: int, seed: int) -> ND
     return rows
 
 
-def taken_short(value: Fitted, before: Fitted, name: str, first: int, seed: int) -> NDArray[np.floating]:
-    """As `taken`, half as long."""
-    return taken(value, before, name, first, seed) / 2
-
-
 RULES: dict[str, Rule] = {
-    "taken": taken,
-    "taken, half": taken_short,
     "mean": lambda value, before, name, first, seed: value.weights[name][first:],
     "zeros": lambda value, before, name, first, seed: np.zeros_like(value.weights[name][first:]),
     "random": lambda value, before, name, first, seed: (
         TABLE_SCALE * np.random.default_rng(seed).standard_normal(value.weights[name][first:].shape)
     ),
     "features": nearest,
+    "taken": taken,
 }
 
 if __name__ == "__main__":

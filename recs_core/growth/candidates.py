@@ -21,7 +21,6 @@ from recs_core.data.ids import id_list, known_codes
 from recs_core.data.schema import Schema
 from recs_core.fitted import Fitted
 from recs_core.growth.extension import with_rows_below
-from recs_core.growth.rows import mean_row
 from recs_core.tables import readers
 
 Codes = NDArray[np.int32]
@@ -47,12 +46,12 @@ def changed(tower: TowerSpec, catalog: Catalog, candidates: Any, retire: Any) ->
 
 
 def with_catalog(fitted: Fitted, catalog: Catalog) -> Fitted:
-    """`fitted` with a catalog that may have more candidates; their biases start at the mean of the others'."""
+    """`fitted` with a catalog that may have more candidates; their biases start at 0."""
     added = len(catalog.schema.candidates) - len(fitted.catalog.schema.candidates)
     fitted = replace(fitted, catalog=catalog)
     if not added or "task/bias" not in fitted.weights:
         return fitted
-    return with_rows_below(fitted, {"task/bias": np.full(added, mean_row(fitted.weights["task/bias"], 0))})
+    return with_rows_below(fitted, {"task/bias": np.zeros(added, fitted.weights["task/bias"].dtype)})
 
 
 def _read(candidates: Any, schema: Schema) -> pa.Table:

@@ -27,9 +27,9 @@ def grown(fitted: Fitted, data: Interactions) -> Fitted:
     """`fitted` with the ids and rows of `data`: in vocabularies, tables, the bias, the optimizer's slots, counts, what
     queries took, and attributes. Every weight and code that was there is as it was, bit for bit.
 
-    A new row starts at the mean of its table's, and a new bias at the mean of the biases; one of an id that stood in
-    the catalog without a row of its own, at the OOV row that it was read from; slots as a row that was never moved has
-    them. A run of `fit` that was not finished is closed, as it was over other tables.
+    A new row starts at the mean of its table's, one of an id that stood in the catalog without a row of its own at the
+    OOV row that it was read from; a bias starts at 0, and slots as those of a row that was never moved. A run of `fit`
+    that was not finished is closed, as it was over other tables.
 
     Raises `UnsupportedFeature` where a tower is a user's own module, `DataError` for what is no `Interactions`, names
     its columns otherwise, has ids of another type, or lacks what a tower reads of a new id.
@@ -46,7 +46,7 @@ def grown(fitted: Fitted, data: Interactions) -> Fitted:
     catalog = _with_own_rows(catalog, before, towers, below, fitted)
     added = len(schema.candidates) - len(before.schema.candidates)
     if "task/bias" in fitted.weights:
-        below["task/bias"] = np.full(added, mean_row(fitted.weights["task/bias"], 0))
+        below["task/bias"] = np.zeros(added, fitted.weights["task/bias"].dtype)
     return with_rows_below(replace(fitted, catalog=catalog), {name: rows for name, rows in below.items() if len(rows)})
 
 

@@ -32,10 +32,11 @@ class Growing:
     def extend(self, interactions: Interactions) -> Self:
         """Let the queries and candidates of `interactions` join, those that are new; nothing is trained.
 
-        They get rows in the tables, which start at the table's mean, and their features and attributes from the side
-        tables; what was taken adds up, as in `fit`. Whoever was known keeps weights, features and the score of every
-        history; only what is known of a query's past has grown. Then `fit(interactions, epochs=…)` trains on from here.
-        What features learnt otherwise stays: means and edges of numbers, the length of vectors, hashed words.
+        They get rows in the tables, which start at the table's mean, a bias of 0, and their features and attributes
+        from the side tables; what was taken adds up, as in `fit`. Whoever was known keeps weights, features and the
+        score of every history; only what is known of a query's past has grown. `fit(interactions, epochs=…)` trains on
+        from here. What features learnt otherwise stays: means and edges of numbers, the length of vectors, hashed
+        words.
 
         The backend's model is built anew: take `model`, `query_tower` and what a framework's own optimizer holds again.
         Raises `NotFitted` before `fit`, `UnsupportedFeature` where a tower is a module of your own, and `DataError` for
@@ -51,7 +52,7 @@ class Growing:
         `candidates`: a table (pyarrow, pandas, polars, a dict of columns, or the path of a CSV or Parquet file) with
         the id column and one row per candidate. A known one gets the features and attributes that the table has,
         keeps all others, and comes back if it was retired. A new one needs every column that the tower reads, and is
-        known by these alone until `extend` brings a row of it: its id is read from the OOV row, its bias is the mean.
+        known by these alone until `extend` brings a row of it: its id is read from the OOV row, its bias is 0.
         `retire`: ids that must never come back. Their rows and their place in histories stay.
 
         Raises `NotFitted` before `fit`, and `DataError` naming column and row for an id that is there twice, that
