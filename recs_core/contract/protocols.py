@@ -37,7 +37,7 @@ class BatchPlan:
     """How to cut a data set into batches.
 
     `size` counts interactions, queries or sequences, as `batch_by` says; `retrieval` says which candidates go with
-    them. See `TrainingSpec` for `row_weight`, `recency_days`, `drop_last` and `targets`.
+    them. See `TrainingSpec` for `row_weight`, `recency_days`, `drop_last`, `targets` and `replay`.
     """
 
     size: int
@@ -47,6 +47,7 @@ class BatchPlan:
     recency_days: float | None = None
     drop_last: bool = False
     targets: int = 1
+    replay: float = 0.0
 
     @classmethod
     def of(cls, training: TrainingSpec, retrieval: RetrievalSpec) -> BatchPlan:
@@ -59,6 +60,7 @@ class BatchPlan:
             training.recency_days,
             training.drop_last,
             training.targets,
+            training.replay,
         )
 
 

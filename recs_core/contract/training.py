@@ -42,7 +42,8 @@ class TrainingSpec(Declared):
     n^(row_weight − 1) over its query's n targets, × (½^(age / recency_days) + 0.02) where `recency_days` is a
     half-life in days before the newest training row (None: no recency). `drop_last` leaves out an epoch's last batch
     where it is smaller than `batch_size`, as a batch normalisation of one's own may need; who is in it differs from
-    epoch to epoch.
+    epoch to epoch. `replay`: the share of an epoch, of what `batch_size` counts, that is drawn anew for each epoch from
+    what earlier fits saw and these data lack; all of that where there is less.
     """
 
     epochs: int = 10
@@ -53,6 +54,7 @@ class TrainingSpec(Declared):
     row_weight: float = 1.0
     schedule: Schedule | None = None
     drop_last: bool = False
+    replay: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -82,6 +84,7 @@ class TrainingSpec(Declared):
             f"schedule is recs.Schedule(warmup=…, final=…) or None, got {self.schedule!r}",
         )
         require(isinstance(self.drop_last, bool), self, f"drop_last is True or False, got {self.drop_last!r}")
+        require(is_finite(self.replay) and 0 <= self.replay < 1, self, f"needs 0 ≤ replay < 1, got {self.replay!r}")
 
 
 class BatchSettings(TypedDict, total=False):
@@ -94,6 +97,7 @@ class BatchSettings(TypedDict, total=False):
     recency_days: float | None
     row_weight: float
     drop_last: bool
+    replay: float
 
 
 class TrainingSettings(BatchSettings, total=False):
