@@ -299,6 +299,16 @@ def service_answers(names: dict[str, Any], printed: str) -> None:
     names["service"].service.close()
 
 
+def the_file_answers(names: dict[str, Any], printed: str) -> None:
+    """By the file and the page's query vector alone: what the model recommends."""
+    table, facts = names["file"].read(), names["facts"]
+    scores = np.array(table[facts["vector"]].to_pylist(), np.float32) @ names["asked"]
+    ids = np.array(table[facts["id"]].to_pylist())
+    left = ~np.isin(ids, names["seen"])
+    due = names["served"].recommend([CUSTOMER], k=5, exclude="seen")
+    assert names["seen"] and ids[left][np.argsort(-scores[left])[:5]].tolist() == due.ids[0].tolist()
+
+
 TORCH, TENSORFLOW = ("torch", "recs_core_torch"), ("tensorflow", "recs_core_tensorflow")
 CARDS = ("bundle/README.md", "said/README.md", "unsaid/README.md")
 BY_DOING_IT = "tests/test_docs_write_a_plugin.py"
@@ -315,6 +325,7 @@ PAGES = {
     "docs/own-loop.md": Page(("keras",), setup=keras_readme),
     "docs/recipes.md": Page(TORCH),
     "docs/write-a-feature.md": Page(("torch",)),
+    "docs/search-engines.md": Page(TORCH, setup=bundle_to_serve, after=the_file_answers),
     "docs/serve.md": Page(("fastapi", "torch", "recs_core_torch"), setup=bundle_to_serve, after=service_answers),
     "docs/tf-serving.md": Page(TENSORFLOW, setup=saved_bundle, after=served_as_asked),
     "docs/troubleshooting.md": Page(setup=a_new_item),
