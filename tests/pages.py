@@ -299,6 +299,30 @@ def service_answers(names: dict[str, Any], printed: str) -> None:
     names["service"].service.close()
 
 
+def a_log() -> dict[str, Any]:
+    """A bundle, and the log of a service that answered all its customers."""
+    import logging
+
+    from starlette.testclient import TestClient
+
+    from recs_core.service import asgi
+    from recs_core.service.logs import Lines
+
+    names = bundle_to_serve()
+    written, logger = logging.FileHandler("log.jsonl", encoding="utf-8"), logging.getLogger("recs_core.service")
+    written.setFormatter(Lines())
+    logger.addHandler(written)
+    logger.setLevel(logging.INFO)
+    with TestClient(asgi("bundle", log_answers=True)) as client:
+        while client.get("/readyz").status_code == 503:
+            pass
+        for customer in recs.load("bundle", runtime="numpy").schema.queries.ids.to_pylist():
+            client.post("/recommend", json={"queries": [customer], "exclude_seen": True})
+    logger.removeHandler(written)
+    written.close()
+    return names
+
+
 def the_file_answers(names: dict[str, Any], printed: str) -> None:
     """By the file and the page's query vector alone: what the model recommends."""
     table, facts = names["file"].read(), names["facts"]
@@ -322,6 +346,7 @@ PAGES = {
     "docs/data.md": Page(TORCH),
     "docs/evaluation.md": Page(TORCH, setup=evaluation_page, after=slices_were_shown),
     "docs/migration.md": Page((*TORCH, *TENSORFLOW, "keras"), slow=True, after=bundle_serves),
+    "docs/monitor.md": Page(("fastapi", *TORCH), setup=a_log),
     "docs/own-loop.md": Page(("keras",), setup=keras_readme),
     "docs/recipes.md": Page(TORCH),
     "docs/write-a-feature.md": Page(("torch",)),

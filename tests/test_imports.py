@@ -28,7 +28,7 @@ FLOORS = (
     ("backed",),
     ("two_tower",),
     ("loading", "recipes"),
-    ("conformance", "experiment", "exporting", "service"),
+    ("conformance", "experiment", "exporting", "monitor", "service"),
     ("compare",),
     ("recs_core",),
     ("cli",),
