@@ -27,7 +27,8 @@ HEAD = """\
 
 What each backend and each index says that it can do. The conformance suite ([conformance.md](conformance.md)) holds
 them to a yes, and to a no: the call raises `UnsupportedFeature` with the reason given here. `sparse_rows`,
-`memory_map` and `float64_scores` say what something costs or how fine it is: there is no call to refuse.
+`memory_map` and `float64_scores` say what something costs or how fine it is, `storable` and `updatable` which methods
+an index has: there is no call to refuse.
 `recs backends` shows the same for what is installed.
 """
 
