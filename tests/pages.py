@@ -357,6 +357,7 @@ PAGES = {
     "docs/write-a-backend.md": Page(followed_by=BY_DOING_IT),
     "docs/write-an-index.md": Page(followed_by=BY_DOING_IT),
     "examples/numpy_backend_plugin/README.md": Page(setup=numpy_plugin),
+    "plugins/qdrant/README.md": Page(("recs_core_qdrant", "qdrant_client", *TORCH), setup=bundle_to_serve),
     "plugins/tensorflow/README.md": Page(TENSORFLOW, setup=tensorflow_readme),
     "plugins/tensorflow/src/recs_core_tensorflow/data.py": Page(TENSORFLOW, setup=tensorflow_loop),
     "plugins/tensorflow/src/recs_core_tensorflow/environment.py": Page(TENSORFLOW),
