@@ -28,7 +28,7 @@ FLOORS = (
     ("backed",),
     ("two_tower",),
     ("loading", "recipes"),
-    ("conformance", "difference", "experiment", "service"),
+    ("conformance", "difference", "experiment", "exporting", "monitor", "service"),
     ("compare",),
     ("recs_core",),
     ("cli",),

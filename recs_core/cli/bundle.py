@@ -1,4 +1,4 @@
-"""`recs bundle`: what a bundle says of itself, whether it is whole, and what another one changed."""
+"""`recs bundle`: what a bundle says of itself, whether it is whole, what another changed, and its vectors elsewhere."""
 
 from __future__ import annotations
 
@@ -47,6 +47,28 @@ def verify(bundle: Bundle, as_json: AsJson = False) -> None:
     golden = f"golden queries not asked: {asked}" if asked else "golden queries answered as saved"
     typer.echo(f"{bundle}: whole, {files}, {golden}")
     _remarks(found)
+
+
+@app.command()
+def vectors(
+    bundle: Bundle,
+    to: Annotated[Path, typer.Option(help="The Parquet file to write.")],
+    column: Annotated[str, typer.Option(help="What its column of vectors is called.")] = "vector",
+    force: Annotated[bool, typer.Option("--force", help="Replace --to if it exists.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the candidates' vectors and attributes for a search engine; the file says how to ask it."""
+    from dataclasses import asdict
+
+    from recs_core.cli import options
+    from recs_core.exporting import export_vectors
+
+    out = options.parquet_out(to, "--to", force)
+    facts = export_vectors(bundle, out, column=column, force=force)
+    if as_json:
+        print_json({"to": str(out), **asdict(facts)})
+        return
+    typer.echo(f"{out}: {facts.rows:,} vectors of {facts.dim} numbers, metric {facts.metric}")
 
 
 @app.command()
