@@ -56,7 +56,9 @@ def test_every_weight_slot_and_code_that_was_there_is_as_it_was(model: recs.TwoT
     assert after.catalog.schema.learnt == before.catalog.schema.learnt
 
 
-@pytest.mark.parametrize("backend", [OracleBackend(), *HERE], ids=str)
+@pytest.mark.parametrize(
+    "backend", [OracleBackend(), *HERE], ids=lambda backend: backend if isinstance(backend, str) else "oracle"
+)
 def test_every_old_score_is_as_it_was_until_the_next_step(model: recs.TwoTower, backend: object) -> None:
     asked = recs.TwoTower.of(model.fitted(), backend=backend)  # type: ignore[arg-type]
     query, candidate = asked.encode_query(OLD_USERS, history=PASTS), asked.encode_candidate(OLD_ITEMS)
