@@ -340,8 +340,9 @@ class TwoTower(BackedRecommender):
     ) -> Self:
         """A model of this value, on any backend, which trains on from where its progress stands.
 
-        `backend` and `device` as in `TwoTower`. `natives`: side → the module, built again, of a tower that is a user's own; it takes
-        over the weights. Raises `SpecError` for one that is missing, and `DataError` if the weights do not fit it.
+        `backend` and `device` as in `TwoTower`. `natives`: side → the module, built again, of a tower that is a user's
+        own; it takes over the weights. Raises `SpecError` for one that is missing, and `DataError` if the weights do
+        not fit it.
         """
         natives = {} if natives is None else natives
         for side, native in fitted.natives.items():
@@ -377,8 +378,8 @@ class TwoTower(BackedRecommender):
     ) -> Self:
         """The model of a run that was cut off; `fit(train)` with the same data finishes it as planned.
 
-        A finished run has nothing left to train. `device` as in `TwoTower`, `native` and `custom` as in `recs.load`. Raises `BundleError` if the
-        folder holds no checkpoint.
+        A finished run has nothing left to train. `device` as in `TwoTower`, `native` and `custom` as in `recs.load`.
+        Raises `BundleError` if the folder holds no checkpoint.
         """
         from recs_core import restoring  # what `recs.load` rests on too: loading itself is above this class
 

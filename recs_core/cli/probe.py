@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,13 @@ def probe(name: str) -> dict[str, Any]:
     try:
         selection = parse(name, "recs doctor")
         backend = load_backend(selection.name, selection.engine, asked_by=selection.source)
-        finding = try_step(backend)
-        health = "broken" if finding else "ok"
+        devices = backend.devices() if backend.info.capabilities["device"] is True else {}  # type: ignore[attr-defined]
+        finding = _wrong(backend, selection, devices)
         return {
-            "health": health,
+            "health": "broken" if finding else "ok",
             "finding": finding or "one step as by the formula",
             "versions": _versions(backend, selection),
+            "devices": devices,
         }
     except MissingExtra as error:
         return {"health": "absent" if selection.engine else "broken", "finding": str(error)}
@@ -46,6 +48,17 @@ def probe(name: str) -> dict[str, Any]:
         return {"health": "broken", "finding": str(error)}
     except Exception as error:
         return {"health": "broken", "finding": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+
+
+def _wrong(backend: Backend, selection: Selection, devices: Mapping[str, str]) -> str | None:
+    """What is wrong with a step on any device; None if nothing is."""
+    if not devices:
+        return try_step(backend)
+    for name in devices:
+        placed = load_backend(selection.name, selection.engine, asked_by=selection.source, device=name)
+        if found := try_step(placed):
+            return f"on {name}: {found}"
+    return None
 
 
 def try_step(backend: Backend) -> str | None:

@@ -45,6 +45,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides batches, negatives and initial weights.")] = None,
+    device: options.Device = None,
     float64: Annotated[bool, typer.Option("--float64", help="Train in float64, to compare backends.")] = False,
     config: Annotated[Path | None, typer.Option(help="Repeat the run in this run.json; data is taken from it.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the bundle and run.json.")] = Path("run"),
@@ -106,7 +107,7 @@ def train(
     if float64:
         experiment = replace(experiment, dtype="float64")
     say = None if as_json else typer.echo
-    outcome = execute(experiment, epochs=epochs, batch_size=batch_size, say=say, out=out, resume=resume)
+    outcome = execute(experiment, device=device, epochs=epochs, batch_size=batch_size, say=say, out=out, resume=resume)
     outcome.write(out)
     if as_json:
         print_json(outcome.to_json())

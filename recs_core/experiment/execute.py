@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from recs_core.config import placed
 from recs_core.experiment.data import cut, load_data
 from recs_core.experiment.files import write_json
 from recs_core.experiment.model import build, choose
@@ -20,6 +21,7 @@ CARD_K = (10, 20)
 def execute(
     experiment: Experiment,
     *,
+    device: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     progress: bool | None = None,
@@ -27,7 +29,7 @@ def execute(
     out: str | Path | None = None,
     resume: bool = False,
 ) -> Outcome:
-    """Load, cut, build, train, evaluate. `say` gets a line on each stage.
+    """Load, cut, build, train, evaluate. `device` as in `TwoTower`. `say` gets a line on each stage.
 
     With a folder `out` the experiment is written there before it trains and its bundle after every epoch, so that
     `resume` can finish one that was cut off, as it would have ended; `epochs` and `batch_size` are then as planned.
@@ -40,10 +42,11 @@ def execute(
     say = say or (lambda line: None)
     out = None if out is None else local(out, "execute(out=…)")
     checkpoint = None if out is None else out / "bundle"
+    backend = placed(experiment.backend, device)
     parts = cut(load_data(experiment.data), experiment.data, experiment.seed)
     say(parts.leakage or f"{len(parts.train):,} rows, no test part")
     if resume and checkpoint is not None and checkpoint.exists():
-        model = TwoTower.resume(checkpoint, backend=experiment.backend)
+        model = TwoTower.resume(checkpoint, backend=backend)
         say(f"resumed after {model.position.epoch} epochs")
     else:
         specs, reasons = choose(experiment.model, parts.train)
@@ -52,7 +55,7 @@ def execute(
         better, why = suggest(parts.train)
         if specs.recipe is not None and better != specs.recipe:
             say(f"recipe {better} would be the better guess here: {why}")
-        model = build(replace(experiment, model=specs), parts.train)
+        model = build(replace(experiment, model=specs), parts.train, backend=backend)
         training = model.training
         size = batch_size or training.batch_size
         model.training = replace(training, epochs=epochs or training.epochs, batch_size=size)

@@ -123,7 +123,8 @@ def _check_device(info: BackendInfo, device: object, asked_by: str) -> None:
     declared = info.capabilities["device"]
     if isinstance(declared, No):
         raise UnsupportedFeature(
-            f"backend {info.name!r} (asked for by {asked_by}) takes no device={device!r}; leave it out: {declared.reason}"
+            f"backend {info.name!r} (asked for by {asked_by}) takes no device={device!r}; leave it out: "
+            f"{declared.reason}"
         )
 
 
