@@ -14,7 +14,7 @@ from recs_core.contract.errors import SpecError
 from tests.shop import declared, shop
 
 DEVICE = "recs.TwoTower(…, device='cuda')"
-PRECISION = "TwoTower(dtype='float32')"
+PRECISION = "fit(train, precision='bf16')"
 WORKERS = "recs_core_torch.loader(…, num_workers=4)"
 RATE = "optimizer=recs.Adam("
 
@@ -39,7 +39,7 @@ def refused(who: str, **given: object) -> str:
     ("given", "said"),
     [
         ({"gpu": 0}, DEVICE),
-        ({"precision": "bf16"}, PRECISION),
+        ({"amp": True}, PRECISION),
         ({"num_workers": 4}, WORKERS),
         ({"learning_rate": 0.1}, RATE),
         ({"lr": 0.1}, RATE),
@@ -89,7 +89,7 @@ def test_specs_given_to_a_recipe_win() -> None:
     [
         (["compare", "--device", "cuda"], "recs compare", DEVICE),
         (["--gpu", "0", "train", "report"], "recs", DEVICE),
-        (["compare", "--precision=bf16"], "recs compare", PRECISION),
+        (["compare", "--mixed-precision"], "recs compare", PRECISION),
         (["train", "report", "--num-workers", "4"], "recs train", WORKERS),
         (["train", "report", "--lr", "0.1"], "recs train", RATE),
     ],

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from recs_core.contract.errors import MissingExtra, RecsError
 from recs_core.contract.feature_kinds import Categorical
 from recs_core.contract.optimizers import Adagrad
 from recs_core.contract.plans import TowerPlan, UpdatePlan
-from recs_core.contract.protocols import Backend
+from recs_core.contract.protocols import Backend, WithDevices
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 from recs_core.plugin.manager import load_backend
@@ -34,13 +33,13 @@ def probe(name: str) -> dict[str, Any]:
     try:
         selection = parse(name, "recs doctor")
         backend = load_backend(selection.name, selection.engine, asked_by=selection.source)
-        devices = backend.devices() if backend.info.capabilities["device"] is True else {}  # type: ignore[attr-defined]
-        finding = _wrong(backend, selection, devices)
+        devices = backend.devices() if isinstance(backend, WithDevices) else {}
+        finding = _wrong(backend)
         return {
             "health": "broken" if finding else "ok",
             "finding": finding or "one step as by the formula",
             "versions": _versions(backend, selection),
-            "devices": devices,
+            "devices": dict(devices),
         }
     except MissingExtra as error:
         return {"health": "absent" if selection.engine else "broken", "finding": str(error)}
@@ -50,13 +49,12 @@ def probe(name: str) -> dict[str, Any]:
         return {"health": "broken", "finding": f"{type(error).__name__}: {' '.join(str(error).split())}"}
 
 
-def _wrong(backend: Backend, selection: Selection, devices: Mapping[str, str]) -> str | None:
-    """What is wrong with a step on any device; None if nothing is."""
-    if not devices:
+def _wrong(backend: Backend) -> str | None:
+    """What is wrong with a step, on any device where there is a choice; None if nothing is."""
+    if not isinstance(backend, WithDevices):
         return try_step(backend)
-    for name in devices:
-        placed = load_backend(selection.name, selection.engine, asked_by=selection.source, device=name)
-        if found := try_step(placed):
+    for name in backend.devices():
+        if found := try_step(backend.on(name)):
             return f"on {name}: {found}"
     return None
 

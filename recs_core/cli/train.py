@@ -46,6 +46,9 @@ def train(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides batches, negatives and initial weights.")] = None,
     device: options.Device = None,
+    precision: Annotated[
+        str | None, typer.Option(help="bf16: towers in bfloat16 while training, on a backend that can.")
+    ] = None,
     float64: Annotated[bool, typer.Option("--float64", help="Train in float64, to compare backends.")] = False,
     config: Annotated[Path | None, typer.Option(help="Repeat the run in this run.json; data is taken from it.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the bundle and run.json.")] = Path("run"),
@@ -66,8 +69,10 @@ def train(
         raise ConfigError("give either data or --config run.json, which names its own")
     if resume and (config is not None or source is not None):
         raise ConfigError(f"--resume takes everything from {out}/run.json; leave data and --config out")
-    if resume and (epochs is not None or batch_size is not None):
-        raise ConfigError("--resume finishes the run as it was planned; leave --epochs and --batch-size out")
+    planned = {"epochs": epochs, "batch_size": batch_size, "precision": precision}
+    settings = {name: value for name, value in planned.items() if value is not None}
+    if resume and settings:
+        raise ConfigError("--resume finishes the run as it was planned; leave --epochs, --batch-size, --precision out")
     if resume:
         config = out / "run.json"
     if config is None and source is None:
@@ -107,7 +112,7 @@ def train(
     if float64:
         experiment = replace(experiment, dtype="float64")
     say = None if as_json else typer.echo
-    outcome = execute(experiment, device=device, epochs=epochs, batch_size=batch_size, say=say, out=out, resume=resume)
+    outcome = execute(experiment, device=device, say=say, out=out, resume=resume, **settings)
     outcome.write(out)
     if as_json:
         print_json(outcome.to_json())

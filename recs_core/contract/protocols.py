@@ -220,6 +220,21 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class WithDevices(Backend, Protocol):
+    """A backend that declares the capability `device`."""
+
+    def devices(self) -> Mapping[str, str]:
+        """Each device that there is, as in "cpu" or "cuda:0" → what it is, in words. The first is the one that the
+        backend runs on unless it is told another."""
+        ...
+
+    def on(self, device: str) -> Backend:
+        """A backend on a device, by a name of `devices`, or another that means one of them. Raises `ConfigError`, which
+        names those that there are, for one that is not there."""
+        ...
+
+
 @dataclass(frozen=True)
 class TopK:
     """The best k of each query, best first.

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, TypedDict
 from recs_core.contract.validation import Declared, is_finite, is_one_of, is_whole, require
 
 BatchBy: TypeAlias = Literal["interaction", "query", "sequence"]
+Precision: TypeAlias = Literal["bf16"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class TrainingSpec(Declared):
     n^(row_weight − 1) over its query's n targets, × (½^(age / recency_days) + 0.02) where `recency_days` is a
     half-life in days before the newest training row (None: no recency). `drop_last` leaves out an epoch's last batch
     where it is smaller than `batch_size`, as a batch normalisation of one's own may need; who is in it differs from
-    epoch to epoch.
+    epoch to epoch. `precision` "bf16" computes the towers of a training step in bfloat16 and all else in float32, which
+    a GPU does faster, where the backend can; None: everything in the model's dtype.
     """
 
     epochs: int = 10
@@ -51,6 +53,7 @@ class TrainingSpec(Declared):
     row_weight: float = 1.0
     schedule: Schedule | None = None
     drop_last: bool = False
+    precision: Precision | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,6 +76,7 @@ class TrainingSpec(Declared):
             f"schedule is recs.Schedule(warmup=…, final=…) or None, got {self.schedule!r}",
         )
         require(isinstance(self.drop_last, bool), self, f"drop_last is True or False, got {self.drop_last!r}")
+        require(self.precision in (None, "bf16"), self, f"precision is 'bf16' or None, got {self.precision!r}")
 
 
 class BatchSettings(TypedDict, total=False):
@@ -91,3 +95,4 @@ class TrainingSettings(BatchSettings, total=False):
 
     epochs: int
     schedule: Schedule | None
+    precision: Precision | None

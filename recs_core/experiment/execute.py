@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 from recs_core.config import placed
+from recs_core.contract.training import TrainingSettings
 from recs_core.experiment.data import cut, load_data
 from recs_core.experiment.files import write_json
 from recs_core.experiment.model import build, choose
@@ -22,17 +24,17 @@ def execute(
     experiment: Experiment,
     *,
     device: str | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
     progress: bool | None = None,
     say: Callable[[str], object] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    **settings: Unpack[TrainingSettings],
 ) -> Outcome:
-    """Load, cut, build, train, evaluate. `device` as in `TwoTower`. `say` gets a line on each stage.
+    """Load, cut, build, train, evaluate. `device` as in `TwoTower`; `settings`: fields of `TrainingSpec` that win over
+    the experiment's. `say` gets a line on each stage.
 
     With a folder `out` the experiment is written there before it trains and its bundle after every epoch, so that
-    `resume` can finish one that was cut off, as it would have ended; `epochs` and `batch_size` are then as planned.
+    `resume` can finish one that was cut off, as it would have ended; settings are then as planned.
     """
     from recs_core.evaluation import DEFAULT_K, Measures, report_rows
     from recs_core.recipes import suggest
@@ -56,9 +58,7 @@ def execute(
         if specs.recipe is not None and better != specs.recipe:
             say(f"recipe {better} would be the better guess here: {why}")
         model = build(replace(experiment, model=specs), parts.train, backend=backend)
-        training = model.training
-        size = batch_size or training.batch_size
-        model.training = replace(training, epochs=epochs or training.epochs, batch_size=size)
+        model.training = replace(model.training, **settings)
     if out is not None and not resume:
         write_json(out, {"recs_core": __version__, "run": experiment.resolved(model).to_json()})
     history = model.fit(parts.train, parts.validation, progress=progress, checkpoint=checkpoint)
