@@ -10,10 +10,11 @@ import json
 import sys
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from recs_core import config
 from recs_core.config import Selection, parse
 from recs_core.contract.batch import Batch, Features
 from recs_core.contract.errors import MissingExtra, RecsError
@@ -33,13 +34,15 @@ def probe(name: str) -> dict[str, Any]:
     try:
         selection = parse(name, "recs doctor")
         backend = load_backend(selection.name, selection.engine, asked_by=selection.source)
-        devices = backend.devices() if isinstance(backend, WithDevices) else {}
-        finding = _wrong(backend)
+        finding, devices = try_step(backend), _devices(backend)
+        for name in devices:
+            if not finding and (found := try_step(config.backend(backend, device=name))):
+                finding = f"on {name}: {found}"
         return {
             "health": "broken" if finding else "ok",
             "finding": finding or "one step as by the formula",
             "versions": _versions(backend, selection),
-            "devices": dict(devices),
+            "devices": devices,
         }
     except MissingExtra as error:
         return {"health": "absent" if selection.engine else "broken", "finding": str(error)}
@@ -49,14 +52,10 @@ def probe(name: str) -> dict[str, Any]:
         return {"health": "broken", "finding": f"{type(error).__name__}: {' '.join(str(error).split())}"}
 
 
-def _wrong(backend: Backend) -> str | None:
-    """What is wrong with a step, on any device where there is a choice; None if nothing is."""
-    if not isinstance(backend, WithDevices):
-        return try_step(backend)
-    for name in backend.devices():
-        if found := try_step(backend.on(name)):
-            return f"on {name}: {found}"
-    return None
+def _devices(backend: Backend) -> dict[str, str]:
+    """Each device to choose from, and what it is."""
+    has = backend.info.capabilities["device"] is True
+    return dict(cast("WithDevices", backend).devices()) if has else {}
 
 
 def try_step(backend: Backend) -> str | None:

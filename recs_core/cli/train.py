@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -70,7 +70,7 @@ def train(
     if resume and (config is not None or source is not None):
         raise ConfigError(f"--resume takes everything from {out}/run.json; leave data and --config out")
     planned = {"epochs": epochs, "batch_size": batch_size, "precision": precision}
-    settings = {name: value for name, value in planned.items() if value is not None}
+    settings: Any = {name: value for name, value in planned.items() if value is not None}
     if resume and settings:
         raise ConfigError("--resume finishes the run as it was planned; leave --epochs, --batch-size, --precision out")
     if resume:

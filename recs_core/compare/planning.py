@@ -118,8 +118,8 @@ def plan(experiment: Experiment, options: Options) -> Plan:
     epochs = options.epochs or model.training.epochs
     if model.training.precision is not None:
         raise ConfigError(
-            f"{experiment.data.source}: the run has precision={model.training.precision!r}, and backends are held to one "
-            "another in the model's dtype; leave it out of run.json"
+            f"the run has precision={model.training.precision!r}, and backends are held to one another in the model's "
+            "dtype; leave it out"
         )
     model.training = replace(model.training, epochs=min(epochs, QUICK_EPOCHS) if options.quick else epochs)
     experiment = replace(experiment.resolved(model), backend=None)

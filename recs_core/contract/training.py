@@ -38,7 +38,8 @@ class TrainingSpec(Declared):
 
     `batch_size` counts what `batch_by` names: interactions, queries with all their targets, or sequences: a query's
     candidates in order of time, each the target of those before it, cut where they are longer than the history's
-    `max_length` + 1 into windows that share their first candidate with the last of the one before. A target's weight is
+    `max_length` + 1 into windows that share their first candidate with the last of the one before. `targets`: by
+    sequence, how many of the next candidates each place of a sequence predicts. A target's weight is
     n^(row_weight − 1) over its query's n targets, × (½^(age / recency_days) + 0.02) where `recency_days` is a
     half-life in days before the newest training row (None: no recency). `drop_last` leaves out an epoch's last batch
     where it is smaller than `batch_size`, as a batch normalisation of one's own may need; who is in it differs from
@@ -49,6 +50,7 @@ class TrainingSpec(Declared):
     epochs: int = 10
     batch_size: int = 4096
     batch_by: BatchBy = "interaction"
+    targets: int = 1
     recency_days: float | None = None
     row_weight: float = 1.0
     schedule: Schedule | None = None
@@ -63,6 +65,13 @@ class TrainingSpec(Declared):
             is_one_of(self.batch_by, ("interaction", "query", "sequence")),
             self,
             f"batch_by is 'interaction', 'query' or 'sequence', got {self.batch_by!r}",
+        )
+        require(is_whole(self.targets, 1), self, f"needs targets ≥ 1, got {self.targets!r}")
+        require(
+            self.targets == 1 or self.batch_by == "sequence",
+            self,
+            f"targets={self.targets} are of a place of a sequence: pass batch_by='sequence', or leave targets out; "
+            f"got batch_by={self.batch_by!r}",
         )
         require(
             self.recency_days is None or (is_finite(self.recency_days) and self.recency_days > 0),
@@ -85,6 +94,7 @@ class BatchSettings(TypedDict, total=False):
 
     batch_size: int
     batch_by: BatchBy
+    targets: int
     recency_days: float | None
     row_weight: float
     drop_last: bool

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Batch, Codes, Features, Ragged, Sequences, Side, flat, recoded
+from recs_core.contract.batch import Batch, Codes, Features, Ragged, Sequences, Side, flat, offsets_of, recoded
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.protocols import BatchPlan
 from recs_core.contract.randomness import generator
@@ -132,7 +132,7 @@ class _Cut:
             most = int(
                 min(np.sort(targets)[-queries:].sum(), queries * targets.mean() + 4 * queries**0.5 * targets.std())
             )
-            return most, most
+            return most, most * self.plan.targets
         lengths = self.rows_of_query[1].lengths
         targets = lengths - np.floor((self.data.input_share or 0) * lengths)
         return queries, int(min(targets.sum(), queries * targets.mean() + 4 * queries**0.5 * targets.std()))
@@ -205,23 +205,38 @@ class _Cut:
         return _Targets(queries[chosen], rows.segments, codes, weight, history, shown=shown)
 
     def _by_sequence(self, chosen: NDArray[np.integer]) -> _Targets:
-        """Each row but a window's first is the target of those before it; the longest windows first, so that who pads
-        can pad neighbours alike."""
+        """Each row but a window's first is the target of those before it, and so are the rows of its query that follow,
+        up to the plan's targets; the longest windows first, so that who pads can pad neighbours alike."""
         data = self.data
         windows = self.windows.take(chosen[np.argsort(-self.windows.lengths[chosen], kind="stable")])
         places = np.arange(len(windows.values))
         read = windows.without(places == (windows.offsets[1:] - 1)[windows.segments])
         rows = windows.without(places == windows.offsets[:-1][windows.segments]).values
         queries = data.query_codes[rows]
+        targets = self._next_rows(rows)
         return _Targets(
             queries=queries,
-            target_query=np.arange(len(rows), dtype=np.int32),
-            codes=data.candidate_codes[rows],
-            weight=self._weight(rows, self.row_counts[queries] - 1),
+            target_query=targets.segments,
+            codes=data.candidate_codes[targets.values],
+            weight=self._weight(targets.values, self.targets_of_query[queries][targets.segments]),
             history=Ragged(data.candidate_codes[read.values], read.offsets),
             context=None if data.context is None else data.context.take(rows),
             shown=data.negatives and data.negatives.take(rows),
         )
+
+    def _next_rows(self, rows: NDArray[np.integer]) -> Ragged:
+        """Each row, and those of its query that follow it, as many as the plan has targets."""
+        left = self.row_counts[self.data.query_codes[rows]] - self._place[rows]
+        number = np.minimum(self.plan.targets, left)
+        offsets = offsets_of(number)
+        return Ragged(np.repeat(rows - offsets[:-1], number) + np.arange(offsets[-1], dtype=np.int32), offsets)
+
+    @cached_property
+    def targets_of_query(self) -> NDArray[np.int64]:
+        """(queries,): how many targets the places of each query's sequences have, all together."""
+        places = np.maximum(self.row_counts - 1, 0)
+        most = np.minimum(self.plan.targets, places)  # of all places but the last ones, which have fewer left
+        return most * places - most * (most - 1) // 2
 
     def _shown(self, rows: Ragged) -> Ragged:
         """What the targets of each query were shown and not taken: `rows` holds, of each, numbers of interactions."""

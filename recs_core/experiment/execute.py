@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Unpack
 
 from recs_core.config import placed
+from recs_core.contract.plans import check_precision
 from recs_core.contract.training import TrainingSettings
 from recs_core.experiment.data import cut, load_data
 from recs_core.experiment.files import write_json
@@ -54,11 +55,13 @@ def execute(
         specs, reasons = choose(experiment.model, parts.train)
         for reason in reasons:
             say(f"recipe {specs.recipe}: {reason}")
-        better, why = suggest(parts.train)
-        if specs.recipe is not None and better != specs.recipe:
-            say(f"recipe {better} would be the better guess here: {why}")
+        if specs.recipe is not None:
+            better, why = suggest(parts.train)
+            if better != specs.recipe:
+                say(f"recipe {better} would be the better guess here: {why}")
         model = build(replace(experiment, model=specs), parts.train, backend=backend)
         model.training = replace(model.training, **settings)
+        check_precision(model.backend.info, model.training.precision, model.dtype)
     if out is not None and not resume:
         write_json(out, {"recs_core": __version__, "run": experiment.resolved(model).to_json()})
     history = model.fit(parts.train, parts.validation, progress=progress, checkpoint=checkpoint)
