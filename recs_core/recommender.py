@@ -23,7 +23,7 @@ from recs_core.asked import (
 )
 from recs_core.contract.batch import Features, Ragged
 from recs_core.contract.errors import DataError, NotFitted, SpecError
-from recs_core.contract.protocols import Index, TopK, Tower
+from recs_core.contract.protocols import Index, TopK, Tower, lacking
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.catalog import Catalog
@@ -91,7 +91,7 @@ class Recommender(Evaluable, Growing):
                 else "declare a new TwoTower and fit it"
             )
             raise SpecError(f"{name} of a fitted model is fixed; {how}")
-        if name == "index" and not (value is None or isinstance(value, (str, Index))):
+        if name == "index" and value is not None and not isinstance(value, str) and lacking(value, Index):
             raise SpecError(f"index is an Index, or a name such as 'exact', got {type(value).__name__}")
         super().__setattr__(name, value)
 

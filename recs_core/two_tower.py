@@ -19,19 +19,17 @@ from recs_core.contract.as_json import Custom
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import BundleError, SpecError
 from recs_core.contract.optimizers import Adam, Optimizer
-from recs_core.contract.plans import UpdatePlan
+from recs_core.contract.plans import UpdatePlan, check_precision
 from recs_core.contract.protocols import Backend, BatchPlan, DType, Index, Trainer
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import SIDES, TowerSpec, check_pair
-from recs_core.contract.training import BatchSettings, TrainingSettings, TrainingSpec
+from recs_core.contract.training import BatchSettings, Precision, TrainingSettings, TrainingSpec
 from recs_core.data.batching import Batching
 from recs_core.data.catalog import Catalog
 from recs_core.data.context import check_context
-from recs_core.data.encoded import EncodedDataset
 from recs_core.data.epochs import Epochs
 from recs_core.data.interactions import Interactions
 from recs_core.data.remembered import with_past
-from recs_core.data.schema import Schema
 from recs_core.elsewhere import knows_its_arguments
 from recs_core.fitted import Declared, Fitted, Progress
 from recs_core.growth import with_catalog
@@ -104,6 +102,7 @@ class TwoTower(BackedRecommender):
         self.data: dict[str, Any] = {}
         self.run: FitRun | None = None
         self._trainer: Trainer | None = None
+        self._moves: UpdatePlan | None = None  # the trainer's
         self._fitting = False
         self._left: Hashable = None  # `version` as `fit`, `build` or a load left it
 
@@ -164,8 +163,8 @@ class TwoTower(BackedRecommender):
         """Train, and return losses, seconds and validation metrics per epoch.
 
         `settings`: fields of `TrainingSpec` (`epochs`, `batch_size`, `batch_by`, `recency_days`, `row_weight`,
-        `schedule`, `drop_last`, `replay`); those left out are as declared in `self.training`. Ctrl-C stops between
-        steps and leaves a usable model. `validation` is ranked with training candidates excluded, every
+        `schedule`, `drop_last`, `replay`, `precision`); those left out are as declared in `self.training`. Ctrl-C stops
+        between steps and leaves a usable model. `validation` is ranked with training candidates excluded, every
         `validate_every` epochs, at each of `k`. `callbacks`: objects as `recs.Callback`, or Keras's
         (docs/callbacks.md). `progress`: a bar on stderr, by default only on a terminal.
 
@@ -179,8 +178,9 @@ class TwoTower(BackedRecommender):
         that was loaded from its checkpoint, is finished as it was planned when `epochs` is not given: the same data and
         settings end in the same weights, bit for bit, as a run without a break.
 
-        Raises `DataError`, `SpecError` for settings that cannot be meant, `BundleError` if a checkpoint cannot be
-        written, `TrainingError` if the loss is not finite, and whatever a callback raises.
+        Raises `DataError`, `SpecError` for settings that cannot be meant, `UnsupportedFeature` for those that the
+        backend declines, `BundleError` if a checkpoint cannot be written, `TrainingError` if the loss is not finite,
+        and whatever a callback raises.
         """
         from recs_core.evaluation.measures import cuts, metrics
 
@@ -197,11 +197,12 @@ class TwoTower(BackedRecommender):
         asked = FitRun(training, self.position.epoch, digest, validate_every, tuple(cuts(k)), best)
         run = asked.begun_or_gone_on_with(self.run, settings, optimizer, self.optimizer)
         arguments.check_validated(run, validation)
+        check_precision(self.backend.info, run.settings.precision, self.dtype)
         check_keras(callbacks, run, validated=validation is not None, saved=checkpoint is not None)
         checkpoint = None if checkpoint is None else local(checkpoint, "fit(checkpoint=…)", BundleError)
         plan = BatchPlan.of(run.settings, self.retrieval)
         data, model = self._learnt(train, digest, plan, validation), self.model
-        trainer = self._with_trainer(optimizer)
+        trainer = self._with_trainer(optimizer, run.settings.precision)
         if self.run is not None and self.position.step and not run.cuts_as(self.run):
             self.position = Position(self.position.epoch)  # the epoch begun has other batches: it begins anew
         self.run = run
@@ -279,32 +280,19 @@ class TwoTower(BackedRecommender):
         self._catalog, self.data = Catalog.of(data, self._catalog), facts(train, digest)
         return batching
 
-    def _encoded(self, train: Interactions) -> EncodedDataset:
-        """The training data in the model's codes."""
-        before = self._catalog
-        query, candidate = (self.query, self.candidate) if before is not None else self._reads(train)
-        schema = before.schema if before is not None else Schema.learn(query, candidate, train)
-        data = EncodedDataset.encode(query, candidate, schema, train, before=before, adopted=frozenset(self._adopted))
-        if not self._adopted:
-            check_pair(data.query_tower, data.candidate_tower)
-        return data
-
-    def _with_trainer(self, optimizer: Optimizer | None) -> Trainer:
-        if optimizer not in (None, self.optimizer):
-            self._go_on_with(optimizer)
-        if self._trainer is None:
-            self._trainer = self.backend.trainer(self.model, UpdatePlan(self.optimizer))
-        return self._trainer
-
-    def _go_on_with(self, optimizer: Optimizer) -> None:
-        """Another optimizer; it takes over the state of one of its class."""
-        trainer = self.backend.trainer(self.model, UpdatePlan(optimizer))
-        if self._trainer is not None and type(optimizer) is type(self.optimizer):
-            trainer.load_state(self._trainer.state())
-            log.info("optimizer: %s, with the state of %s", optimizer, self.optimizer)
-        elif self._trainer is not None:
-            log.info("optimizer: %s, with new state; that of %s is gone", optimizer, self.optimizer)
-        self.__dict__["optimizer"], self._trainer = optimizer, trainer  # what is declared is fixed for callers alone
+    def _with_trainer(self, optimizer: Optimizer | None, precision: Precision | None = None) -> Trainer:
+        """The trainer; another optimizer, or precision, makes another, with the state of one of its class."""
+        before, plan = self._trainer, UpdatePlan(optimizer or self.optimizer, precision)
+        if before is not None and plan == self._moves:
+            return before
+        trainer, keeps = self.backend.trainer(self.model, plan), type(plan.spec) is type(self.optimizer)
+        if before is not None and keeps:
+            trainer.load_state(before.state())
+        if before is not None and plan.spec != self.optimizer:
+            state = f"the state of {self.optimizer}" if keeps else f"new state; that of {self.optimizer} is gone"
+            log.info("optimizer: %s, with %s", plan.spec, state)
+        self.__dict__["optimizer"], self._trainer, self._moves = plan.spec, trainer, plan  # fixed for callers alone
+        return trainer
 
     @property
     def declared(self) -> Declared:
@@ -341,15 +329,15 @@ class TwoTower(BackedRecommender):
     ) -> Self:
         """A model of this value, on any backend, which trains on from where its progress stands.
 
-        `backend` and `device` as in `TwoTower`. `natives`: side → the module, built again, of a tower that is a user's own; it takes
-        over the weights. Raises `SpecError` for one that is missing, and `DataError` if the weights do not fit it.
+        `backend` and `device` as in `TwoTower`. `natives`: side → the module, built again, of a tower that is a user's
+        own; it takes over the weights. Raises `SpecError` for one that is missing, and `DataError` if the weights do
+        not fit it.
         """
-        natives = {} if natives is None else natives
         for side, native in fitted.natives.items():
-            if side not in natives:
+            if side not in (natives or {}):
                 hint = f"pass natives={{{side!r}: recs.Adopted({native.built(side)}, …)}}"
                 raise SpecError(f"TwoTower.of: the {side} tower is {native}; build it and {hint}")
-        given: dict[str, Any] = {**vars(fitted.declared), **{str(side): own for side, own in natives.items()}}
+        given: dict[str, Any] = {**vars(fitted.declared), **{str(side): own for side, own in (natives or {}).items()}}
         out = cls(**given, backend=backend, device=device)
         out._catalog = fitted.catalog
         declared = {name: value for name, value in fitted.weights.items() if not canonical.is_native(name)}
@@ -362,8 +350,7 @@ class TwoTower(BackedRecommender):
             progress = fitted.progress.copied()
             out.position, out.history, out.run = progress.position, progress.history, progress.run
             if progress.state is not None:
-                out._trainer = out.backend.trainer(out._model, UpdatePlan(out.optimizer))
-                out._trainer.load_state(progress.state)
+                out._with_trainer(None).load_state(progress.state)
         return out
 
     @classmethod
@@ -378,8 +365,8 @@ class TwoTower(BackedRecommender):
     ) -> Self:
         """The model of a run that was cut off; `fit(train)` with the same data finishes it as planned.
 
-        A finished run has nothing left to train. `device` as in `TwoTower`, `native` and `custom` as in `recs.load`. Raises `BundleError` if the
-        folder holds no checkpoint.
+        A finished run has nothing left to train. `device` as in `TwoTower`, `native` and `custom` as in `recs.load`.
+        Raises `BundleError` if the folder holds no checkpoint.
         """
         from recs_core import restoring  # what `recs.load` rests on too: loading itself is above this class
 

@@ -45,6 +45,10 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides batches, negatives and initial weights.")] = None,
+    device: options.Device = None,
+    precision: Annotated[
+        str | None, typer.Option(help="bf16: towers in bfloat16 while training, on a backend that can.")
+    ] = None,
     float64: Annotated[bool, typer.Option("--float64", help="Train in float64, to compare backends.")] = False,
     config: Annotated[Path | None, typer.Option(help="Repeat the run in this run.json; data is taken from it.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the bundle and run.json.")] = Path("run"),
@@ -92,15 +96,18 @@ def train(
     cut = {"at": at, "test": test, "validation": validation}
     if continue_ is not None:
         of_new_models = {"recipe": recipe, "context": context, "seed": seed, "float64": float64 or None, "split": split}
+        of_new_models["precision"] = precision
         refused = {"data": source, "config": config, "resume": resume or None, **of_new_models, **cut}
-        _continue(continue_, data, out, force, refused, file, epochs, batch_size, replay, as_json)
+        _continue(continue_, data, out, force, refused, file, epochs, batch_size, replay, device, as_json)
         return
     if data is not None or replay is not None:
         raise ConfigError("--data and --replay are for --continue BUNDLE; a new model trains on the data named first")
     if config is not None and source is not None:
         raise ConfigError("give either data or --config run.json, which names its own")
+    planned = {"epochs": epochs, "batch_size": batch_size, "precision": precision}
+    settings: Any = {name: value for name, value in planned.items() if value is not None}
     if resume:
-        _check_resumed(out, source, config, epochs, batch_size)
+        _check_resumed(out, source, config, settings)
         config = out / "run.json"
     if config is None and source is None:
         raise ConfigError("name the data: a data set (recs data list), a CSV or Parquet file, or --config run.json")
@@ -118,7 +125,7 @@ def train(
     if float64:
         experiment = replace(experiment, dtype="float64")
     say = None if as_json else typer.echo
-    outcome = execute(experiment, epochs=epochs, batch_size=batch_size, say=say, out=out, resume=resume)
+    outcome = execute(experiment, device=device, say=say, out=out, resume=resume, **settings)
     outcome.write(out)
     if as_json:
         print_json(outcome.to_json())
@@ -126,13 +133,13 @@ def train(
     show(outcome, out)
 
 
-def _check_resumed(out: Path, source: str | None, config: Path | None, epochs: Any, batch_size: Any) -> None:
+def _check_resumed(out: Path, source: str | None, config: Path | None, settings: Any) -> None:
     from recs_core.contract.errors import ConfigError
 
     if config is not None or source is not None:
         raise ConfigError(f"--resume takes everything from {out}/run.json; leave data and --config out")
-    if epochs is not None or batch_size is not None:
-        raise ConfigError("--resume finishes the run as it was planned; leave --epochs and --batch-size out")
+    if settings:
+        raise ConfigError("--resume finishes the run as it was planned; leave --epochs, --batch-size, --precision out")
 
 
 def _refuse_existing(out: Path, force: bool) -> None:
@@ -152,6 +159,7 @@ def _continue(
     epochs: int | None,
     batch_size: int | None,
     replay: float | None,
+    device: str | None,
     as_json: bool,
 ) -> None:
     """`recs train --continue`. `refused`: options of a new model, by name, which must not be given."""
@@ -167,7 +175,7 @@ def _continue(
         raise ConfigError(f"--continue trains the bundle's own model on all rows of --data; leave {given[0]} out")
     _refuse_existing(out, force)
     say = None if as_json else typer.echo
-    settings: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "replay": replay}
+    settings: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "replay": replay, "device": device}
     model = continued(bundle, options.data_spec(data, "none", **file), say=say, **settings)
     saved = model.save(out / "bundle")
     if as_json:

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, TypedDict
 from recs_core.contract.validation import Declared, is_finite, is_one_of, is_whole, require
 
 BatchBy: TypeAlias = Literal["interaction", "query", "sequence"]
+Precision: TypeAlias = Literal["bf16"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ class TrainingSpec(Declared):
     half-life in days before the newest training row (None: no recency). `drop_last` leaves out an epoch's last batch
     where it is smaller than `batch_size`, as a batch normalisation of one's own may need; who is in it differs from
     epoch to epoch. `replay`: the share of an epoch, of what `batch_size` counts, that is drawn anew for each epoch from
-    what earlier fits saw and these data lack; all of that where there is less.
+    what earlier fits saw and these data lack; all of that where there is less. `precision` "bf16" computes the towers
+    of a training step in bfloat16 and all else in float32, which a GPU does faster, where the backend can; None:
+    everything in the model's dtype.
     """
 
     epochs: int = 10
@@ -55,6 +58,7 @@ class TrainingSpec(Declared):
     schedule: Schedule | None = None
     drop_last: bool = False
     replay: float = 0.0
+    precision: Precision | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,6 +89,7 @@ class TrainingSpec(Declared):
         )
         require(isinstance(self.drop_last, bool), self, f"drop_last is True or False, got {self.drop_last!r}")
         require(is_finite(self.replay) and 0 <= self.replay < 1, self, f"needs 0 ≤ replay < 1, got {self.replay!r}")
+        require(self.precision in (None, "bf16"), self, f"precision is 'bf16' or None, got {self.precision!r}")
 
 
 class BatchSettings(TypedDict, total=False):
@@ -105,3 +110,4 @@ class TrainingSettings(BatchSettings, total=False):
 
     epochs: int
     schedule: Schedule | None
+    precision: Precision | None

@@ -17,7 +17,7 @@ from recs_core.data import context, impressions
 from recs_core.data.attributes import attributes_of
 from recs_core.data.encoding import encode
 from recs_core.data.interactions import Interactions
-from recs_core.data.schema import Schema
+from recs_core.data.schema import Schema, check_names
 
 if TYPE_CHECKING:
     from recs_core.data.catalog import Catalog
@@ -157,16 +157,6 @@ def _says_something(table: pa.Table, tower: TowerSpec, schema: Schema) -> NDArra
         if own and feature.name in table.column_names:
             said |= table[feature.name].is_valid().to_numpy()
     return said
-
-
-def check_names(schema: Schema, data: Interactions) -> None:
-    """Raise `DataError` where the data names its id columns otherwise."""
-    for side, due, got in (
-        ("query", schema.query_name, data.query_name),
-        ("candidate", schema.candidate_name, data.candidate_name),
-    ):
-        if due != got:
-            raise DataError(f"the {side} column is {got!r}, this model was trained on {due!r}; rename the column")
 
 
 def _codes(of_id: NDArray[np.int32], rows: NDArray[np.int32], data: Interactions, side: str) -> NDArray[np.int32]:

@@ -242,3 +242,13 @@ def _one_type(name: str, arrays: list[pa.Array]) -> list[pa.Array]:
             f"{name} is shared by columns of different types: {', '.join(sorted({str(a.type) for a in arrays}))}"
         )
     return arrays
+
+
+def check_names(schema: Schema, data: Interactions) -> None:
+    """Raise `DataError` where the data names its id columns otherwise."""
+    for side, due, got in (
+        ("query", schema.query_name, data.query_name),
+        ("candidate", schema.candidate_name, data.candidate_name),
+    ):
+        if due != got:
+            raise DataError(f"the {side} column is {got!r}, this model was trained on {due!r}; rename the column")

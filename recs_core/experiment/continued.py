@@ -29,6 +29,7 @@ def continued(
     batch_size: int | None = None,
     replay: float | None = None,
     backend: str | None = None,
+    device: str | None = None,
     progress: bool | None = None,
     say: Callable[[str], object] | None = None,
 ) -> TwoTower:
@@ -36,15 +37,15 @@ def continued(
 
     `data`: of a file, `query` and `candidate` are by default named as the bundle's. `epochs`, `replay`: by default 1
     and 0.5; `batch_size` and all else as the model was declared, but at the optimizer's own rate, without a schedule,
-    which would begin anew. `say` gets a line on each rule. Raises `BundleError`, `ConfigError` for a file without
-    the times that the model has, and as `load_data`, `extend` and `fit`.
+    which would begin anew. `backend` and `device` as in `recs.load`. `say` gets a line on each rule. Raises
+    `BundleError`, `ConfigError` for a file without the times that the model has, and as `load_data`, `extend`, `fit`.
     """
     from recs_core.loading import load
     from recs_core.two_tower import TwoTower
 
     say = say or (lambda line: None)
     epochs, replay = epochs or EPOCHS, REPLAY if replay is None else replay
-    model = load(bundle, backend=backend)
+    model = load(bundle, backend=backend, device=device)
     assert isinstance(model, TwoTower)
     rows = load_data(_named(data, model))
     before = len(model.schema.queries), len(model.schema.candidates)

@@ -8,9 +8,8 @@ from recs_core.contract.features import Feature
 from recs_core.contract.towers import TowerSpec
 from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.context import columns_of
-from recs_core.data.encoded import check_names
 from recs_core.data.interactions import Interactions
-from recs_core.data.schema import Schema, TrainingSide, of_rows, sides_of
+from recs_core.data.schema import Schema, TrainingSide, check_names, of_rows, sides_of
 
 
 def grown_schema(schema: Schema, query: TowerSpec, candidate: TowerSpec, data: Interactions) -> Schema:

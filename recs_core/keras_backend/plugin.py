@@ -46,6 +46,9 @@ INFO = BackendInfo(
         "clip_norm": True,
         "sparse_rows": True,
         "float64": True,
+        "precision_bf16": No(
+            "its towers compute in the model's dtype; train with precision='bf16' on torch, and load the bundle here"
+        ),
         "state": True,
         "adopt": True,
         "native_loop": True,

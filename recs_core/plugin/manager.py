@@ -109,24 +109,13 @@ def load_backend(name: str, engine: str | None = None, *, asked_by: str = "backe
 
     Raises `BackendNotFound` (no such name or engine), `ConfigError` (no such option), `BackendConflict` (two
     distributions claim the name), `BackendBroken` (import, hooks, manifest or factory fail), `MissingExtra` (what it
-    requires is not installed), `UnsupportedFeature` (a device= where it has no choice of one).
+    requires is not installed).
     """
     plugin = _Plugin(BACKENDS, _claim(BACKENDS, name, asked_by, engine), asked_by)
     info = plugin.manifest(engine)
-    if "device" in options:
-        _check_device(info, options["device"], asked_by)
     plugin.check_requirements(info, engine)
     plugin.tell_selected(info)
     return cast("Backend", plugin.build(info, engine=engine, **options))
-
-
-def _check_device(info: BackendInfo, device: object, asked_by: str) -> None:
-    declared = info.capabilities["device"]
-    if isinstance(declared, No):
-        raise UnsupportedFeature(
-            f"backend {info.name!r} (asked for by {asked_by}) takes no device={device!r}; leave it out: "
-            f"{declared.reason}"
-        )
 
 
 def load_index(spec: str, *, asked_by: str = "index=") -> Index:

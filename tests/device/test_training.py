@@ -1,5 +1,5 @@
-"""A model trains on a device as on a CPU: data of every kind, through `fit`, with every kind of negatives, way of batching
-and optimizer."""
+"""A model trains on a device as on a CPU: data of every kind, with every kind of negatives, way of batching and
+optimizer."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class Backend:
-    """`device`: where weights live and steps run, one of `devices()`, such as "cuda", its first GPU, or "cuda:1".
+    """`device`: where weights live and steps run: "cpu", "cuda", which is the first GPU, or "cuda:1" for the second.
 
     Raises `ConfigError` for one that is not there.
     """
@@ -39,9 +39,13 @@ class Backend:
 
     @staticmethod
     def devices() -> dict[str, str]:
-        """Each device of this machine → what it is; the first is the default."""
+        """See `WithDevices`."""
         cuda = {f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
         return {"cpu": f"{torch.get_num_threads()} threads", **cuda}
+
+    def on(self, device: str) -> Backend:
+        """See `WithDevices`."""
+        return Backend(device)
 
     def model(
         self,
@@ -74,11 +78,11 @@ class Backend:
         return Trainer(model, plan)
 
 
-def create(engine: str | None = None, device: str = "cpu") -> Backend:
-    """The factory that the manifest names. Raises `ConfigError` for an engine or a device that does not exist."""
+def create(engine: str | None = None) -> Backend:
+    """The factory that the manifest names. Raises `ConfigError` for an engine: there is none."""
     if engine is not None:
         raise ConfigError(f"the torch backend has no engines, got torch[{engine}]; for a device say device={engine!r}")
-    return Backend(device)
+    return Backend()
 
 
 def _device(name: str) -> torch.device:
