@@ -70,14 +70,8 @@ def table(what: str, known: Mapping[str, str], infos: list[Any]) -> list[str]:
 def page() -> str:
     """The page's text."""
     plugins = [hooks_of(path) for path in PLUGINS.values()]
-    backends = [
-        KERAS,
-        *(info for plugin in plugins if hasattr(plugin, "recs_backends") for info in plugin.recs_backends()),
-    ]
-    indexes = [
-        *recs_indexes(),
-        *(i for plugin in plugins if hasattr(plugin, "recs_indexes") for i in plugin.recs_indexes()),
-    ]
+    backends = [KERAS, *(info for plugin in plugins for info in offered(plugin, "recs_backends"))]
+    indexes = [*recs_indexes(), *(info for plugin in plugins for info in offered(plugin, "recs_indexes"))]
     engines = [f"- `{info.name}`: {info.summary}{_engines(info)}" for info in backends]
     kinds = [f"- `{info.name}`: {info.summary}; finds {info.finds}" for info in indexes]
     parts = [HEAD, "## Backends\n", *engines, "", *table("capability", BACKEND_CAPABILITIES, backends)]
