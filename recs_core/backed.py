@@ -17,8 +17,9 @@ from recs_core.contract.errors import NotFitted
 from recs_core.contract.plans import TowerPlan, check_encoders
 from recs_core.contract.protocols import Backend, DType, Index, Model, Tower
 from recs_core.contract.retrieval import RetrievalSpec
-from recs_core.contract.towers import SIDES, TowerSpec
+from recs_core.contract.towers import SIDES, TowerSpec, check_pair
 from recs_core.contract.weights import Weights
+from recs_core.data.encoded import EncodedDataset
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
 from recs_core.recommender import Recommender
@@ -122,6 +123,16 @@ class BackedRecommender(Recommender):
             self._adopted[side].reads(names[side]) if side in self._adopted else getattr(self, side) for side in SIDES
         )
         return query, candidate
+
+    def _encoded(self, train: Interactions) -> EncodedDataset:
+        """The training data in the model's codes."""
+        before = self._catalog
+        query, candidate = (self.query, self.candidate) if before is not None else self._reads(train)
+        schema = before.schema if before is not None else Schema.learn(query, candidate, train)
+        data = EncodedDataset.encode(query, candidate, schema, train, before=before, adopted=frozenset(self._adopted))
+        if not self._adopted:
+            check_pair(data.query_tower, data.candidate_tower)
+        return data
 
     def _plan(self, side: Side) -> TowerPlan:
         return TowerPlan.of(side, getattr(self, side))

@@ -15,9 +15,10 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from recs_core.contract.errors import BackendNotFound, ConfigError, MissingExtra
+from recs_core.contract.errors import BackendNotFound, ConfigError, MissingExtra, UnsupportedFeature
+from recs_core.contract.manifest import BackendInfo, No
 from recs_core.elsewhere import knows_its_arguments
 from recs_core.environment import ENGINES, imported_keras_engine, is_installed, refuse_engine
 from recs_core.plugin import manager
@@ -25,7 +26,7 @@ from recs_core.spelling import meant_backend
 from recs_core.storage.paths import local
 
 if TYPE_CHECKING:
-    from recs_core.contract.protocols import Backend
+    from recs_core.contract.protocols import Backend, WithDevices
 
 BACKEND_VARIABLE = "RECS_BACKEND"
 CONFIG_VARIABLE = "RECS_CONFIG"
@@ -68,23 +69,45 @@ def use(name: str | None, *, source: str = "use()") -> None:
     _used = selection
 
 
-def backend(name: str | Backend | None = None, **options: Any) -> Backend:
+def backend(name: str | Backend | None = None, *, device: str | None = None, **options: Any) -> Backend:
     """The backend called `name`, or the selected one; built once a name and engine, unless `options` are given.
 
-    `options` go to the backend's factory, such as device="cuda" for torch. A `Backend` is handed back as it is. Raises
-    as `recs_core.plugin.manager.load_backend`, `ConfigError` for an option that the backend does not have.
+    `device`: where it runs, as in "cuda"; by default as the backend chooses. `options` go to the backend's factory. A
+    `Backend` is handed back as it is, or on the device. Raises as `recs_core.plugin.manager.load_backend`,
+    `ConfigError` for an option that the backend does not have and for a device that is not there, `UnsupportedFeature`
+    for a device where the backend has no choice of one.
     """
     if name is not None and not isinstance(name, str):
         if not all(hasattr(name, member) for member in manager.BACKENDS.members):
             raise ConfigError(f"backend= is {name!r}, no backend; write a name as in 'torch' or 'keras[jax]'")
-        return name
+        return name if device is None else _on(name, device)
     selection = select(name)
-    if options:
-        return manager.load_backend(selection.name, selection.engine, asked_by=selection.source, **options)
     key = (selection.name, selection.engine)
+    if device is not None:
+        check_device(manager.backend_info(*key, asked_by=selection.source), device)  # before a framework is imported
+        return _on(backend(name, **options), device)
+    if options:
+        return manager.load_backend(*key, asked_by=selection.source, **options)
     if key not in _built:
         _built[key] = manager.load_backend(*key, asked_by=selection.source)
     return _built[key]
+
+
+def placed(asked: str | Backend | None, device: str | None) -> str | Backend | None:
+    """What was asked for as it is, or built on a device where one is named. Raises as `backend`."""
+    return asked if device is None else backend(asked, device=device)
+
+
+def _on(built: Backend, device: str) -> Backend:
+    check_device(built.info, device)
+    return cast("WithDevices", built).on(device)
+
+
+def check_device(info: BackendInfo, device: object) -> None:
+    """Raise `UnsupportedFeature`, with the backend's reason, where it declines a choice of device."""
+    declared = info.capabilities.get("device", No("its manifest declares no choice of device"))
+    if isinstance(declared, No):
+        raise UnsupportedFeature(f"backend {info.name!r} takes no device={device!r}; leave it out: {declared.reason}")
 
 
 def select(explicit: str | None = None) -> Selection:

@@ -18,12 +18,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _DEVICE = (
-    "a device belongs to the backend: backend=recs.backend('torch', device='cuda'); TensorFlow and JAX find a GPU by "
-    "themselves"
+    "it belongs to the model: recs.TwoTower(…, device='cuda') on torch; TensorFlow and JAX find a GPU by themselves"
 )
 _PRECISION = (
-    "a model computes in TwoTower(dtype='float32') or 'float64'; mixed precision is for a loop of your own, as in the "
-    "README of recs-core-torch"
+    "mixed precision is for training, on torch: fit(train, precision='bf16'), or "
+    "training=recs.TrainingSpec(precision='bf16')"
 )
 _WORKERS = (
     "fit makes batches in a background thread; workers are for a loop of your own: recs_core_torch.loader(…, "
@@ -42,7 +41,7 @@ _HOMES: Mapping[str, str] = {
     **{name: f"it belongs to the model: recs.TwoTower(…, {name}=…)" for name in ("backend", "dtype", "seed")},
     **dict.fromkeys(("lr", "rate"), "the rate belongs to the optimizer: optimizer=recs.Adam(1e-3)"),
     **dict.fromkeys(("accelerator", "cuda", "device", "devices", "gpu", "use_gpu"), _DEVICE),
-    **dict.fromkeys(("amp", "bf16", "fp16", "mixed_precision", "precision"), _PRECISION),
+    **dict.fromkeys(("amp", "bf16", "fp16", "mixed_precision"), _PRECISION),
     **dict.fromkeys(("num_workers", "pin_memory", "workers"), _WORKERS),
     "verbose": "fit(train, progress=False) trains without a bar",
 }

@@ -24,6 +24,7 @@ def load(
     path: str | Path,
     *,
     backend: str | Backend | None = None,
+    device: str | None = None,
     runtime: Literal["numpy"] | None = None,
     native: Mapping[Side, Any] | None = None,
     custom: Sequence[Custom] = (),
@@ -32,9 +33,10 @@ def load(
 ) -> Recommender:
     """The model in a bundle or checkpoint.
 
-    On a backend (by default the selected one) it is a `TwoTower`, which trains on from the saved optimizer state. With
-    `runtime="numpy"` it is a `Recommender` that imports no framework and reads weights from a memory map. `native`:
-    "query" or "candidate" → the module, built again, of a tower that is a user's own; it takes over the saved weights.
+    On a backend (by default the selected one) it is a `TwoTower`, which trains on from the saved optimizer state, on
+    this `device` (as in `TwoTower`) wherever it was before. With `runtime="numpy"` it is a `Recommender` that imports
+    no framework and reads weights from a memory map. `native`: "query" or "candidate" → the module, built again, of a
+    tower that is a user's own; it takes over the saved weights.
     `custom`: classes of your own, of features or of an optimizer; nothing that a bundle names is imported.
     `index`: an `Index`, or the name of an installed one, for `recommend`; by default every candidate is scored.
     `verify`: check every file's digest, that all weights are finite, and that this backend gives the golden queries'
@@ -47,10 +49,16 @@ def load(
         raise BundleError(f"runtime is 'numpy' or None, got {runtime!r}; a framework is named by backend=")
     if runtime is not None and backend is not None:
         raise BundleError(f"runtime={runtime!r} and backend={backend!r}: name one of them")
+    if runtime is not None and device is not None:
+        raise BundleError(f"runtime={runtime!r} runs on the CPU; leave device={device!r} out, or name a backend=")
     if native is not None and not isinstance(native, Mapping):
         raise BundleError(f"native: expected {{'query': module}}, got {type(native).__name__}")
     if runtime is not None and native:
         raise BundleError(f"runtime={runtime!r} runs no module of yours; name a backend= for native=")
+    if device is not None:
+        from recs_core.config import placed
+
+        backend = placed(backend, device)
     stored = opened(path, custom=custom, verify=verify, progress=runtime is None)
     model, by = on_numpy(stored) if runtime == "numpy" else _on_backend(stored, backend, native or {})
     if index is not None:
@@ -84,7 +92,7 @@ def on_numpy(stored: Stored) -> tuple[Recommender, str]:
     if stored.info.needed:
         refuse(stored.info.path, stored.info.needed, "which NumPy cannot run")
     with making_sense(stored.info.path):
-        return NumpyRecommender.of(stored.fitted, vectors=stored.vectors), "NumPy"
+        return NumpyRecommender(stored.fitted, stored.vectors), "NumPy"
 
 
 def _on_backend(stored: Stored, backend: str | Backend | None, native: Mapping[Side, Any]) -> tuple[Recommender, str]:

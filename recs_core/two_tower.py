@@ -8,6 +8,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, Unpack
 
+import numpy as np
+from numpy.typing import NDArray
+
 from recs_core import config, copies
 from recs_core.adopted import Adopted, as_adopted
 from recs_core.backed import BackedRecommender
@@ -16,20 +19,20 @@ from recs_core.contract.as_json import Custom
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import BundleError, SpecError
 from recs_core.contract.optimizers import Adam, Optimizer
-from recs_core.contract.plans import UpdatePlan
+from recs_core.contract.plans import UpdatePlan, check_precision
 from recs_core.contract.protocols import Backend, BatchPlan, DType, Index, Trainer
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import SIDES, TowerSpec, check_pair
-from recs_core.contract.training import BatchSettings, TrainingSettings, TrainingSpec
+from recs_core.contract.training import BatchSettings, Precision, TrainingSettings, TrainingSpec
 from recs_core.data.batching import Batching
 from recs_core.data.catalog import Catalog
 from recs_core.data.context import check_context
-from recs_core.data.encoded import EncodedDataset
 from recs_core.data.epochs import Epochs
 from recs_core.data.interactions import Interactions
-from recs_core.data.schema import Schema
+from recs_core.data.remembered import with_past
 from recs_core.elsewhere import knows_its_arguments
 from recs_core.fitted import Declared, Fitted, Progress
+from recs_core.growth import with_catalog
 from recs_core.recommender import DECLARED
 from recs_core.storage.paths import local
 from recs_core.training import (
@@ -58,8 +61,12 @@ class TwoTower(BackedRecommender):
 
     A tower is a `TowerSpec`, or a user's own native module, plain or in `Adopted`. `training` holds the defaults of
     `fit`. `backend`: a name such as "torch" or "keras[jax]", by default as configured; a model keeps the backend it was
-    built with. `dtype` "float64" is for comparing backends. `index` as in `Recommender`. Raises `SpecError` if the
-    towers do not fit together.
+    built with. `device`: where it runs, as the backend names devices: "cpu", "cuda", "cuda:1"; by default the
+    backend's own choice, of PyTorch the CPU. A bundle does not hold it. `dtype` "float64" is for comparing backends.
+    `index` as in `Recommender`.
+
+    Raises `SpecError` if the towers do not fit together, `ConfigError` for a device that is not there, and
+    `UnsupportedFeature` for one where the backend has no choice of it.
     """
 
     @knows_its_arguments("TwoTower")
@@ -73,6 +80,7 @@ class TwoTower(BackedRecommender):
         training: TrainingSpec | None = None,
         seed: int = 42,
         backend: str | Backend | None = None,
+        device: str | None = None,
         dtype: DType = "float32",
         index: Index | str | None = None,
     ) -> None:
@@ -80,12 +88,9 @@ class TwoTower(BackedRecommender):
         adopted = {side: as_adopted(side, tower) for side, tower in natives if not isinstance(tower, TowerSpec)}
         if not adopted:
             check_pair(query, candidate)
-        arguments.check_kind("retrieval", retrieval, RetrievalSpec, "recs.RetrievalSpec(scoring='cosine', …)")
-        arguments.check_kind("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
-        arguments.check_kind("training", training, TrainingSpec, "recs.TrainingSpec(epochs=10, …)")
-        arguments.check_seed(seed)
-        arguments.check_dtype(dtype)
+        arguments.check_declared(retrieval, optimizer, training, seed, dtype)
         config.check(backend)
+        backend = config.placed(backend, device)
         reads = {side: own.reads(f"{side}_id") for side, own in adopted.items()}
         towers = reads.get("query", query), reads.get("candidate", candidate)
         super().__init__(*towers, retrieval or RetrievalSpec(), index, backend=backend, dtype=dtype, adopted=adopted)
@@ -97,6 +102,7 @@ class TwoTower(BackedRecommender):
         self.data: dict[str, Any] = {}
         self.run: FitRun | None = None
         self._trainer: Trainer | None = None
+        self._moves: UpdatePlan | None = None  # the trainer's
         self._fitting = False
         self._left: Hashable = None  # `version` as `fit`, `build` or a load left it
 
@@ -157,43 +163,46 @@ class TwoTower(BackedRecommender):
         """Train, and return losses, seconds and validation metrics per epoch.
 
         `settings`: fields of `TrainingSpec` (`epochs`, `batch_size`, `batch_by`, `recency_days`, `row_weight`,
-        `schedule`, `drop_last`); those left out are as declared in `self.training`. Ctrl-C stops between steps and
-        leaves a usable model. `validation` is ranked with training candidates excluded, every `validate_every` epochs,
-        at each of `k`. `callbacks`: objects as `recs.Callback`, or Keras's (docs/callbacks.md). `progress`: a bar on
-        stderr, by default only on a terminal.
+        `schedule`, `drop_last`, `replay`, `precision`); those left out are as declared in `self.training`. Ctrl-C stops
+        between steps and leaves a usable model. `validation` is ranked with training candidates excluded, every
+        `validate_every` epochs, at each of `k`. `callbacks`: objects as `recs.Callback`, or Keras's
+        (docs/callbacks.md). `progress`: a bar on stderr, by default only on a terminal.
 
         Called again it continues: `epochs` more epochs with the same weights and optimizer state. `train` may be other
-        data over ids that the model knows: what queries took adds up (`Catalog.of`), and of side features the latest
-        win. `optimizer`: go on with this one; its state is kept where it is of the same class (another rate, say), and
-        starts anew where it is not.
+        data over ids that the model knows (`extend` lets new ones join): histories begin with what earlier fits saw,
+        what queries took adds up, and of side features the latest win. `optimizer`: go on with this one; its state is
+        kept where it is of the same class (another rate, say), and starts anew where it is not.
 
         `checkpoint`: a folder that holds this run as a bundle, written anew every `checkpoint_every` epochs, and at the
         end with the weights that early stopping chose. A run that was interrupted, that a callback's error ended, or
         that was loaded from its checkpoint, is finished as it was planned when `epochs` is not given: the same data and
         settings end in the same weights, bit for bit, as a run without a break.
 
-        Raises `DataError`, `SpecError` for settings that cannot be meant, `BundleError` if a checkpoint cannot be
-        written, `TrainingError` if the loss is not finite, and whatever a callback raises.
+        Raises `DataError`, `SpecError` for settings that cannot be meant, `UnsupportedFeature` for those that the
+        backend declines, `BundleError` if a checkpoint cannot be written, `TrainingError` if the loss is not finite,
+        and whatever a callback raises.
         """
         from recs_core.evaluation.measures import cuts, metrics
 
-        if self._fitting:
-            raise SpecError("fit: this model is being fitted; a callback or a thread may ask and save it meanwhile")
+        self._refuse_while_fitting("fit")
         callbacks = check_callbacks(callbacks)
-        arguments.check_kind("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
+        arguments.check_optimizer(optimizer)
         arguments.check_kind("early_stopping", early_stopping, EarlyStopping, "recs.EarlyStopping('recall@20', …)")
         arguments.check_every(validate_every=validate_every, checkpoint_every=checkpoint_every)
         arguments.check_rows(train, validation)
         arguments.check_progress(progress)
         self._look_back()
         digest = train.digest()
-        run = self._planned(settings, digest, validate_every, tuple(cuts(k)), early_stopping, optimizer)
+        training, best = dataclasses.replace(self.training, **settings), Best(early_stopping)
+        asked = FitRun(training, self.position.epoch, digest, validate_every, tuple(cuts(k)), best)
+        run = asked.begun_or_gone_on_with(self.run, settings, optimizer, self.optimizer)
         arguments.check_validated(run, validation)
+        check_precision(self.backend.info, run.settings.precision, self.dtype)
         check_keras(callbacks, run, validated=validation is not None, saved=checkpoint is not None)
         checkpoint = None if checkpoint is None else local(checkpoint, "fit(checkpoint=…)", BundleError)
         plan = BatchPlan.of(run.settings, self.retrieval)
         data, model = self._learnt(train, digest, plan, validation), self.model
-        trainer = self._with_trainer(optimizer)
+        trainer = self._with_trainer(optimizer, run.settings.precision)
         if self.run is not None and self.position.step and not run.cuts_as(self.run):
             self.position = Position(self.position.epoch)  # the epoch begun has other batches: it begins anew
         self.run = run
@@ -225,24 +234,23 @@ class TwoTower(BackedRecommender):
             self._fitting, self._left = False, model.version
         return history.since(*before)
 
-    def _planned(
-        self,
-        settings: TrainingSettings,
-        digest: str,
-        validate_every: int,
-        k: tuple[int, ...],
-        early_stopping: EarlyStopping | None,
-        optimizer: Optimizer | None,
-    ) -> FitRun:
-        """The open run, checked to be the one that is asked for, or a new one."""
-        run = self.run
-        if run is None or not run.open or "epochs" in settings:
-            training = dataclasses.replace(self.training, **settings)
-            until = self.position.epoch + training.epochs
-            return FitRun(training, until, digest, validate_every, k, Best(early_stopping))
-        asked = {**settings, **({} if optimizer is None else {"optimizer": optimizer})}
-        run.check_goes_on(digest, asked, {**vars(run.settings), "optimizer": self.optimizer}, early_stopping)
-        return run
+    def _refuse_while_fitting(self, asks: str) -> None:
+        if self._fitting:
+            raise SpecError(f"{asks}: this model is being fitted; a callback or a thread may ask and save it meanwhile")
+
+    def _become(self, fitted: Fitted) -> None:
+        self._refuse_while_fitting("extend, update_candidates")
+        grown = type(self).of(fitted, backend=self.backend, natives=self._adopted)
+        for name in ("_catalog", "_model", "_trainer", "_left", "position", "history", "run", "data"):
+            setattr(self, name, getattr(grown, name))
+
+    def _with_candidates(self, catalog: Catalog, touched: NDArray[np.int32]) -> None:
+        added = len(catalog.schema.candidates) - len(self.schema.candidates)
+        if added and self.retrieval.candidate_bias:
+            self._become(with_catalog(self.fitted(), catalog))
+        else:  # no weight knows of it
+            self._refuse_while_fitting("update_candidates")
+            self._catalog = catalog
 
     def _look_back(self) -> None:
         """Notice that weights were moved since `fit`, `build` or a load left them: what training kept is of others."""
@@ -260,7 +268,7 @@ class TwoTower(BackedRecommender):
     ) -> Batching:
         """`train` in the model's codes and known to its catalog, or refused first; the first decides the weights."""
         data = self._encoded(train)
-        batching = Batching(data)
+        batching = Batching(with_past(data, self._catalog, 0.0 if plan is None else plan.replay))
         if plan is not None:
             batching.steps(plan)
         if validation is not None:
@@ -272,32 +280,19 @@ class TwoTower(BackedRecommender):
         self._catalog, self.data = Catalog.of(data, self._catalog), facts(train, digest)
         return batching
 
-    def _encoded(self, train: Interactions) -> EncodedDataset:
-        """The training data in the model's codes."""
-        before = self._catalog
-        query, candidate = (self.query, self.candidate) if before is not None else self._reads(train)
-        schema = before.schema if before is not None else Schema.learn(query, candidate, train)
-        data = EncodedDataset.encode(query, candidate, schema, train, before=before, adopted=frozenset(self._adopted))
-        if not self._adopted:
-            check_pair(data.query_tower, data.candidate_tower)
-        return data
-
-    def _with_trainer(self, optimizer: Optimizer | None) -> Trainer:
-        if optimizer not in (None, self.optimizer):
-            self._go_on_with(optimizer)
-        if self._trainer is None:
-            self._trainer = self.backend.trainer(self.model, UpdatePlan(self.optimizer))
-        return self._trainer
-
-    def _go_on_with(self, optimizer: Optimizer) -> None:
-        """Another optimizer; it takes over the state of one of its class."""
-        trainer = self.backend.trainer(self.model, UpdatePlan(optimizer))
-        if self._trainer is not None and type(optimizer) is type(self.optimizer):
-            trainer.load_state(self._trainer.state())
-            log.info("optimizer: %s, with the state of %s", optimizer, self.optimizer)
-        elif self._trainer is not None:
-            log.info("optimizer: %s, with new state; that of %s is gone", optimizer, self.optimizer)
-        self.__dict__["optimizer"], self._trainer = optimizer, trainer  # what is declared is fixed for callers alone
+    def _with_trainer(self, optimizer: Optimizer | None, precision: Precision | None = None) -> Trainer:
+        """The trainer; another optimizer, or precision, makes another, with the state of one of its class."""
+        before, plan = self._trainer, UpdatePlan(optimizer or self.optimizer, precision)
+        if before is not None and plan == self._moves:
+            return before
+        trainer, keeps = self.backend.trainer(self.model, plan), type(plan.spec) is type(self.optimizer)
+        if before is not None and keeps:
+            trainer.load_state(before.state())
+        if before is not None and plan.spec != self.optimizer:
+            state = f"the state of {self.optimizer}" if keeps else f"new state; that of {self.optimizer} is gone"
+            log.info("optimizer: %s, with %s", plan.spec, state)
+        self.__dict__["optimizer"], self._trainer, self._moves = plan.spec, trainer, plan  # fixed for callers alone
+        return trainer
 
     @property
     def declared(self) -> Declared:
@@ -325,20 +320,25 @@ class TwoTower(BackedRecommender):
 
     @classmethod
     def of(
-        cls, fitted: Fitted, *, backend: str | Backend | None = None, natives: Mapping[Side, Adopted] | None = None
+        cls,
+        fitted: Fitted,
+        *,
+        backend: str | Backend | None = None,
+        device: str | None = None,
+        natives: Mapping[Side, Adopted] | None = None,
     ) -> Self:
         """A model of this value, on any backend, which trains on from where its progress stands.
 
-        `backend` as in `TwoTower`. `natives`: side → the module, built again, of a tower that is a user's own; it takes
-        over the weights. Raises `SpecError` for one that is missing, and `DataError` if the weights do not fit it.
+        `backend` and `device` as in `TwoTower`. `natives`: side → the module, built again, of a tower that is a user's
+        own; it takes over the weights. Raises `SpecError` for one that is missing, and `DataError` if the weights do
+        not fit it.
         """
-        natives = {} if natives is None else natives
         for side, native in fitted.natives.items():
-            if side not in natives:
+            if side not in (natives or {}):
                 hint = f"pass natives={{{side!r}: recs.Adopted({native.built(side)}, …)}}"
                 raise SpecError(f"TwoTower.of: the {side} tower is {native}; build it and {hint}")
-        given: dict[str, Any] = {**vars(fitted.declared), **{str(side): own for side, own in natives.items()}}
-        out = cls(**given, backend=backend)
+        given: dict[str, Any] = {**vars(fitted.declared), **{str(side): own for side, own in (natives or {}).items()}}
+        out = cls(**given, backend=backend, device=device)
         out._catalog = fitted.catalog
         declared = {name: value for name, value in fitted.weights.items() if not canonical.is_native(name)}
         out._model = out._built(declared, fitted.catalog.schema)
@@ -350,8 +350,7 @@ class TwoTower(BackedRecommender):
             progress = fitted.progress.copied()
             out.position, out.history, out.run = progress.position, progress.history, progress.run
             if progress.state is not None:
-                out._trainer = out.backend.trainer(out._model, UpdatePlan(out.optimizer))
-                out._trainer.load_state(progress.state)
+                out._with_trainer(None).load_state(progress.state)
         return out
 
     @classmethod
@@ -360,17 +359,18 @@ class TwoTower(BackedRecommender):
         checkpoint: str | Path,
         *,
         backend: str | Backend | None = None,
+        device: str | None = None,
         native: Mapping[Side, Any] | None = None,
         custom: Sequence[Custom] = (),
     ) -> Self:
         """The model of a run that was cut off; `fit(train)` with the same data finishes it as planned.
 
-        A finished run has nothing left to train. `native` and `custom` as in `recs.load`. Raises `BundleError` if the
-        folder holds no checkpoint.
+        A finished run has nothing left to train. `device` as in `TwoTower`, `native` and `custom` as in `recs.load`.
+        Raises `BundleError` if the folder holds no checkpoint.
         """
         from recs_core import restoring  # what `recs.load` rests on too: loading itself is above this class
 
-        return restoring.resumed(cls, checkpoint, backend, native or {}, custom)
+        return restoring.resumed(cls, checkpoint, config.placed(backend, device), native or {}, custom)
 
     def save(
         self,

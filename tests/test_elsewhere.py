@@ -13,8 +13,8 @@ from recs_core.cli.main import main
 from recs_core.contract.errors import SpecError
 from tests.shop import declared, shop
 
-DEVICE = "a device belongs to the backend: backend=recs.backend('torch', device='cuda')"
-PRECISION = "TwoTower(dtype='float32')"
+DEVICE = "recs.TwoTower(…, device='cuda')"
+PRECISION = "fit(train, precision='bf16')"
 WORKERS = "recs_core_torch.loader(…, num_workers=4)"
 RATE = "optimizer=recs.Adam("
 
@@ -38,9 +38,8 @@ def refused(who: str, **given: object) -> str:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"device": "cuda"}, DEVICE),
         ({"gpu": 0}, DEVICE),
-        ({"precision": "bf16"}, PRECISION),
+        ({"amp": True}, PRECISION),
         ({"num_workers": 4}, WORKERS),
         ({"learning_rate": 0.1}, RATE),
         ({"lr": 0.1}, RATE),
@@ -58,6 +57,7 @@ def test_settings_of_training_given_to_a_model(who: str) -> None:
 
 def test_what_a_model_is_told_given_to_fit() -> None:
     assert "recs.TwoTower(…, dtype=…)" in refused("fit", dtype="float64")
+    assert DEVICE in refused("fit", device="cuda")
 
 
 @pytest.mark.parametrize("spec", [recs.RetrievalSpec, recs.Adam, recs.TrainingSpec])
@@ -87,9 +87,9 @@ def test_specs_given_to_a_recipe_win() -> None:
 @pytest.mark.parametrize(
     ("arguments", "asked", "said"),
     [
-        (["train", "report", "--device", "cuda"], "recs train", DEVICE),
-        (["--device", "cuda", "train", "report"], "recs", DEVICE),
-        (["compare", "--precision=bf16"], "recs compare", PRECISION),
+        (["compare", "--device", "cuda"], "recs compare", DEVICE),
+        (["--gpu", "0", "train", "report"], "recs", DEVICE),
+        (["compare", "--mixed-precision"], "recs compare", PRECISION),
         (["train", "report", "--num-workers", "4"], "recs train", WORKERS),
         (["train", "report", "--lr", "0.1"], "recs train", RATE),
     ],

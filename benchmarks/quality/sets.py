@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ class QualitySet:
 
 def load(name: str, folder: Path | None) -> QualitySet:
     """The set of that name. Raises `FileNotFoundError` where its files are not in `folder`."""
-    if name != "online-retail" and folder is None:
+    if not name.startswith("online-retail") and folder is None:
         raise FileNotFoundError(f"{name} is read from a folder of yours: --data DIR (see benchmarks/quality/sets.py)")
     return SETS[name](folder or Path())
 
@@ -136,6 +136,16 @@ def _beauty(folder: Path) -> QualitySet:
     return _last_items("beauty", "history", *_pairs(folder / "sequences.txt.gz"), goals=(0.065, 0.033))
 
 
+def _beauty_sequences(folder: Path) -> QualitySet:
+    """The same; goals: SASRec with shared negatives and eSASRec, as published with 256 dims."""
+    return _last_items("beauty-sequences", "sequence", *_pairs(folder / "sequences.txt.gz"), goals=(0.0921, 0.0523))
+
+
+def _online_retail_sequences(folder: Path) -> QualitySet:
+    """The same split as `online-retail`; goals: what `history` reaches there."""
+    return replace(_online_retail(folder), name="online-retail-sequences", recipe="sequence", goals=(0.1339, 0.1413))
+
+
 def _ml_1m_sequences(folder: Path) -> QualitySet:
     """The last item of each user is the test, the one before it the validation; goals: a full softmax, as published."""
     items = _numbers(folder / "sas" / "sequences.txt.gz")
@@ -163,6 +173,8 @@ SETS: dict[str, Callable[[Path], QualitySet]] = {
     "movielens-100k": _movielens_100k,
     "beauty": _beauty,
     "ml-1m-sequences": _ml_1m_sequences,
+    "beauty-sequences": _beauty_sequences,
+    "online-retail-sequences": _online_retail_sequences,
 }
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from recs_core.cli import options
+
 if TYPE_CHECKING:
     from recs_core.conformance.runner import Outcome
 
@@ -17,18 +19,23 @@ RED = 1
 def check(
     name: Annotated[str, typer.Argument(help='Backend, as in "torch" or "keras[jax]"; with --index, an index.')],
     index: Annotated[bool, typer.Option("--index", help="NAME is an index.")] = False,
+    device: options.Device = None,
     tier: Annotated[list[str] | None, typer.Option(help="Only this tier; may be repeated.")] = None,
     expected_failures: Annotated[str | None, typer.Option(help='JSON file of {"check": "reason it fails"}.')] = None,
     as_json: Annotated[str | None, typer.Option("--json", help="Write the report to this file; - prints it.")] = None,
 ) -> None:
     """Check that a plugin means what the core means. Exit code 1 if anything is red."""
+    from recs_core.config import placed
     from recs_core.conformance.registry import TIERS
     from recs_core.conformance.runner import run
+    from recs_core.contract.errors import ConfigError
     from recs_core.storage.paths import local
 
+    if index and device is not None:
+        raise ConfigError(f"--device {device} is of a backend, and {name!r} is asked for as an index; leave it out")
     report_file = None if as_json in (None, "-") else local(as_json, "--json")
     report = run(
-        None if index else name,
+        None if index else placed(name, device),
         index=name if index else None,
         tiers=tier or tuple(TIERS),
         expected_failures=_listed(expected_failures),

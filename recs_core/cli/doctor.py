@@ -30,11 +30,16 @@ def doctor(as_json: AsJson = False) -> None:
         for name, value in machine.items():
             typer.echo(f"{name:10} {value}")
         print_table(
-            ("backend", "health", "versions", "finding"),
-            [(r["name"], r["health"], r.get("versions"), r["finding"]) for r in rows],
+            ("backend", "health", "versions", "devices", "finding"),
+            [(r["name"], r["health"], r.get("versions"), _devices(r), r["finding"]) for r in rows],
         )
     if any(row["health"] == "broken" for row in rows):
         raise typer.Exit(1)
+
+
+def _devices(row: dict[str, Any]) -> str | None:
+    """The devices to choose from, and what each is."""
+    return ", ".join(f"{name} ({what})" for name, what in row.get("devices", {}).items()) or None
 
 
 def _names() -> list[str]:

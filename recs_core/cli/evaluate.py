@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from recs_core.cli import options
 from recs_core.cli.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def evaluate(
         typer.Option(help="Test targets that training has, which no list can hold: miss counts them, drop does not."),
     ] = "miss",
     backend: Annotated[str | None, typer.Option(help="Through this backend; by default through NumPy alone.")] = None,
+    device: options.Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a trained run on its test data, over the whole corpus, training candidates excluded."""
@@ -42,6 +44,8 @@ def evaluate(
 
     if repeats not in REPEATS:
         raise ConfigError(f"--repeats is {' or '.join(REPEATS)}, got {repeats!r}")
+    if device is not None and backend is None:
+        raise ConfigError(f"--device {device} needs a backend: add --backend torch; NumPy alone runs on the CPU")
     measures = Measures(tuple(k or (10, 20)), cast(Any, ties))
     folder = local(folder, "recs evaluate")
     experiment = Experiment.read(folder / "run.json")
@@ -51,7 +55,7 @@ def evaluate(
             f"{folder}/run.json: the run keeps no test part (split is null), so there is nothing to evaluate"
         )
     bundle = folder / "bundle"
-    model = load(bundle, runtime="numpy") if backend is None else load(bundle, backend=backend)
+    model = load(bundle, runtime="numpy") if backend is None else load(bundle, backend=backend, device=device)
     found, slices = _measured(model, parts, measures, intervals, repeats, by or [])
     facts = leakage(parts.train, parts.test)
     if as_json:

@@ -48,6 +48,9 @@ MinPerCandidate = Annotated[int | None, typer.Option(min=1, help="Drop candidate
 Split = Annotated[str | None, typer.Option(help="time, last, random, or none.")]
 At = Annotated[str | None, typer.Option(help="Split by time: rows from this date on are the test.")]
 Test = Annotated[float | None, typer.Option(help="Share of rows that are the test.")]
+Device = Annotated[
+    str | None, typer.Option(help="Where to compute, as in cpu, cuda or cuda:1; `recs doctor` says what there is.")
+]
 Validation = Annotated[float | None, typer.Option(help="Share of training rows held out to validate while training.")]
 
 

@@ -10,17 +10,18 @@ import json
 import sys
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from recs_core import config
 from recs_core.config import Selection, parse
 from recs_core.contract.batch import Batch, Features
 from recs_core.contract.errors import MissingExtra, RecsError
 from recs_core.contract.feature_kinds import Categorical
 from recs_core.contract.optimizers import Adagrad
 from recs_core.contract.plans import TowerPlan, UpdatePlan
-from recs_core.contract.protocols import Backend
+from recs_core.contract.protocols import Backend, WithDevices
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 from recs_core.plugin.manager import load_backend
@@ -33,12 +34,15 @@ def probe(name: str) -> dict[str, Any]:
     try:
         selection = parse(name, "recs doctor")
         backend = load_backend(selection.name, selection.engine, asked_by=selection.source)
-        finding = try_step(backend)
-        health = "broken" if finding else "ok"
+        finding, devices = try_step(backend), _devices(backend)
+        for device in devices:
+            if not finding and (found := try_step(config.backend(backend, device=device))):
+                finding = f"on {device}: {found}"
         return {
-            "health": health,
+            "health": "broken" if finding else "ok",
             "finding": finding or "one step as by the formula",
             "versions": _versions(backend, selection),
+            "devices": devices,
         }
     except MissingExtra as error:
         return {"health": "absent" if selection.engine else "broken", "finding": str(error)}
@@ -46,6 +50,12 @@ def probe(name: str) -> dict[str, Any]:
         return {"health": "broken", "finding": str(error)}
     except Exception as error:
         return {"health": "broken", "finding": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+
+
+def _devices(backend: Backend) -> dict[str, str]:
+    """Each device to choose from, and what it is."""
+    has = backend.info.capabilities["device"] is True
+    return dict(cast("WithDevices", backend).devices()) if has else {}
 
 
 def try_step(backend: Backend) -> str | None:

@@ -116,6 +116,11 @@ def plan(experiment: Experiment, options: Options) -> Plan:
     parts = cut(data, experiment.data, experiment.seed)
     model = build(experiment, parts.train)
     epochs = options.epochs or model.training.epochs
+    if model.training.precision is not None:
+        raise ConfigError(
+            f"the run has precision={model.training.precision!r}, and backends are held to one another in the model's "
+            "dtype; leave it out"
+        )
     model.training = replace(model.training, epochs=min(epochs, QUICK_EPOCHS) if options.quick else epochs)
     experiment = replace(experiment.resolved(model), backend=None)
     shown, queries = choose_queries(parts, options.show, experiment.seed)

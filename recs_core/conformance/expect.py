@@ -14,6 +14,8 @@ from recs_core.conformance.registry import CheckFailed
 # Parity tiers: P1 is float64, P2 one step in float32, P4 the vectors of given weights in float32.
 LOSS = {"float64": 1e-9, "float32": 1e-6}
 """Relative to the loss, or to 1 where it is smaller: what is left of 16 or 7 digits after some hundred terms."""
+LOSS_BF16 = 2e-2
+"""The same of some tens of steps with `precision="bf16"`: 8 bits of every product in a tower."""
 GRADIENT = {"float64": 1e-9, "float32": 1e-5}
 """Relative to the norm of each row, plus a tenth of it relative to the largest row, for rows where terms cancel."""
 WEIGHT = {"float64": 1e-7, "float32": 2e-6}

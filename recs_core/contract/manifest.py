@@ -42,9 +42,11 @@ BACKEND_CAPABILITIES: Mapping[str, str] = {
     "clip_norm": "optimizer: clipping by global norm",
     "sparse_rows": "a step's cost does not depend on the size of the tables",
     "float64": "dtype='float64'",
+    "precision_bf16": "precision='bf16': towers of a training step in bfloat16, all else in float32",
     "state": "optimizer state out and in: resume, move to another backend",
     "adopt": "a user's own native module as a tower",
     "native_loop": "towers and task usable in the framework's own training loop",
+    "device": "a choice of device, as `WithDevices` of the protocols has it",
 }
 """Every capability a backend declares, with its meaning."""
 

@@ -17,6 +17,7 @@ from recs_core.contract.features import Column
 from recs_core.contract.manifest import BackendInfo, No
 from recs_core.contract.optimizers import Optimizer
 from recs_core.contract.towers import Activation, TowerSpec, check_pair
+from recs_core.contract.training import Precision
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,18 @@ def check_encoders(info: BackendInfo, *towers: Any) -> None:
             raise UnsupportedFeature(f"backend {info.name!r} has no {name} encoder: {declared.reason}")
 
 
+def check_precision(info: BackendInfo, precision: Precision | None, dtype: str) -> None:
+    """Raise `UnsupportedFeature`, with the backend's reason, for a precision that it declines, and `SpecError` for one
+    beside another dtype than float32."""
+    if precision is None:
+        return
+    declared = info.capabilities.get(f"precision_{precision}", No("its manifest does not declare it"))
+    if isinstance(declared, No):
+        raise UnsupportedFeature(f"backend {info.name!r} has no precision={precision!r}: {declared.reason}")
+    if dtype != "float32":
+        raise SpecError(f"precision={precision!r} is for a model of dtype='float32', and this one's is {dtype!r}")
+
+
 def as_columns(features: Sequence[Column | str]) -> tuple[Column, ...]:
     """What an adopted module takes, as columns; a name alone is one code per row. Raises `SpecError`."""
     if isinstance(features, (str, Column)) or not features:
@@ -136,9 +149,11 @@ def as_columns(features: Sequence[Column | str]) -> tuple[Column, ...]:
 
 @dataclass(frozen=True)
 class UpdatePlan:
-    """How one optimizer moves weights. `spec` holds the formula's constants, such as `epsilon`."""
+    """How one optimizer moves weights. `spec` holds the formula's constants, such as `epsilon`. `precision`: what a
+    step computes the towers in, as `TrainingSpec` has it; a backend that declines it is given none."""
 
     spec: Optimizer
+    precision: Precision | None = None
 
     @property
     def moves_all_rows(self) -> bool:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, Unpack, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class BatchPlan:
     """How to cut a data set into batches.
 
     `size` counts interactions, queries or sequences, as `batch_by` says; `retrieval` says which candidates go with
-    them. See `TrainingSpec` for `row_weight`, `recency_days` and `drop_last`.
+    them. See `TrainingSpec` for `row_weight`, `recency_days`, `drop_last`, `targets` and `replay`.
     """
 
     size: int
@@ -46,6 +46,8 @@ class BatchPlan:
     row_weight: float = 1.0
     recency_days: float | None = None
     drop_last: bool = False
+    targets: int = 1
+    replay: float = 0.0
 
     @classmethod
     def of(cls, training: TrainingSpec, retrieval: RetrievalSpec) -> BatchPlan:
@@ -57,10 +59,11 @@ class BatchPlan:
             training.row_weight,
             training.recency_days,
             training.drop_last,
+            training.targets,
+            training.replay,
         )
 
 
-@runtime_checkable
 class Dataset(Protocol):
     """Encoded interactions that can be cut into batches; `recs_core.data.batching.Batching` is the core's own."""
 
@@ -77,7 +80,6 @@ class Dataset(Protocol):
         ...
 
 
-@runtime_checkable
 class Tower(Protocol):
     """Features in, vectors out."""
 
@@ -108,7 +110,6 @@ class Tower(Protocol):
         ...
 
 
-@runtime_checkable
 class RetrievalTask(Protocol):
     """Scores, corrections, masks and softmax cross-entropy, in the order and with the meanings of docs/meanings.md.
 
@@ -130,7 +131,6 @@ class RetrievalTask(Protocol):
         ...
 
 
-@runtime_checkable
 class Model(Protocol):
     """Owns the named tables, both towers, and the task with its weights."""
 
@@ -163,7 +163,6 @@ class Model(Protocol):
         ...
 
 
-@runtime_checkable
 class Trainer(Protocol):
     """One optimizer on one model. A step depends on (weights, state, batch, learning rate) and nothing else."""
 
@@ -180,7 +179,6 @@ class Trainer(Protocol):
         ...
 
 
-@runtime_checkable
 class Backend(Protocol):
     """What a backend's factory returns."""
 
@@ -220,6 +218,20 @@ class Backend(Protocol):
         ...
 
 
+class WithDevices(Backend, Protocol):
+    """A backend that declares the capability `device`."""
+
+    def devices(self) -> Mapping[str, str]:
+        """Each device that there is, as in "cpu" or "cuda:0" → what it is, in words. The first is the one that the
+        backend runs on unless it is told another."""
+        ...
+
+    def on(self, device: str) -> Backend:
+        """A backend on a device, by a name of `devices`, or another that means one of them. Raises `ConfigError`, which
+        names those that there are, for one that is not there."""
+        ...
+
+
 @dataclass(frozen=True)
 class TopK:
     """The best k of each query, best first.
@@ -232,7 +244,6 @@ class TopK:
     scores: NDArray[np.floating]
 
 
-@runtime_checkable
 class Index(Protocol):
     """Maximum inner product search over corpus positions. The core composes vectors and keeps the ids."""
 
@@ -274,7 +285,6 @@ class Index(Protocol):
         ...
 
 
-@runtime_checkable
 class StorableIndex(Index, Protocol):
     """An index whose work need not be done twice; the capability `storable`.
 
@@ -304,7 +314,6 @@ class StorableIndex(Index, Protocol):
         ...
 
 
-@runtime_checkable
 class UpdatableIndex(Index, Protocol):
     """An index that changes without being built again; the capability `updatable`. No search runs meanwhile."""
 
@@ -324,3 +333,13 @@ class UpdatableIndex(Index, Protocol):
         Raises `NotFitted` before `build`, `DataError` for a position outside the corpus.
         """
         ...
+
+
+def lacking(built: object, protocol: type) -> list[str]:
+    """The members of a protocol of this file that an object lacks, none if it has all.
+
+    By `hasattr`: from Python 3.12 on `isinstance` does not see what a framework's module finds by `__getattr__`.
+    """
+    kinds = [kind for kind in protocol.__mro__ if getattr(kind, "_is_protocol", False) and kind is not Protocol]
+    named = [name for kind in kinds for name in vars(kind) if not name.startswith("_") or name == "__call__"]
+    return [name for name in named if not hasattr(built, name)]

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, TypedDict
 from recs_core.contract.validation import Declared, is_finite, is_one_of, is_whole, require
 
 BatchBy: TypeAlias = Literal["interaction", "query", "sequence"]
+Precision: TypeAlias = Literal["bf16"]
 
 
 @dataclass(frozen=True)
@@ -37,20 +38,27 @@ class TrainingSpec(Declared):
 
     `batch_size` counts what `batch_by` names: interactions, queries with all their targets, or sequences: a query's
     candidates in order of time, each the target of those before it, cut where they are longer than the history's
-    `max_length` + 1 into windows that share their first candidate with the last of the one before. A target's weight is
+    `max_length` + 1 into windows that share their first candidate with the last of the one before. `targets`: by
+    sequence, how many of the next candidates each place of a sequence predicts. A target's weight is
     n^(row_weight − 1) over its query's n targets, × (½^(age / recency_days) + 0.02) where `recency_days` is a
     half-life in days before the newest training row (None: no recency). `drop_last` leaves out an epoch's last batch
     where it is smaller than `batch_size`, as a batch normalisation of one's own may need; who is in it differs from
-    epoch to epoch.
+    epoch to epoch. `replay`: the share of an epoch, of what `batch_size` counts, that is drawn anew for each epoch from
+    what earlier fits saw and these data lack; all of that where there is less. `precision` "bf16" computes the towers
+    of a training step in bfloat16 and all else in float32, which a GPU does faster, where the backend can; None:
+    everything in the model's dtype.
     """
 
     epochs: int = 10
     batch_size: int = 4096
     batch_by: BatchBy = "interaction"
+    targets: int = 1
     recency_days: float | None = None
     row_weight: float = 1.0
     schedule: Schedule | None = None
     drop_last: bool = False
+    replay: float = 0.0
+    precision: Precision | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,6 +68,13 @@ class TrainingSpec(Declared):
             is_one_of(self.batch_by, ("interaction", "query", "sequence")),
             self,
             f"batch_by is 'interaction', 'query' or 'sequence', got {self.batch_by!r}",
+        )
+        require(is_whole(self.targets, 1), self, f"needs targets ≥ 1, got {self.targets!r}")
+        require(
+            self.targets == 1 or self.batch_by == "sequence",
+            self,
+            f"targets={self.targets} are of a place of a sequence: pass batch_by='sequence', or leave targets out; "
+            f"got batch_by={self.batch_by!r}",
         )
         require(
             self.recency_days is None or (is_finite(self.recency_days) and self.recency_days > 0),
@@ -73,6 +88,8 @@ class TrainingSpec(Declared):
             f"schedule is recs.Schedule(warmup=…, final=…) or None, got {self.schedule!r}",
         )
         require(isinstance(self.drop_last, bool), self, f"drop_last is True or False, got {self.drop_last!r}")
+        require(is_finite(self.replay) and 0 <= self.replay < 1, self, f"needs 0 ≤ replay < 1, got {self.replay!r}")
+        require(self.precision in (None, "bf16"), self, f"precision is 'bf16' or None, got {self.precision!r}")
 
 
 class BatchSettings(TypedDict, total=False):
@@ -81,9 +98,11 @@ class BatchSettings(TypedDict, total=False):
 
     batch_size: int
     batch_by: BatchBy
+    targets: int
     recency_days: float | None
     row_weight: float
     drop_last: bool
+    replay: float
 
 
 class TrainingSettings(BatchSettings, total=False):
@@ -91,3 +110,4 @@ class TrainingSettings(BatchSettings, total=False):
 
     epochs: int
     schedule: Schedule | None
+    precision: Precision | None

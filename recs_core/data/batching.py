@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Batch, Codes, Features, Ragged, Sequences, Side, flat, recoded
+from recs_core.contract.batch import Batch, Codes, Features, Ragged, Sequences, Side, flat, offsets_of, recoded
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.protocols import BatchPlan
 from recs_core.contract.randomness import generator
@@ -90,7 +90,7 @@ class _Cut:
         if data.weights is not None and not data.weights.any():
             raise DataError(f"all {len(data):,} rows have weight 0: nothing would be learnt")
         self.row_weights = [w for w in (data.weights, data.recency(plan.recency_days)) if w is not None]  # (n,) each
-        self._order: tuple[tuple[int, int], NDArray[np.int64]] | None = None  # of the epoch asked for last
+        self._order: tuple[tuple[int, int], NDArray[np.integer]] | None = None  # of the epoch asked for last
 
     def batch(self, *, seed: int, epoch: int, step: int) -> Batch:
         """A batch of an epoch."""
@@ -102,19 +102,58 @@ class _Cut:
             self._by_sequence(chosen) if self.plan.batch_by == "sequence" else self._by_interaction(chosen), random
         )
 
-    def order(self, seed: int, epoch: int) -> NDArray[np.int64]:
+    def order(self, seed: int, epoch: int) -> NDArray[np.integer]:
         """(units,): the order in which an epoch goes through them."""
         held = self._order
         if held is None or held[0] != (seed, epoch):
-            held = self._order = (seed, epoch), generator(seed, "shuffle", epoch).permutation(self.units)
+            held = self._order = (seed, epoch), self._ordered(seed, epoch)
         return held[1]
 
-    @property
+    def _ordered(self, seed: int, epoch: int) -> NDArray[np.integer]:
+        order = generator(seed, "shuffle", epoch).permutation(self.units)
+        if self.data.old is None:
+            return order
+        fresh, old = self.fresh_and_old
+        drawn = generator(seed, "replay", epoch).choice(old, self.units - len(fresh), replace=False)
+        return np.concatenate([fresh, drawn])[order]
+
+    @cached_property
     def units(self) -> int:
         """What an epoch goes through once: interactions, queries, or sequences."""
+        fresh, old = self.fresh_and_old
+        share = self.plan.replay
+        return len(fresh) + min(len(old), round(share / (1 - share) * len(fresh)))
+
+    @cached_property
+    def fresh_and_old(self) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+        """Numbers of the units that have a row of these data as a target, and of those that have only old ones."""
+        old = self._old_units()
+        return np.flatnonzero(~old), np.flatnonzero(old)
+
+    def _old_units(self) -> NDArray[np.bool_]:
+        old = np.zeros(len(self.data), bool) if self.data.old is None else self.data.old
+        if self.plan.batch_by == "interaction":
+            return old
+        rows = self.rows_of_query[1] if self.plan.batch_by == "query" else self.windows
+        counted = ~old[rows.values]
         if self.plan.batch_by == "sequence":
-            return len(self.windows.lengths)
-        return len(self.rows_of_query[0]) if self.plan.batch_by == "query" else len(self.data)
+            counted[rows.offsets[:-1]] = False  # which is read, and no target
+        return np.bincount(rows.segments[counted], minlength=len(rows.lengths)) == 0
+
+    @cached_property
+    def counts(self) -> NDArray[np.floating] | NDArray[np.int64]:
+        """(corpus,): how many targets an epoch has of each candidate, of drawn units as many as are expected."""
+        data = self.data
+        if data.old is None:
+            return data.counts
+        fresh, old = self.fresh_and_old
+        share = (self.units - len(fresh)) / max(1, len(old))
+        weight = np.ones(len(fresh) + len(old))
+        weight[old] = share
+        if self.plan.batch_by == "interaction":
+            return np.bincount(data.candidate_codes, weight, minlength=self.corpus)
+        rows = self.rows_of_query[1] if self.plan.batch_by == "query" else self.windows
+        return np.bincount(data.candidate_codes[rows.values], weight[rows.segments], minlength=self.corpus)
 
     @property
     def steps(self) -> int:
@@ -132,7 +171,7 @@ class _Cut:
             most = int(
                 min(np.sort(targets)[-queries:].sum(), queries * targets.mean() + 4 * queries**0.5 * targets.std())
             )
-            return most, most
+            return most, most * self.plan.targets
         lengths = self.rows_of_query[1].lengths
         targets = lengths - np.floor((self.data.input_share or 0) * lengths)
         return queries, int(min(targets.sum(), queries * targets.mean() + 4 * queries**0.5 * targets.std()))
@@ -205,23 +244,38 @@ class _Cut:
         return _Targets(queries[chosen], rows.segments, codes, weight, history, shown=shown)
 
     def _by_sequence(self, chosen: NDArray[np.integer]) -> _Targets:
-        """Each row but a window's first is the target of those before it; the longest windows first, so that who pads
-        can pad neighbours alike."""
+        """Each row but a window's first is the target of those before it, and so are the rows of its query that follow,
+        up to the plan's targets; the longest windows first, so that who pads can pad neighbours alike."""
         data = self.data
         windows = self.windows.take(chosen[np.argsort(-self.windows.lengths[chosen], kind="stable")])
         places = np.arange(len(windows.values))
         read = windows.without(places == (windows.offsets[1:] - 1)[windows.segments])
         rows = windows.without(places == windows.offsets[:-1][windows.segments]).values
         queries = data.query_codes[rows]
+        targets = self._next_rows(rows)
         return _Targets(
             queries=queries,
-            target_query=np.arange(len(rows), dtype=np.int32),
-            codes=data.candidate_codes[rows],
-            weight=self._weight(rows, self.row_counts[queries] - 1),
+            target_query=targets.segments,
+            codes=data.candidate_codes[targets.values],
+            weight=self._weight(targets.values, self.targets_of_query[queries][targets.segments]),
             history=Ragged(data.candidate_codes[read.values], read.offsets),
             context=None if data.context is None else data.context.take(rows),
             shown=data.negatives and data.negatives.take(rows),
         )
+
+    def _next_rows(self, rows: NDArray[np.integer]) -> Ragged:
+        """Each row, and those of its query that follow it, as many as the plan has targets."""
+        left = self.row_counts[self.data.query_codes[rows]] - self._place[rows]
+        number = np.minimum(self.plan.targets, left)
+        offsets = offsets_of(number)
+        return Ragged(np.repeat(rows - offsets[:-1], number) + np.arange(offsets[-1], dtype=np.int32), offsets)
+
+    @cached_property
+    def targets_of_query(self) -> NDArray[np.int64]:
+        """(queries,): how many targets the places of each query's sequences have, all together."""
+        places = np.maximum(self.row_counts - 1, 0)
+        most = np.minimum(self.plan.targets, places)  # of all places but the last ones, which have fewer left
+        return most * places - most * (most - 1) // 2
 
     def _shown(self, rows: Ragged) -> Ragged:
         """What the targets of each query were shown and not taken: `rows` holds, of each, numbers of interactions."""
@@ -243,7 +297,7 @@ class _Cut:
             columns = np.concatenate([columns, np.unique(targets.shown.values)])
         never, shown = self._never_negative(targets), targets.shown
         task = task_inputs(
-            spec, columns, targets.target_query, target_column, start, data.counts, targets.weight, never, shown
+            spec, columns, targets.target_query, target_column, start, self.counts, targets.weight, never, shown
         )
         if never is not None and self.plan.batch_by == "sequence":
             assert targets.history is not None

@@ -32,9 +32,10 @@ class Epochs:
     @property
     def plans_differ(self) -> bool:
         """Whether the plan of one batch may have other parts than that of another: where targets of a query, or their
-        number, decide, as by query, unless every candidate is scored as it is."""
+        number, decide, as by query or of several per place, unless every candidate is scored as it is."""
         spec = self.plan.retrieval
-        return self.plan.batch_by == "query" and (spec.negatives != "corpus" or spec.hard_negatives is not None)
+        several = self.plan.batch_by == "query" or self.plan.targets > 1
+        return several and (spec.negatives != "corpus" or spec.hard_negatives is not None)
 
     @property
     def table_rows(self) -> Mapping[str, int]:

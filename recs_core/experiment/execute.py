@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
+from recs_core.config import placed
+from recs_core.contract.plans import check_precision
+from recs_core.contract.training import TrainingSettings
 from recs_core.experiment.data import cut, load_data
 from recs_core.experiment.files import write_json
 from recs_core.experiment.model import build, choose
@@ -20,17 +24,18 @@ CARD_K = (10, 20)
 def execute(
     experiment: Experiment,
     *,
-    epochs: int | None = None,
-    batch_size: int | None = None,
+    device: str | None = None,
     progress: bool | None = None,
     say: Callable[[str], object] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    **settings: Unpack[TrainingSettings],
 ) -> Outcome:
-    """Load, cut, build, train, evaluate. `say` gets a line on each stage.
+    """Load, cut, build, train, evaluate. `device` as in `TwoTower`; `settings`: fields of `TrainingSpec` that win over
+    the experiment's. `say` gets a line on each stage.
 
     With a folder `out` the experiment is written there before it trains and its bundle after every epoch, so that
-    `resume` can finish one that was cut off, as it would have ended; `epochs` and `batch_size` are then as planned.
+    `resume` can finish one that was cut off, as it would have ended; settings are then as planned.
     """
     from recs_core.evaluation import DEFAULT_K, Measures, report_rows
     from recs_core.recipes import suggest
@@ -40,22 +45,23 @@ def execute(
     say = say or (lambda line: None)
     out = None if out is None else local(out, "execute(out=…)")
     checkpoint = None if out is None else out / "bundle"
+    backend = placed(experiment.backend, device)
     parts = cut(load_data(experiment.data), experiment.data, experiment.seed)
     say(parts.leakage or f"{len(parts.train):,} rows, no test part")
     if resume and checkpoint is not None and checkpoint.exists():
-        model = TwoTower.resume(checkpoint, backend=experiment.backend)
+        model = TwoTower.resume(checkpoint, backend=backend)
         say(f"resumed after {model.position.epoch} epochs")
     else:
         specs, reasons = choose(experiment.model, parts.train)
         for reason in reasons:
             say(f"recipe {specs.recipe}: {reason}")
-        better, why = suggest(parts.train)
-        if specs.recipe is not None and better != specs.recipe:
-            say(f"recipe {better} would be the better guess here: {why}")
-        model = build(replace(experiment, model=specs), parts.train)
-        training = model.training
-        size = batch_size or training.batch_size
-        model.training = replace(training, epochs=epochs or training.epochs, batch_size=size)
+        if specs.recipe is not None:
+            better, why = suggest(parts.train)
+            if better != specs.recipe:
+                say(f"recipe {better} would be the better guess here: {why}")
+        model = build(replace(experiment, model=specs), parts.train, backend=backend)
+        model.training = replace(model.training, **settings)
+        check_precision(model.backend.info, model.training.precision, model.dtype)
     if out is not None and not resume:
         write_json(out, {"recs_core": __version__, "run": experiment.resolved(model).to_json()})
     history = model.fit(parts.train, parts.validation, progress=progress, checkpoint=checkpoint)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Batch, Features, Side
 from recs_core.contract.errors import UnsupportedFeature
-from recs_core.contract.manifest import BackendInfo
+from recs_core.contract.manifest import BackendInfo, No
 from recs_core.contract.optimizers import OPTIMIZERS
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.protocols import DType
@@ -99,6 +99,10 @@ class OracleBackend:
         factory="recs_core.reference.backend:OracleBackend",
         summary="float64 by formula, in NumPy, a step at a time",
         requires=("numpy",),
+        capabilities={
+            "device": No("NumPy computes on the CPU"),
+            "precision_bf16": No("the oracle computes in float64"),
+        },
     )
 
     def __init__(self, dtype: DType | None = None) -> None:

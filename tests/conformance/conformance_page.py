@@ -93,6 +93,7 @@ TOLERANCES = """\
 | tower outputs | 1e-10 | 1e-6 | absolute, on outputs of size 1 |
 | 100 steps | 1e-9, 1e-7 | 1e-5 | losses and weights; in float32 the losses of a smooth model |
 | losses of a run of `fit` | 1e-9 | 1e-5 | as 100 steps: the model is smooth |
+| the same with `precision="bf16"` | | 2e-2 | towers in 8 bits, all else in float32 |
 | scores of an index | | (d + 4) · 2⁻²⁴ | of Σ of the products' sizes; 0 on whole numbers and with `float64_scores` |
 | scores of another's weights | | 4e-6 | absolute, on scores of 2 at most; lists may differ where scores are as close |
 | resume, determinism, untouched rows, weights from a file | 0 | 0 | bit for bit |

@@ -6,7 +6,7 @@ import numpy as np
 
 from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Batch
-from recs_core.contract.errors import DataError, NotFitted, SpecError, UnsupportedFeature
+from recs_core.contract.errors import ConfigError, DataError, NotFitted, SpecError, UnsupportedFeature
 from recs_core.contract.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES, BackendInfo, IndexInfo, No
 from recs_core.contract.plans import TowerPlan, as_columns
 from recs_core.contract.protocols import TopK
@@ -101,9 +101,15 @@ class NumpyModel:
         self.version += 1
 
 
+def bfloat16(array):
+    """Rounded to the upper half of a float32, ties upward."""
+    bits = np.asarray(array, np.float32).view(np.uint32) + np.uint32(1 << 15)
+    return (bits & np.uint32(0xFFFF0000)).view(np.float32).astype(array.dtype)
+
+
 class NumpyTrainer:
-    def __init__(self, model, optimizer):
-        self.model, self.optimizer = model, optimizer
+    def __init__(self, model, optimizer, precision=None):
+        self.model, self.optimizer, self.precision = model, optimizer, precision
         self._state = self._rounded(optimizers.initial_state(optimizer, model.weights()))
 
     def step(self, batch, learning_rate):
@@ -111,9 +117,10 @@ class NumpyTrainer:
         batch = dataclasses.replace(
             batch, rows={**whole, **batch.rows}
         )  # an adopted module's codes are of whole tables
-        result = training.step(
-            self.model.spec, self.optimizer, self.model.weights(), self._state, batch, learning_rate=learning_rate
-        )
+        weights = self.model.weights()
+        seen = weights if self.precision is None else {n: bfloat16(w) if w.ndim == 2 else w for n, w in weights.items()}
+        result = training.step(self.model.spec, self.optimizer, seen, self._state, batch, learning_rate=learning_rate)
+        result = dataclasses.replace(result, weights={n: weights[n] + (w - seen[n]) for n, w in result.weights.items()})
         for name, value in result.weights.items():
             self.model._weights[name][...] = value
         self.model.version += 1
@@ -160,7 +167,15 @@ class NumpyBackend:
         return AdoptedTower(module, features, output_dim)
 
     def trainer(self, model, plan):
-        return NumpyTrainer(model, plan.spec)
+        return NumpyTrainer(model, plan.spec, plan.precision)
+
+    def devices(self):
+        return {"cpu": "NumPy"}
+
+    def on(self, device):
+        if device not in self.devices():
+            raise ConfigError(f"numpy has no device {device!r}; there is 'cpu'")
+        return NumpyBackend(self.info)
 
 
 def refuse_vectors(vectors):

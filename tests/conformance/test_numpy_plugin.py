@@ -36,6 +36,8 @@ def test_it_passes_and_refuses_what_it_declines(backend):
         "weights/adopt",
         "weights/native-loop",
         "training/adopted-step",
+        "training/devices",
+        "training/bf16",
     }
 
 

@@ -54,8 +54,8 @@ def said(batch: Batch, data: Batching) -> list[tuple[str, str]]:
     starts = held.codes.offsets[:-1][held.codes.segments]
     read = ["".join(names[c] for c in rows[starts[p] : p + 1]) for p in held.at]
     columns = batch.task["target_candidate"]
-    assert (batch.task["target_query"] == np.arange(len(columns))).all()
-    return [(past, names[column]) for past, column in zip(read, columns, strict=True)]
+    queries = batch.task["target_query"]
+    return [(read[query], names[column]) for query, column in zip(queries, columns, strict=True)]
 
 
 def test_every_position_predicts_the_next_candidate() -> None:
@@ -68,6 +68,28 @@ def test_long_histories_are_cut_from_the_newest_backwards_and_share_a_row() -> N
     data = batching(length=2)
     (batch,) = data.batches(plan(), seed=0, epoch=0)
     assert Counter(said(batch, data)) == Counter([("b", "c"), ("bc", "d"), ("a", "b"), ("c", "c"), ("cc", "a")])
+
+
+def test_a_position_predicts_as_many_of_the_next_candidates_as_there_are_targets() -> None:
+    data = batching()
+    (batch,) = data.batches(replace(plan(), targets=2), seed=0, epoch=0)
+    of_u = [("a", "b"), ("a", "c"), ("ab", "c"), ("ab", "d"), ("abc", "d")]
+    assert said(batch, data) == [*of_u, ("c", "c"), ("c", "a"), ("cc", "a")]
+    assert batch.query.size == 5
+
+
+def test_targets_of_a_window_reach_into_the_newer_one() -> None:
+    data = batching(length=2)
+    (batch,) = data.batches(replace(plan(), targets=3), seed=0, epoch=0)
+    assert Counter(said(batch, data)) == Counter(
+        [("a", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "d"), ("bc", "d"), ("c", "c"), ("c", "a"), ("cc", "a")]
+    )
+
+
+def test_weights_of_several_targets_are_those_of_their_rows() -> None:
+    data = batching()
+    (batch,) = data.batches(replace(plan(), targets=2, row_weight=0), seed=0, epoch=0)
+    np.testing.assert_allclose(batch.task["sample_weight"], [1 / 5] * 5 + [1 / 3] * 3)  # u has five targets, v three
 
 
 def test_a_query_of_one_row_is_in_no_batch() -> None:
@@ -168,6 +190,8 @@ def test_sequences_take_rows_with_the_histories_they_read() -> None:
         ),
         (lambda: recs.History("item", max_length=9, encoder="gru"), SpecError, "encoder is recs.GRU"),  # type: ignore[arg-type]
         (lambda: recs.SelfAttention(activation="gelu"), SpecError, "activation is 'swiglu' or 'relu'"),  # type: ignore[arg-type]
+        (lambda: recs.TrainingSpec(targets=2), SpecError, "pass batch_by='sequence', or leave targets out"),
+        (lambda: recs.TrainingSpec(batch_by="sequence", targets=0), SpecError, "needs targets ≥ 1"),
         (lambda: recs.GRU(dropout=1), SpecError, "needs 0 ≤ dropout < 1"),
         (lambda: batching(timestamp=None).steps(plan()), DataError, "needs a timestamp column"),
         (

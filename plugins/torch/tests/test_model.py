@@ -137,9 +137,9 @@ def test_batches_go_in_without_a_copy(batch: Batch) -> None:
     np.testing.assert_array_equal(as_tensor(array), array)
 
 
-@pytest.mark.parametrize("name", ["tpu9", "cuda:99", "meta-cpu"])
+@pytest.mark.parametrize("name", ["tpu9", "cuda:99", "meta", ""])
 def test_a_device_that_is_not_there(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"no device '{name}'.*device='cpu'"):
+    with pytest.raises(ConfigError, match=f"no device '{name}'; there is 'cpu'"):
         Backend(device=name)
 
 

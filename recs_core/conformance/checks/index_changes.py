@@ -18,7 +18,7 @@ from recs_core.conformance.registry import check
 from recs_core.conformance.shop import CUSTOMERS, FIRST_ITEM, ITEMS
 from recs_core.conformance.worlds import ragged
 from recs_core.contract.errors import DataError, NotFitted
-from recs_core.contract.protocols import Index, StorableIndex, TopK, UpdatableIndex
+from recs_core.contract.protocols import Index, StorableIndex, TopK, UpdatableIndex, lacking
 from recs_core.index import CandidateIndex
 from recs_core.plugin.specs import split
 from recs_core.reference.topk import top_k
@@ -46,12 +46,12 @@ def _through_a_file(parts: Parts) -> Parts:
 
 
 def _storable(index: Index) -> StorableIndex:
-    expect.true(isinstance(index, StorableIndex), "the index", "a StorableIndex", type(index).__name__)
+    expect.true(not lacking(index, StorableIndex), "the index", "a StorableIndex", type(index).__name__)
     return cast(StorableIndex, index)
 
 
 def _updatable(index: Index) -> UpdatableIndex:
-    expect.true(isinstance(index, UpdatableIndex), "the index", "an UpdatableIndex", type(index).__name__)
+    expect.true(not lacking(index, UpdatableIndex), "the index", "an UpdatableIndex", type(index).__name__)
     return cast(UpdatableIndex, index)
 
 

@@ -46,7 +46,8 @@ def backend_protocols(context: BackendContext) -> None:
         (model.task, protocols.RetrievalTask),
         (context.trainer(model, DESCENT), protocols.Trainer),
     ):
-        expect.true(isinstance(built, protocol), type(built).__name__, f"a {protocol.__name__}", built)
+        lacks = protocols.lacking(built, protocol)
+        expect.true(not lacks, type(built).__name__, f"a {protocol.__name__}", f"no {', '.join(lacks)}")
     for tower, plan in zip((model.query, model.candidate), world.plans, strict=True):
         expect.same("output_dim of a tower", tower.output_dim, plan.output_dim)
         expect.true(tower.plan == plan, "plan of a tower", plan, tower.plan)

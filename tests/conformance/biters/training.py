@@ -226,4 +226,18 @@ BITERS = {
             )
         ],
     ),
+    "training/devices": (
+        "a device that is not there is taken for the CPU",
+        [backend("        if device not in self.devices():\n", "        if not device:\n")],
+    ),
+    "training/bf16": (
+        "weights are kept in bfloat16",
+        [
+            backend(
+                "        for name, value in result.weights.items():\n",
+                "        for name, value in result.weights.items():\n"
+                "            value = value if self.precision is None else bfloat16(value)\n",
+            )
+        ],
+    ),
 }

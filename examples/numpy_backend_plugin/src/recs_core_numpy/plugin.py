@@ -6,6 +6,8 @@ from recs_core.plugin import BackendInfo, No, hookimpl
 LACKS = {
     "adopt": No("NumPy has no modules of its own"),
     "native_loop": No("NumPy has no gradients of its own"),
+    "device": No("NumPy computes on the CPU"),
+    "precision_bf16": No("NumPy has no bfloat16"),
     "encoder_gru": No("an example need not be complete: gradients of encoders are long"),
     "encoder_attention": No("an example need not be complete: gradients of encoders are long"),
 }

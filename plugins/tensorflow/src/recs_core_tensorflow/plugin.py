@@ -46,9 +46,16 @@ INFO = BackendInfo(
         "clip_norm": True,
         "sparse_rows": True,
         "float64": True,
+        "precision_bf16": No(
+            "its towers compute in the model's dtype; train with precision='bf16' on torch, and load the bundle here"
+        ),
         "state": True,
         "adopt": True,
         "native_loop": True,
+        "device": No(
+            "TensorFlow computes on the first GPU that it finds, else on the CPU; say which it finds by "
+            "CUDA_VISIBLE_DEVICES, before Python starts"
+        ),
     },
 )
 

@@ -23,12 +23,29 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class Backend:
-    """`device`: where weights live and steps run, "cpu" by default. Other devices are written for, but not tested."""
+    """`device`: where weights live and steps run: "cpu", "cuda", which is the first GPU, or "cuda:1" for the second.
+
+    Raises `ConfigError` for one that is not there.
+    """
 
     info = INFO
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = _device(device)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle: another machine may lack the device, and says so."""
+        return Backend, (str(self.device),)
+
+    @staticmethod
+    def devices() -> dict[str, str]:
+        """See `WithDevices`."""
+        cuda = {f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+        return {"cpu": f"{torch.get_num_threads()} threads", **cuda}
+
+    def on(self, device: str) -> Backend:
+        """See `WithDevices`."""
+        return Backend(device)
 
     def model(
         self,
@@ -61,21 +78,19 @@ class Backend:
         return Trainer(model, plan)
 
 
-def create(engine: str | None = None, device: str = "cpu") -> Backend:
-    """The factory that the manifest names. Raises `ConfigError` for an engine or a device that does not exist."""
+def create(engine: str | None = None) -> Backend:
+    """The factory that the manifest names. Raises `ConfigError` for an engine: there is none."""
     if engine is not None:
         raise ConfigError(f"the torch backend has no engines, got torch[{engine}]; for a device say device={engine!r}")
-    return Backend(device)
+    return Backend()
 
 
 def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"the torch backend has no device {name!r} ({reason}); say device='cpu'") from error
-    return device
+    there = Backend.devices()
+    if name in there or (name == "cuda" and "cuda:0" in there):
+        return torch.device(name)
+    built = "" if torch.version.cuda else "; this PyTorch is built without CUDA"
+    raise ConfigError(f"the torch backend has no device {name!r}; there is {', '.join(map(repr, there))}{built}")
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -16,7 +16,7 @@ from recs_core.contract.errors import SpecError
 from recs_core.contract.training import BatchSettings
 from recs_core.data.epochs import Epochs, epochs_of
 from recs_core_torch.sequences import TensorSequences
-from recs_core_torch.tensors import as_tensor
+from recs_core_torch.tensors import as_tensor, sent
 
 if TYPE_CHECKING:
     from recs_core import Interactions, TwoTower
@@ -60,7 +60,7 @@ class TensorFeatures:
 
     def like(self, weight: Tensor) -> TensorFeatures:
         """On the device of `weight`, numbers in its dtype."""
-        return self.each(lambda x: x.to(weight.device, weight.dtype if x.is_floating_point() else x.dtype))
+        return self.each(lambda x: sent(x, weight.device, weight.dtype if x.is_floating_point() else None))
 
 
 def _each(column: Input, change: Callable[[Tensor], Tensor]) -> Input:

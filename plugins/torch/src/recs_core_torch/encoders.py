@@ -198,8 +198,8 @@ class GRUEncoder(Encoder):
         x = _Gathered.apply(self.kept(x, "input", keep), by_place)  # type: ignore[no-untyped-call]
         keep = {name: mask.index_select(0, by_place) for name, mask in keep.items() if name != "input"}
         for i in range(self.layers):
-            inputs = self.linear(f"layer_{i}/input", x)
             kernel, bias = (self.weight(f"layer_{i}/state/{part}") for part in ("kernel", "bias"))
+            inputs = self.linear(f"layer_{i}/input", x).to(kernel.dtype)  # under autocast a state adds up in full
             x = self.kept(_Recurrence.apply(inputs, kernel, bias, at_once), f"layer_{i}/output", keep)  # type: ignore[no-untyped-call]
         return _Spread.apply(x, by_place, len(x))  # type: ignore[no-untyped-call]
 

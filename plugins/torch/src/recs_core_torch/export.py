@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,7 +40,7 @@ def export_onnx(tower: Tower | AdoptedTower, path: str | Path) -> Path:
     path = local(path, "export_onnx", SpecError)
     if not path.parent.is_dir():
         raise SpecError(f"cannot write {path}: there is no folder {path.parent}")
-    graph = _Graph(tower)
+    graph = _Graph(tower if tower.like.device.type == "cpu" else deepcopy(tower).cpu())
     example = graph.example()
     try:
         with evaluating(graph):

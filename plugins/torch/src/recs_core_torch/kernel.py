@@ -41,6 +41,9 @@ calls."""
 CORE_SCORES = 2**20
 """Scores of a block for each core, at least: where columns are few, more rows pay for the calls."""
 
+DEVICE_SCORES = 2**26
+"""Scores of a block elsewhere than on a CPU: 256 MB of float32, so that calls do not cost more than what they do."""
+
 MAX_CORES = 8
 """A block of more cores would take more memory than it saves time."""
 
@@ -167,16 +170,23 @@ class _Scores:
 
     def __init__(self, plan: TaskPlan, x: Tensor, negatives: Tensor, added: Tensor | None) -> None:
         self.plan, self.x, self.keys = plan, x * LOG2_E, negatives
-        self.cores = min(torch.get_num_threads(), MAX_CORES) if x.device.type == "cpu" else 1
-        self.block_rows = max(CORE_ROWS, CORE_SCORES // max(1, len(negatives))) * self.cores
+        self.on_cpu = x.device.type == "cpu"
+        self.cores = min(torch.get_num_threads(), MAX_CORES) if self.on_cpu else 1
+        self.block_rows = self._block_rows(max(1, len(negatives)))
         self.buffer = x.new_empty(min(self.block_rows, len(x)), len(negatives))
         self.hits = None if plan.hit_codes is None else _Hits(*plan.hit_codes)
         wide = torch.finfo(x.dtype).max > math.exp(2 * SAFE)  # float16 is not
-        self.safe = wide and _bound(x, negatives, added) <= SAFE
+        # Elsewhere the host would wait for the bound, which takes longer than the pass that it saves.
+        self.safe = self.on_cpu and wide and _bound(x, negatives, added) <= SAFE
         if added is not None:
             # [x ; 1] · [y ; added]: the product adds what would be one more pass over the scores.
             self.x = torch.cat([self.x, x.new_full((len(x), 1), LOG2_E)], 1)
             self.keys = torch.cat([negatives, added[:, None]], 1)
+
+    def _block_rows(self, columns: int) -> int:
+        if self.on_cpu:
+            return max(CORE_ROWS, CORE_SCORES // columns) * self.cores
+        return max(1, DEVICE_SCORES // columns)
 
     def by_core(self, rows: Tensor) -> Tensor:
         """(rows, n) as (cores, rows / cores, n); as one where they do not come out even.
@@ -198,14 +208,14 @@ class _Scores:
         width = scores.shape[1]
         flat = scores.view(-1)
         if self.hits is not None:
-            flat[as_tensor(self.hits.positions(low, high), scores.device)] = MASKED
-        if self.plan.masked_sets is not None and self.plan.masked_set is not None:
+            flat.index_fill_(0, as_tensor(self.hits.positions(low, high), scores.device), MASKED)
+        if self.plan.masked_sets is not None and self.plan.masked_set is not None and self.on_cpu:
             self._mask_sets(scores, self.plan.masked_sets, self.plan.masked_set[low:high])
         elif self.plan.masked is not None:
             offsets = self.plan.masked.offsets[low : high + 1]
             columns = self.plan.masked.values[offsets[0] : offsets[-1]]
             starts = np.repeat(np.arange(high - low) * width, np.diff(offsets))
-            flat[as_tensor(columns + starts, scores.device)] = MASKED
+            flat.index_fill_(0, as_tensor(columns + starts, scores.device), MASKED)
         if self.plan.score_mask is not None:
             scores.masked_fill_(~as_tensor(self.plan.score_mask[low:high], scores.device), MASKED)
         hard = self.plan.hard_negatives

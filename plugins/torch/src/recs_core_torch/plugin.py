@@ -46,9 +46,11 @@ INFO = BackendInfo(
         "clip_norm": True,
         "sparse_rows": True,
         "float64": True,
+        "precision_bf16": True,
         "state": True,
         "adopt": True,
         "native_loop": True,
+        "device": True,
     },
 )
 

@@ -23,6 +23,7 @@ class Trainer:
 
     def __init__(self, model: Model, plan: UpdatePlan) -> None:
         self.model, self.plan, self.steps = model, plan, 0
+        self.device = model.task.log_temperature.device
         self.weights = {name: w for name, w in model.canonical().items() if w.parameter.requires_grad}
         self.slots = {name: optimizers.new_slots(plan, name, w.parameter) for name, w in self.weights.items()}
 
@@ -30,7 +31,8 @@ class Trainer:
         """Train on one batch; the loss before the update, a scalar tensor."""
         touched = {name: self._touched(batch, name) for name in batch.rows if name in self.weights}
         values = {name: self._value(name, touched.get(name)) for name in self.weights}
-        loss = self.model.loss(batch, values)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
+            loss = self.model.loss(batch, values)
         found = torch.autograd.grad(loss, list(values.values()), allow_unused=True)
         with torch.no_grad():
             gradients = {name: _dense(g, values[name]) for name, g in zip(values, found, strict=True)}

@@ -22,7 +22,7 @@ MISSING = -1
 
 
 class Recommendations(NamedTuple):
-    """Best first: item ids (Q, k) int64, and scores (Q, k)."""
+    """Best first: item ids (Q, k) int64, and scores (Q, k), on the device of the queries."""
 
     items: Tensor
     scores: Tensor
@@ -121,7 +121,8 @@ class ItemIndex:
         hidden = None if exclude is None else self._hidden(exclude, len(queries))
         found = self._exact.search(queries.cpu().numpy().astype(np.float32), k, exclude=hidden)
         items = np.where(found.ids >= 0, self.items[found.ids], MISSING)
-        return Recommendations(torch.from_numpy(items), torch.from_numpy(np.asarray(found.scores)))
+        scores = np.asarray(found.scores)
+        return Recommendations(*(torch.from_numpy(array).to(queries.device) for array in (items, scores)))
 
     def _hidden(self, exclude: Sequence[ArrayLike], num_queries: int) -> Ragged:
         """The excluded ids as positions; ids that are no candidates have none."""

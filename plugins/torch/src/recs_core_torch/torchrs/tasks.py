@@ -48,7 +48,7 @@ class Retrieval(nn.Module):
 
         Raises `DataError` for shapes that do not fit, as when ids are passed where embeddings go.
         """
-        ids = torch.arange(len(query)) if positive_items is None else torch.as_tensor(positive_items)
+        ids = torch.arange(len(query)) if positive_items is None else torch.as_tensor(positive_items).cpu()
         if ids.shape != (len(query),):
             raise DataError(f"positive_items must be {len(query)} ids, one per row; got shape {tuple(ids.shape)}")
         if negative_embeddings is not None:
@@ -56,13 +56,13 @@ class Retrieval(nn.Module):
             candidate = torch.cat([candidate, negatives])
             # Without ids a negative counts as no item of the batch, so it is never taken for an accidental hit.
             unknown = -1 - torch.arange(len(negatives))
-            extra = unknown if negative_items is None else torch.as_tensor(negative_items)
+            extra = unknown if negative_items is None else torch.as_tensor(negative_items).cpu()
             if extra.shape != (len(negatives),):
                 raise DataError(
                     f"negative_items must be {len(negatives)} ids, one per row; got shape {tuple(extra.shape)}"
                 )
             ids = torch.cat([ids, extra])
-        codes = np.unique(ids.cpu().numpy(), return_inverse=True)[1]
+        codes = np.unique(ids.numpy(), return_inverse=True)[1]
         targets = np.arange(len(query))
         return self.softmax(
             query, candidate, target_query=targets, target_candidate=targets, candidate_ids=codes, **options
