@@ -20,6 +20,7 @@ PLUGINS = {
     "torch": ROOT / "plugins/torch/src/recs_core_torch/plugin.py",
     "tensorflow": ROOT / "plugins/tensorflow/src/recs_core_tensorflow/plugin.py",
 }
+INDEXES = ROOT / "plugins/faiss/src/recs_core_faiss/plugin.py"
 HEAD = """\
 # Capabilities
 
@@ -68,6 +69,7 @@ def page() -> str:
     indexes = [
         *recs_indexes(),
         *(i for plugin in plugins if hasattr(plugin, "recs_indexes") for i in plugin.recs_indexes()),
+        *hooks_of(INDEXES).recs_indexes(),
     ]
     engines = [f"- `{info.name}`: {info.summary}{_engines(info)}" for info in backends]
     kinds = [f"- `{info.name}`: {info.summary}; finds {info.finds}" for info in indexes]
