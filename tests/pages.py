@@ -285,6 +285,11 @@ def bundle_to_serve() -> dict[str, Any]:
     return {}
 
 
+def model_to_index() -> dict[str, Any]:
+    """A model of a few purchases."""
+    return {"model": small_model(purchases(), "torch")}
+
+
 def service_answers(names: dict[str, Any], printed: str) -> None:
     """The application that the page mounts answers as the library does."""
     from starlette.testclient import TestClient
@@ -357,6 +362,7 @@ PAGES = {
     "docs/write-a-backend.md": Page(followed_by=BY_DOING_IT),
     "docs/write-an-index.md": Page(followed_by=BY_DOING_IT),
     "examples/numpy_backend_plugin/README.md": Page(setup=numpy_plugin),
+    "plugins/faiss/README.md": Page((*TORCH, "recs_core_faiss"), setup=model_to_index),
     "plugins/qdrant/README.md": Page(("recs_core_qdrant", "qdrant_client", *TORCH), setup=bundle_to_serve),
     "plugins/tensorflow/README.md": Page(TENSORFLOW, setup=tensorflow_readme),
     "plugins/tensorflow/src/recs_core_tensorflow/data.py": Page(TENSORFLOW, setup=tensorflow_loop),

@@ -77,8 +77,9 @@ def test_one_environment_of_tox_has_every_framework_and_runs_every_page() -> Non
     assert OWN_TEST in parity and '-m ""' in parity
     assert "parity" in (ROOT / ".ci/run").read_text(encoding="utf-8")
     needs = {module for page in PAGES.values() for module in page.needs}
-    plugins = {"recs_core_torch", "torch", "recs_core_tensorflow", "tensorflow", "recs_core_qdrant", "qdrant_client"}
-    assert all(f"plugins/{name}" in parity for name in ("torch[onnx]", "tensorflow", "qdrant"))
+    plugins = {"recs_core_torch", "torch", "recs_core_tensorflow", "tensorflow", "recs_core_faiss"}
+    plugins |= {"recs_core_qdrant", "qdrant_client"}
+    assert all(f"plugins/{name}" in parity for name in ("torch[onnx]", "tensorflow", "faiss", "qdrant"))
     of_extras = {"onnx", "onnxscript", "fastapi"}
     assert all(re.search(rf"^    {module}$", parity, flags=re.M) for module in needs - plugins - of_extras)
 
@@ -141,7 +142,7 @@ def is_there(name: str) -> bool:
 
 def module_file(parts: list[str]) -> Path | None:
     """Where a module's source lies."""
-    for root in (ROOT, *(ROOT / f"plugins/{name}/src" for name in ("torch", "tensorflow", "qdrant"))):
+    for root in (ROOT, *(ROOT / f"plugins/{name}/src" for name in ("torch", "tensorflow", "faiss", "qdrant"))):
         for file in (root.joinpath(*parts).with_suffix(".py"), root.joinpath(*parts, "__init__.py")):
             if file.is_file():
                 return file

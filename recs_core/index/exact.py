@@ -14,9 +14,6 @@ from recs_core.index.filters import TilePatch, within
 from recs_core.index.plan import Candidates, SearchPlan, built, plan_search
 from recs_core.index.plugin import INFO
 
-SMALLEST = 2.0**-149
-"""Of all float32. A product below it is rounded by half of that, however small the vectors are."""
-
 GATHERING, READING = 64, 8
 """What fetching a row costs, counted in queries scored against it: gathered into a tile, or read where it lies."""
 
@@ -142,8 +139,7 @@ class _Search:
         self.vectors, self.queries, self.among = vectors, queries, among
         self.k = min(k, among.number)
         self.patch = None if exclude is None else TilePatch(exclude.segments, exclude.values, np.float32(-np.inf))
-        self.slack = (2 * tiles.rounding(queries.shape[1], np.float32) * scale).astype(np.float32)
-        self.slack += np.float32(queries.shape[1] * SMALLEST)
+        self.slack = tiles.slack(scale, queries.shape[1])
 
     def best(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """(Q, k) positions and scores, best first."""

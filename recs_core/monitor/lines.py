@@ -88,7 +88,7 @@ class Log:
             return None
 
     def _request(self, number: int, day: str, told: dict[str, Any]) -> Request:
-        bundle, queries, unknown = told["bundle"], _count(told["queries"]), _count(told["unknown_queries"])
+        bundle, queries, unknown = told["bundle"], _count(told["num_queries"]), _count(told["num_unknown"])
         if not isinstance(bundle, str) or len(bundle) < SHORTEST or unknown > queries:
             raise ValueError
         if "answers" not in told:

@@ -38,8 +38,8 @@ def told_of(asks: Recommend, answers: Sequence[Mapping[str, Any]], whole: bool) 
     """What the line of a recommendation says beside its times: how many queries, and how many of them training never
     saw; `whole`: also what was asked for and what was recommended, by whom and with which highest score."""
     told: dict[str, Any] = {
-        "queries": len(answers),
-        "unknown_queries": sum(answer["unknown_query"] for answer in answers),
+        "num_queries": len(answers),
+        "num_unknown": sum(answer["unknown_query"] for answer in answers),
     }
     if not whole:
         return told

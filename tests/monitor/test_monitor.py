@@ -73,7 +73,7 @@ def test_values_on_an_edge_and_ties() -> None:
 
 def line(bundle: str, day: str = "2026-11-25", **told: Any) -> str:
     known = {"at": f"{day}T10:00:00.000Z", "level": "info", "event": "request", "route": "/recommend", "status": 200}
-    return json.dumps({**known, "bundle": bundle, "queries": 1, "unknown_queries": 0, **told})
+    return json.dumps({**known, "bundle": bundle, "num_queries": 1, "num_unknown": 0, **told})
 
 
 def answered(*candidates: str, top: float | None = 1.0, by: str = "model") -> dict[str, Any]:
@@ -100,8 +100,8 @@ def test_a_log_counted_by_hand(bundle: Path, digest: str, tmp_path: Path) -> Non
     log = written(
         tmp_path,
         json.dumps({"event": "listening", "at": "2026-11-25T09:00:00.000Z"}),
-        line(mine, queries=2, unknown_queries=1, asked=ASKED, answers=[answered("i0", "i1"), answered("i0", by="oov")]),
-        line(mine, queries=2, unknown_queries=2, asked=ASKED, answers=[answered(), answered("i5", by="popular")]),
+        line(mine, num_queries=2, num_unknown=1, asked=ASKED, answers=[answered("i0", "i1"), answered("i0", by="oov")]),
+        line(mine, num_queries=2, num_unknown=2, asked=ASKED, answers=[answered(), answered("i5", by="popular")]),
         line(mine, asked={**ASKED, "narrowed": True}, answers=[answered("i1")]),
         line(mine, status=429, error_type="Full"),
         line(mine, route="/similar"),
@@ -156,8 +156,8 @@ BAD = [
     '{"event": 3}',
     '{"event": "request", "route": "/recommend", "at": "yesterday", "status": 200}',
     line("short"),
-    line("0" * 12, queries=1, unknown_queries=2),
-    line("0" * 12, queries=True),
+    line("0" * 12, num_queries=1, num_unknown=2),
+    line("0" * 12, num_queries=True),
     line("0" * 12, asked=ASKED, answers=[]),
     line("0" * 12, asked=ASKED, answers=[answered("i0", top=math.nan)]),
     line("0" * 12, asked=ASKED, answers=[{"answered_by": "model", "top": 1, "candidates": [3]}]),
@@ -241,5 +241,5 @@ def test_without_log_answers_no_candidate_is_logged(bundle: Path, caplog: pytest
     with caplog.at_level("INFO", "recs_core.service"), shops.ready(bundle) as client:
         client.post("/recommend", json={"queries": [100, 7], "k": 3})
     (told,) = (record.told for record in caplog.records if record.getMessage() == "request")
-    assert (told["queries"], told["unknown_queries"]) == (2, 1)
+    assert (told["num_queries"], told["num_unknown"]) == (2, 1)
     assert "answers" not in told and "asked" not in told

@@ -54,7 +54,10 @@ def test_what_qdrant_holds_decides_nothing_but_what_is_found(client: QdrantClien
     index.build(VECTORS)
     changed = models.Batch(ids=list(range(100)), vectors=(50 * np.tile(QUERIES[:1], (100, 1))).tolist())
     client.upsert(str(index.collection), changed)
-    client.upsert(str(index.collection), models.Batch(ids=[99_999], vectors=(90 * QUERIES[:1]).tolist()))
+    strange = [99_999, 2**63, "0fb2e64a-52a4-4f3b-8a3c-1f1f2c0a9f63"]
+    client.upsert(
+        str(index.collection), models.Batch(ids=strange, vectors=(90 * np.tile(QUERIES[:1], (3, 1))).tolist())
+    )
     found = index.search(QUERIES[:1], 5, exclude=Ragged.of([list(range(50))]))
     assert (found.ids >= 50).all() and (found.ids < 3_000).all()
     np.testing.assert_allclose(found.scores[0], VECTORS[found.ids[0]] @ QUERIES[0], rtol=1e-5)
@@ -163,6 +166,13 @@ def test_without_a_place_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("RECS_QDRANT_URL", raising=False)
     with pytest.raises(ConfigError, match="set RECS_QDRANT_URL to its URL, to a folder, or to :memory:"):
         QdrantIndex()
+
+
+def test_an_address_without_its_scheme_is_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECS_QDRANT_URL", "localhost:6333")
+    with pytest.raises(ConfigError, match="write http://localhost:6333, or ./localhost:6333 for a folder"):
+        QdrantIndex()
+    assert not Path("localhost:6333").exists()
 
 
 @pytest.mark.parametrize("options", [{"hnsw_ef": 0}, {"m": 1}, {"ef_construct": 2.5}])

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import ApiException
+from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
 from recs_core.contract.errors import ConfigError, IndexUnreachable, UnsupportedFeature
 from recs_core.contract.manifest import IndexInfo
@@ -24,10 +24,12 @@ from recs_core_qdrant.plugin import INFO
 
 WHERE, KEY = "RECS_QDRANT_URL", "RECS_QDRANT_API_KEY"
 MEMORY = ":memory:"
-ROWS = 1_000
-"""Points sent at a time."""
+ROWS, NUMBERS = 1_000, 1 << 18
+"""Points sent at a time, and the most numbers in them: some 5 MB of JSON, where a server takes 32."""
 ASKED = 100
 """Queries asked at a time."""
+SECONDS = 30
+"""What one request may take."""
 
 
 @dataclass
@@ -71,15 +73,20 @@ class QdrantIndex(RescoredIndex):
             if self._private and self.collection is not None:  # an upsert may have changed it under its name
                 self._client.delete_collection(self.collection)
             if not self._client.collection_exists(name):
-                self._client.create_collection(
-                    name,
-                    models.VectorParams(size=vectors.shape[1], distance=models.Distance.DOT),
-                    hnsw_config=models.HnswConfigDiff(m=self.m, ef_construct=self.ef_construct),
-                )
+                self._create(name, vectors.shape[1])
             sent = self._client.count(name).count == len(vectors)  # else it is new, or was cut off
         if not sent:
             self._send(name, vectors, np.arange(len(vectors)))
         self.collection = name
+
+    def _create(self, name: str, dim: int) -> None:
+        graph = models.HnswConfigDiff(m=self.m, ef_construct=self.ef_construct)
+        points = models.VectorParams(size=dim, distance=models.Distance.DOT)
+        try:
+            self._client.create_collection(name, points, hnsw_config=graph)
+        except UnexpectedResponse:
+            if not self._client.collection_exists(name):  # else another worker was quicker
+                raise
 
     def _renew(self, vectors: NDArray[np.float32], changed: NDArray[np.int64]) -> None:
         if not self._private:  # others may search the collection, under the name of its vectors
@@ -97,7 +104,7 @@ class QdrantIndex(RescoredIndex):
             with self._reaching():
                 answers = self._client.query_batch_points(str(self.collection), asked)
             for row, answer in enumerate(answers, start):
-                found[row, : len(answer.points)] = [point.id for point in answer.points]
+                found[row, : len(answer.points)] = [_position(point.id) for point in answer.points]
         return found, None
 
     def _parts(self) -> NoReturn:
@@ -107,8 +114,9 @@ class QdrantIndex(RescoredIndex):
         self._parts()
 
     def _send(self, name: str, vectors: NDArray[np.float32], positions: NDArray[np.integer]) -> None:
-        for start in range(0, len(positions), ROWS):
-            some = positions[start : start + ROWS]
+        rows = max(1, min(ROWS, NUMBERS // max(1, vectors.shape[1])))
+        for start in range(0, len(positions), rows):
+            some = positions[start : start + rows]
             points = models.Batch(ids=some.tolist(), vectors=vectors[some].tolist())
             with self._reaching():
                 self._client.upsert(name, points, wait=True)
@@ -140,11 +148,19 @@ def _client_of(place: str) -> QdrantClient:
     if place == MEMORY:
         return QdrantClient(MEMORY)
     if "://" in place:
-        return QdrantClient(url=place, api_key=os.environ.get(KEY) or None, check_compatibility=False)
+        key = os.environ.get(KEY) or None
+        return QdrantClient(url=place, api_key=key, timeout=SECONDS, check_compatibility=False)
+    if os.sep not in place:  # as in localhost:6333, which would become a folder
+        raise ConfigError(f"{WHERE}={place}: is no URL and no path; write http://{place}, or ./{place} for a folder")
     try:
         return QdrantClient(path=os.path.expanduser(place))
     except (OSError, RuntimeError) as error:
         raise ConfigError(f"{WHERE}={place}: {one_line(error)}") from error
+
+
+def _position(id_: object) -> int:
+    """−1 for a point that is none of ours: Qdrant's own ids may be UUIDs, and wider."""
+    return id_ if isinstance(id_, int) and id_ < 2**62 else -1
 
 
 def _why(capability: str) -> str:
