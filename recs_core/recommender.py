@@ -204,6 +204,14 @@ class Recommender(Evaluable):
             corpus.index_of = self.index
         return corpus.index
 
+    def search_with(self, index: Index) -> None:
+        """Use an index that holds the corpus' vectors already, restored and not built; until a weight moves."""
+        from recs_core.index import FilteredIndex
+
+        corpus = self._corpus_as_of_now()
+        self.index = corpus.index_of = index
+        corpus.index = FilteredIndex.of(corpus.vectors.astype(np.float32, copy=False), index)
+
     # Answers
 
     def recommend(

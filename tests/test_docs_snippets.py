@@ -79,7 +79,7 @@ def test_one_environment_of_tox_has_every_framework_and_runs_every_page() -> Non
     needs = {module for page in PAGES.values() for module in page.needs}
     plugins = {"recs_core_torch", "torch", "recs_core_tensorflow", "tensorflow", "recs_core_faiss"}
     assert all(plugin in parity for plugin in ("plugins/torch[onnx]", "plugins/tensorflow", "plugins/faiss"))
-    of_extras = {"onnx", "onnxscript", "fastapi"}
+    of_extras = {"onnx", "onnxscript", "fastapi", "matplotlib"}
     assert all(re.search(rf"^    {module}$", parity, flags=re.M) for module in needs - plugins - of_extras)
 
 

@@ -28,7 +28,7 @@ FLOORS = (
     ("backed",),
     ("two_tower",),
     ("loading", "recipes"),
-    ("conformance", "experiment", "service"),
+    ("conformance", "experiment", "indexing", "service"),
     ("compare",),
     ("recs_core",),
     ("cli",),

@@ -23,7 +23,7 @@ from recs_core.index import FilteredIndex
 from recs_core.index.exact import ExactIndex
 from recs_core.loading import on_numpy
 from recs_core.plugin.manager import load_index
-from recs_core.restoring import opened, replay
+from recs_core.restoring import opened, replay, stored_index
 from recs_core.service.problems import Problem
 from recs_core.where import Filters, parse
 
@@ -50,7 +50,9 @@ class Served:
 
     @classmethod
     def of(cls, path: str, index: str | None = None) -> Served:
-        """The bundle at `path`, its digests checked, its golden queries asked, its index built.
+        """The bundle at `path`, its digests checked, its golden queries asked, its index restored or built.
+
+        `index`: as in `Settings`.
 
         Raises `BundleError` for one that is damaged, too new, needs a framework or answers otherwise than when it was
         saved; `BackendNotFound` and its kin for the index.
@@ -58,10 +60,14 @@ class Served:
         stored = opened(path, progress=False)
         model, by = on_numpy(stored)
         replay(stored, model, by)
-        found = ExactIndex() if index is None else load_index(index, asked_by="recs serve --index")
         vectors = model.encode_candidate().astype(np.float32, copy=False)
+        held = stored_index(stored) if index is None else None
+        if held is not None:
+            searched = FilteredIndex.of(vectors, held)
+        else:
+            searched = FilteredIndex(vectors, index and load_index(index, asked_by="recs serve --index"))
         filters = Filters(model.catalog.attributes)
-        return cls(model, stored.info, FilteredIndex(vectors, found), filters, bool(found.info.is_exact))
+        return cls(model, stored.info, searched, filters, bool(searched.info.is_exact))
 
     @property
     def digest(self) -> str:
