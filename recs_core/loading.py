@@ -12,7 +12,7 @@ from recs_core.contract.as_json import Custom
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import BundleError
 from recs_core.elsewhere import knows_its_arguments
-from recs_core.restoring import on_backend, opened, refuse, replay
+from recs_core.restoring import on_backend, opened, refuse, replay, stored_index
 
 if TYPE_CHECKING:
     from recs_core.contract.protocols import Backend, Index
@@ -38,7 +38,9 @@ def load(
     no framework and reads weights from a memory map. `native`: "query" or "candidate" → the module, built again, of a
     tower that is a user's own; it takes over the saved weights.
     `custom`: classes of your own, of features or of an optimizer; nothing that a bundle names is imported.
-    `index`: an `Index`, or the name of an installed one, for `recommend`; by default every candidate is scored.
+    `index`: an `Index`, or the spec of an installed one ("exact", "int8:rescore=20"), for `recommend`. By default it
+    is, with `runtime="numpy"`, the one that the bundle holds; where it holds none, and on a backend, whose weights may
+    move, every candidate is scored.
     `verify`: check every file's digest, that all weights are finite, and that this backend gives the golden queries'
     answers.
 
@@ -66,6 +68,8 @@ def load(
 
         resolve(index)  # so that an unknown name is said now
         model.index = index
+    elif runtime == "numpy" and (found := stored_index(stored)) is not None:
+        model.search_with(found)
     if verify:
         replay(stored, model, by)
     return model

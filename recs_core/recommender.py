@@ -206,6 +206,14 @@ class Recommender(Evaluable, Growing):
             corpus.index_of = self.index
         return corpus.index
 
+    def search_with(self, index: Index) -> None:
+        """Use an index that holds the corpus' vectors already, restored and not built; until a weight moves."""
+        from recs_core.index.live import LiveIndex
+
+        corpus = self._corpus_as_of_now()
+        self.index = corpus.index_of = index
+        corpus.index = LiveIndex.of(corpus.vectors.astype(np.float32, copy=False), index, self.catalog.retired)
+
     # Answers
 
     def recommend(

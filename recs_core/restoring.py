@@ -18,7 +18,7 @@ from recs_core.fitted import Native
 
 if TYPE_CHECKING:
     from recs_core.adopted import Adopted
-    from recs_core.contract.protocols import Backend
+    from recs_core.contract.protocols import Backend, Index
     from recs_core.recommender import Recommender
     from recs_core.two_tower import TwoTower
 
@@ -73,6 +73,16 @@ def resumed(
     if model.run is not None and not model.run.open:
         model.run.open, model.run.until = True, model.position.epoch
     return model
+
+
+def stored_index(stored: Stored) -> Index | None:
+    """The index that a bundle holds, over its stored vectors; None where it holds none. Nothing is built.
+
+    Raises `BackendNotFound` with what to install, `BundleError` for an index that does not fit its vectors.
+    """
+    if stored.index is None or stored.vectors is None:
+        return None
+    return stored.index.restored(stored.vectors.astype(np.float32, copy=False))
 
 
 def replay(stored: Stored, model: Recommender, by: str) -> None:

@@ -290,6 +290,12 @@ def model_to_index() -> dict[str, Any]:
     return {"model": small_model(purchases(), "torch")}
 
 
+def index_was_kept(names: dict[str, Any], printed: str) -> None:
+    """The bundle holds the index that was built, and the figure is there."""
+    assert recs.bundle.info("bundle").stated.index.spec == "int8:rescore=20"
+    assert Path("tune.svg").read_text(encoding="utf-8").startswith("<svg")
+
+
 def service_answers(names: dict[str, Any], printed: str) -> None:
     """The application that the page mounts answers as the library does."""
     from starlette.testclient import TestClient
@@ -350,6 +356,7 @@ PAGES = {
     "docs/conformance.md": Page(slow=True, setup=mine),
     "docs/data.md": Page(TORCH),
     "docs/evaluation.md": Page(TORCH, setup=evaluation_page, after=slices_were_shown),
+    "docs/indexes.md": Page((*TORCH, "matplotlib"), setup=bundle_to_serve, after=index_was_kept),
     "docs/migration.md": Page((*TORCH, *TENSORFLOW, "keras"), slow=True, after=bundle_serves),
     "docs/monitor.md": Page(("fastapi", *TORCH), setup=a_log),
     "docs/own-loop.md": Page(("keras",), setup=keras_readme),

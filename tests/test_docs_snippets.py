@@ -80,7 +80,7 @@ def test_one_environment_of_tox_has_every_framework_and_runs_every_page() -> Non
     plugins = {"recs_core_torch", "torch", "recs_core_tensorflow", "tensorflow", "recs_core_faiss"}
     plugins |= {"recs_core_qdrant", "qdrant_client"}
     assert all(f"plugins/{name}" in parity for name in ("torch[onnx]", "tensorflow", "faiss", "qdrant"))
-    of_extras = {"onnx", "onnxscript", "fastapi"}
+    of_extras = {"onnx", "onnxscript", "fastapi", "matplotlib"}
     assert all(re.search(rf"^    {module}$", parity, flags=re.M) for module in needs - plugins - of_extras)
 
 

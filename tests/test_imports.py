@@ -28,7 +28,7 @@ FLOORS = (
     ("backed",),
     ("two_tower",),
     ("loading", "recipes"),
-    ("conformance", "difference", "experiment", "exporting", "monitor", "service"),
+    ("conformance", "difference", "experiment", "exporting", "indexing", "monitor", "service"),
     ("compare",),
     ("recs_core",),
     ("cli",),

@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from recs_core.bundle.stated import HistoryStated, Manifest, ModelStated, spec
+from recs_core.bundle.stated import HistoryStated, IndexStated, Manifest, ModelStated, spec
 from recs_core.contract.as_json import TYPES
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import BundleError
@@ -26,6 +26,7 @@ def card(manifest: Manifest, name: str) -> str:
         _loading(name, manifest.model.native),
         _section("Data", _data(manifest)),
         _section("Metrics", _metrics(manifest.metrics)),
+        _section("Index", _index(manifest.index)),
         _section("Settings that differ from the defaults", _settings(manifest)),
         _section("Towers", _towers(manifest.model)),
         _section("Training log", _log(manifest.history)),
@@ -87,6 +88,16 @@ def _metrics(metrics: Mapping[str, float | tuple[float, float, float]]) -> str:
             else (name, number(value), "")
             for name, value in metrics.items()
         ],
+    )
+
+
+def _index(index: IndexStated | None) -> str:
+    if index is None:
+        return ""
+    return (
+        f'`{index.spec}` of {index.provider} finds the candidates with `runtime="numpy"`: recall@{index.k} '
+        f"{number(index.recall)} against exact search, on {index.queries:,} training queries. "
+        '`index="exact"` scores every candidate.'
     )
 
 

@@ -34,6 +34,7 @@ from recs_core.contract.towers import TowerSpec, check_pair
 from recs_core.contract.training import TrainingSpec
 from recs_core.data.schema import Schema
 from recs_core.fitted import Declared, Fitted, Native, Progress
+from recs_core.index.made import Made
 from recs_core.storage import manifest, tensors
 from recs_core.storage.files import CARD, MANIFEST, is_as_written, others
 from recs_core.storage.known import FAULTS
@@ -74,12 +75,14 @@ class BundleInfo:
 @dataclass(frozen=True)
 class Stored:
     """What a bundle holds: the model as a value, whose arrays are read-only views of memory maps; the golden queries;
-    and `vectors` (corpus, d), the retrieval vectors of the corpus, where it was saved with them."""
+    `vectors` (corpus, d), the retrieval vectors of the corpus, where it was saved with them; and what an `index` made
+    of them, where it holds one."""
 
     info: BundleInfo
     fitted: Fitted
     golden: Golden
     vectors: NDArray[np.floating] | None
+    index: Made | None = None
 
     @property
     def golden_file(self) -> Path:
@@ -175,7 +178,16 @@ def _understood(info: BundleInfo, parts: Parts, custom: Sequence[Custom], progre
     )
     asked = golden.of_arrays(parts.arrays("golden"), catalog, parts.path("golden"))
     vectors = parts.arrays("vectors")["vectors"] if "vectors" in parts.names else None
-    return Stored(info, fitted, asked, vectors)
+    return Stored(info, fitted, asked, vectors, _index(stated, parts))
+
+
+def _index(stated: Manifest, parts: Parts) -> Made | None:
+    """What the index made; its plugin looks at it when it is restored."""
+    if (stated.index is None) != ("index" not in parts.names) or (stated.index and "vectors" not in parts.names):
+        raise BundleError(f"{parts.manifest}: an index needs its file, the file of its vectors and what is said of it")
+    if stated.index is None:
+        return None
+    return Made(stated.index.spec, stated.index.provider, parts.arrays("index"), parts.path("index"))
 
 
 def _progress(stated: Manifest, parts: Parts) -> Progress:

@@ -20,12 +20,13 @@ from recs_core.bundle.card import card
 from recs_core.bundle.contents import attributes_batch, catalog_arrays
 from recs_core.bundle.golden import Towers, bound, record
 from recs_core.bundle.progress import arrays_of, fields_of
-from recs_core.bundle.stated import SchemaFiles, of_fields
+from recs_core.bundle.stated import IndexStated, SchemaFiles, of_fields
 from recs_core.contract.as_json import to_json
 from recs_core.contract.errors import BundleError
 from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.schema import Schema
 from recs_core.fitted import Fitted, Progress
+from recs_core.index.made import Made
 from recs_core.storage import manifest, tensors
 from recs_core.storage.commit import Commit, committing
 from recs_core.storage.paths import local
@@ -75,6 +76,26 @@ def describe(path: str | Path, *, metrics: Metrics | None = None, licence: str |
     with committing(folder) as commit:
         fields = {**manifest.read(folder)[1], **said}
         _finish(commit, {name: value for name, value in fields.items() if name not in manifest.OWN})
+    return folder
+
+
+def keep_index(path: str | Path, made: Made, stated: IndexStated, vectors: NDArray[np.floating]) -> Path:
+    """Put what an index made of `vectors`, the corpus', in a bundle that is there, in place of one that it holds.
+
+    The vectors are stored too where they are not: they are what the index finds. Raises `BundleError` if the folder
+    holds no bundle or cannot be written.
+    """
+    folder = local(path, "keep_index", BundleError)
+    manifest.read(folder)  # a folder that is no bundle stays as it is
+    tensors.check_dtypes(folder, made.parts)
+    with committing(folder) as commit:
+        fields = {name: value for name, value in manifest.read(folder)[1].items() if name not in manifest.OWN}
+        contents, files = dict(fields["contents"]), dict(fields["files"])
+        files.pop(contents.pop("index", ""), None)
+        if "vectors" not in contents:
+            contents["vectors"] = _arrays(commit, "vectors", {"vectors": vectors})
+        contents["index"] = _arrays(commit, "index", made.parts)
+        _finish(commit, {**fields, "contents": contents, "index": asdict(stated), "files": {**files, **commit.files}})
     return folder
 
 

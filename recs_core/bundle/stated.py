@@ -138,6 +138,18 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class IndexStated:
+    """The index that the bundle holds. `spec`: its name and options; `provider`: the distribution that it is of, and
+    its version. `recall`: the share of the exact best `k` that it found, on average over `queries` training queries."""
+
+    spec: str
+    provider: str
+    recall: float
+    k: Count
+    queries: Count
+
+
+@dataclass(frozen=True)
 class CardFacts:
     """README.md as it was written."""
 
@@ -160,6 +172,7 @@ class Manifest:
     metrics: Mapping[str, float | tuple[float, float, float]]
     licence: str | None
     card: CardFacts | None = None
+    index: IndexStated | None = None
 
 
 def of_fields(folder: Path, given: Json) -> Manifest:

@@ -24,6 +24,7 @@ from recs_core.cli import (
     data,
     doctor,
     evaluate,
+    index,
     monitor,
     new_plugin,
     recommend,
@@ -76,6 +77,7 @@ app.command()(serve.serve)
 app.command()(monitor.monitor)
 app.command()(compare.compare)
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(index.app, name="index")
 app.command()(new_plugin.new_plugin)
 
 

@@ -42,7 +42,9 @@ def recommend(
     ] = None,
     at: Annotated[str | None, typer.Option(help="The time of the request; by default now.")] = None,
     unknown: Annotated[str, typer.Option(help="Queries never seen: oov, popular or error.")] = "oov",
-    index: Annotated[str | None, typer.Option(help="The index to search with; see `recs backends`.")] = None,
+    index: Annotated[
+        str | None, typer.Option(help="The index to search with, by default the bundle's own; see `recs backends`.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace --out if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -87,13 +89,15 @@ def _loaded(bundle: Path, index: str | None) -> Recommender:
     from recs_core.loading import load
 
     if index is None:
-        return load(bundle, runtime="numpy")
-    from recs_core.plugin.manager import load_index
+        model = load(bundle, runtime="numpy")
+    else:
+        from recs_core.plugin.manager import load_index
 
-    found = load_index(index, asked_by="recs recommend --index")
-    model = load(bundle, runtime="numpy", index=found)
-    if not found.info.is_exact:
-        typer.echo(f"recs: index {index!r} is approximate, by its manifest {found.info.finds}", err=True)
+        model = load(bundle, runtime="numpy", index=load_index(index, asked_by="recs recommend --index"))
+    info = getattr(model.index, "info", None)
+    if info is not None and not info.is_exact:
+        held = "" if index else ", which the bundle holds,"
+        typer.echo(f"recs: index {index or info.name!r}{held} is approximate, by its manifest {info.finds}", err=True)
     return model
 
 
@@ -170,7 +174,13 @@ def _many(bundle: Path, index: str | None, as_json: bool, **job: Any) -> None:
     with _bar() as progress:
         done = recommend_file(model, Job(bundle=digest, **job), progress)
     if as_json:
-        print_json({**vars(done), "out": str(job["out"]), "index": index or "exact"})
+        print_json(
+            {
+                **vars(done),
+                "out": str(job["out"]),
+                "index": index or getattr(getattr(model.index, "info", None), "name", "exact"),
+            }
+        )
         return
     resumed = f", {done.resumed:,} of them by an earlier run" if done.resumed else ""
     strangers = f"; never seen in training: {done.unknown:,}" if done.unknown else ""

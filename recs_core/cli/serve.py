@@ -15,7 +15,9 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Processes, which share the bundle's memory map.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Threads of a search, in each worker.")] = 1,
     beside: Annotated[Path | None, typer.Option(help="A second bundle, for the page to compare with.")] = None,
-    index: Annotated[str | None, typer.Option(help="The index to search with; see `recs backends`.")] = None,
+    index: Annotated[
+        str | None, typer.Option(help="The index to search with, by default the bundle's own; see `recs backends`.")
+    ] = None,
     unknown: Annotated[str, typer.Option(help="Queries never seen: oov, popular or error.")] = "oov",
     waiting: Annotated[int, typer.Option(min=1, help="Requests that may wait; one more is told 429.")] = 512,
     deadline: Annotated[float, typer.Option(help="Seconds that a request may wait.")] = 5.0,

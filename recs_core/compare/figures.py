@@ -102,7 +102,7 @@ def check_extra() -> None:
 
     if not is_installed("matplotlib"):
         raise MissingExtra(
-            "recs compare draws with matplotlib, not installed: `pip install matplotlib` (the extra recs-core[compare])"
+            "figures are drawn with matplotlib, not installed: `pip install matplotlib` (the extra recs-core[compare])"
         )
 
 
@@ -113,10 +113,10 @@ def figures(report: Report) -> list[Figure]:
     wide, flat = (4.6, 3.9), (4.6, 3.6)
     common = f"Overlap of the first {report['k']}"
     return [
-        _figure("loss", "Loss", _loss_alt(report), wide, lambda f: _losses(f, report)),
-        _figure("metrics", "Metrics", _metrics_alt(report), wide, lambda f: _metrics(f.subplots(), report)),
-        _figure("overlap", common, _overlap_alt(report), flat, lambda f: _overlap(f.subplots(), report)),
-        _figure("cost", "Time and memory", _cost_alt(report), flat, lambda f: _cost(f, report)),
+        drawn("loss", "Loss", _loss_alt(report), wide, lambda f: _losses(f, report)),
+        drawn("metrics", "Metrics", _metrics_alt(report), wide, lambda f: _metrics(f.subplots(), report)),
+        drawn("overlap", common, _overlap_alt(report), flat, lambda f: _overlap(f.subplots(), report)),
+        drawn("cost", "Time and memory", _cost_alt(report), flat, lambda f: _cost(f, report)),
     ]
 
 
@@ -131,10 +131,10 @@ def summary(report: Report) -> Figure:
         _time(below.subplots(), report)
 
     alt = f"{report['headline']}. {_loss_alt(report)} {_overlap_alt(report)}"
-    return _figure("summary", str(report["headline"]), alt, (8.6, 4.3), draw, heading=str(report["headline"]))
+    return drawn("summary", str(report["headline"]), alt, (8.6, 4.3), draw, heading=str(report["headline"]))
 
 
-def _figure(
+def drawn(
     name: str,
     title: str,
     alt: str,
@@ -142,6 +142,7 @@ def _figure(
     draw: Callable[[Any], None],
     heading: str | None = None,
 ) -> Figure:
+    """What `draw` draws on a canvas of so many `inches`; `name` is part of every id in it, `alt` tells what is seen."""
     import matplotlib as mpl
     from matplotlib.figure import Figure as Canvas
     from matplotlib.layout_engine import ConstrainedLayoutEngine

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recs_core.contract.batch import Ragged
 from recs_core.contract.errors import UnsupportedFeature
+from recs_core.contract.manifest import IndexInfo
 from recs_core.contract.protocols import Index, TopK, UpdatableIndex
 from recs_core.index.exact import ExactIndex, search_exactly
 from recs_core.index.plan import SearchPlan, plan_search
@@ -38,6 +39,11 @@ class FilteredIndex:
         filtered = cls(vectors)
         filtered._index = index
         return filtered
+
+    @property
+    def info(self) -> IndexInfo:
+        """The manifest of the index that is held to the filters."""
+        return self._index.info
 
     def search(
         self,

@@ -1,4 +1,4 @@
-"""An index without the candidates that are retired: none of them is held, so none can come back."""
+"""An index without the candidates that are retired: none of them is held, or none is allowed, so none comes back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recs_core.contract.batch import Ragged
+from recs_core.contract.manifest import IndexInfo
 from recs_core.contract.protocols import Index, TopK
 from recs_core.index.filtered import FilteredIndex
 from recs_core.index.filters import check_allow, check_positions, within
@@ -24,7 +25,21 @@ class LiveIndex:
     ) -> None:
         self._size = len(vectors)
         self._live = live(self._size, retired)
+        self._holds_all = self._live is None
         self._found = FilteredIndex(vectors if self._live is None else vectors[self._live], index)
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.float32], index: Index, retired: NDArray[np.integer] | None = None) -> LiveIndex:
+        """The same around an index that holds all of these vectors already, built or restored."""
+        out = cls.__new__(cls)
+        out._size, out._live = len(vectors), live(len(vectors), retired)
+        out._holds_all, out._found = True, FilteredIndex.of(vectors, index)
+        return out
+
+    @property
+    def info(self) -> IndexInfo:
+        """The manifest of the index that is searched."""
+        return self._found.info
 
     def search(
         self,
@@ -37,6 +52,9 @@ class LiveIndex:
         """As `FilteredIndex.search`: (Q, min(k, n)), −1 and − inf where fewer are left."""
         if self._live is None:
             return self._found.search(queries, k, exclude=exclude, allow=allow)
+        if self._holds_all:
+            kept = self._live if allow is None else np.intersect1d(check_allow(allow, self._size), self._live)
+            return self._found.search(queries, k, exclude=exclude, allow=kept)
         k = check_k(k, self._size)
         if exclude is not None:
             exclude = within(check_positions(exclude, len(queries), self._size, "exclude"), self._live)

@@ -179,9 +179,9 @@ def _plan(model: Recommender, job: Job, column: str) -> dict[str, Any]:
 
 
 def _index(model: Recommender) -> str:
-    """The name of the index that finds the answers."""
+    """The index that finds the answers, with its options where it says them."""
     index = "exact" if model.index is None else model.index
-    return index if isinstance(index, str) else index.info.name
+    return index if isinstance(index, str) else str(getattr(index, "spec", index.info.name))
 
 
 def _check_parts(job: Job, plan: Mapping[str, Any]) -> None:

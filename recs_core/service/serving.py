@@ -23,7 +23,7 @@ from recs_core.index.exact import ExactIndex
 from recs_core.index.live import LiveIndex
 from recs_core.loading import on_numpy
 from recs_core.plugin.manager import load_index
-from recs_core.restoring import opened, replay
+from recs_core.restoring import opened, replay, stored_index
 from recs_core.runtime import NumpyRecommender
 from recs_core.service.problems import Problem
 from recs_core.where import Filters, parse
@@ -56,7 +56,9 @@ class Served:
 
     @classmethod
     def of(cls, path: str, index: str | None = None) -> Served:
-        """The bundle at `path`, its digests checked, its golden queries asked, its index built.
+        """The bundle at `path`, its digests checked, its golden queries asked, its index restored or built.
+
+        `index`: as in `Settings`.
 
         Raises `BundleError` for one that is damaged, too new, needs a framework or answers otherwise than when it was
         saved; `BackendNotFound` and its kin for the index.
@@ -64,14 +66,23 @@ class Served:
         stored = opened(path, progress=False)
         model, by = on_numpy(stored)
         replay(stored, model, by)
-        return cls._of(model, stored, str(stored.info.manifest["digest"]), index)
+        digest = str(stored.info.manifest["digest"])
+        held = stored_index(stored) if index is None else None
+        if held is None:
+            return cls._of(model, stored, digest, index)
+        vectors, retired = model.encode_candidate().astype(np.float32, copy=False), model.catalog.retired
+        return cls._with(model, stored, digest, LiveIndex.of(vectors, held, retired))
 
     @classmethod
     def _of(cls, model: Recommender, stored: Stored, digest: str, index: str | None) -> Served:
+        """With the index of that spec, built."""
         found = ExactIndex() if index is None else load_index(index, asked_by="recs serve --index")
         vectors = model.encode_candidate().astype(np.float32, copy=False)
-        searched = LiveIndex(vectors, found, model.catalog.retired)
-        return cls(model, stored, digest, searched, Filters(model.catalog.attributes), bool(found.info.is_exact))
+        return cls._with(model, stored, digest, LiveIndex(vectors, found, model.catalog.retired))
+
+    @classmethod
+    def _with(cls, model: Recommender, stored: Stored, digest: str, searched: LiveIndex) -> Served:
+        return cls(model, stored, digest, searched, Filters(model.catalog.attributes), bool(searched.info.is_exact))
 
     def updated(self, asks: Update, index: str | None = None) -> Served:
         """What serves once candidates have changed, come or gone, the index built anew. Its digest is the one before,
@@ -86,7 +97,8 @@ class Served:
             fitted = replace(self.stored.fitted, catalog=model.catalog, weights=model.weights())
             replay(replace(self.stored, fitted=fitted), model, "NumPy")
         change = hashlib.sha256(f"{self.digest} {asks.model_dump_json()}".encode()).hexdigest()[:12]
-        return self._of(model, self.stored, f"{self.digest.partition('+')[0]}+{change}", index)
+        spec = self.stored.index.spec if index is None and self.stored.index is not None else index
+        return self._of(model, self.stored, f"{self.digest.partition('+')[0]}+{change}", spec)
 
     @property
     def info(self) -> BundleInfo:

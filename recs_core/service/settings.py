@@ -27,13 +27,13 @@ MAX_ID = 1_000
 class Settings:
     """How a service is run.
 
-    `bundle`: the folder that is served; `beside`: a second one, for the page to compare it with. `index`: the name of
-    an installed index; by default every candidate is scored. `unknown`: how a query that training never saw is answered
-    where the request does not say. `api_key`: what every request must bring, or None for no key. `local`: only requests
-    that name this machine as their host are answered. `admin`: whether `/admin/reload` and `/admin/candidates` are
-    there. `page`: whether the page at `/` is. `waiting`: requests that may wait; one more is told 429. `deadline`:
-    seconds that one may wait. `max_body`: bytes of a request. `log_requests`: a line for each; `log_answers`: with what
-    was recommended, of which `recs monitor` tells drift.
+    `bundle`: the folder that is served; `beside`: a second one, for the page to compare it with. `index`: the spec of
+    an installed index; by default the one that the bundle holds, or every candidate is scored. `unknown`: how a query
+    that training never saw is answered where the request does not say. `api_key`: what every request must bring, or
+    None for no key. `local`: only requests that name this machine as their host are answered. `admin`: whether
+    `/admin/reload` and `/admin/candidates` are there. `page`: whether the page at `/` is. `waiting`: requests that may
+    wait; one more is told 429. `deadline`: seconds that one may wait. `max_body`: bytes of a request. `log_requests`: a
+    line for each; `log_answers`: with what was recommended, of which `recs monitor` tells drift.
 
     Raises `ConfigError` for a number that cannot be meant, and for answers logged without requests.
     """

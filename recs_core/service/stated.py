@@ -21,7 +21,7 @@ def facts(service: Service) -> dict[str, Any]:
         "bundle": served.digest,
         "created": served.info.stated.created,
         "exact": served.exact,
-        "index": said.index or "exact",
+        "index": served.searched.info.name,
         "query": schema.query_name,
         "candidate": schema.candidate_name,
         "query_ids": _kind(schema.queries.ids.type),
