@@ -98,6 +98,7 @@ def _gained(
     schema, had = catalog.schema, before.schema
     for side, tower in zip(SIDES, towers, strict=True):
         ids: Any = had.queries if side == "query" else had.candidates
+        features = before.query if side == "query" else before.candidate
         for feature in tower.features:
             table = feature.table_name
             if (
@@ -107,7 +108,8 @@ def _gained(
                 or feature.kind != "one"
             ):
                 continue
-            codes = ids.encode(schema.vocabularies[table].ids[len(had.vocabularies[table]) :])
-            known = np.flatnonzero(codes >= 0)
-            if len(known):
-                yield side, table, feature.name, codes[known], had.table_rows[table] + known
+            without = np.flatnonzero(np.asarray(features.codes[feature.name]) < had.first_row(table))
+            found = schema.vocabularies[table].encode(ids.decode(without))
+            has = np.flatnonzero(found >= 0)
+            if len(has):
+                yield side, table, feature.name, without[has], found[has] + schema.first_row(table)
