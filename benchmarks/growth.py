@@ -8,9 +8,9 @@ ones, in turn with what it is held to: the value (`grown`) beside a plain copy o
 `copy.deepcopy(model)`, which copies the same arrays through the backend. Medians of CPU seconds, each measured in a
 process of its own, and of a round's ratios.
 
-`days`: Online Retail, recipe `history`. Five days of November 2011 arrive one by one: a model that was trained up to the
-first is extended and trained on with each; another is trained from nothing on all rows each day. Recall@20 of the two
-weeks that follow, and CPU seconds.
+`days`: Online Retail, recipe `history`. Five days of November 2011 arrive one by one: a model that was trained up to
+the first is extended and trained on with each; another is trained from nothing on all rows each day. Recall@20 of the
+two weeks that follow, and CPU seconds.
 """
 
 from __future__ import annotations
