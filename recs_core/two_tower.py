@@ -240,13 +240,12 @@ class TwoTower(BackedRecommender):
 
     def _become(self, fitted: Fitted) -> None:
         self._refuse_while_fitting("extend, update_candidates")
-        grown = type(self).of(fitted, backend=self.backend, natives=self._adopted)
+        other = type(self).of(fitted, backend=self.backend, natives=self._adopted)
         for name in ("_catalog", "_model", "_trainer", "_left", "position", "history", "run", "data"):
-            setattr(self, name, getattr(grown, name))
+            setattr(self, name, getattr(other, name))
 
     def _with_candidates(self, catalog: Catalog, touched: NDArray[np.int32]) -> None:
-        added = len(catalog.schema.candidates) - len(self.schema.candidates)
-        if added and self.retrieval.candidate_bias:
+        if self.retrieval.candidate_bias and len(catalog.schema.candidates) > len(self.schema.candidates):
             self._become(with_catalog(self.fitted(), catalog))
         else:  # no weight knows of it
             self._refuse_while_fitting("update_candidates")

@@ -109,6 +109,31 @@ def callbacks_were_heard(names: dict[str, Any], printed: str) -> None:
     assert len(names["watches"].lists) == 2 and printed.rstrip().endswith("finished")
 
 
+def grow_page() -> dict[str, Any]:
+    """A model of the purchases before a Monday, whose candidates have a price, and that day's."""
+    data = purchases()
+    items = data.candidate_ids.ids
+    table = data.to_table()
+    prices = pa.table({data.candidate_name: items, "price": np.linspace(1.0, 9.0, len(items))})
+    names = {"query": data.query_name, "candidate": data.candidate_name, "timestamp": data.timestamp_name}
+    at = np.asarray(table[data.timestamp_name])
+    monday = at >= np.quantile(at, 0.98)
+    parts = [
+        recs.Interactions.from_table(table.filter(pa.array(p)), **names, candidates=prices) for p in (~monday, monday)
+    ]
+    customer = recs.TowerSpec([recs.History(data.candidate_name, dim=9)])
+    item = recs.TowerSpec([recs.Categorical(data.candidate_name, dim=9), recs.Numeric("price")], layers=[9])
+    model = recs.TwoTower(customer, item, backend="torch")
+    model.fit(parts[0], epochs=1, progress=False)
+    return {"recs": recs, "model": model, "monday": parts[1]}
+
+
+def nobody_retired_came_back(names: dict[str, Any], printed: str) -> None:
+    """Neither of the two that the page retires."""
+    for model, gone in ((names["model"], {"85123A"}), (names["bare"], {"85123A", "22423"})):
+        assert not gone & {*model.recommend([CUSTOMER], k=9999).ids[0]}
+
+
 def saved_bundle() -> dict[str, Any]:
     """A bundle of the README's recipe in the working folder."""
     train = purchases()
@@ -357,6 +382,7 @@ PAGES = {
     "docs/data.md": Page(TORCH),
     "docs/evaluation.md": Page(TORCH, setup=evaluation_page, after=slices_were_shown),
     "docs/indexes.md": Page((*TORCH, "matplotlib"), setup=bundle_to_serve, after=index_was_kept),
+    "docs/grow.md": Page(TORCH, setup=grow_page, after=nobody_retired_came_back),
     "docs/migration.md": Page((*TORCH, *TENSORFLOW, "keras"), slow=True, after=bundle_serves),
     "docs/monitor.md": Page(("fastapi", *TORCH), setup=a_log),
     "docs/own-loop.md": Page(("keras",), setup=keras_readme),

@@ -63,6 +63,21 @@ def shop() -> Shop:
     return Shop(data.take(np.arange(101)), data.take(np.arange(101, rows)))
 
 
+@cache
+def later() -> Interactions:
+    """24 purchases after the shop's, of customers and items old and new."""
+    random = generator(0, "conformance/later")
+    customers = [*CUSTOMERS[:4], *(f"new {n}" for n in range(5))]
+    items = [*ITEMS[20:], *(FIRST_ITEM + 100 + n for n in range(7))]
+    table = {
+        "customer": [customers[n % len(customers)] for n in range(24)],
+        "item": [items[n] for n in random.integers(0, len(items), 24 - len(items))] + items,
+        "time": 1000.0 + np.arange(24),
+    }
+    side = {"item": items, "tags": [[TAGS[n % 3]] for n in range(len(items))], "price": [3.0] * len(items)}
+    return Interactions.from_table(table, query="customer", candidate="item", timestamp="time", candidates=side)
+
+
 def untrained(backend: Backend, dtype: DType) -> TwoTower:
     """A smooth model with what the required tier needs. An epoch is a batch of 96 rows and one of 5."""
     query = TowerSpec(

@@ -166,7 +166,7 @@ def _codes(of_id: NDArray[np.int32], rows: NDArray[np.int32], data: Interactions
         ids = data.query_ids if side == "query" else data.candidate_ids
         raise DataError(
             f"row {row}: {side} {ids.ids[int(rows[row])].as_py()!r} is not in the vocabulary of this model's training; "
-            "leave such rows out, or fit a new model"
+            "model.extend(train) lets it join, or leave such rows out"
         )
     return codes
 

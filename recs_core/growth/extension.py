@@ -23,13 +23,14 @@ from recs_core.growth.vocabularies import grown_schema
 Array = NDArray[np.floating]
 
 
-def grown(fitted: Fitted, data: Interactions) -> Fitted:
+def grown(fitted: Fitted, data: Interactions, *, owned: bool = False) -> Fitted:
     """`fitted` with the ids and rows of `data`: in vocabularies, tables, the bias, the optimizer's slots, counts, what
     queries took, and attributes. Every weight and code that was there is as it was, bit for bit.
 
     A new row starts at the mean of its table's, one of an id that stood in the catalog without a row of its own at the
     OOV row that it was read from; a bias starts at 0, and slots as those of a row that was never moved. A run of `fit`
-    that was not finished is closed, as it was over other tables.
+    that was not finished is closed, as it was over other tables. `owned`: the arrays of `fitted` are nobody else's, and
+    become the new ones where that can be.
 
     Raises `UnsupportedFeature` where a tower is a user's own module, `DataError` for what is no `Interactions`, names
     its columns otherwise, has ids of another type, or lacks what a tower reads of a new id.
@@ -47,17 +48,18 @@ def grown(fitted: Fitted, data: Interactions) -> Fitted:
     added = len(schema.candidates) - len(before.schema.candidates)
     if "task/bias" in fitted.weights:
         below["task/bias"] = np.zeros(added, fitted.weights["task/bias"].dtype)
-    return with_rows_below(replace(fitted, catalog=catalog), {name: rows for name, rows in below.items() if len(rows)})
+    below = {name: rows for name, rows in below.items() if len(rows)}
+    return with_rows_below(replace(fitted, catalog=catalog), below, owned=owned)
 
 
-def with_rows_below(fitted: Fitted, below: dict[str, Array]) -> Fitted:
-    """`fitted` with rows below its weights, by name, and its run closed."""
+def with_rows_below(fitted: Fitted, below: dict[str, Array], *, owned: bool = False) -> Fitted:
+    """`fitted` with rows below its weights, by name, and its run closed; `owned` as in `grown`."""
     progress = fitted.progress
     if progress is not None:
-        state = progress.state and grown_state(progress.state, fitted.declared.optimizer, below)
+        state = progress.state and grown_state(progress.state, fitted.declared.optimizer, below, owned=owned)
         position = replace(progress.position, step=0, loss_sum=0.0, weight_sum=0.0)
         progress = Progress(position, progress.history, None, state)
-    return replace(fitted, weights=grown_weights(fitted.weights, below), progress=progress)
+    return replace(fitted, weights=grown_weights(fitted.weights, below, owned=owned), progress=progress)
 
 
 def refuse_natives(fitted: Fitted, asks: str) -> None:
@@ -98,6 +100,7 @@ def _gained(
     schema, had = catalog.schema, before.schema
     for side, tower in zip(SIDES, towers, strict=True):
         ids: Any = had.queries if side == "query" else had.candidates
+        features = before.query if side == "query" else before.candidate
         for feature in tower.features:
             table = feature.table_name
             if (
@@ -107,7 +110,8 @@ def _gained(
                 or feature.kind != "one"
             ):
                 continue
-            codes = ids.encode(schema.vocabularies[table].ids[len(had.vocabularies[table]) :])
-            known = np.flatnonzero(codes >= 0)
-            if len(known):
-                yield side, table, feature.name, codes[known], had.table_rows[table] + known
+            without = np.flatnonzero(np.asarray(features.codes[feature.name]) < had.first_row(table))
+            found = schema.vocabularies[table].encode(ids.decode(without))
+            has = np.flatnonzero(found >= 0)
+            if len(has):
+                yield side, table, feature.name, without[has], found[has] + schema.first_row(table)

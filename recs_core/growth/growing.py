@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ class Growing:
     """A recommender that is made of a `Fitted`, and can become another one."""
 
     candidate: TowerSpec
+    _gives_copies: ClassVar[bool] = False  # whether the arrays of `fitted()` are nobody else's
 
     @property
     def catalog(self) -> Catalog:
@@ -43,7 +44,7 @@ class Growing:
         other id columns, ids of another type, or a column that a tower reads of a new id and that is missing. Then
         nothing has changed.
         """
-        self._become(grown(self.fitted(), interactions))
+        self._become(grown(self.fitted(), interactions, owned=self._gives_copies))
         return self
 
     def update_candidates(self, candidates: Any = None, *, retire: Any = ()) -> Self:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pyarrow as pa
+
+from recs_core.contract.batch import Side
 from recs_core.contract.features import Feature
 from recs_core.contract.towers import TowerSpec
 from recs_core.contract.vocabulary import Vocabulary
@@ -22,37 +25,38 @@ def grown_schema(schema: Schema, query: TowerSpec, candidate: TowerSpec, data: I
     check_names(schema, data)
     columns_of(data, schema)
     sides = sides_of(query, candidate, data)
-    queries = schema.queries.grown(sides["query"].known.ids)
-    candidates = schema.candidates.grown(sides["candidate"].known.ids)
+    had: dict[Side, Vocabulary] = {"query": schema.queries, "candidate": schema.candidates}
+    joins = {side: each.known.ids for side, each in sides.items()}
+    has = {side: vocabulary.grown(joins[side]) for side, vocabulary in had.items()}
     vocabularies = dict(schema.vocabularies)
-    for side in sides.values():
+    for name, side in sides.items():
         for feature in side.tower.features:
-            if feature.has_vocabulary and feature.table_name is not None:
-                known = vocabularies[feature.table_name]
-                vocabularies[feature.table_name] = _grown(known, feature, side, sides["candidate"], schema, data)
+            table = feature.table_name
+            values = _values(feature, side, sides["candidate"], schema, data)
+            if not feature.has_vocabulary or table is None or values is None:
+                continue
+            of: Side = "candidate" if feature.reads_past else name
+            ids, known = feature.ids(values), vocabularies[table]
+            same = ids.equals(joins[of]) and (known is has[of] or known == had[of])
+            vocabularies[table] = has[of] if same else known.grown(ids)  # looked up once, and held once
     more = {name: len(grown) - len(schema.vocabularies[name]) for name, grown in vocabularies.items()}
     return replace(
         schema,
-        queries=queries,
-        candidates=candidates,
+        queries=has["query"],
+        candidates=has["candidate"],
         vocabularies=vocabularies,
         table_rows={name: rows + more.get(name, 0) for name, rows in schema.table_rows.items()},
     )
 
 
-def _grown(
-    known: Vocabulary,
-    feature: Feature,
-    side: TrainingSide,
-    candidates: TrainingSide,
-    schema: Schema,
-    data: Interactions,
-) -> Vocabulary:
-    """The vocabulary with what a feature finds in the data; a side table without the feature's column says nothing."""
+def _values(
+    feature: Feature, side: TrainingSide, candidates: TrainingSide, schema: Schema, data: Interactions
+) -> pa.Array | None:
+    """What a feature finds in the data; None where a side table lacks its column and so says nothing."""
     if feature.reads_past:
-        return known.grown(feature.ids(candidates.trained))
+        return candidates.trained
     if side.side == "query" and feature.name in schema.context:
-        return known.grown(feature.ids(of_rows(feature, data)))
+        return of_rows(feature, data)
     if feature.name != side.id_name and feature.name not in side.table.column_names:
-        return known
-    return known.grown(feature.ids(side.values(feature, data)))
+        return None
+    return side.values(feature, data)

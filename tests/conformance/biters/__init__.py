@@ -6,6 +6,7 @@ from biters import (
     calls,
     encoders,
     faults,
+    growth,
     index,
     journey,
     manifest,
@@ -28,6 +29,7 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
     **weights.BITERS,
     **calls.BITERS,
     **journey.BITERS,
+    **growth.BITERS,
     **index.BITERS,
 }
 
