@@ -35,9 +35,9 @@ def probe(name: str) -> dict[str, Any]:
         selection = parse(name, "recs doctor")
         backend = load_backend(selection.name, selection.engine, asked_by=selection.source)
         finding, devices = try_step(backend), _devices(backend)
-        for name in devices:
-            if not finding and (found := try_step(config.backend(backend, device=name))):
-                finding = f"on {name}: {found}"
+        for place in devices:
+            if not finding and (found := try_step(config.backend(backend, device=place))):
+                finding = f"on {place}: {found}"
         return {
             "health": "broken" if finding else "ok",
             "finding": finding or "one step as by the formula",
