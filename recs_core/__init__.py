@@ -16,6 +16,7 @@ _HOMES = {
     "recs_core.config": ("backend", "use"),
     "recs_core.data.interactions": ("Interactions",),
     "recs_core.explained": ("Explanation",),
+    "recs_core.exporting": ("export_vectors",),
     "recs_core.index": ("ExactIndex",),
     "recs_core.contract.protocols": ("TopK",),
     "recs_core.recipes": ("recipe",),
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from recs_core.contract.training import TrainingSpec as TrainingSpec
     from recs_core.data.interactions import Interactions as Interactions
     from recs_core.explained import Explanation as Explanation
+    from recs_core.exporting import export_vectors as export_vectors
     from recs_core.index import ExactIndex as ExactIndex
     from recs_core.loading import load as load
     from recs_core.loading import verify as verify

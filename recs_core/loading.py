@@ -92,7 +92,7 @@ def on_numpy(stored: Stored) -> tuple[Recommender, str]:
     if stored.info.needed:
         refuse(stored.info.path, stored.info.needed, "which NumPy cannot run")
     with making_sense(stored.info.path):
-        return NumpyRecommender.of(stored.fitted, vectors=stored.vectors), "NumPy"
+        return NumpyRecommender(stored.fitted, stored.vectors), "NumPy"
 
 
 def _on_backend(stored: Stored, backend: str | Backend | None, native: Mapping[Side, Any]) -> tuple[Recommender, str]:

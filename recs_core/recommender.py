@@ -29,16 +29,17 @@ from recs_core.contract.towers import TowerSpec
 from recs_core.data.catalog import Catalog
 from recs_core.data.context import Context
 from recs_core.data.encoding import encode
-from recs_core.data.ids import codes_or_unknown, id_list, known_codes
+from recs_core.data.ids import codes_or_unknown, id_list
 from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
 from recs_core.evaluation.evaluable import Evaluable
 from recs_core.fitted import Declared
+from recs_core.growth import Growing
 
 if TYPE_CHECKING:
     from recs_core.evaluation.targets import Targets
     from recs_core.explained import Explanation
-    from recs_core.index import FilteredIndex
+    from recs_core.index.live import LiveIndex
     from recs_core.where import Filters, Where
 
 log = logging.getLogger("recs_core")
@@ -57,12 +58,12 @@ class _Corpus:
     version: Hashable
     catalog: Catalog
     vectors: NDArray[np.floating]
-    index: FilteredIndex | None = None
+    index: LiveIndex | None = None
     index_of: Index | str | None = None
 
 
 @dataclass
-class Recommender(Evaluable):
+class Recommender(Evaluable, Growing):
     """Answers from towers, weights and a catalog. Made by `TwoTower.fit` or `recs.load`, not by hand.
 
     `index` finds what `recommend` gives: an `Index`, or the name of an installed one; by default every candidate is
@@ -195,12 +196,13 @@ class Recommender(Evaluable):
         raw = _embed(self.candidate_tower, self.catalog.candidate)
         return scoring.candidate_vectors(raw, self.retrieval, self.weights())
 
-    def _searchable(self) -> FilteredIndex:
-        from recs_core.index import FilteredIndex
+    def _searchable(self) -> LiveIndex:
+        from recs_core.index.live import LiveIndex
 
         corpus = self._corpus_as_of_now()
         if corpus.index is None or corpus.index_of is not self.index:
-            corpus.index = FilteredIndex(corpus.vectors.astype(np.float32, copy=False), self.index)
+            vectors = corpus.vectors.astype(np.float32, copy=False)
+            corpus.index = LiveIndex(vectors, self.index, self.catalog.retired)
             corpus.index_of = self.index
         return corpus.index
 
@@ -274,7 +276,8 @@ class Recommender(Evaluable):
         vectors = self._query_vectors(question).astype(np.float32, copy=False)
         found = self._searchable().search(vectors, pool, exclude=excluded, allow=allowed)
         if unknown == "popular":
-            found = popular_instead(found, question.strangers, self.catalog.counts, excluded, allowed)
+            counts, retired = self.catalog.counts, self.catalog.retired
+            found = popular_instead(found, question.strangers, counts, excluded, allowed, retired)
         if not diversity:
             return found
         return chosen(found, scoring.embeddings(self._corpus_as_of_now().vectors, self.retrieval), k, diversity)
@@ -303,14 +306,13 @@ class Recommender(Evaluable):
         """The k candidates nearest to each candidate by cosine of their embeddings, itself left out: ids and scores,
         (n, min(k, corpus)). `allow`, `where` and errors as in `recommend`."""
         from recs_core.index.answers import named
-        from recs_core.index.exact import ExactIndex
+        from recs_core.index.live import LiveIndex
         from recs_core.index.plan import check_k
 
         k = check_k(k, len(self.schema.candidates))
         codes = self._known(candidates, "candidates")
         unit = scoring.unit_vectors(self._corpus_as_of_now().vectors, self.retrieval).astype(np.float32, copy=False)
-        index = ExactIndex()
-        index.build(unit)
+        index = LiveIndex(unit, None, self.catalog.retired)
         itself = Ragged(codes, np.arange(len(codes) + 1, dtype=np.int32))
         found = index.search(unit[codes], k, exclude=itself, allow=self._allowed(allow, where))
         return named(found, self.schema.candidates)
@@ -337,7 +339,7 @@ class Recommender(Evaluable):
         return self._query_vectors(question).astype(np.float32, copy=False)
 
     def _known(self, ids: Any, where: str) -> NDArray[np.int32]:
-        return known_codes(ids, where, self.schema.candidates)
+        return self.catalog.asked_for(ids, where)
 
     def _allowed(self, allow: Any, where: Where | None) -> NDArray[np.integer] | None:
         """Codes of the candidates that may come back, ascending; None for all."""

@@ -8,6 +8,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, Unpack
 
+import numpy as np
+from numpy.typing import NDArray
+
 from recs_core import config, copies
 from recs_core.adopted import Adopted, as_adopted
 from recs_core.backed import BackedRecommender
@@ -26,8 +29,10 @@ from recs_core.data.catalog import Catalog
 from recs_core.data.context import check_context
 from recs_core.data.epochs import Epochs
 from recs_core.data.interactions import Interactions
+from recs_core.data.remembered import with_past
 from recs_core.elsewhere import knows_its_arguments
 from recs_core.fitted import Declared, Fitted, Progress
+from recs_core.growth import with_catalog
 from recs_core.recommender import DECLARED
 from recs_core.storage.paths import local
 from recs_core.training import (
@@ -83,11 +88,7 @@ class TwoTower(BackedRecommender):
         adopted = {side: as_adopted(side, tower) for side, tower in natives if not isinstance(tower, TowerSpec)}
         if not adopted:
             check_pair(query, candidate)
-        arguments.check_kind("retrieval", retrieval, RetrievalSpec, "recs.RetrievalSpec(scoring='cosine', …)")
-        arguments.check_kind("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
-        arguments.check_kind("training", training, TrainingSpec, "recs.TrainingSpec(epochs=10, …)")
-        arguments.check_seed(seed)
-        arguments.check_dtype(dtype)
+        arguments.check_declared(retrieval, optimizer, training, seed, dtype)
         config.check(backend)
         backend = config.placed(backend, device)
         reads = {side: own.reads(f"{side}_id") for side, own in adopted.items()}
@@ -162,15 +163,15 @@ class TwoTower(BackedRecommender):
         """Train, and return losses, seconds and validation metrics per epoch.
 
         `settings`: fields of `TrainingSpec` (`epochs`, `batch_size`, `batch_by`, `recency_days`, `row_weight`,
-        `schedule`, `drop_last`, `precision`); those left out are as declared in `self.training`. Ctrl-C stops between
-        steps and leaves a usable model. `validation` is ranked with training candidates excluded, every
+        `schedule`, `drop_last`, `replay`, `precision`); those left out are as declared in `self.training`. Ctrl-C stops
+        between steps and leaves a usable model. `validation` is ranked with training candidates excluded, every
         `validate_every` epochs, at each of `k`. `callbacks`: objects as `recs.Callback`, or Keras's
         (docs/callbacks.md). `progress`: a bar on stderr, by default only on a terminal.
 
         Called again it continues: `epochs` more epochs with the same weights and optimizer state. `train` may be other
-        data over ids that the model knows: what queries took adds up (`Catalog.of`), and of side features the latest
-        win. `optimizer`: go on with this one; its state is kept where it is of the same class (another rate, say), and
-        starts anew where it is not.
+        data over ids that the model knows (`extend` lets new ones join): histories begin with what earlier fits saw,
+        what queries took adds up, and of side features the latest win. `optimizer`: go on with this one; its state is
+        kept where it is of the same class (another rate, say), and starts anew where it is not.
 
         `checkpoint`: a folder that holds this run as a bundle, written anew every `checkpoint_every` epochs, and at the
         end with the weights that early stopping chose. A run that was interrupted, that a callback's error ended, or
@@ -183,17 +184,18 @@ class TwoTower(BackedRecommender):
         """
         from recs_core.evaluation.measures import cuts, metrics
 
-        if self._fitting:
-            raise SpecError("fit: this model is being fitted; a callback or a thread may ask and save it meanwhile")
+        self._refuse_while_fitting("fit")
         callbacks = check_callbacks(callbacks)
-        arguments.check_kind("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
+        arguments.check_optimizer(optimizer)
         arguments.check_kind("early_stopping", early_stopping, EarlyStopping, "recs.EarlyStopping('recall@20', …)")
         arguments.check_every(validate_every=validate_every, checkpoint_every=checkpoint_every)
         arguments.check_rows(train, validation)
         arguments.check_progress(progress)
         self._look_back()
         digest = train.digest()
-        run = self._planned(settings, digest, validate_every, tuple(cuts(k)), early_stopping, optimizer)
+        training, best = dataclasses.replace(self.training, **settings), Best(early_stopping)
+        asked = FitRun(training, self.position.epoch, digest, validate_every, tuple(cuts(k)), best)
+        run = asked.begun_or_gone_on_with(self.run, settings, optimizer, self.optimizer)
         arguments.check_validated(run, validation)
         check_precision(self.backend.info, run.settings.precision, self.dtype)
         check_keras(callbacks, run, validated=validation is not None, saved=checkpoint is not None)
@@ -232,24 +234,23 @@ class TwoTower(BackedRecommender):
             self._fitting, self._left = False, model.version
         return history.since(*before)
 
-    def _planned(
-        self,
-        settings: TrainingSettings,
-        digest: str,
-        validate_every: int,
-        k: tuple[int, ...],
-        early_stopping: EarlyStopping | None,
-        optimizer: Optimizer | None,
-    ) -> FitRun:
-        """The open run, checked to be the one that is asked for, or a new one."""
-        run = self.run
-        if run is None or not run.open or "epochs" in settings:
-            training = dataclasses.replace(self.training, **settings)
-            until = self.position.epoch + training.epochs
-            return FitRun(training, until, digest, validate_every, k, Best(early_stopping))
-        asked = {**settings, **({} if optimizer is None else {"optimizer": optimizer})}
-        run.check_goes_on(digest, asked, {**vars(run.settings), "optimizer": self.optimizer}, early_stopping)
-        return run
+    def _refuse_while_fitting(self, asks: str) -> None:
+        if self._fitting:
+            raise SpecError(f"{asks}: this model is being fitted; a callback or a thread may ask and save it meanwhile")
+
+    def _become(self, fitted: Fitted) -> None:
+        self._refuse_while_fitting("extend, update_candidates")
+        grown = type(self).of(fitted, backend=self.backend, natives=self._adopted)
+        for name in ("_catalog", "_model", "_trainer", "_left", "position", "history", "run", "data"):
+            setattr(self, name, getattr(grown, name))
+
+    def _with_candidates(self, catalog: Catalog, touched: NDArray[np.int32]) -> None:
+        added = len(catalog.schema.candidates) - len(self.schema.candidates)
+        if added and self.retrieval.candidate_bias:
+            self._become(with_catalog(self.fitted(), catalog))
+        else:  # no weight knows of it
+            self._refuse_while_fitting("update_candidates")
+            self._catalog = catalog
 
     def _look_back(self) -> None:
         """Notice that weights were moved since `fit`, `build` or a load left them: what training kept is of others."""
@@ -267,7 +268,7 @@ class TwoTower(BackedRecommender):
     ) -> Batching:
         """`train` in the model's codes and known to its catalog, or refused first; the first decides the weights."""
         data = self._encoded(train)
-        batching = Batching(data)
+        batching = Batching(with_past(data, self._catalog, 0.0 if plan is None else plan.replay))
         if plan is not None:
             batching.steps(plan)
         if validation is not None:
@@ -332,12 +333,11 @@ class TwoTower(BackedRecommender):
         own; it takes over the weights. Raises `SpecError` for one that is missing, and `DataError` if the weights do
         not fit it.
         """
-        natives = {} if natives is None else natives
         for side, native in fitted.natives.items():
-            if side not in natives:
+            if side not in (natives or {}):
                 hint = f"pass natives={{{side!r}: recs.Adopted({native.built(side)}, …)}}"
                 raise SpecError(f"TwoTower.of: the {side} tower is {native}; build it and {hint}")
-        given: dict[str, Any] = {**vars(fitted.declared), **{str(side): own for side, own in natives.items()}}
+        given: dict[str, Any] = {**vars(fitted.declared), **{str(side): own for side, own in (natives or {}).items()}}
         out = cls(**given, backend=backend, device=device)
         out._catalog = fitted.catalog
         declared = {name: value for name, value in fitted.weights.items() if not canonical.is_native(name)}

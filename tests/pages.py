@@ -285,6 +285,11 @@ def bundle_to_serve() -> dict[str, Any]:
     return {}
 
 
+def model_to_index() -> dict[str, Any]:
+    """A model of a few purchases."""
+    return {"model": small_model(purchases(), "torch")}
+
+
 def service_answers(names: dict[str, Any], printed: str) -> None:
     """The application that the page mounts answers as the library does."""
     from starlette.testclient import TestClient
@@ -297,6 +302,40 @@ def service_answers(names: dict[str, Any], printed: str) -> None:
     found = recs.load("bundle", runtime="numpy").recommend([CUSTOMER], k=3)
     assert [candidate["id"] for candidate in told["answers"][0]["candidates"]] == found.ids[0].tolist()
     names["service"].service.close()
+
+
+def a_log() -> dict[str, Any]:
+    """A bundle, and the log of a service that answered all its customers."""
+    import logging
+
+    from starlette.testclient import TestClient
+
+    from recs_core.service import asgi
+    from recs_core.service.logs import Lines
+
+    names = bundle_to_serve()
+    written, logger = logging.FileHandler("log.jsonl", encoding="utf-8"), logging.getLogger("recs_core.service")
+    written.setFormatter(Lines())
+    logger.addHandler(written)
+    logger.setLevel(logging.INFO)
+    with TestClient(asgi("bundle", log_answers=True)) as client:
+        while client.get("/readyz").status_code == 503:
+            pass
+        for customer in recs.load("bundle", runtime="numpy").schema.queries.ids.to_pylist():
+            client.post("/recommend", json={"queries": [customer], "exclude_seen": True})
+    logger.removeHandler(written)
+    written.close()
+    return names
+
+
+def the_file_answers(names: dict[str, Any], printed: str) -> None:
+    """By the file and the page's query vector alone: what the model recommends."""
+    table, facts = names["file"].read(), names["facts"]
+    scores = np.array(table[facts["vector"]].to_pylist(), np.float32) @ names["asked"]
+    ids = np.array(table[facts["id"]].to_pylist())
+    left = ~np.isin(ids, names["seen"])
+    due = names["served"].recommend([CUSTOMER], k=5, exclude="seen")
+    assert names["seen"] and ids[left][np.argsort(-scores[left])[:5]].tolist() == due.ids[0].tolist()
 
 
 TORCH, TENSORFLOW = ("torch", "recs_core_torch"), ("tensorflow", "recs_core_tensorflow")
@@ -312,15 +351,19 @@ PAGES = {
     "docs/data.md": Page(TORCH),
     "docs/evaluation.md": Page(TORCH, setup=evaluation_page, after=slices_were_shown),
     "docs/migration.md": Page((*TORCH, *TENSORFLOW, "keras"), slow=True, after=bundle_serves),
+    "docs/monitor.md": Page(("fastapi", *TORCH), setup=a_log),
     "docs/own-loop.md": Page(("keras",), setup=keras_readme),
     "docs/recipes.md": Page(TORCH),
     "docs/write-a-feature.md": Page(("torch",)),
+    "docs/search-engines.md": Page(TORCH, setup=bundle_to_serve, after=the_file_answers),
     "docs/serve.md": Page(("fastapi", "torch", "recs_core_torch"), setup=bundle_to_serve, after=service_answers),
     "docs/tf-serving.md": Page(TENSORFLOW, setup=saved_bundle, after=served_as_asked),
     "docs/troubleshooting.md": Page(setup=a_new_item),
     "docs/write-a-backend.md": Page(followed_by=BY_DOING_IT),
     "docs/write-an-index.md": Page(followed_by=BY_DOING_IT),
     "examples/numpy_backend_plugin/README.md": Page(setup=numpy_plugin),
+    "plugins/faiss/README.md": Page((*TORCH, "recs_core_faiss"), setup=model_to_index),
+    "plugins/qdrant/README.md": Page(("recs_core_qdrant", "qdrant_client", *TORCH), setup=bundle_to_serve),
     "plugins/tensorflow/README.md": Page(TENSORFLOW, setup=tensorflow_readme),
     "plugins/tensorflow/src/recs_core_tensorflow/data.py": Page(TENSORFLOW, setup=tensorflow_loop),
     "plugins/tensorflow/src/recs_core_tensorflow/environment.py": Page(TENSORFLOW),

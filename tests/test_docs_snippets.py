@@ -19,7 +19,7 @@ from tests.pages import PAGES, Page
 from tests.snippets import LANGUAGES, NOT_RUN, ROOT, Reader, blocks, check_mention, docstrings, pages, sources
 
 OWN_TEST = Path(__file__).relative_to(ROOT).as_posix()
-DOTTED = re.compile(r"`((?:recs|recs_core|recs_core_torch|recs_core_tensorflow)(?:\.\w+)+)")
+DOTTED = re.compile(r"`((?:recs|recs_core|recs_core_torch|recs_core_tensorflow|recs_core_qdrant)(?:\.\w+)+)")
 COMMAND = re.compile(r"`((?:recs |pip install |tox |python [a-z]+/)[^`]+)`")
 GROUPS = {"recs_core.backends", "recs_core.indexes"}  # of entry points
 
@@ -77,8 +77,9 @@ def test_one_environment_of_tox_has_every_framework_and_runs_every_page() -> Non
     assert OWN_TEST in parity and '-m ""' in parity
     assert "parity" in (ROOT / ".ci/run").read_text(encoding="utf-8")
     needs = {module for page in PAGES.values() for module in page.needs}
-    plugins = {"recs_core_torch", "torch", "recs_core_tensorflow", "tensorflow"}
-    assert "plugins/torch[onnx]" in parity and "plugins/tensorflow" in parity
+    plugins = {"recs_core_torch", "torch", "recs_core_tensorflow", "tensorflow", "recs_core_faiss"}
+    plugins |= {"recs_core_qdrant", "qdrant_client"}
+    assert all(f"plugins/{name}" in parity for name in ("torch[onnx]", "tensorflow", "faiss", "qdrant"))
     of_extras = {"onnx", "onnxscript", "fastapi"}
     assert all(re.search(rf"^    {module}$", parity, flags=re.M) for module in needs - plugins - of_extras)
 
@@ -141,7 +142,7 @@ def is_there(name: str) -> bool:
 
 def module_file(parts: list[str]) -> Path | None:
     """Where a module's source lies."""
-    for root in (ROOT, ROOT / "plugins/torch/src", ROOT / "plugins/tensorflow/src"):
+    for root in (ROOT, *(ROOT / f"plugins/{name}/src" for name in ("torch", "tensorflow", "faiss", "qdrant"))):
         for file in (root.joinpath(*parts).with_suffix(".py"), root.joinpath(*parts, "__init__.py")):
             if file.is_file():
                 return file

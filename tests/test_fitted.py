@@ -33,7 +33,7 @@ def test_models_of_one_value_answer_alike_and_train_apart():
     value = model.fitted()
     first, second = (recs.TwoTower.of(value, backend=OracleBackend()) for _ in range(2))
     expected = model.recommend([100, 103], 5)
-    for other in (first, NumpyRecommender.of(value), NumpyRecommender.of(value, vectors=model.encode_candidate())):
+    for other in (first, NumpyRecommender(value), NumpyRecommender(value, model.encode_candidate())):
         np.testing.assert_array_equal(other.recommend([100, 103], 5).ids, expected.ids)
     first.fit(interactions(), epochs=2, progress=False)
     assert value.progress.position.epoch == second.position.epoch == 2
@@ -99,7 +99,7 @@ def test_an_unfitted_model_has_no_value():
 
 
 def test_what_serves_cannot_be_saved(tmp_path):
-    served = NumpyRecommender.of(fitted(ids_only()).fitted())
+    served = NumpyRecommender(fitted(ids_only()).fitted())
     with pytest.raises(BundleError, match="read-only; copy its bundle"):
         served.save(tmp_path / "b")
     assert list(tmp_path.iterdir()) == []

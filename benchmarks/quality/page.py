@@ -34,6 +34,10 @@ def main() -> None:
     if fresh:
         sections.append(of_new_candidates(fresh))
     sections += [of_inputs(run) for key, run in found.items() if key.startswith("inputs")]
+    for name in SETS:
+        orders = {key: run for key, run in found.items() if run.get("orders") == name}
+        if orders:
+            sections.append(of_order(name, orders))
     warmth = [run for key, run in found.items() if key.startswith("warmth")]
     sections += [of_warmth(run) for run in warmth]
     for key, run in found.items():
@@ -166,6 +170,43 @@ def of_inputs(run: dict[str, Any]) -> str:
         head = ["", *map(_title, metrics), *(f"it − {first['name']}, {_title(metric)}" for metric in metrics), "time"]
         sections.append(_table(head, body))
     return "\n\n".join(sections)
+
+
+def of_order(name: str, runs: dict[str, dict[str, Any]]) -> str:
+    """What order is worth, on the test and on validation."""
+    test = runs.get(f"sequences.{name}")
+    sections = [
+        f"## Order: {name}",
+        f"`python benchmarks/quality/sequences.py {name}{_data(name)}`. Every model has the settings of the recipe "
+        "`sequence` for this set, but for what its name says. Training items are left out of the ranking. Mean of the "
+        "seeds ± half of what lies between the best and the worst. Time is that of training one model, several of them "
+        "side by side, where it says so on a GPU.",
+    ]
+    if test is not None:
+        best = test["rows"].get("recipe `sequence`")
+        goals = [
+            f"{_title(metric)} {value:.4f} (goal {goal:g}: {'reached' if value >= goal else 'not reached'})"
+            for metric, value, goal in zip(test["metrics"], _means(best), test["goals"], strict=True)
+        ]
+        sections += ["On the test:", _order_table(test), f"Recipe `sequence`: {', '.join(goals)}."]
+    validation = runs.get(f"sequences.{name}.validation")
+    if validation is not None:
+        sections += ["On validation, with `--validation`:", _order_table(validation)]
+    return "\n\n".join(sections)
+
+
+def _order_table(run: dict[str, Any]) -> str:
+    body = []
+    for name, row in sorted(run["rows"].items(), key=lambda each: -_means(each[1])[0]):
+        spread = [max(column) - min(column) for column in zip(*row["by_seed"], strict=True)]
+        shown = [f"{v:.4f}" + (f" ± {s / 2:.4f}" if s else "") for v, s in zip(_means(row), spread, strict=True)]
+        on = "" if row["device"] == "cpu" else ", GPU"
+        body.append([name, *shown, _listed(row["seeds"]), _time(row["seconds"]) + on])
+    return _table(["", *map(_title, run["metrics"]), "seeds", "time"], body)
+
+
+def _means(row: dict[str, Any]) -> list[float]:
+    return [sum(column) / len(column) for column in zip(*row["by_seed"], strict=True)]
 
 
 def of_warmth(run: dict[str, Any]) -> str:

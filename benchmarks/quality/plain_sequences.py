@@ -18,6 +18,8 @@ from torch.nn import functional as F
 
 DIM, DROPOUT, RATE, BATCH = 64, 0.1, 1e-3, 128
 EPOCHS = 60
+STD = 0.02
+"""Of what tables start from; PyTorch's own 1.0 for positions would drown the items."""
 LONG, SHORT = 200, 50
 """Items of a history that are read: the latest 200 where the median history is longer than 20, else 50."""
 
@@ -36,6 +38,7 @@ class _SelfAttention(nn.Module):
     def __init__(self, length: int) -> None:
         super().__init__()
         self.positions = nn.Embedding(length, DIM)
+        nn.init.normal_(self.positions.weight, std=STD)
         layer = nn.TransformerEncoderLayer(DIM, 1, DIM, DROPOUT, batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, 2, nn.LayerNorm(DIM), enable_nested_tensor=False)
         self.dropout = nn.Dropout(DROPOUT)
@@ -61,7 +64,7 @@ def _fitted(encoder: Any, problem: Problem, seed: int, device: str | None) -> Sc
     median = float(np.median([len(each) for each in histories if len(each)]))
     length, corpus = (LONG if median > 20 else SHORT), problem.matrix.shape[1]
     items = nn.Embedding(corpus, DIM, device=device)
-    nn.init.normal_(items.weight, std=0.02)
+    nn.init.normal_(items.weight, std=STD)
     model = encoder(length).to(device)
     optimizer = torch.optim.Adam([*items.parameters(), *model.parameters()], RATE)
     usable = [each[-length - 1 :] for each in histories if len(each) > 1]

@@ -5,9 +5,9 @@
     python benchmarks/quality/sequences.py online-retail-sequences
 
 Every model has the settings of the recipe `sequence` for the set, but for what its name says; beside them the recipe
-`history`, and plain PyTorch loops of the published SASRec and GRU4Rec (plain_sequences.py). Rankings are of the whole
-corpus without the training items. `--jobs`: how many models train side by side; `--device`: where, such as cuda. Adds
-its rows to results/sequences.SET.json.
+`history`, plain PyTorch loops of the published SASRec and GRU4Rec (plain_sequences.py), item-kNN and EASE. Rankings are
+of the whole corpus without the training items. `--jobs`: how many models train side by side; `--device`: where, such as
+cuda. Adds its rows to results/sequences.SET.json, or sequences.SET.validation.json.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from command import loaded, parser
+from peers import ease, item_knn
 from plain_sequences import gru4rec, sasrec
-from problem import Problem
+from problem import Problem, Scores
 from sets import QualitySet, load
 
 import recs_core as recs
@@ -79,7 +80,19 @@ MODELS: Mapping[str, Callable[[Recipe], Recipe]] = {
     "the next 10 as targets": partial(with_training, targets=10),
     "rows weigh by age": partial(with_training, recency_days=history.HALF_LIFE_DAYS),
 }
-PEERS = {"plain PyTorch SASRec": sasrec, "plain PyTorch GRU4Rec": gru4rec}
+
+
+def blind(fit: Callable[..., Scores], **setting: Any) -> Callable[..., Scores]:
+    """A peer that reads no order, and draws nothing."""
+    return lambda problem, *, seed, device: fit(problem, **setting)
+
+
+PEERS = {
+    "plain PyTorch SASRec": sasrec,
+    "plain PyTorch GRU4Rec": gru4rec,
+    "item-kNN": blind(item_knn, neighbours=50, shrink=20),
+    "EASE": blind(ease, l2=300),
+}
 BLIND = "recipe `history`"
 
 
@@ -107,7 +120,7 @@ class Result(NamedTuple):
 def main() -> None:
     """Train what is asked for, and add it to the set's results."""
     asked = parser(__doc__, SETS)
-    asked.add_argument("--validation", action="store_true", help="judge by the validation rows, and write nothing")
+    asked.add_argument("--validation", action="store_true", help="judge by the validation rows")
     asked.add_argument("--only", nargs="+", choices=[*MODELS, *PEERS, BLIND], default=[*MODELS, *PEERS, BLIND])
     asked.add_argument("--jobs", type=int, default=1)
     asked.add_argument("--device")
@@ -125,8 +138,8 @@ def main() -> None:
             shown = "  ".join(f"{name} {value:.4f}" for name, value in zip(data.metrics, values, strict=True))
             print(f"{job.model:28} seed {job.seed}  {shown}  {result.seconds:.0f} s", flush=True)
             found.setdefault(job.model, []).append(result)
-            if not options.validation:
-                write(options.out / f"sequences.{options.set}.json", data, found)
+            part = ".validation" if options.validation else ""
+            write(options.out / f"sequences.{options.set}{part}.json", data, found)
 
 
 def write(path: Path, data: QualitySet, found: Mapping[str, Sequence[Result]]) -> None:
@@ -140,7 +153,7 @@ def write(path: Path, data: QualitySet, found: Mapping[str, Sequence[Result]]) -
             "seconds": statistics.mean(result.seconds for result in results),
             "device": results[0].job.device or "cpu",
         }
-    said = {"set": data.name, "metrics": list(data.metrics), "goals": list(data.goals), "rows": rows}
+    said = {"orders": data.name, "metrics": list(data.metrics), "goals": list(data.goals), "rows": rows}
     path.write_text(json.dumps(said, indent=1) + "\n")
 
 

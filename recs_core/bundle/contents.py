@@ -25,8 +25,10 @@ Arrays = Mapping[str, NDArray[Any]]
 
 def catalog_arrays(catalog: Catalog) -> dict[str, NDArray[Any]]:
     """`<side>/<feature>` for codes and numbers, `…/values` and `…/offsets` for ragged codes; `seen/…`, with
-    `seen/times` where there are times; `counts`."""
+    `seen/times` where there are times; `counts`; `retired` where somebody is."""
     out: dict[str, NDArray[Any]] = {"counts": np.asarray(catalog.counts, np.int64)}
+    if len(catalog.retired):
+        out["retired"] = np.asarray(catalog.retired, np.int32)
     _add(out, "seen", catalog.seen)
     if catalog.seen_at is not None:
         out["seen/times"] = np.asarray(catalog.seen_at, np.float64)
@@ -55,10 +57,22 @@ def catalog_of(
         counts,
         attributes,
         _vector(left, "seen/times", np.float64, len(seen.values), path) if times else None,
+        _retired(left, corpus, path),
     )
     for name in left:
         raise BundleError(f"{path}: {name!r} is not of this model")
     return out
+
+
+def _retired(left: dict[str, NDArray[Any]], corpus: int, path: Path) -> NDArray[np.int32]:
+    """Codes that rise, of which not everybody is one."""
+    size = len(left["retired"]) if "retired" in left and left["retired"].ndim else 0
+    if "retired" not in left:
+        return np.zeros(0, np.int32)
+    retired = _within(_vector(left, "retired", np.int32, size, path), corpus, "retired", path)
+    if (np.diff(retired) <= 0).any() or len(retired) == corpus:
+        raise BundleError(f"{path}: 'retired' must rise, and leave a candidate")
+    return retired
 
 
 def attributes_batch(catalog: Catalog) -> pa.RecordBatch | None:

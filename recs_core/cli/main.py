@@ -16,7 +16,20 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import recs_core
-from recs_core.cli import backends, bundle, check, compare, data, doctor, evaluate, new_plugin, recommend, serve, train
+from recs_core.cli import (
+    backends,
+    bundle,
+    check,
+    compare,
+    data,
+    doctor,
+    evaluate,
+    monitor,
+    new_plugin,
+    recommend,
+    serve,
+    train,
+)
 from recs_core.contract.errors import ConfigError, RecsError
 
 USER_ERROR, INTERRUPTED = 2, 130
@@ -60,6 +73,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(recommend.recommend)
 app.command()(serve.serve)
+app.command()(monitor.monitor)
 app.command()(compare.compare)
 app.add_typer(bundle.app, name="bundle")
 app.command()(new_plugin.new_plugin)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import pathlib
+
     from recs_core.experiment import DataSpec
 
 Source = Annotated[str, typer.Argument(help="A data set's name (recs data list) or a CSV or Parquet file.")]
@@ -74,6 +76,19 @@ def data_spec(source: str, split: str | None = None, **given: Any) -> DataSpec:
     if "split" in changes or "test" in changes:
         base = replace(base, at=None)
     return replace(base, **changes)
+
+
+def parquet_out(path: pathlib.Path, option: str, force: bool) -> pathlib.Path:
+    """The path of a Parquet file to write. Raises `ConfigError` for another ending, and without --force for a file."""
+    from recs_core.contract.errors import ConfigError
+    from recs_core.storage.paths import local
+
+    out = local(path, option)
+    if out.suffix.lower() not in ("", ".parquet", ".pq"):
+        raise ConfigError(f"{option} is written as Parquet, got {out.name!r}; name it {out.stem}.parquet")
+    if out.exists() and not force:
+        raise ConfigError(f"{out} exists; choose another {option}, or --force to replace it")
+    return out
 
 
 def words(null: list[str] | None) -> tuple[str, ...] | None:

@@ -35,9 +35,9 @@ def probe(name: str) -> dict[str, Any]:
         selection = parse(name, "recs doctor")
         backend = load_backend(selection.name, selection.engine, asked_by=selection.source)
         finding, devices = try_step(backend), _devices(backend)
-        for place in devices:
-            if not finding and (found := try_step(config.backend(backend, device=place))):
-                finding = f"on {place}: {found}"
+        for device in devices:
+            if not finding and (found := try_step(config.backend(backend, device=device))):
+                finding = f"on {device}: {found}"
         return {
             "health": "broken" if finding else "ok",
             "finding": finding or "one step as by the formula",

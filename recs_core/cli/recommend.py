@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from recs_core.recommender import Recommender
 
 UNKNOWN = ("oov", "popular", "error")
-PARQUET = ("", ".parquet", ".pq")
 INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 
 
@@ -65,12 +64,8 @@ def recommend(
     if query is not None:
         _few(bundle, index, query, k, as_json, **how)
         return
-    assert queries is not None
-    queries, out = local(queries, "--queries"), local(out, "--out")
-    if out.suffix.lower() not in PARQUET:
-        raise ConfigError(f"--out is written as Parquet, got {out.name!r}; name it {out.stem}.parquet")
-    if out.exists() and not force:
-        raise ConfigError(f"{out} exists; choose another --out, or --force to replace it")
+    assert queries is not None and out is not None
+    queries, out = local(queries, "--queries"), options.parquet_out(out, "--out", force)
     dialect = Dialect(encoding, delimiter, options.words(null))
     _many(bundle, index, as_json, queries=queries, out=out, column=column, k=k, dialect=dialect, **how)
 

@@ -25,6 +25,9 @@ def serve(
     admin: Annotated[bool, typer.Option("--admin", help="Answer /admin/reload too.")] = False,
     page: Annotated[bool, typer.Option("--page/--no-page", help="The page at /.")] = True,
     log_requests: Annotated[bool, typer.Option("--log/--no-log", help="A line of JSON for each request.")] = True,
+    log_answers: Annotated[
+        bool, typer.Option("--log-answers", help="With what was recommended, for recs monitor.")
+    ] = False,
     no_auth: Annotated[
         bool, typer.Option("--no-auth", help="Answer without a key, whoever asks by whatever name.")
     ] = False,
@@ -63,5 +66,6 @@ def serve(
         deadline=deadline,
         max_body=max_body,
         log_requests=log_requests,
+        log_answers=log_answers,
     )
     run(settings, Address(host, port, workers, threads, linger, drain))

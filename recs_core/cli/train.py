@@ -51,12 +51,23 @@ def train(
     ] = None,
     float64: Annotated[bool, typer.Option("--float64", help="Train in float64, to compare backends.")] = False,
     config: Annotated[Path | None, typer.Option(help="Repeat the run in this run.json; data is taken from it.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the bundle and run.json.")] = Path("run"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the bundle and run.json.")] = Path("run"),
+    continue_: Annotated[
+        Path | None, typer.Option("--continue", metavar="BUNDLE", help="Train this bundle on, with the rows of --data.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="With --continue: a file of the rows that came since.")] = None,
+    replay: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.99, help="With --continue: the share of each epoch that is drawn from older rows."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish the run in --out that was cut off.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a model, evaluate it beside popularity, and save it as a bundle with its run.json."""
+    """Train a model, evaluate it beside popularity, and save it as a bundle with its run.json.
+
+    With --continue a bundle is trained on instead: the queries and candidates of --data join it, and a bundle is saved.
+    """
     from dataclasses import replace
 
     from recs_core.contract.errors import ConfigError
@@ -65,48 +76,50 @@ def train(
 
     out = local(out, "--out")
     config = config and local(config, "--config")
+    file = {
+        "query": query,
+        "candidate": candidate,
+        "timestamp": timestamp,
+        "weight": weight,
+        "negatives": negatives,
+        "unit": unit,
+        "queries": queries,
+        "candidates": candidates,
+        "encoding": encoding,
+        "delimiter": delimiter,
+        "null_values": null,
+        "lists": lists,
+        "path": path,
+        "min_per_query": min_per_query,
+        "min_per_candidate": min_per_candidate,
+    }
+    cut = {"at": at, "test": test, "validation": validation}
+    if continue_ is not None:
+        of_new_models = {"recipe": recipe, "context": context, "seed": seed, "float64": float64 or None, "split": split}
+        of_new_models["precision"] = precision
+        refused = {"data": source, "config": config, "resume": resume or None, **of_new_models, **cut}
+        _continue(continue_, data, out, force, refused, file, epochs, batch_size, replay, device, as_json)
+        return
+    if data is not None or replay is not None:
+        raise ConfigError("--data and --replay are for --continue BUNDLE; a new model trains on the data named first")
     if config is not None and source is not None:
         raise ConfigError("give either data or --config run.json, which names its own")
-    if resume and (config is not None or source is not None):
-        raise ConfigError(f"--resume takes everything from {out}/run.json; leave data and --config out")
     planned = {"epochs": epochs, "batch_size": batch_size, "precision": precision}
     settings: Any = {name: value for name, value in planned.items() if value is not None}
-    if resume and settings:
-        raise ConfigError("--resume finishes the run as it was planned; leave --epochs, --batch-size, --precision out")
     if resume:
+        _check_resumed(out, source, config, settings)
         config = out / "run.json"
     if config is None and source is None:
         raise ConfigError("name the data: a data set (recs data list), a CSV or Parquet file, or --config run.json")
-    if out.exists() and not force and not resume:
-        raise ConfigError(f"{out} exists; choose another --out, or --force to write into it")
+    if not resume:
+        _refuse_existing(out, force)
     if config is not None:
         experiment = Experiment.read(config)
     else:
         assert source is not None
-        data = options.data_spec(
-            source,
-            split,
-            query=query,
-            candidate=candidate,
-            timestamp=timestamp,
-            weight=weight,
-            negatives=negatives,
-            unit=unit,
-            queries=queries,
-            candidates=candidates,
-            encoding=encoding,
-            delimiter=delimiter,
-            null_values=null,
-            lists=lists,
-            path=path,
-            min_per_query=min_per_query,
-            min_per_candidate=min_per_candidate,
-            at=at,
-            test=test,
-            validation=validation,
-        )
+        spec = options.data_spec(source, split, **file, **cut)
         asked = () if context is None else tuple(part.strip() for part in context.split(","))
-        experiment = Experiment(data, ModelSpec(recipe=recipe or ("features" if asked else "history"), context=asked))
+        experiment = Experiment(spec, ModelSpec(recipe=recipe or ("features" if asked else "history"), context=asked))
     if seed is not None:
         experiment = replace(experiment, seed=seed)
     if float64:
@@ -118,6 +131,58 @@ def train(
         print_json(outcome.to_json())
         return
     show(outcome, out)
+
+
+def _check_resumed(out: Path, source: str | None, config: Path | None, settings: Any) -> None:
+    from recs_core.contract.errors import ConfigError
+
+    if config is not None or source is not None:
+        raise ConfigError(f"--resume takes everything from {out}/run.json; leave data and --config out")
+    if settings:
+        raise ConfigError("--resume finishes the run as it was planned; leave --epochs, --batch-size, --precision out")
+
+
+def _refuse_existing(out: Path, force: bool) -> None:
+    from recs_core.contract.errors import ConfigError
+
+    if out.exists() and not force:
+        raise ConfigError(f"{out} exists; choose another --out, or --force to write into it")
+
+
+def _continue(
+    bundle: Path,
+    data: str | None,
+    out: Path,
+    force: bool,
+    refused: dict[str, Any],
+    file: dict[str, Any],
+    epochs: int | None,
+    batch_size: int | None,
+    replay: float | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """`recs train --continue`. `refused`: options of a new model, by name, which must not be given."""
+    from recs_core.contract.errors import ConfigError
+    from recs_core.experiment import continued
+    from recs_core.storage.paths import local
+
+    bundle = local(bundle, "--continue")
+    if data is None:
+        raise ConfigError("--continue BUNDLE: name the file of the rows that came since with --data FILE")
+    given = [name if name == "data" else f"--{name}" for name, value in refused.items() if value is not None]
+    if given:
+        raise ConfigError(f"--continue trains the bundle's own model on all rows of --data; leave {given[0]} out")
+    _refuse_existing(out, force)
+    say = None if as_json else typer.echo
+    settings: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "replay": replay, "device": device}
+    model = continued(bundle, options.data_spec(data, "none", **file), say=say, **settings)
+    saved = model.save(out / "bundle")
+    if as_json:
+        sizes = {"queries": len(model.schema.queries), "candidates": len(model.schema.candidates)}
+        print_json({"bundle": str(saved), **sizes, "epochs": model.position.epoch, "losses": model.history["loss"]})
+        return
+    typer.echo(f"trained to epoch {model.position.epoch} on {model.backend_name}; saved in {saved}")
 
 
 def show(outcome: Outcome, out: Path) -> None:

@@ -194,6 +194,15 @@ class Features:
                 out[name] = codes.astype(np.int64)
         return out
 
+    def followed_by(self, other: Features) -> Features:
+        """The rows of both, the other's below; the same columns."""
+        codes: dict[str, Codes] = {}
+        for name, held in self.codes.items():
+            below = other.codes[name]
+            codes[name] = np.concatenate([held, below]) if isinstance(held, np.ndarray) else held.followed_by(below)  # type: ignore[arg-type]
+        dense = {name: np.concatenate([held, other.dense[name]]) for name, held in self.dense.items()}
+        return Features(self.size + other.size, codes, dense)
+
     def replaced(self, rows: NDArray[np.integer], by: Features) -> Features:
         """With rows[i] taken from row i of `by`, which has the same features."""
         source = np.arange(self.size)

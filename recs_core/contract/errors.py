@@ -62,3 +62,7 @@ class TrainingError(RecsError, RuntimeError):
 
 class BundleError(RecsError, ValueError):
     """A saved bundle that is damaged, foreign, from a newer version, or cannot be written."""
+
+
+class IndexUnreachable(RecsError, ConnectionError):
+    """An index that lies on a server which does not answer. Names the server and what says where it is."""

@@ -55,6 +55,8 @@ INDEX_CAPABILITIES: Mapping[str, str] = {
     "allow": "an allow-list",
     "memory_map": "vectors searched from a memory map",
     "float64_scores": "scores as float64 has them, rounded once: near-ties in order, equal vectors tie",
+    "storable": "what build made, out as arrays and in again",
+    "updatable": "rows replaced, added and deleted without building again",
 }
 """Every capability an index declares, with its meaning."""
 
@@ -101,7 +103,9 @@ RECALL_K = 10
 class IndexInfo:
     """An index's manifest.
 
-    `factory`: `"module:attribute"`, called without arguments and returning an empty `Index`. `is_exact`: it finds the
+    `factory`: `"module:attribute"`, called with the options of its spec ("mine:probes=32" → `probes=32`), each of which
+    has a default, and returning an empty `Index`. `tuned`: options of a search → values to try, the quickest first, for
+    `recs index tune`; an index restored with another value needs no other `build`. `is_exact`: it finds the
     best k, all of them, ties in the order of positions. One that is approximate declares its `recall_floor` instead,
     above 0 and at most 1: the least recall@10 that it has on the vectors of the conformance check `index/recall`.
     `metric`: another than "inner_product" is refused. `requires`: top-level modules that must be importable, checked
@@ -118,6 +122,7 @@ class IndexInfo:
     metric: str = "inner_product"
     requires: tuple[str, ...] = ()
     capabilities: Mapping[str, bool | No] = field(default_factory=dict)
+    tuned: Mapping[str, tuple[int | float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.is_exact and self.recall_floor is not None:

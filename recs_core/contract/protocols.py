@@ -37,7 +37,7 @@ class BatchPlan:
     """How to cut a data set into batches.
 
     `size` counts interactions, queries or sequences, as `batch_by` says; `retrieval` says which candidates go with
-    them. See `TrainingSpec` for `row_weight`, `recency_days`, `drop_last` and `targets`.
+    them. See `TrainingSpec` for `row_weight`, `recency_days`, `drop_last`, `targets` and `replay`.
     """
 
     size: int
@@ -47,6 +47,7 @@ class BatchPlan:
     recency_days: float | None = None
     drop_last: bool = False
     targets: int = 1
+    replay: float = 0.0
 
     @classmethod
     def of(cls, training: TrainingSpec, retrieval: RetrievalSpec) -> BatchPlan:
@@ -59,6 +60,7 @@ class BatchPlan:
             training.recency_days,
             training.drop_last,
             training.targets,
+            training.replay,
         )
 
 
@@ -279,6 +281,56 @@ class Index(Protocol):
         Raises `NotFitted` before `build`, `DataError` for k that is no whole number ≥ 1, for queries with NaN or
         infinity or of another width, for scores that float32 cannot hold, for a row of exclusions too few or too many,
         and for positions outside the corpus.
+        """
+        ...
+
+
+class StorableIndex(Index, Protocol):
+    """An index whose work need not be done twice; the capability `storable`.
+
+    The core keeps the parts in a file under a digest, and hands them back as a read-only memory map.
+    """
+
+    @property
+    def spec(self) -> str:
+        """The name and the options of this index, as `load_index` takes them: "mine:probes=32"."""
+        ...
+
+    def parts(self) -> Mapping[str, NDArray[Any]]:
+        """What `build` made of the vectors, without the vectors: arrays by name, of dtypes that a bundle holds.
+
+        No object, and nothing that runs: what an engine would write into a file of its own goes in as arrays that
+        `restore` can check. Raises `NotFitted` before `build`, `DataError` after a `delete`.
+        """
+        ...
+
+    def restore(self, vectors: NDArray[np.float32], parts: Mapping[str, NDArray[Any]]) -> None:
+        """What `build(vectors)` did, from the `parts` of an index over the same vectors; the same answers.
+
+        Options of a search may be others than they were. Parts may be kept, and are not written to. Raises `DataError`
+        for vectors as in `build`, and for parts that are not those of an index over so many vectors of this width: they
+        may come from a stranger, and no position in them may be followed before it is checked.
+        """
+        ...
+
+
+class UpdatableIndex(Index, Protocol):
+    """An index that changes without being built again; the capability `updatable`. No search runs meanwhile."""
+
+    def upsert(self, vectors: NDArray[np.float32], positions: NDArray[np.integer]) -> None:
+        """The corpus is now `vectors` (n, d), n no less than before: rows at `positions` are new or others than before.
+
+        Positions are distinct, in any order, and every new row is among them. One that was deleted is back. `vectors`
+        may be kept, as in `build`. Raises `NotFitted` before `build`, and `DataError`, which changes nothing, for a row
+        that is new and not named, positions outside, another width, NaN or infinity.
+        """
+        ...
+
+    def delete(self, positions: NDArray[np.integer]) -> None:
+        """These positions never come back, until they are upserted or all is built anew; all others stay what they are.
+
+        The corpus keeps its n rows: k is cut to n, and −1 and − inf fill up. A position that is gone already stays so.
+        Raises `NotFitted` before `build`, `DataError` for a position outside the corpus.
         """
         ...
 

@@ -43,8 +43,10 @@ class TrainingSpec(Declared):
     n^(row_weight − 1) over its query's n targets, × (½^(age / recency_days) + 0.02) where `recency_days` is a
     half-life in days before the newest training row (None: no recency). `drop_last` leaves out an epoch's last batch
     where it is smaller than `batch_size`, as a batch normalisation of one's own may need; who is in it differs from
-    epoch to epoch. `precision` "bf16" computes the towers of a training step in bfloat16 and all else in float32, which
-    a GPU does faster, where the backend can; None: everything in the model's dtype.
+    epoch to epoch. `replay`: the share of an epoch, of what `batch_size` counts, that is drawn anew for each epoch from
+    what earlier fits saw and these data lack; all of that where there is less. `precision` "bf16" computes the towers
+    of a training step in bfloat16 and all else in float32, which a GPU does faster, where the backend can; None:
+    everything in the model's dtype.
     """
 
     epochs: int = 10
@@ -55,6 +57,7 @@ class TrainingSpec(Declared):
     row_weight: float = 1.0
     schedule: Schedule | None = None
     drop_last: bool = False
+    replay: float = 0.0
     precision: Precision | None = None
 
     def __post_init__(self) -> None:
@@ -85,6 +88,7 @@ class TrainingSpec(Declared):
             f"schedule is recs.Schedule(warmup=…, final=…) or None, got {self.schedule!r}",
         )
         require(isinstance(self.drop_last, bool), self, f"drop_last is True or False, got {self.drop_last!r}")
+        require(is_finite(self.replay) and 0 <= self.replay < 1, self, f"needs 0 ≤ replay < 1, got {self.replay!r}")
         require(self.precision in (None, "bf16"), self, f"precision is 'bf16' or None, got {self.precision!r}")
 
 
@@ -98,6 +102,7 @@ class BatchSettings(TypedDict, total=False):
     recency_days: float | None
     row_weight: float
     drop_last: bool
+    replay: float
 
 
 class TrainingSettings(BatchSettings, total=False):

@@ -41,6 +41,19 @@ class Vocabulary:
         vocabulary.name, vocabulary._ids = name, encoded.dictionary
         return vocabulary, np.array(encoded.indices)
 
+    def grown(self, ids: Any) -> Vocabulary:
+        """These ids, then those of `ids` that are not among them, by first appearance; itself where all are.
+
+        Raises `DataError` as `encode`.
+        """
+        given = as_ids(ids, f"values of {self.name!r}")
+        new = given.filter(pa.array(self.encode(given) == UNKNOWN)).unique()
+        if not len(new):
+            return self
+        grown = Vocabulary.__new__(Vocabulary)  # distinct by construction: no second look
+        grown.name, grown._ids = self.name, pa.concat_arrays([self._ids, new]) if len(self) else new
+        return grown
+
     @property
     def ids(self) -> pa.Array:
         """All ids, string or int64; position = code."""

@@ -36,8 +36,7 @@ def attributes_of(data: Interactions, corpus: Vocabulary, before: pa.Table | Non
     the columns that it has; all else stays. Nothing is copied where the data has the corpus as it is. Raises
     `DataError` for a column that was of another type before, which cannot hold both.
     """
-    named = data.candidates.column_names
-    table = data.candidates.select([name for name in named if is_attribute(data.candidates.schema.field(name).type)])
+    table = attribute_columns(data.candidates)
     if before is None:
         same = data.candidate_ids == corpus
         return table if same else table.take(pa.array(data.candidate_ids.encode(corpus.ids)))
@@ -45,10 +44,28 @@ def attributes_of(data: Interactions, corpus: Vocabulary, before: pa.Table | Non
     stated = np.flatnonzero((codes >= 0) & _says_something(table))
     if not len(stated):
         return before
-    rows = np.arange(len(before))
-    rows[codes[stated]] = len(before) + np.arange(len(stated))
-    later, taken = table.take(pa.array(stated)), pa.array(rows)
-    columns = {name: before[name] for name in before.column_names}
+    return stated_of(before, corpus, codes[stated], table.take(pa.array(stated)))
+
+
+def attribute_columns(table: pa.Table) -> pa.Table:
+    """The id column, which is the first, and every other that `is_attribute`."""
+    first, *others = table.column_names
+    return table.select([first, *(name for name in others if is_attribute(table.schema.field(name).type))])
+
+
+def stated_of(before: pa.Table, corpus: Vocabulary, codes: NDArray[np.integer], later: pa.Table) -> pa.Table:
+    """`before`, whose rows are the first of `corpus`, grown to all of it, and row codes[i] replaced by row i of `later`
+    in the columns that this has. Raises `DataError` for a column that was of another type before."""
+    known, size = len(before), len(corpus)
+    kept = np.full(size, -1, np.int64)
+    kept[:known] = np.arange(known)
+    rows = kept.copy()
+    rows[codes] = known + np.arange(len(codes))
+    own = pa.array(kept, mask=kept < 0)
+    taken = pa.array(rows, mask=rows < 0)
+    columns: dict[str, pa.ChunkedArray] = {before.column_names[0]: pa.chunked_array([corpus.ids])}
+    for name in before.column_names[1:]:
+        columns[name] = before[name] if size == known else before[name].take(own)
     for name in later.column_names[1:]:
         columns[name] = _joined(name, before, later).take(taken)
     return pa.table(columns)

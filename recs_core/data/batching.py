@@ -90,7 +90,7 @@ class _Cut:
         if data.weights is not None and not data.weights.any():
             raise DataError(f"all {len(data):,} rows have weight 0: nothing would be learnt")
         self.row_weights = [w for w in (data.weights, data.recency(plan.recency_days)) if w is not None]  # (n,) each
-        self._order: tuple[tuple[int, int], NDArray[np.int64]] | None = None  # of the epoch asked for last
+        self._order: tuple[tuple[int, int], NDArray[np.integer]] | None = None  # of the epoch asked for last
 
     def batch(self, *, seed: int, epoch: int, step: int) -> Batch:
         """A batch of an epoch."""
@@ -102,19 +102,58 @@ class _Cut:
             self._by_sequence(chosen) if self.plan.batch_by == "sequence" else self._by_interaction(chosen), random
         )
 
-    def order(self, seed: int, epoch: int) -> NDArray[np.int64]:
+    def order(self, seed: int, epoch: int) -> NDArray[np.integer]:
         """(units,): the order in which an epoch goes through them."""
         held = self._order
         if held is None or held[0] != (seed, epoch):
-            held = self._order = (seed, epoch), generator(seed, "shuffle", epoch).permutation(self.units)
+            held = self._order = (seed, epoch), self._ordered(seed, epoch)
         return held[1]
 
-    @property
+    def _ordered(self, seed: int, epoch: int) -> NDArray[np.integer]:
+        order = generator(seed, "shuffle", epoch).permutation(self.units)
+        if self.data.old is None:
+            return order
+        fresh, old = self.fresh_and_old
+        drawn = generator(seed, "replay", epoch).choice(old, self.units - len(fresh), replace=False)
+        return np.concatenate([fresh, drawn])[order]
+
+    @cached_property
     def units(self) -> int:
         """What an epoch goes through once: interactions, queries, or sequences."""
+        fresh, old = self.fresh_and_old
+        share = self.plan.replay
+        return len(fresh) + min(len(old), round(share / (1 - share) * len(fresh)))
+
+    @cached_property
+    def fresh_and_old(self) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+        """Numbers of the units that have a row of these data as a target, and of those that have only old ones."""
+        old = self._old_units()
+        return np.flatnonzero(~old), np.flatnonzero(old)
+
+    def _old_units(self) -> NDArray[np.bool_]:
+        old = np.zeros(len(self.data), bool) if self.data.old is None else self.data.old
+        if self.plan.batch_by == "interaction":
+            return old
+        rows = self.rows_of_query[1] if self.plan.batch_by == "query" else self.windows
+        counted = ~old[rows.values]
         if self.plan.batch_by == "sequence":
-            return len(self.windows.lengths)
-        return len(self.rows_of_query[0]) if self.plan.batch_by == "query" else len(self.data)
+            counted[rows.offsets[:-1]] = False  # which is read, and no target
+        return np.bincount(rows.segments[counted], minlength=len(rows.lengths)) == 0
+
+    @cached_property
+    def counts(self) -> NDArray[np.floating] | NDArray[np.int64]:
+        """(corpus,): how many targets an epoch has of each candidate, of drawn units as many as are expected."""
+        data = self.data
+        if data.old is None:
+            return data.counts
+        fresh, old = self.fresh_and_old
+        share = (self.units - len(fresh)) / max(1, len(old))
+        weight = np.ones(len(fresh) + len(old))
+        weight[old] = share
+        if self.plan.batch_by == "interaction":
+            return np.bincount(data.candidate_codes, weight, minlength=self.corpus)
+        rows = self.rows_of_query[1] if self.plan.batch_by == "query" else self.windows
+        return np.bincount(data.candidate_codes[rows.values], weight[rows.segments], minlength=self.corpus)
 
     @property
     def steps(self) -> int:
@@ -258,7 +297,7 @@ class _Cut:
             columns = np.concatenate([columns, np.unique(targets.shown.values)])
         never, shown = self._never_negative(targets), targets.shown
         task = task_inputs(
-            spec, columns, targets.target_query, target_column, start, data.counts, targets.weight, never, shown
+            spec, columns, targets.target_query, target_column, start, self.counts, targets.weight, never, shown
         )
         if never is not None and self.plan.batch_by == "sequence":
             assert targets.history is not None

@@ -17,7 +17,7 @@ from recs_core.data import context, impressions
 from recs_core.data.attributes import attributes_of
 from recs_core.data.encoding import encode
 from recs_core.data.interactions import Interactions
-from recs_core.data.schema import Schema
+from recs_core.data.schema import Schema, check_names
 
 if TYPE_CHECKING:
     from recs_core.data.catalog import Catalog
@@ -48,6 +48,7 @@ class EncodedDataset:
     past: NDArray[np.int32]  # (n,)
     counts: NDArray[np.int64]  # (corpus,) training rows of each candidate
     attributes: pa.Table  # the candidates' side table, see `Catalog`
+    old: NDArray[np.bool_] | None = None  # (n,) rows of earlier fits, see `with_past`; None: there are none
     adopted: frozenset[str] = frozenset()  # sides whose tower is a user's own: their codes stay rows of whole tables
     weights: NDArray[np.float64] | None = None  # (n,)
     context: Features | None = None
@@ -68,7 +69,7 @@ class EncodedDataset:
 
         Raises `DataError` if `data` names its id columns otherwise, or has rows with an id that the schema lacks.
         """
-        _check_names(schema, data)
+        check_names(schema, data)
         query, candidate = query.settle(schema.states("query")), candidate.settle(schema.states("candidate"))
         queries = _codes(schema.queries.encode(data.query_ids.ids), data.query_codes, data, "query")
         code_of = schema.candidates.encode(data.candidate_ids.ids)
@@ -88,7 +89,7 @@ class EncodedDataset:
             query_codes=queries,
             candidate_codes=candidates,
             timestamps=times,
-            past=_strictly_earlier(queries, times),
+            past=strictly_earlier(queries, times),
             counts=np.bincount(candidates, minlength=len(schema.candidates)),
             attributes=attributes_of(data, schema.candidates, None if before is None else before.attributes),
             adopted=adopted,
@@ -158,15 +159,6 @@ def _says_something(table: pa.Table, tower: TowerSpec, schema: Schema) -> NDArra
     return said
 
 
-def _check_names(schema: Schema, data: Interactions) -> None:
-    for side, due, got in (
-        ("query", schema.query_name, data.query_name),
-        ("candidate", schema.candidate_name, data.candidate_name),
-    ):
-        if due != got:
-            raise DataError(f"the {side} column is {got!r}, this model was trained on {due!r}; rename the column")
-
-
 def _codes(of_id: NDArray[np.int32], rows: NDArray[np.int32], data: Interactions, side: str) -> NDArray[np.int32]:
     codes = of_id[rows]
     if len(codes) and codes.min() < 0:
@@ -179,7 +171,7 @@ def _codes(of_id: NDArray[np.int32], rows: NDArray[np.int32], data: Interactions
     return codes
 
 
-def _strictly_earlier(queries: NDArray[np.int32], times: NDArray[np.float64] | None) -> NDArray[np.int32]:
+def strictly_earlier(queries: NDArray[np.int32], times: NDArray[np.float64] | None) -> NDArray[np.int32]:
     """How many rows of the same query are earlier; rows at the same moment are not."""
     if not len(queries):
         return np.zeros(0, np.int32)

@@ -31,7 +31,7 @@ def candidate_columns(
 
 
 def sampling_probability(
-    spec: RetrievalSpec, columns: NDArray[np.int32], counts: NDArray[np.int64], targets: int
+    spec: RetrievalSpec, columns: NDArray[np.int32], counts: NDArray[np.int64] | NDArray[np.floating], targets: int
 ) -> NDArray[np.floating] | None:
     """q (C,): the probability that one draw gives the column's candidate; None where the task needs none.
 
@@ -81,7 +81,7 @@ def task_inputs(
     target_query: NDArray[np.int32],
     target_column: NDArray[np.int32],
     negatives_from: int,
-    counts: NDArray[np.int64],
+    counts: NDArray[np.int64] | NDArray[np.floating],
     weight: NDArray[np.floating] | None,
     positives: Ragged | None,
     shown: Ragged | None = None,

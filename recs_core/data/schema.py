@@ -48,7 +48,7 @@ class Schema:
         same holds for a query. Raises `DataError` for a feature whose column is missing or of an unusable type.
         """
         context = _context(query, train)
-        sides = {"query": _Training.of("query", query, train), "candidate": _Training.of("candidate", candidate, train)}
+        sides = sides_of(query, candidate, train)
         ids: dict[str, list[pa.Array]] = {}
         own_rows: dict[str, int] = {}
         learnt: dict[str, State] = {}
@@ -58,7 +58,7 @@ class Schema:
                 values = (
                     sides["candidate"].trained
                     if feature.reads_past
-                    else _of_rows(feature, train)
+                    else of_rows(feature, train)
                     if of_row
                     else data.values(feature, train)
                 )
@@ -73,7 +73,10 @@ class Schema:
                 if feature.has_vocabulary:
                     ids.setdefault(feature.table_name, []).append(feature.ids(values))
                 own_rows[feature.table_name] = max(own_rows.get(feature.table_name, 0), feature.rows(state))
-        vocabularies = {name: Vocabulary.from_values(pa.concat_arrays(_one_type(name, a))) for name, a in ids.items()}
+        vocabularies = {
+            name: Vocabulary.from_values(pa.concat_arrays(_one_type(name, arrays)), name.removeprefix("table/"))
+            for name, arrays in ids.items()
+        }
         rows = {name: own + len(vocabularies.get(name, ())) for name, own in own_rows.items()}
         known = sides["query"].known, sides["candidate"].known
         names = train.query_name, train.candidate_name
@@ -140,7 +143,7 @@ def _context(query: TowerSpec, train: Interactions) -> tuple[str, ...]:
     return tuple(feature.name for feature in found)
 
 
-def _of_rows(feature: Feature, train: Interactions) -> pa.Array:
+def of_rows(feature: Feature, train: Interactions) -> pa.Array:
     """The column that a feature reads of each row; the time in seconds."""
     if feature.name == train.timestamp_name:
         return pa.array(train.timestamps)
@@ -173,8 +176,16 @@ def _refuse_missing(side: str, feature: Feature, train: Interactions) -> None:
     )
 
 
+def sides_of(query: TowerSpec, candidate: TowerSpec, train: Interactions) -> dict[Side, TrainingSide]:
+    """Both sides of the training data."""
+    return {
+        "query": TrainingSide.of("query", query, train),
+        "candidate": TrainingSide.of("candidate", candidate, train),
+    }
+
+
 @dataclass(frozen=True)
-class _Training:
+class TrainingSide:
     """One side of the training data: its side table, the ids that are known, and those that have a training row."""
 
     side: Side
@@ -185,7 +196,7 @@ class _Training:
     trained: pa.Array
 
     @classmethod
-    def of(cls, side: Side, tower: TowerSpec, train: Interactions) -> _Training:
+    def of(cls, side: Side, tower: TowerSpec, train: Interactions) -> TrainingSide:
         if side == "query":
             ids, counts, name, table = train.query_ids, train.query_counts(), train.query_name, train.queries
         else:
@@ -231,3 +242,13 @@ def _one_type(name: str, arrays: list[pa.Array]) -> list[pa.Array]:
             f"{name} is shared by columns of different types: {', '.join(sorted({str(a.type) for a in arrays}))}"
         )
     return arrays
+
+
+def check_names(schema: Schema, data: Interactions) -> None:
+    """Raise `DataError` where the data names its id columns otherwise."""
+    for side, due, got in (
+        ("query", schema.query_name, data.query_name),
+        ("candidate", schema.candidate_name, data.candidate_name),
+    ):
+        if due != got:
+            raise DataError(f"the {side} column is {got!r}, this model was trained on {due!r}; rename the column")

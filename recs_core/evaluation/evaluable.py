@@ -12,9 +12,9 @@ from recs_core.data.catalog import Catalog
 from recs_core.data.interactions import Interactions
 from recs_core.evaluation.answers import Answers, Measures, OwnMetric
 from recs_core.evaluation.labels import labels_of
-from recs_core.evaluation.lists import exact_lists
+from recs_core.evaluation.lists import exact_lists, live_ranks
 from recs_core.evaluation.measures import DEFAULT_K, Ties
-from recs_core.evaluation.ranking import Ranks, ranks
+from recs_core.evaluation.ranking import Ranks
 from recs_core.evaluation.slices import Slices, slices_of
 from recs_core.evaluation.targets import Repeats, Targets, targets_of
 
@@ -85,8 +85,8 @@ class Evaluable:
 
         `exclude`: interactions whose candidates leave the ranking of their query, as training rows do. `history`: what
         `History` features may look at, by default `exclude`, else the training rows. A test candidate outside the
-        corpus counts as never found, and so does one that `exclude` rules out, with `repeats="miss"`; "drop" leaves
-        such targets out, and queries that have no other.
+        corpus counts as never found, and so does one that is retired, and one that `exclude` rules out, with
+        `repeats="miss"`; "drop" leaves these last out, and queries that have no other.
 
         Raises `DataError` for what is no interactions, or none, where no target is left, and for a column that cannot
         slice; `SpecError` for settings that cannot be meant.
@@ -110,8 +110,9 @@ class Evaluable:
         asked = targets_of(self.catalog.schema, test, exclude, repeats)
         vectors = self._test_vectors(test, asked, exclude if history is None else history)
         corpus = self.encode_candidate().astype(np.float32, copy=False)
-        found = ranks(vectors, corpus, asked.codes, exclude=asked.excluded)
-        lists = None if k is None else exact_lists(vectors, corpus, k, asked.excluded)
+        retired = self.catalog.retired
+        found = live_ranks(vectors, corpus, asked.codes, asked.excluded, retired)
+        lists = None if k is None else exact_lists(vectors, corpus, k, asked.excluded, retired)
         return Answers(asked, found, lists, self.catalog.counts)
 
     def rank(

@@ -3,6 +3,7 @@
 `run.json` holds an `Experiment` under "run" and what came of it beside it.
 """
 
+from recs_core.experiment.continued import continued
 from recs_core.experiment.data import Parts, cut, load_data
 from recs_core.experiment.execute import execute
 from recs_core.experiment.model import build
@@ -17,6 +18,7 @@ __all__ = [
     "Outcome",
     "Parts",
     "build",
+    "continued",
     "cut",
     "execute",
     "load_data",

@@ -4,5 +4,6 @@ from recs_core.index.corpus import CandidateIndex
 from recs_core.index.exact import ExactIndex
 from recs_core.index.filtered import FilteredIndex
 from recs_core.index.plan import Candidates, SearchPlan, plan_search
+from recs_core.index.rescored import RescoredIndex
 
-__all__ = ["CandidateIndex", "Candidates", "ExactIndex", "FilteredIndex", "SearchPlan", "plan_search"]
+__all__ = ["CandidateIndex", "Candidates", "ExactIndex", "FilteredIndex", "RescoredIndex", "SearchPlan", "plan_search"]

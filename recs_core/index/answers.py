@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from recs_core.contract.batch import Ragged
 from recs_core.contract.protocols import TopK
 from recs_core.contract.vocabulary import Vocabulary
-from recs_core.index.exact import ExactIndex
+from recs_core.index.live import LiveIndex
 
 
 def named(found: TopK, vocabulary: Vocabulary) -> TopK:
@@ -29,12 +29,12 @@ def popular_instead(
     counts: NDArray[np.int64],
     exclude: Ragged | None,
     allow: NDArray[np.integer] | None,
+    retired: NDArray[np.integer],
 ) -> TopK:
     """`found`, with `rows` of it answered by the candidates of the highest counts, which are their scores."""
     if not len(rows):
         return found
-    index = ExactIndex()
-    index.build(counts[:, None].astype(np.float32))
+    index = LiveIndex(counts[:, None].astype(np.float32), None, retired)
     hidden = exclude and exclude.take(rows)
     popular = index.search(np.ones((len(rows), 1), np.float32), found.ids.shape[1], exclude=hidden, allow=allow)
     ids, scores = found.ids.copy(), found.scores.copy()

@@ -19,6 +19,7 @@ from recs_core.index import storage, tiles
 from recs_core.index.answers import named
 from recs_core.index.filtered import FilteredIndex, resolve
 from recs_core.index.filters import ragged
+from recs_core.index.made import Made
 from recs_core.storage.paths import local
 
 
@@ -39,7 +40,9 @@ class CandidateIndex:
     def __init__(
         self, ids: Any, vectors: NDArray[np.float32], index: Index | str = "exact", *, name: str = "candidate"
     ) -> None:
-        self._index = resolve(index)
+        self._index: Index = resolve(index)
+        self._vocabulary: Vocabulary
+        self._vectors: NDArray[np.float32]
         self._set(Vocabulary(ids, name), np.asarray(vectors))
 
     @property
@@ -82,12 +85,15 @@ class CandidateIndex:
             expected = (len(given), self._vectors.shape[1])
             raise DataError(f"upsert needs float32 vectors of shape {expected}, got {vectors.dtype} of {vectors.shape}")
         tiles.norms(vectors, "upserted")
-        codes = self._vocabulary.encode(given.ids)
-        known, new = codes >= 0, np.flatnonzero(codes < 0)
+        positions = self._vocabulary.encode(given.ids)
+        new = np.flatnonzero(positions < 0)
+        positions[new] = np.arange(len(self), len(self) + len(new))
         rows = np.concatenate([self._vectors, vectors[new]])
-        rows[codes[known]] = vectors[known]
-        fresh = given.ids.take(pa.array(new))
-        self._set(Vocabulary(pa.concat_arrays([self.ids, fresh.cast(self.ids.type)]), self._vocabulary.name), rows)
+        rows[positions] = vectors
+        fresh = given.ids.take(pa.array(new)).cast(self.ids.type)
+        vocabulary = Vocabulary(pa.concat_arrays([self.ids, fresh]), self._vocabulary.name)
+        self._found.upsert(rows, positions)
+        self._vocabulary, self._vectors = vocabulary, rows
 
     def delete(self, ids: Any) -> None:
         """Remove candidates for good. Raises `DataError` for an id that is not there."""
@@ -96,14 +102,26 @@ class CandidateIndex:
         self._set(Vocabulary(self.ids.filter(pa.array(kept)), self._vocabulary.name), self._vectors[kept])
 
     def save(self, folder: str | Path) -> None:
-        """Write ids and vectors to a folder; a crash leaves the old content or the new. Raises `BundleError`."""
-        storage.save(local(folder, "CandidateIndex.save", BundleError), self._vocabulary, self._vectors)
+        """Write ids and vectors to a folder, and what an index that is storable made of them; a crash leaves the old
+        content or the new. Raises `BundleError`."""
+        made = Made.of(self._index, "CandidateIndex.save") if self._index.info.capabilities.get("storable") else None
+        storage.save(local(folder, "CandidateIndex.save", BundleError), self._vocabulary, self._vectors, made)
 
     @classmethod
-    def load(cls, folder: str | Path, index: Index | str = "exact") -> CandidateIndex:
-        """Read what `save` wrote, the vectors as a memory map. Raises `BundleError` naming the file that is damaged."""
-        vocabulary, vectors = storage.load(local(folder, "CandidateIndex.load", BundleError))
-        return cls(vocabulary.ids, vectors, index, name=vocabulary.name)
+    def load(cls, folder: str | Path, index: Index | str | None = None) -> CandidateIndex:
+        """Read what `save` wrote, the vectors as a memory map.
+
+        `index`: by default the one that was saved, restored and not built again, or exact search where none was.
+        Raises `BundleError` naming the file that is damaged, `BackendNotFound` where the saved index is not installed.
+        """
+        vocabulary, vectors, made = storage.load(local(folder, "CandidateIndex.load", BundleError))
+        if index is not None or made is None:
+            return cls(vocabulary.ids, vectors, "exact" if index is None else index, name=vocabulary.name)
+        loaded = cls.__new__(cls)
+        loaded._index = made.restored(vectors)
+        loaded._found = FilteredIndex.of(vectors, loaded._index)
+        loaded._vocabulary, loaded._vectors = vocabulary, vectors
+        return loaded
 
     # Inside
 

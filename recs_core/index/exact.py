@@ -11,11 +11,8 @@ from recs_core.contract.batch import Ragged
 from recs_core.contract.protocols import TopK
 from recs_core.index import tiles
 from recs_core.index.filters import TilePatch, within
-from recs_core.index.plan import Candidates, plan_search
+from recs_core.index.plan import Candidates, SearchPlan, built, plan_search
 from recs_core.index.plugin import INFO
-
-SMALLEST = 2.0**-149
-"""Of all float32. A product below it is rounded by half of that, however small the vectors are."""
 
 GATHERING, READING = 64, 8
 """What fetching a row costs, counted in queries scored against it: gathered into a tile, or read where it lies."""
@@ -32,6 +29,15 @@ class ExactIndex:
 
     def __init__(self) -> None:
         self._candidates: Candidates | None = None
+
+    @property
+    def candidates(self) -> Candidates:
+        """What is searched; one that is set must be of checked vectors. Raises `NotFitted` before `build`."""
+        return built(self._candidates)
+
+    @candidates.setter
+    def candidates(self, candidates: Candidates) -> None:
+        self._candidates = candidates
 
     def build(self, vectors: NDArray[np.float32]) -> None:
         """Index (n, d) float32 vectors; position = row. Raises `DataError` for another shape, dtype or NaN."""
@@ -55,27 +61,39 @@ class ExactIndex:
         Raises `NotFitted` before `build`, `DataError` for k ≤ 0, shapes or positions that do not fit, NaN, infinity, or
         scores that float32 cannot hold.
         """
-        plan = plan_search(self._candidates, queries, k, exclude, allow)
-        vectors, queries, k, allowed = plan.candidates.vectors, plan.queries, plan.k, plan.allowed
-        scale = plan.norms * plan.candidates.norm
-        threads = threads or tiles.num_threads()
-        blocks = tiles.query_blocks(len(queries), threads)
-        among = _Among.of(len(vectors), allowed, blocks[0].stop if blocks else 0)
-        exclude = plan.exclude
-        if exclude is not None and among.rows is not None:
-            exclude = within(exclude, among.rows)
+        return search_exactly(plan_search(self._candidates, queries, k, exclude, allow), threads)
 
-        ids = np.full((len(queries), k), -1, np.int64)
-        scores = np.full((len(queries), k), -np.inf, np.float32)
+    def upsert(self, vectors: NDArray[np.float32], positions: NDArray[np.integer]) -> None:
+        """As `UpdatableIndex.upsert`."""
+        self._candidates = self.candidates.upserted(vectors, positions)
 
-        def search_block(block: slice) -> None:
-            rows = np.arange(block.start, block.stop)
-            hidden = None if exclude is None else exclude.take(rows)
-            search = _Search(vectors, queries[block], k, hidden, among, scale[block])
-            ids[block, : search.k], scores[block, : search.k] = search.best()
+    def delete(self, positions: NDArray[np.integer]) -> None:
+        """As `UpdatableIndex.delete`."""
+        self._candidates = self.candidates.without(positions)
 
-        tiles.run(search_block, blocks, threads)
-        return TopK(ids, scores)
+
+def search_exactly(plan: SearchPlan, threads: int | None = None) -> TopK:
+    """The answer to a plan, every candidate scored that may come back; `threads` as in `ExactIndex.search`."""
+    vectors, queries, k = plan.candidates.vectors, plan.queries, plan.k
+    scale = plan.norms * plan.candidates.norm
+    threads = threads or tiles.num_threads()
+    blocks = tiles.query_blocks(len(queries), threads)
+    among = _Among.of(len(vectors), plan.allowed, blocks[0].stop if blocks else 0)
+    exclude = plan.exclude
+    if exclude is not None and among.rows is not None:
+        exclude = within(exclude, among.rows)
+
+    ids = np.full((len(queries), k), -1, np.int64)
+    scores = np.full((len(queries), k), -np.inf, np.float32)
+
+    def search_block(block: slice) -> None:
+        rows = np.arange(block.start, block.stop)
+        hidden = None if exclude is None else exclude.take(rows)
+        search = _Search(vectors, queries[block], k, hidden, among, scale[block])
+        ids[block, : search.k], scores[block, : search.k] = search.best()
+
+    tiles.run(search_block, blocks, threads)
+    return TopK(ids, scores)
 
 
 @dataclass(frozen=True)
@@ -121,8 +139,7 @@ class _Search:
         self.vectors, self.queries, self.among = vectors, queries, among
         self.k = min(k, among.number)
         self.patch = None if exclude is None else TilePatch(exclude.segments, exclude.values, np.float32(-np.inf))
-        self.slack = (2 * tiles.rounding(queries.shape[1], np.float32) * scale).astype(np.float32)
-        self.slack += np.float32(queries.shape[1] * SMALLEST)
+        self.slack = tiles.slack(scale, queries.shape[1])
 
     def best(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """(Q, k) positions and scores, best first."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recs_core.contract.batch import Ragged
 from recs_core.contract.errors import UnsupportedFeature
-from recs_core.contract.protocols import Index, TopK
-from recs_core.index.exact import ExactIndex
-from recs_core.index.filters import check_allow, check_positions
-from recs_core.index.plan import check_k
+from recs_core.contract.protocols import Index, TopK, UpdatableIndex
+from recs_core.index.exact import ExactIndex, search_exactly
+from recs_core.index.plan import SearchPlan, plan_search
 
 
 class FilteredIndex:
@@ -32,7 +31,13 @@ class FilteredIndex:
         self._index: Index = self._exact if isinstance(found, ExactIndex) else found
         if self._index is not self._exact:
             self._index.build(vectors)
-        self._size = len(vectors)
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.float32], index: Index) -> FilteredIndex:
+        """The same around an index that holds these vectors already, built or restored."""
+        filtered = cls(vectors)
+        filtered._index = index
+        return filtered
 
     def search(
         self,
@@ -43,48 +48,50 @@ class FilteredIndex:
         allow: ArrayLike | None = None,
     ) -> TopK:
         """As `Index.search`, filters included, whatever the index declares; k and errors as in `ExactIndex.search`."""
-        if self._index is self._exact:
-            return self._exact.search(queries, k, exclude=exclude, allow=allow)  # type: ignore[arg-type]
-        k = check_k(k, self._size)
-        exclude = None if exclude is None else check_positions(exclude, len(queries), self._size, "exclude")
-        allowed = None if allow is None else check_allow(allow, self._size)
+        plan = plan_search(self._exact.candidates, queries, k, exclude, allow)
         capabilities = self._index.info.capabilities
-        if allowed is not None and not capabilities.get("allow"):
-            return self._exact.search(queries, k, exclude=exclude, allow=allowed)
-        filters: dict[str, Any] = {} if allowed is None else {"allow": allowed}
-        fetch = k
-        if exclude is not None and capabilities.get("exclude"):
-            filters["exclude"] = exclude
-        elif exclude is not None:
-            fetch = k + int(exclude.lengths.max(initial=0))
-        found = self._index.search(queries, min(fetch, max(self._size, 1)), **filters)
-        return self._completed(queries, k, found, exclude, allowed)
+        if self._index is self._exact or (allow is not None and not capabilities.get("allow")):
+            return search_exactly(plan)
+        filters: dict[str, Any] = {} if allow is None else {"allow": plan.allowed}
+        fetch = plan.k
+        if plan.exclude is not None and capabilities.get("exclude"):
+            filters["exclude"] = plan.exclude
+        elif plan.exclude is not None:
+            fetch += int(plan.exclude.lengths.max(initial=0))
+        found = self._index.search(queries, min(fetch, max(len(plan.candidates.vectors), 1)), **filters)
+        return _completed(plan, found)
 
-    def _completed(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        found: TopK,
-        exclude: Ragged | None,
-        allowed: NDArray[np.int64] | None,
-    ) -> TopK:
-        """What another index found, held to the filters whatever it declares; rows left short are searched exactly."""
-        good = (found.ids >= 0) & (found.ids < self._size)
-        if exclude is not None:
-            good &= ~exclude.holds(np.arange(len(queries))[:, None], found.ids)
-        if allowed is not None:
-            good &= np.isin(found.ids, allowed)
-        first = np.argsort(~good, axis=1, kind="stable")[:, :k]
-        ids = np.full((len(queries), k), -1, np.int64)
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        ids[:, : first.shape[1]] = np.take_along_axis(np.where(good, found.ids, -1), first, 1)
-        scores[:, : first.shape[1]] = np.take_along_axis(np.where(good, found.scores, -np.inf), first, 1)
-        short = np.flatnonzero((ids < 0).any(axis=1))
-        if len(short):
-            hidden = None if exclude is None else exclude.take(short)
-            exact = self._exact.search(queries[short], k, exclude=hidden, allow=allowed)
-            ids[short], scores[short] = exact.ids, exact.scores
-        return TopK(ids, scores)
+    def upsert(self, vectors: NDArray[np.float32], positions: NDArray[np.integer]) -> None:
+        """As `UpdatableIndex.upsert`; an index that is none is built anew."""
+        changed = self._exact.candidates.upserted(vectors, positions)
+        if self._index is not self._exact:
+            if self._index.info.capabilities.get("updatable"):
+                cast(UpdatableIndex, self._index).upsert(vectors, positions)
+            else:
+                self._index.build(vectors)
+        self._exact.candidates = changed
+
+    def delete(self, positions: NDArray[np.integer]) -> None:
+        """As `UpdatableIndex.delete`, whatever the index can."""
+        left = self._exact.candidates.without(positions)
+        if self._index is not self._exact and self._index.info.capabilities.get("updatable"):
+            cast(UpdatableIndex, self._index).delete(positions)
+        self._exact.candidates = left
+
+
+def _completed(plan: SearchPlan, found: TopK) -> TopK:
+    """What another index found, held to the filters whatever it declares; rows left short are searched exactly."""
+    good = plan.admits(found.ids)
+    first = np.argsort(~good, axis=1, kind="stable")[:, : plan.k]
+    ids = np.full((len(good), plan.k), -1, np.int64)
+    scores = np.full((len(good), plan.k), -np.inf, np.float32)
+    ids[:, : first.shape[1]] = np.take_along_axis(np.where(good, found.ids, -1), first, 1)
+    scores[:, : first.shape[1]] = np.take_along_axis(np.where(good, found.scores, -np.inf), first, 1)
+    short = np.flatnonzero((ids < 0).any(axis=1))
+    if len(short):
+        exact = search_exactly(plan.take(short))
+        ids[short], scores[short] = exact.ids, exact.scores
+    return TopK(ids, scores)
 
 
 def resolve(index: Index | str) -> Index:

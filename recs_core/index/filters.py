@@ -37,26 +37,32 @@ def check_positions(rows: Ragged, num_queries: int, num_candidates: int, what: s
     return rows
 
 
-def check_allow(allow: ArrayLike, num_candidates: int) -> NDArray[np.int64]:
+def check_allow(allow: ArrayLike, num_candidates: int, what: str = "allow") -> NDArray[np.int64]:
     """The distinct positions of an allow-list, ascending. Raises `DataError` for one outside the corpus."""
     positions = np.asarray(allow)
     if positions.ndim != 1 or (positions.size and positions.dtype.kind not in "iu"):
-        raise DataError(f"allow must be a list of positions, got {positions.dtype} of shape {positions.shape}")
+        raise DataError(f"{what} must be a list of positions, got {positions.dtype} of shape {positions.shape}")
     if positions.size > 1 and not (positions[1:] > positions[:-1]).all():  # which takes a tenth of the time
         positions = np.unique(positions)
     positions = positions.astype(np.int64, copy=False)
     if len(positions) and (positions[0] < 0 or positions[-1] >= num_candidates):
         bad = positions[0] if positions[0] < 0 else positions[-1]
-        raise DataError(f"allow holds position {bad}, the corpus has {num_candidates}")
+        raise DataError(f"{what} holds position {bad}, the corpus has {num_candidates}")
     return positions
 
 
 def within(rows: Ragged, allowed: NDArray[np.int64]) -> Ragged:
     """Positions counted within a sorted allow-list; those outside it become −1."""
+    places = np.searchsorted(allowed, rows.values)
+    return Ragged(np.where(among(allowed, rows.values), places, -1).astype(np.int32), rows.offsets)
+
+
+def among(allowed: NDArray[np.int64], positions: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Whether each of the positions, of any shape, is in a sorted allow-list."""
     if not len(allowed):
-        return Ragged(np.full_like(rows.values, -1), rows.offsets)
-    places = np.minimum(np.searchsorted(allowed, rows.values), len(allowed) - 1)
-    return Ragged(np.where(allowed[places] == rows.values, places, -1).astype(np.int32), rows.offsets)
+        return np.zeros(positions.shape, bool)
+    found: NDArray[np.bool_] = allowed[np.minimum(np.searchsorted(allowed, positions), len(allowed) - 1)] == positions
+    return found
 
 
 class TilePatch:

@@ -33,6 +33,9 @@ QUERY_ROWS = 512
 PAIRS = 16_384
 """Pairs scored at a time by `exact_scores`."""
 
+SMALLEST = 2.0**-149
+"""Of all float32. A product below it is rounded by half of that, however small the vectors are."""
+
 NORM_ROWS = 2048
 """Rows whose norms are taken at a time: 1 MB of 64 numbers each, which stays in cache."""
 
@@ -95,6 +98,12 @@ def rounding(dim: int, dtype: npt.DTypeLike) -> float:
     """The most that a product's rounding can move a score, for vectors of norm 1: (d + 4)·u, whatever the order of
     summation (Higham 2002, §3.1: d·u / (1 − d·u))."""
     return float((dim + 4) * np.finfo(dtype).eps / 2)
+
+
+def slack(scale: NDArray[np.float64], dim: int) -> NDArray[np.float32]:
+    """How far two scores in float32 may be out of order; `scale`: ‖query‖ · the largest ‖candidate‖, of each query."""
+    out = (2 * rounding(dim, np.float32) * scale).astype(np.float32)
+    return out + np.float32(dim * SMALLEST)
 
 
 def check_vectors(queries: NDArray[Any], candidates: NDArray[Any]) -> None:

@@ -29,6 +29,7 @@ from recs_core.contract.errors import (
 from recs_core.contract.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES, BackendInfo, IndexInfo, No
 from recs_core.environment import ENGINES, is_installed
 from recs_core.plugin import hookspecs
+from recs_core.plugin.specs import split
 from recs_core.spelling import meant_backend
 
 if TYPE_CHECKING:
@@ -117,8 +118,12 @@ def load_backend(name: str, engine: str | None = None, *, asked_by: str = "backe
     return cast("Backend", plugin.build(info, engine=engine, **options))
 
 
-def load_index(name: str, *, asked_by: str = "index=") -> Index:
-    """Build an empty index. Raises as `load_backend`, and `UnsupportedFeature` for another metric."""
+def load_index(spec: str, *, asked_by: str = "index=") -> Index:
+    """Build an empty index from its name and its options, "exact" or "mine:probes=32".
+
+    Raises as `load_backend`, and `UnsupportedFeature` for another metric.
+    """
+    name, options = split(spec, asked_by)
     plugin = _Plugin(INDEXES, _claim(INDEXES, name, asked_by), asked_by)
     info = plugin.manifest()
     if info.metric != "inner_product":
@@ -127,7 +132,12 @@ def load_index(name: str, *, asked_by: str = "index=") -> Index:
             "the core composes vectors for 'inner_product'"
         )
     plugin.check_requirements(info)
-    return cast("Index", plugin.build(info))
+    return cast("Index", plugin.build(info, **options))
+
+
+def index_provider(spec: str, *, asked_by: str = "index=") -> str:
+    """The distribution that provides an index, and its version. Raises as `load_index`."""
+    return str(_claim(INDEXES, split(spec, asked_by)[0], asked_by))
 
 
 def _claims(kind: Kind[Any]) -> list[Claim]:
@@ -381,6 +391,7 @@ __all__ = [
     "Kind",
     "Listed",
     "backend_info",
+    "index_provider",
     "list_backends",
     "list_indexes",
     "load_backend",

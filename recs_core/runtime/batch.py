@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shlex
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,13 +22,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recs_core.contract.errors import DataError
-from recs_core.contract.messages import one_line
 from recs_core.index.diverse import pool_size
 from recs_core.index.plan import check_k
 from recs_core.recommender import Recommender
 from recs_core.runtime.query_files import QueryFile, opened, reading
 from recs_core.runtime.requests import Requests
 from recs_core.storage.paths import local
+from recs_core.tables import parquet_files
 from recs_core.tables.csv_files import Dialect
 from recs_core.where import Filters, parse
 
@@ -101,17 +99,18 @@ def recommend_file(model: Recommender, job: Job, progress: Callable[[int, int], 
     _check_parts(job, plan)
     _begin(job, plan)
     done, resumed = 0, 0
-    names = []
+    names, schema = [], _answers_schema(model)
     for number, piece in enumerate(source.pieces(PART_ROWS, requests.columns)):
         part = job.parts / f"part-{number:06d}.parquet"
         names.append(part)
         if part.exists():
             resumed += len(piece)
         else:
-            _write(part, [_answer(model, source.ids(piece), job.k, {**options, **requests.asks(piece)})])
+            answer = _answer(model, source.ids(piece), job.k, {**options, **requests.asks(piece)})
+            parquet_files.write(part, [answer], schema)
         done += len(piece)
         progress(done, source.rows)
-    _write(job.out, (pq.read_table(part) for part in names), empty=_answers_schema(model))
+    parquet_files.write(job.out, (pq.read_table(part) for part in names), schema)
     shutil.rmtree(job.parts)
     return Done(source.rows, unknown, resumed)
 
@@ -165,17 +164,9 @@ def _warn_of_features(model: Recommender, source: QueryFile) -> None:
 
 
 def _check_out(job: Job) -> None:
-    if job.out.is_dir():
-        raise DataError(f"{job.out}: is a folder; name the file of the answers")
-    if job.out.exists() and not job.out.is_file():
-        raise DataError(f"{job.out}: is no ordinary file, and would be replaced; name a file for the answers")
+    parquet_files.check_out(job.out, "the answers")
     if job.out.exists() and job.out.samefile(job.queries):
         raise DataError(f"{job.out}: holds the queries; name another file for the answers")
-    above = next(folder for folder in job.out.absolute().parents if folder.exists())
-    if not above.is_dir():
-        raise DataError(f"{job.out}: {above} is a file, not a folder")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise DataError(f"{job.out}: nothing may be written in {above}")
 
 
 def _plan(model: Recommender, job: Job, column: str) -> dict[str, Any]:
@@ -223,9 +214,10 @@ def _stored(path: Path) -> dict[str, Any]:
 
 
 def _begin(job: Job, plan: Mapping[str, Any]) -> None:
-    with _writing(job.parts):
+    with parquet_files.writing(job.parts):
         job.parts.mkdir(parents=True, exist_ok=True)
-        _replace(job.parts / _PLAN, lambda path: path.write_text(json.dumps(plan, indent=1), encoding="utf-8"))
+        text = json.dumps(plan, indent=1)
+        parquet_files.replace(job.parts / _PLAN, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _answer(model: Recommender, ids: pa.Array, k: int, options: Mapping[str, Any]) -> pa.Table:
@@ -245,34 +237,3 @@ def _answers_schema(model: Recommender) -> pa.Schema:
         (schema.candidate_name, pa.list_(schema.candidates.ids.type)),
     ]
     return pa.schema([*fields, ("score", pa.list_(pa.float32()))])
-
-
-def _write(path: Path, tables: object, empty: pa.Schema | None = None) -> None:
-    """One file from tables, there as a whole or not at all."""
-
-    def fill(temporary: Path) -> None:
-        writer = None
-        for table in tables:  # type: ignore[attr-defined]
-            writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
-            writer.write_table(table)
-        writer = writer or pq.ParquetWriter(temporary, empty, compression="zstd")
-        writer.close()
-
-    _replace(path, fill)
-
-
-def _replace(path: Path, fill: Callable[[Path], object]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with _writing(path):
-        fill(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written, {error.strerror or one_line(error)}") from error

@@ -104,7 +104,14 @@ def _searched(served: Served, rows: Rows, part: NDArray[np.intp], allowed: NDArr
     vectors, excluded = (rows.vectors, rows.excluded) if whole else (rows.vectors[part], rows.excluded.take(part))
     found = served.search(vectors, pool, excluded, allowed)
     if rows.popular[part].any():
-        found = popular_instead(found, np.flatnonzero(rows.popular[part]), model.catalog.counts, excluded, allowed)
+        found = popular_instead(
+            found,
+            np.flatnonzero(rows.popular[part]),
+            model.catalog.counts,
+            excluded,
+            allowed,
+            model.catalog.retired,
+        )
     if not asks.diversity:
         return found
     return chosen(found, scoring.embeddings(model.encode_candidate(), model.retrieval), k, asks.diversity)

@@ -9,12 +9,13 @@ from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from recs_core.service import auth
-from recs_core.service.problems import Problem, json_response
+from recs_core.service.problems import Problem, json_response, problem_of
 from recs_core.service.routes import QUESTIONS, Front, body_of
-from recs_core.service.schemas import Error
+from recs_core.service.schemas import Error, Update
 from recs_core.service.service import Service
 from recs_core.service.settings import Settings
 from recs_core.service.stated import facts
@@ -26,6 +27,8 @@ PAGE = {
     "page.js": ("page.js", "text/javascript"),
 }
 ONLY_OURS = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"  # fmt: skip  # noqa: E501
+
+UPDATE = {"requestBody": {"required": True, "content": {"application/json": {"schema": Update.model_json_schema()}}}}
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Error, "description": "The body is no JSON."},
@@ -115,6 +118,19 @@ def _add_operations(app: FastAPI, service: Service) -> None:
             served = await service.reload()
             service.reloaded()
             return {"bundle": served.digest}
+
+        @app.post("/admin/candidates", responses={**REFUSALS, 409: {"model": Error}}, openapi_extra=UPDATE)
+        async def candidates(request: Request) -> dict[str, Any]:
+            """Change, add and retire candidates of what serves now, until the next reload."""
+            allowed(request)
+            body = await body_of(request.receive, dict(request.headers), service.settings.max_body)
+            try:
+                asks = Update.model_validate_json(body)
+            except ValidationError as error:
+                raise problem_of(error) from error
+            served = await service.update(asks)
+            known = len(served.model.schema.candidates)
+            return {"bundle": served.digest, "candidates": known, "retired": len(served.model.catalog.retired)}
 
 
 def _add_page(app: FastAPI) -> None:

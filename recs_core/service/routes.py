@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recs_core.service import auth
 from recs_core.service.batching import Waiting
-from recs_core.service.logs import tell
+from recs_core.service.logs import tell, told_of
 from recs_core.service.problems import Problem, json_response, problem_of, too_large
 from recs_core.service.schemas import (
     Answers,
@@ -101,6 +101,8 @@ async def _handled(
         asks = schema.model_validate_json(await body_of(receive, headers, service.settings.max_body))
         reply, waiting = await _asked(service, asks, receive)
         told = {"bundle": reply["bundle"][:12], "batch": waiting.batch, "queued_ms": _ms(waiting.waited)}
+        if isinstance(asks, Recommend) and service.settings.log_requests:
+            told |= told_of(asks, reply["answers"], service.settings.log_answers)
         response = json_response(reply)
     except Exception as error:
         problem = problem_of(error)

@@ -17,6 +17,7 @@ Id: TypeAlias = Integer | Text
 Value: TypeAlias = bool | Integer | Number | Text | None
 Ids = Annotated[list[Id], Field(max_length=MAX_LISTED)]
 Columns: TypeAlias = dict[Text, Annotated[list[Value | list[Value]], Field(max_length=MAX_QUERIES)]]
+Rows: TypeAlias = dict[Text, Annotated[list[Value | list[Value]], Field(max_length=MAX_LISTED)]]
 
 
 class Asked(BaseModel):
@@ -114,6 +115,19 @@ class Queries(Asked):
 
     starts_with: Text = ""
     most: Annotated[int, Field(ge=1, le=MAX_K, description="How many, in the order of training.")] = 50
+
+
+class Update(Asked):
+    """Candidates to change, to add and to retire."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"candidates": {"item_id": ["22423"], "price": [9.5]}, "retire": ["85123A"]}]}
+    )
+
+    candidates: Annotated[
+        Rows | None, Field(min_length=1, description="Columns by name, the candidates' ids among them.")
+    ] = None
+    retire: Annotated[Ids, Field(description="Candidates that must not come back.")] = []
 
 
 class Candidate(BaseModel):

@@ -120,6 +120,7 @@ def _serve(settings: Settings, address: Address, listening: socket.socket, many:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # one that comes before there is a handler waits
     app = application(settings)
     if many:
+        app.service.alone = False
         app.service.load()  # before it listens: the others answer meanwhile, or nobody does
         app.service.reloaded = lambda: os.kill(os.getppid(), signal.SIGHUP)  # so that the others do, too
     config = uvicorn.Config(

@@ -14,7 +14,8 @@ from recs_core.service.answering import Spent
 from recs_core.service.batching import Batcher, Waiting
 from recs_core.service.logs import tell
 from recs_core.service.metrics import Metrics
-from recs_core.service.problems import Problem
+from recs_core.service.problems import Problem, problem_of
+from recs_core.service.schemas import Update
 from recs_core.service.serving import Served, Serving
 from recs_core.service.settings import Settings
 from recs_core.service.work import Worker
@@ -30,6 +31,7 @@ class Service:
         self.batcher = Batcher(self._work, settings.waiting, settings.deadline, self.metrics.dropped.inc)
         self.draining = False
         self.reloaded: Callable[[], None] = lambda: None
+        self.alone = True  # and not one of several workers
         self._answer = Worker(settings.unknown)
         self._started = False
         self._loading: asyncio.Future[None] | None = None
@@ -65,6 +67,25 @@ class Service:
             raise Problem(409, type(error).__name__, one_line(error) + goes_on) from error
         if self.beside is not None:
             await self.beside.reload()
+        return served
+
+    async def update(self, asks: Update) -> Served:
+        """Serve what serves now with other candidates, until the next reload. Raises `Problem`, and what served before
+        goes on."""
+        if not self.alone:
+            raise Problem(
+                409,
+                "SeveralWorkers",
+                "each of several workers would answer otherwise: save a bundle that update_candidates has changed, and "
+                "/admin/reload it",
+            )
+        try:
+            served = await asyncio.to_thread(self.serving.update, asks, self._answer.warm)
+        except Exception as error:
+            tell(logging.ERROR, "candidates refused", error=one_line(error))
+            raise problem_of(error) from error
+        self.metrics.serves(served.digest)
+        tell(logging.INFO, "candidates changed", path=self.settings.bundle, bundle=served.digest)
         return served
 
     def reload_soon(self) -> None:

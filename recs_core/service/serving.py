@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +19,21 @@ from recs_core.contract.batch import Ragged
 from recs_core.contract.errors import BundleError, RecsError
 from recs_core.contract.messages import one_line
 from recs_core.contract.protocols import TopK
-from recs_core.data.ids import known_codes
-from recs_core.index import FilteredIndex
 from recs_core.index.exact import ExactIndex
+from recs_core.index.live import LiveIndex
 from recs_core.loading import on_numpy
 from recs_core.plugin.manager import load_index
 from recs_core.restoring import opened, replay
+from recs_core.runtime import NumpyRecommender
 from recs_core.service.problems import Problem
 from recs_core.where import Filters, parse
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
 
-    from recs_core.bundle import BundleInfo
+    from recs_core.bundle import BundleInfo, Stored
     from recs_core.recommender import Recommender
+    from recs_core.service.schemas import Update
 
 CONDITIONS = 64
 """Conditions whose reading is kept."""
@@ -39,11 +41,15 @@ CONDITIONS = 64
 
 @dataclass(frozen=True)
 class Served:
-    """One bundle, verified, with all that an answer needs. It never changes: requests in flight finish on it."""
+    """One bundle, verified, with all that an answer needs. It never changes: requests in flight finish on it.
+
+    `digest`: of the bundle's manifest, and of the changes since: which one an answer is of.
+    """
 
     model: Recommender
-    info: BundleInfo
-    searched: FilteredIndex
+    stored: Stored
+    digest: str
+    searched: LiveIndex
     filters: Filters
     exact: bool
     _conditions: OrderedDict[str, pc.Expression] = field(default_factory=OrderedDict)
@@ -58,15 +64,34 @@ class Served:
         stored = opened(path, progress=False)
         model, by = on_numpy(stored)
         replay(stored, model, by)
+        return cls._of(model, stored, str(stored.info.manifest["digest"]), index)
+
+    @classmethod
+    def _of(cls, model: Recommender, stored: Stored, digest: str, index: str | None) -> Served:
         found = ExactIndex() if index is None else load_index(index, asked_by="recs serve --index")
         vectors = model.encode_candidate().astype(np.float32, copy=False)
-        filters = Filters(model.catalog.attributes)
-        return cls(model, stored.info, FilteredIndex(vectors, found), filters, bool(found.info.is_exact))
+        searched = LiveIndex(vectors, found, model.catalog.retired)
+        return cls(model, stored, digest, searched, Filters(model.catalog.attributes), bool(found.info.is_exact))
+
+    def updated(self, asks: Update, index: str | None = None) -> Served:
+        """What serves once candidates have changed, come or gone, the index built anew. Its digest is the one before,
+        `+` and one of the change: whoever makes the same changes to the same bundle has the same.
+
+        Golden queries are asked again where none of their candidates has changed. Raises as `update_candidates`.
+        """
+        model = NumpyRecommender(self.model.fitted(), self.model.encode_candidate())
+        model.update_candidates(asks.candidates, retire=asks.retire)
+        named = [] if asks.candidates is None else asks.candidates[model.schema.candidate_name]
+        if not np.isin(self.stored.golden.candidates, model.schema.candidates.encode(named)).any():
+            fitted = replace(self.stored.fitted, catalog=model.catalog, weights=model.weights())
+            replay(replace(self.stored, fitted=fitted), model, "NumPy")
+        change = hashlib.sha256(f"{self.digest} {asks.model_dump_json()}".encode()).hexdigest()[:12]
+        return self._of(model, self.stored, f"{self.digest.partition('+')[0]}+{change}", index)
 
     @property
-    def digest(self) -> str:
-        """Of the bundle's manifest: which one an answer is of."""
-        return str(self.info.manifest["digest"])
+    def info(self) -> BundleInfo:
+        """What the bundle says of itself."""
+        return self.stored.info
 
     @cached_property
     def in_bulk(self) -> bool:
@@ -83,7 +108,7 @@ class Served:
 
     def allowed(self, allow: list[Any] | None, where: str | None) -> NDArray[np.integer] | None:
         """Codes of the candidates that may come back, ascending; None for all. Raises `DataError`."""
-        listed = None if allow is None else np.unique(known_codes(allow, "allow", self.model.schema.candidates))
+        listed = None if allow is None else np.unique(self.model.catalog.asked_for(allow, "allow"))
         if where is None:
             return listed
         kept = self.filters.kept(self.condition(where))
@@ -100,18 +125,16 @@ class Served:
 
     def similar(self, candidates: list[Any], k: int, allow: Any) -> TopK:
         """Positions of the k nearest to each candidate, itself left out. Raises `DataError` for an unknown id."""
-        codes = known_codes(candidates, "candidates", self.model.schema.candidates)
+        codes = self.model.catalog.asked_for(candidates, "candidates")
         itself = Ragged(codes, np.arange(len(codes) + 1, dtype=np.int32))
         unit, index = self._neighbours
         return index.search(unit[codes], k, exclude=itself, allow=allow)
 
     @cached_property
-    def _neighbours(self) -> tuple[NDArray[np.float32], ExactIndex]:
+    def _neighbours(self) -> tuple[NDArray[np.float32], LiveIndex]:
         """The corpus at length 1, made when it is first asked for."""
         unit = scoring.unit_vectors(self.model.encode_candidate(), self.model.retrieval).astype(np.float32, copy=False)
-        index = ExactIndex()
-        index.build(unit)
-        return unit, index
+        return unit, LiveIndex(unit, None, self.model.catalog.retired)
 
     def attributes(self, codes: NDArray[np.integer]) -> list[dict[str, Any]]:
         """What the side table says of each candidate, its id left out, as JSON has it."""
@@ -163,4 +186,13 @@ class Serving:
                 self.failed = f"{self.path}: {type(error).__name__}, {one_line(error)}"
                 raise BundleError(self.failed) from error
             self._now, self.failed = found, None
+            return found
+
+    def update(self, asks: Update, warm: Callable[[Served], None] = lambda _: None) -> Served:
+        """Change candidates of what serves now, `warm` it, and serve it, until the next load. Raises `RecsError`, and
+        `Problem` where nothing serves; what served before goes on."""
+        with self._loading:
+            found = self.now.updated(asks, self.index)
+            warm(found)
+            self._now = found
             return found

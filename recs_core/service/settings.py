@@ -30,11 +30,12 @@ class Settings:
     `bundle`: the folder that is served; `beside`: a second one, for the page to compare it with. `index`: the name of
     an installed index; by default every candidate is scored. `unknown`: how a query that training never saw is answered
     where the request does not say. `api_key`: what every request must bring, or None for no key. `local`: only requests
-    that name this machine as their host are answered. `admin`: whether
-    `/admin/reload` is there. `page`: whether the page at `/` is. `waiting`: requests that may wait; one more is told
-    429. `deadline`: seconds that one may wait. `max_body`: bytes of a request. `log_requests`: a line for each.
+    that name this machine as their host are answered. `admin`: whether `/admin/reload` and `/admin/candidates` are
+    there. `page`: whether the page at `/` is. `waiting`: requests that may wait; one more is told 429. `deadline`:
+    seconds that one may wait. `max_body`: bytes of a request. `log_requests`: a line for each; `log_answers`: with what
+    was recommended, of which `recs monitor` tells drift.
 
-    Raises `ConfigError` for a number that cannot be meant.
+    Raises `ConfigError` for a number that cannot be meant, and for answers logged without requests.
     """
 
     bundle: str
@@ -49,6 +50,7 @@ class Settings:
     deadline: float = 5.0
     max_body: int = 2 * 1024 * 1024
     log_requests: bool = True
+    log_answers: bool = False
 
     def __post_init__(self) -> None:
         if self.unknown not in ("oov", "popular", "error"):
@@ -57,5 +59,7 @@ class Settings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
                 raise ConfigError(f"{name} must be a number above 0, got {value!r}")
+        if self.log_answers and not self.log_requests:
+            raise ConfigError("log_answers adds to the lines that log_requests=False (--no-log) leaves out; name one")
         if self.api_key is not None and not self.api_key.strip():
             raise ConfigError("api_key is empty; give a long random one, or none at all")

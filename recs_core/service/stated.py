@@ -28,6 +28,7 @@ def facts(service: Service) -> dict[str, Any]:
         "candidate_ids": _kind(schema.candidates.ids.type),
         "queries": len(schema.queries),
         "candidates": len(schema.candidates),
+        "retired": len(model.catalog.retired),
         "context": [name for name in schema.context if name != schema.time_name],
         "reads_time": schema.time_name is not None,
         "explains": _explains(model.query_tower.plan),

@@ -30,11 +30,13 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),
+    "I8": np.dtype("i1"),
     "I32": np.dtype("<i4"),
     "I64": np.dtype("<i8"),
+    "U8": np.dtype("u1"),
     "U32": np.dtype("<u4"),
 }
-"""F16 is for given vectors, U32 for the random state that a Keras module may keep."""
+"""F16 is for given vectors, U32 for the random state that a Keras module may keep, I8 and U8 for an index."""
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 

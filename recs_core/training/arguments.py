@@ -7,8 +7,25 @@ from typing import Any
 import numpy as np
 
 from recs_core.contract.errors import DataError, SpecError
+from recs_core.contract.optimizers import Optimizer
+from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.training import TrainingSpec
 from recs_core.data.interactions import Interactions
 from recs_core.training.run import FitRun
+
+
+def check_declared(retrieval: Any, optimizer: Any, training: Any, seed: Any, dtype: Any) -> None:
+    """Raise `SpecError` for what a model cannot be declared with; None stands for a default."""
+    check_kind("retrieval", retrieval, RetrievalSpec, "recs.RetrievalSpec(scoring='cosine', …)")
+    check_optimizer(optimizer)
+    check_kind("training", training, TrainingSpec, "recs.TrainingSpec(epochs=10, …)")
+    check_seed(seed)
+    check_dtype(dtype)
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raise `SpecError` unless this is None or an optimizer."""
+    check_kind("optimizer", optimizer, Optimizer, "recs.Adam(2e-3) or recs.Adagrad(0.1)")
 
 
 def check_seed(seed: Any) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from recs_core.contract.errors import DataError, SpecError
+from recs_core.contract.optimizers import Optimizer
 from recs_core.contract.training import TrainingSpec
 from recs_core.data.interactions import Interactions
 from recs_core.training.early_stopping import Best, EarlyStopping
@@ -24,6 +25,18 @@ class FitRun:
     k: tuple[int, ...] = (10, 20)
     best: Best = field(default_factory=Best)
     open: bool = True
+
+    def begun_or_gone_on_with(
+        self, before: FitRun | None, asked: Mapping[str, Any], optimizer: Optimizer | None, declared: Optimizer
+    ) -> FitRun:
+        """The run of a call of `fit` that states this one, whose `until` is still the epoch at which it begins: the one
+        `before`, if that is open and `asked`, the settings given, names no epochs; else a new one. `optimizer`: what
+        was asked for, `declared`: what is used so far. Raises as `check_goes_on`."""
+        if before is None or not before.open or "epochs" in asked:
+            return replace(self, until=self.until + self.settings.epochs)
+        given = {**asked, **({} if optimizer is None else {"optimizer": optimizer})}
+        before.check_goes_on(self.data, given, {**vars(before.settings), "optimizer": declared}, self.best.rule)
+        return before
 
     def check_goes_on(
         self, data: str, asked: Mapping[str, Any], planned: Mapping[str, Any], early_stopping: EarlyStopping | None
@@ -43,7 +56,9 @@ class FitRun:
     def cuts_as(self, other: FitRun) -> bool:
         """Whether an epoch of this run has the same batches as one of the other."""
         mine, theirs = self.settings, other.settings
-        same = all(getattr(mine, name) == getattr(theirs, name) for name in ("batch_size", "batch_by", "drop_last"))
+        same = all(
+            getattr(mine, name) == getattr(theirs, name) for name in ("batch_size", "batch_by", "drop_last", "replay")
+        )
         return same and self.data == other.data
 
 

@@ -45,7 +45,8 @@ pytest and hypothesis come with `pip install "recs-core[conformance]"`; `recs ch
   `recall_floor` of its manifest ([write-an-index.md](write-an-index.md)).
 - A capability that a manifest declines, `No("reason")`, is checked to be refused, whatever else fails: the call must
   raise `UnsupportedFeature` with that reason. What no call could refuse (`sparse_rows`, `memory_map`,
-  `float64_scores`) is skipped. The required tier allows no `No`.
+  `float64_scores`), and methods that an index need not have (`storable`, `updatable`), are skipped. The required tier
+  allows no `No`.
 - The other backend of the journeys, which loads what was saved here and saves what is loaded here, is the oracle.
 - An expected failure is strict and has a reason: a check that is listed and does not fail is a failure. An unknown
   name is an error, and a run that judged nothing is red.

@@ -196,6 +196,17 @@ def refuse(vectors, queries, k, exclude, allow):
         check_allow(allow, len(vectors))
 
 
+def refuse_changes(before, vectors, positions):
+    """What `UpdatableIndex.upsert` refuses."""
+    if before is None:
+        raise NotFitted("nothing is built")
+    refuse_vectors(vectors)
+    check_allow(positions, len(vectors))
+    new = np.arange(len(before), len(vectors))
+    if not np.isin(new, positions).all() or len(vectors) < len(before):
+        raise DataError("new rows are named, and none is gone")
+
+
 class NumpyIndex:
     info = IndexInfo(
         name="numpy",
@@ -205,11 +216,35 @@ class NumpyIndex:
         capabilities=dict.fromkeys(INDEX_CAPABILITIES, True),
     )
 
+    spec = "numpy"
+
     def build(self, vectors):
         refuse_vectors(vectors)
         self.vectors = vectors
+        self.deleted = np.zeros(len(vectors), bool)
 
     def search(self, queries, k, *, exclude=None, allow=None):
         refuse(getattr(self, "vectors", None), queries, k, exclude, allow)
+        if self.deleted.any():
+            left = np.flatnonzero(~self.deleted)
+            allow = left if allow is None else np.intersect1d(allow, left)
         found = topk.top_k(queries, self.vectors, k, exclude=exclude, allow=allow)
         return TopK(found.ids, found.scores.astype(np.float32))
+
+    def parts(self):
+        return {"order": np.argsort(self.vectors.sum(1), kind="stable")}  # which nothing needs: an example of a part
+
+    def restore(self, vectors, parts):
+        if "order" not in parts or not np.array_equal(np.sort(parts["order"]), np.arange(len(vectors))):
+            raise DataError("these parts are not of these vectors")
+        self.build(vectors)
+
+    def upsert(self, vectors, positions):
+        refuse_changes(getattr(self, "vectors", None), vectors, positions)
+        deleted = np.concatenate([self.deleted, np.zeros(len(vectors) - len(self.deleted), bool)])
+        deleted[positions] = False
+        self.vectors, self.deleted = vectors, deleted
+
+    def delete(self, positions):
+        check_allow(positions, len(self.vectors))
+        self.deleted[positions] = True

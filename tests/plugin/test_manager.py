@@ -293,7 +293,7 @@ def test_an_index_of_another_metric_is_refused(install: Install) -> None:
 
 def test_the_built_in_enter_by_the_same_hooks() -> None:
     built_in = [row for row in [*list_backends(), *list_indexes()] if row.distribution == "recs-core"]
-    assert [(row.name, row.problem) for row in built_in] == [("keras", None), ("exact", None)]
+    assert [(row.name, row.problem) for row in built_in] == [("keras", None), ("exact", None), ("int8", None)]
     assert load_index("exact").info.name == "exact"
 
 

@@ -178,9 +178,12 @@ def test_s10_numbers_and_headers(bundle: Path) -> None:
         assert client.get("/info").json()["limits"]["queries"] == 32
 
 
-def test_logs_have_the_request_and_no_ids_of_people(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("answers", [False, True])
+def test_logs_have_the_request_and_no_ids_of_people(
+    bundle: Path, caplog: pytest.LogCaptureFixture, answers: bool
+) -> None:
     caplog.set_level(logging.INFO, "recs_core")
-    with shops.ready(bundle) as client:
+    with shops.ready(bundle, log_answers=answers) as client:
         client.post("/recommend", json={"queries": [123]}, headers={"x-request-id": "req-1"})
         client.post("/recommend", json={"queries": ["somebody"]}, headers={"x-request-id": "req-2"})
     lines = [json.loads(Lines().format(record)) for record in caplog.records if record.getMessage() == "request"]
@@ -190,6 +193,9 @@ def test_logs_have_the_request_and_no_ids_of_people(bundle: Path, caplog: pytest
     ]
     assert all("123" not in json.dumps(line["route"]) and "somebody" not in json.dumps(line) for line in lines)
     assert not any({"queries", "query", "history", "body"} & set(line) for line in lines)
+    assert ["answers" in line for line in lines] == [answers, False]
+    for answer in lines[0].get("answers", ()):
+        assert set(answer) == {"answered_by", "top", "candidates"}
 
 
 @pytest.mark.slow

@@ -7,3 +7,4 @@ from recs_core.conformance.checks import encoders  # noqa: F401
 from recs_core.conformance.checks import weights, training_settings, calls, adopted  # noqa: F401
 from recs_core.conformance.checks import sizes, journey, training_options, index  # noqa: F401
 from recs_core.conformance.checks import index_sizes, index_scores, index_recall, index_calls  # noqa: F401
+from recs_core.conformance.checks import index_changes  # noqa: F401

@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from recs_core.conformance import expect
 from recs_core.conformance.context import IndexContext
 from recs_core.conformance.registry import check
-from recs_core.conformance.shop import CUSTOMERS, FIRST_ITEM, ITEMS
 from recs_core.conformance.worlds import ragged
 from recs_core.contract.protocols import TopK
-from recs_core.index import CandidateIndex
 from recs_core.reference.topk import top_k
 
 BASE = ("index/top-k",)
@@ -275,32 +273,3 @@ def memory_map(context: IndexContext) -> None:
         file = np.memmap(path, np.float32, "r+", shape=before.shape)
         file[:] = after
         agree(index.search(ONE, 7), top_k(ONE, after, 7))
-
-
-@check(
-    "index/ids",
-    subject="index",
-    needs=("exclude",),
-    rests_on=("manifest/index", "index/exclude-unknown", "index/k-beyond-corpus", "index/types", "index/rebuild"),
-    applies_to=EXACT,
-)
-def ids(context: IndexContext) -> None:
-    """Behind a `CandidateIndex`, ids come back as they are: unicode strings, and int64 that no float64 tells apart.
-
-    Exclusions, vectors that are replaced and candidates that are deleted are by id. The core makes positions of ids:
-    look at a second `build` of as many vectors, and at positions.
-    """
-    for names in (CUSTOMERS, ITEMS):
-        vectors = distinct(len(names))
-        order = np.argsort(-vectors[:, 0])
-        corpus = CandidateIndex(names, vectors, context.make())
-        nothing = None if isinstance(names[0], str) else -1
-        hidden = [names[order[0]], names[order[0]], "nobody" if nothing is None else FIRST_ITEM - 1]
-        rest: list[Any] = [names[i] for i in order[1:]]
-        expected = [*rest, nothing]
-        expect.same("the ids", corpus.search(ONE, len(names) + 1, exclude=[hidden]).ids[0].tolist(), expected)
-        corpus.upsert([names[order[-1]]], np.array([[1e6, 0]], np.float32))
-        expected = [names[i] for i in (order[-1], *order[:-1])]
-        expect.same("the ids after an upsert", corpus.search(ONE, len(names)).ids[0].tolist(), expected)
-        corpus.delete([names[order[-1]]])
-        expect.same("the ids after a delete", corpus.search(ONE, len(names) - 1).ids[0].tolist(), expected[1:])

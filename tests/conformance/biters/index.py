@@ -208,6 +208,33 @@ BITERS = {
         "a copy",
         [backend("self.vectors = vectors", "self.vectors = vectors.copy()")],
     ),
+    "index/stored": (
+        "what is restored counts in the order in which it was stored: local ids, taken for positions",
+        [
+            backend(
+                "        self.build(vectors)\n\n    def upsert",
+                "        self.build(vectors[parts['order']] if len(vectors) else vectors)\n\n    def upsert",
+            )
+        ],
+    ),
+    "index/upsert": (
+        "rows are added, and none is replaced",
+        [
+            backend(
+                "        self.vectors, self.deleted = vectors, deleted\n",
+                "        self.vectors = np.concatenate([self.vectors, vectors[len(self.vectors) :]])\n        self.deleted = deleted\n",
+            )
+        ],
+    ),
+    "index/delete": (
+        "the selector of deleted positions is dropped where the search has one of its own",
+        [
+            backend(
+                "        if self.deleted.any():\n",
+                "        if self.deleted.any() and exclude is None and allow is None:\n",
+            )
+        ],
+    ),
     "index/ids": (
         "as many vectors as before, the first and the last the same, are taken for the same",
         [
@@ -216,7 +243,11 @@ BITERS = {
                 "        before = getattr(self, 'vectors', None)\n"
                 "        if before is None or before.shape != vectors.shape or (before[:: len(before) - 1] != vectors[:: len(before) - 1]).any():\n"
                 "            self.vectors = vectors",
-            )
+            ),
+            backend(
+                "        self.vectors, self.deleted = vectors, deleted\n",
+                "        self.build(vectors)\n        self.deleted = deleted\n",
+            ),
         ],
     ),
     "index/inputs-stay": (

@@ -64,6 +64,8 @@ _INDEX_CAPABILITIES: dict[str, bool | No] = {
     "allow": True,
     "memory_map": No("TFRS layers copy the candidates into TensorFlow's memory"),
     "float64_scores": No("TFRS layers score in float32, and TensorFlow takes what is subnormal for 0"),
+    "storable": No("TFRS layers hold the candidates and nothing made of them"),
+    "updatable": No("TFRS layers are indexed anew"),
 }
 
 INDEXES = [
