@@ -7,9 +7,11 @@ import dataclasses
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 
 import recs_core as recs
+from recs_core.conformance.expect import LOSS_BF16
 from tests.device.place import DEVICE, ON_DEVICE, assert_same_run, trained
 from tests.parity.worker import in_order, smooth, tiny
 
@@ -89,6 +91,18 @@ def test_histories_in_order(data: recs.Interactions, encoder: str, hard: int | N
         parts["retrieval"] = recs.RetrievalSpec(temperature=0.2, negatives="corpus", hard_negatives=hard)
         data = without_shown(data)
     assert_same_run(trained(data, "cpu", parts), trained(data, DEVICE, parts))
+
+
+@pytest.mark.parametrize("encoder", [None, *ENCODERS])
+def test_bf16(data: recs.Interactions, encoder: str | None) -> None:
+    """Losses within the tolerance of bf16 of float32's, and weights that bfloat16 does not hold."""
+    parts = parts_of(smooth() if encoder is None else in_order(ENCODERS[encoder]))
+    bf16 = parts | {"training": dataclasses.replace(parts["training"], precision="bf16")}
+    plain, rounded = trained(data, "cpu", parts), trained(data, DEVICE, bf16)
+    assert rounded.history.losses != plain.history.losses
+    np.testing.assert_allclose(rounded.history.losses, plain.history.losses, rtol=LOSS_BF16)
+    weights = np.concatenate([value.ravel() for value in rounded.weights().values()])
+    assert np.mean(weights.view(np.uint32) & 0xFFFF != 0) > 0.5
 
 
 @pytest.mark.parametrize("name", ["ids", "history", "sequence", "features"])

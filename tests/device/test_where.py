@@ -65,10 +65,12 @@ def test_no_tensor_of_a_model_or_its_trainer_is_elsewhere(model: recs.TwoTower) 
         assert tensor.device.type == DEVICE, name
 
 
-def test_a_step_does_not_wait_for_the_device(model: recs.TwoTower, data: recs.Interactions) -> None:
-    own = copy.deepcopy(model)
-    batches = list(own.epochs(data))[:3]
-    trainer = own._with_trainer(None)
+@pytest.mark.parametrize("precision", [None, "bf16"])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_does_not_wait_for_the_device(data: recs.Interactions, name: str, precision: Any) -> None:
+    model = recs.TwoTower(**parts_of(MODELS[name]()), backend="torch", device=DEVICE)
+    batches = list(model.epochs(data))[:3]
+    trainer = model._with_trainer(None, precision)
     trainer.step(batches[0], 1e-3)  # what is made once is made
     with never_waiting():
         losses = [trainer.step(batch, 1e-3) for batch in batches[1:]]
