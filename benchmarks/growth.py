@@ -37,7 +37,7 @@ from recs_core.data.catalog import Catalog
 from recs_core.data.schema import Schema
 from recs_core.experiment.continued import EPOCHS, REPLAY
 from recs_core.fitted import Declared, Fitted, Progress
-from recs_core.growth import grown
+from recs_core.growth.extension import grown
 from recs_core.training import Position, TrainingHistory
 
 DIM, QUERIES, SEEN = 64, 100_000, 1_000_000

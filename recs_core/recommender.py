@@ -34,7 +34,7 @@ from recs_core.data.interactions import Interactions
 from recs_core.data.schema import Schema
 from recs_core.evaluation.evaluable import Evaluable
 from recs_core.fitted import Declared
-from recs_core.growth import Growing
+from recs_core.growth.growing import Growing
 
 if TYPE_CHECKING:
     from recs_core.evaluation.targets import Targets

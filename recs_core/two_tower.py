@@ -32,7 +32,7 @@ from recs_core.data.interactions import Interactions
 from recs_core.data.remembered import with_past
 from recs_core.elsewhere import knows_its_arguments
 from recs_core.fitted import Declared, Fitted, Progress
-from recs_core.growth import with_catalog
+from recs_core.growth.candidates import with_catalog
 from recs_core.recommender import DECLARED
 from recs_core.storage.paths import local
 from recs_core.training import (

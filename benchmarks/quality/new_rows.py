@@ -21,7 +21,7 @@ from recs_core.contract.batch import Ragged, flat
 from recs_core.contract.weights import TABLE_SCALE
 from recs_core.experiment import PROTOCOLS, cut, load_data
 from recs_core.fitted import Fitted
-from recs_core.growth import grown
+from recs_core.growth.extension import grown
 
 NEIGHBOURS = 10
 

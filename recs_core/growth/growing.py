@@ -11,8 +11,6 @@ from recs_core.contract.towers import TowerSpec
 from recs_core.data.catalog import Catalog
 from recs_core.data.interactions import Interactions
 from recs_core.fitted import Fitted
-from recs_core.growth.candidates import changed
-from recs_core.growth.extension import grown
 
 
 class Growing:
@@ -44,6 +42,8 @@ class Growing:
         other id columns, ids of another type, or a column that a tower reads of a new id and that is missing. Then
         nothing has changed.
         """
+        from recs_core.growth.extension import grown
+
         self._become(grown(self.fitted(), interactions, owned=self._gives_copies))
         return self
 
@@ -60,6 +60,8 @@ class Growing:
         is of another type, or that `retire` names and nobody knows; for a value or a new candidate that the tower
         cannot read; and where nobody would be left. Then nothing has changed.
         """
+        from recs_core.growth.candidates import changed
+
         catalog, touched = changed(self.candidate, self.catalog, candidates, retire)
         self._with_candidates(catalog, touched)
         return self

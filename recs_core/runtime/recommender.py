@@ -15,7 +15,6 @@ from recs_core.contract.weights import is_native
 from recs_core.copies import own_index
 from recs_core.data.catalog import Catalog
 from recs_core.fitted import Fitted
-from recs_core.growth import with_catalog
 from recs_core.recommender import Recommender
 from recs_core.runtime.towers import NoTower, NumpyTower
 
@@ -52,6 +51,8 @@ class NumpyRecommender(Recommender):
         self._with(fitted, np.arange(known, len(fitted.catalog.schema.candidates), dtype=np.int32))
 
     def _with_candidates(self, catalog: Catalog, touched: NDArray[np.int32]) -> None:
+        from recs_core.growth.candidates import with_catalog
+
         self._with(with_catalog(self._fitted, catalog), touched)
 
     def _with(self, fitted: Fitted, touched: NDArray[np.int32]) -> None:

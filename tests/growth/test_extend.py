@@ -11,7 +11,7 @@ import pytest
 import recs_core as recs
 from recs_core.contract.errors import DataError, NotFitted, SpecError, UnsupportedFeature
 from recs_core.fitted import Native
-from recs_core.growth import grown
+from recs_core.growth.extension import grown
 from recs_core.plugin.manager import list_backends
 from recs_core.reference.backend import OracleBackend
 from recs_core.training import EarlyStopping
