@@ -75,8 +75,8 @@ class Dataset(Protocol):
         """Number of batches per epoch."""
         ...
 
-    def batches(self, plan: BatchPlan, *, seed: int, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch, the same for the same arguments on any machine."""
+    def batches(self, plan: BatchPlan, *, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from number `start` on, the same for the same arguments on any machine."""
         ...
 
 

@@ -48,13 +48,13 @@ class Batching:
         """Number of batches per epoch."""
         return self._cut(plan).steps
 
-    def batches(self, plan: BatchPlan, *, seed: int, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch: every row once, in an order drawn from (seed, epoch).
+    def batches(self, plan: BatchPlan, *, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from number `start` on: every row once, in an order drawn from (seed, epoch).
 
         Raises `DataError` for data without rows, a plan that leaves no batch, or one that needs times and has none.
         """
         cut = self._cut(plan)
-        return (cut.batch(seed=seed, epoch=epoch, step=step) for step in range(cut.steps))
+        return (cut.batch(seed=seed, epoch=epoch, step=step) for step in range(start, cut.steps))
 
     def batch(self, plan: BatchPlan, *, seed: int, epoch: int, step: int) -> Batch:
         """One of `batches`, made without those before it. Raises as `batches`."""

@@ -74,10 +74,8 @@ class Loop:
         """Train to the end of the epoch begun and record it; False where that was stopped before."""
         position = self.position
         epoch, done, start = position.epoch, position.step, time.perf_counter()
-        with prefetched(self.data.batches(self.plan, seed=self.seed, epoch=epoch)) as batches:
-            for step, batch in enumerate(batches):
-                if step < done:
-                    continue
+        with prefetched(self.data.batches(self.plan, seed=self.seed, epoch=epoch, start=done)) as batches:
+            for step, batch in enumerate(batches, done):
                 rate = self.rate(epoch * steps + step, until * steps)
                 loss = self._step(batch, rate, f"epoch {epoch + 1}, batch {step + 1} of {steps}")
                 if callbacks.want_steps:
