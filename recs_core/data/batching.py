@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Batch, Codes, Features, Ragged, Sequences, Side, flat, recoded
+from recs_core.contract.batch import Batch, Codes, Features, Past, Ragged, Sequences, Side, Times, flat, recoded
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.protocols import BatchPlan
 from recs_core.contract.randomness import generator
@@ -29,7 +29,7 @@ class _Targets:
     target_query: NDArray[np.int32]  # (T,)
     codes: NDArray[np.int32]  # (T,) candidate codes
     weight: NDArray[np.floating] | None  # (T,)
-    history: Ragged | None  # (Q,), or by sequence one per window: candidate codes
+    history: Past | None  # (Q,), or by sequence one per window
     context: Features | None = None  # (Q rows)
     shown: Ragged | None = None  # (Q rows) candidate codes
 
@@ -177,12 +177,17 @@ class _Cut:
             lengths = data.past[rows]
             offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
             index = np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])
-            before = Ragged(data.candidate_codes[index], offsets)
-            history = before.without(before.values == codes[before.segments])
+            before = Past(Ragged(data.candidate_codes[index], offsets), *self._timed(index, rows))
+            history = before.without(before.codes.values == codes[before.codes.segments])
         weight = self._weight(rows, self.row_counts[queries])
         context = None if data.context is None else data.context.take(rows)
         shown = data.negatives and data.negatives.take(rows)
         return _Targets(queries, np.arange(len(rows), dtype=np.int32), codes, weight, history, context, shown)
+
+    def _timed(self, read: NDArray[np.integer], rows: NDArray[np.integer]) -> tuple[Times, Times]:
+        """When what is read was, and when the targets are, by numbers of rows."""
+        times = self.data.timestamps
+        return (None, None) if times is None else (times[read], times[rows])
 
     @cached_property
     def _place(self) -> NDArray[np.int64]:
@@ -197,7 +202,7 @@ class _Cut:
         history = None
         if self.data.input_share is not None:
             is_input = _random_share(rows, self.data.input_share, random)
-            history = Ragged(self.data.candidate_codes[rows.values], rows.offsets).without(~is_input)
+            history = Past(Ragged(self.data.candidate_codes[rows.values], rows.offsets).without(~is_input))
             rows = rows.without(is_input)
         weight = self._weight(rows.values, rows.lengths[rows.segments])
         shown = None if self.data.negatives is None else self._shown(rows)
@@ -212,13 +217,14 @@ class _Cut:
         places = np.arange(len(windows.values))
         read = windows.without(places == (windows.offsets[1:] - 1)[windows.segments])
         rows = windows.without(places == windows.offsets[:-1][windows.segments]).values
+        last = windows.values[windows.offsets[1:] - 1]
         queries = data.query_codes[rows]
         return _Targets(
             queries=queries,
             target_query=np.arange(len(rows), dtype=np.int32),
             codes=data.candidate_codes[rows],
             weight=self._weight(rows, self.row_counts[queries] - 1),
-            history=Ragged(data.candidate_codes[read.values], read.offsets),
+            history=Past(Ragged(data.candidate_codes[read.values], read.offsets), *self._timed(read.values, last)),
             context=None if data.context is None else data.context.take(rows),
             shown=data.negatives and data.negatives.take(rows),
         )
@@ -247,7 +253,7 @@ class _Cut:
         )
         if never is not None and self.plan.batch_by == "sequence":
             assert targets.history is not None
-            task["positives_row"] = targets.history.segments
+            task["positives_row"] = targets.history.codes.segments
         query = data.query.take(targets.queries)
         if targets.history is not None:
             query = query.beside(Features(query.size, self._past(targets.history)))
@@ -264,12 +270,16 @@ class _Cut:
         candidate = _with_dropout(candidate, "candidate", data.candidate_tower, random)
         return Batch(rows, query, candidate, task, bias_codes, frozenset(whole), self.full)
 
-    def _past(self, history: Ragged) -> dict[str, Codes]:
+    def _past(self, history: Past) -> dict[str, Codes]:
         """What the features that read the past make of it: by sequence, a row per code."""
         found = past(self.data.query_tower, self.data.schema, history)
         if self.plan.batch_by != "sequence":
             return found
-        return {name: Sequences.every(codes.codes) for name, codes in found.items() if isinstance(codes, Sequences)}
+        return {
+            name: Sequences.every(codes.codes, codes.times, codes.asked)
+            for name, codes in found.items()
+            if isinstance(codes, Sequences)
+        }
 
     def _never_negative(self, targets: _Targets) -> Ragged | None:
         """Candidate codes that are no negatives of each query, or by sequence of each window: all positives of the
@@ -277,9 +287,9 @@ class _Cut:
         if self.plan.retrieval.mask_positives:
             if self.plan.batch_by == "sequence":
                 assert targets.history is not None
-                return self.positives.take(targets.queries[targets.history.offsets[:-1]])
+                return self.positives.take(targets.queries[targets.history.codes.offsets[:-1]])
             return self.positives.take(targets.queries)
-        return targets.history if self.plan.batch_by == "query" else None
+        return targets.history.codes if self.plan.batch_by == "query" and targets.history is not None else None
 
 
 def _random_share(rows: Ragged, share: float, random: np.random.Generator) -> NDArray[np.bool_]:

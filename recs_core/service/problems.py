@@ -12,7 +12,9 @@ from starlette.responses import Response
 from recs_core.contract.errors import DataError, RecsError, UnsupportedFeature
 from recs_core.contract.messages import one_line
 
-FIELDS = re.compile(r"(queries|query|candidates|history|features|context|at|exclude|allow|where|diversity|pool|k)\b")
+FIELDS = re.compile(
+    r"(queries|query|candidates|history|history_at|features|context|at|exclude|allow|where|diversity|pool|k)\b"
+)
 
 
 class Problem(Exception):

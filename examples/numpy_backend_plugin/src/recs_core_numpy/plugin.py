@@ -8,6 +8,7 @@ LACKS = {
     "native_loop": No("NumPy has no gradients of its own"),
     "encoder_gru": No("an example need not be complete: gradients of encoders are long"),
     "encoder_attention": No("an example need not be complete: gradients of encoders are long"),
+    "encoder_time": No("an example need not be complete: gradients of encoders are long"),
 }
 
 INFO = BackendInfo(
