@@ -86,7 +86,7 @@ class ServedTower:
             if feature.reads_time:
                 raise UnsupportedFeature(
                     f"a SavedModel cannot hold {feature.where}, which reads when past candidates were: it is given "
-                    "codes alone; serve the bundle with recs.load(path, runtime='numpy') instead, or train with time=None"
+                    "codes alone; serve the bundle with recs.load(path, runtime='numpy'), or train with time=None"
                 )
 
 
