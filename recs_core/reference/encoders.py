@@ -143,8 +143,7 @@ def _time_bias(weights: Weights, name: str, ago: Array | None) -> tuple[Array, C
     row = np.minimum(TIME_BUCKETS - 1, np.floor(np.log(np.maximum(1, ago)) / TIME_STEP)).astype(int)
 
     def back(d: Array) -> None:
-        for i, j in np.ndindex(row.shape):
-            weights.gradients[name][row[i, j]] += d[:, i, j]
+        np.add.at(weights.gradients[name], row, d.transpose(1, 2, 0))
 
     return weights.values[name][row].transpose(2, 0, 1), back
 

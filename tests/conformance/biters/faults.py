@@ -94,7 +94,8 @@ FAULTS = {
         "encoders/time-history",
         [
             encoders(
-                "weights.gradients[name][row[i, j]] += d[:, i, j]", "weights.gradients[name][row[i, j]] = d[:, i, j]"
+                "np.add.at(weights.gradients[name], row, d.transpose(1, 2, 0))",
+                "weights.gradients[name][row] = d.transpose(1, 2, 0)",
             )
         ],
     ),
