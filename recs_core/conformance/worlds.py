@@ -111,8 +111,8 @@ class World:
                 codes[feature.name] = ragged(held)
             encoder = feature.column(side).encoder  # type: ignore[arg-type]
             if encoder is not None:
-                held = sequences(rows, bound, encoder.length, random)
-                codes[feature.name] = timed(held, encoder.spec.reads_time, random) if encoder.spec.reads_time else held
+                reads, drawn = encoder.spec.reads_time, sequences(rows, bound, encoder.length, random)
+                codes[feature.name] = timed(drawn, reads, random) if reads else drawn
         return Features(rows, codes, dense)
 
     def candidates(self) -> Features:
