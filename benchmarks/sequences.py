@@ -1,6 +1,7 @@
 """A training step of self-attention over histories, beside a plain PyTorch loop of the same layers.
 
-    python benchmarks/sequences.py [--backends torch tensorflow "keras[jax]"] [--rounds 7] [--threads 2] [--mask] [--time history]
+    python benchmarks/sequences.py [--backends torch tensorflow "keras[jax]"] [--rounds 7] [--threads 2] [--mask]
+                                   [--time history]
 
 Two layers of `SelfAttention`, 64 dims, one head; 128 histories of up to 200 of 3,416 items per batch, every place a
 query, softmax over the corpus, Adam on every weight. Lengths are log-normal, in windows of 200 some 120 on average. The
