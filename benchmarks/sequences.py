@@ -1,12 +1,13 @@
 """A training step of self-attention over histories, beside a plain PyTorch loop of the same layers.
 
     python benchmarks/sequences.py [--backends torch tensorflow "keras[jax]"] [--rounds 7] [--threads 2] [--mask]
+                                   [--time history]
 
 Two layers of `SelfAttention`, 64 dims, one head; 128 histories of up to 200 of 3,416 items per batch, every place a
 query, softmax over the corpus, Adam on every weight. Lengths are log-normal, in windows of 200 some 120 on average. The
 plain loop pads each batch to 200 and takes the cross-entropy of the places that have a target; it is first held to the
 torch backend's loss on the same weights. `--mask`: our backends leave a history's own items out of the negatives, which
-the loop does not.
+the loop does not. `--time`: ours have a time bias too, which is zero until it is trained.
 
 All take turns, a step each, in one process; what counts is the ratio of medians. Batches are made before.
 """
@@ -40,9 +41,9 @@ def interactions(users: int, random: np.random.Generator) -> recs.Interactions:
     return recs.Interactions.from_table(table, query="user", candidate="item", timestamp="time")
 
 
-def declared(backend: str, mask: bool) -> recs.TwoTower:
+def declared(backend: str, mask: bool, timed: Any = None) -> recs.TwoTower:
     """The model of all."""
-    encoder = recs.SelfAttention(layers=2, heads=1, dropout=DROPOUT)
+    encoder = recs.SelfAttention(layers=2, heads=1, dropout=DROPOUT, time=timed)
     return recs.TwoTower(
         query=recs.TowerSpec([recs.History("item", dim=DIM, max_length=LENGTH, encoder=encoder)]),
         candidate=recs.TowerSpec([recs.Categorical("item", dim=DIM)]),
@@ -171,9 +172,10 @@ def main() -> None:
     asked.add_argument("--rounds", type=int, default=7)
     asked.add_argument("--threads", type=int, default=os.cpu_count())
     asked.add_argument("--mask", action="store_true")
+    asked.add_argument("--time", choices=("history", "request"))
     given = asked.parse_args()
     data = interactions(600, np.random.default_rng(0))
-    models = {name: declared(name, given.mask).build(data) for name in given.backends}
+    models = {name: declared(name, given.mask, given.time).build(data) for name in given.backends}
     epochs = next(iter(models.values())).epochs(data)
     batches = [epochs.batch(0, step) for step in range(min(4, len(epochs) - 1))]
     places = statistics.mean(batch.query.size for batch in batches)
@@ -185,7 +187,9 @@ def main() -> None:
     start = next(iter(models.values())).model.weights()
     step, loss = plain(start, batches)
     for name in models:
-        np.testing.assert_allclose(loss_of(declared(name, mask=False).build(data), start, batches[0]), loss, rtol=1e-4)
+        np.testing.assert_allclose(
+            loss_of(declared(name, False, given.time).build(data), start, batches[0]), loss, rtol=1e-4
+        )
     steps = {"plain PyTorch": step, **{name: stepper(model, batches) for name, model in models.items()}}
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     for i in range(-2 * len(batches), given.rounds * len(batches)):

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Features, Ragged
+from recs_core.contract.batch import Features, Past, Ragged
 from recs_core.contract.errors import DataError
 from recs_core.contract.towers import TowerSpec
 from recs_core.contract.vocabulary import Vocabulary
-from recs_core.data.catalog import Catalog, candidates_of
-from recs_core.data.context import Context, of_request, of_rows
+from recs_core.data.catalog import Catalog, candidates_of, past_of
+from recs_core.data.context import Context, of_request, of_rows, time_of_request
 from recs_core.data.encoding import blank, encode, past
+from recs_core.data.given import past_given
 from recs_core.data.ids import codes_or_unknown, codes_per_row, id_list
 from recs_core.data.interactions import Interactions
 from recs_core.tables.readers import read
@@ -33,15 +34,15 @@ UNKNOWN: tuple[Unknown, ...] = ("oov", "popular", "error")
 
 @dataclass(frozen=True)
 class Asked:
-    """n queries. `codes` (n,): −1 for one that training never saw. `ids`: as given, or None. `history`: candidate codes
-    of each query's past, given or stored. `table`: side features, or None for those that the model knows. `context`:
+    """n queries. `codes` (n,): −1 for one that training never saw. `ids`: as given, or None. `past`: what each query
+    did, given or stored. `table`: side features, or None for those that the model knows. `context`:
     what the query tower reads of each request, None where that is nothing; `reads_queries`: whether it reads more."""
 
     codes: NDArray[np.int32]
-    history: Ragged
+    past: Past
     ids: pa.Array | None = None
     table: pa.Table | None = None
-    given_history: bool = False
+    given_past: bool = False
     context: Features | None = None
     reads_queries: bool = True
 
@@ -51,7 +52,7 @@ class Asked:
     @property
     def strangers(self) -> NDArray[np.intp]:
         """Rows of which nothing is known: never seen in training, and asked with neither history nor features."""
-        if self.given_history or self.table is not None or not self.reads_queries:
+        if self.given_past or self.table is not None or not self.reads_queries:
             return np.zeros(0, np.intp)
         return np.flatnonzero(self.codes < 0)
 
@@ -62,12 +63,12 @@ class Asked:
 
     def _of_queries(self, tower: TowerSpec, catalog: Catalog) -> Features:
         if self.table is not None:
-            return encode(tower, "query", catalog.schema, self.table, self.history)
+            return encode(tower, "query", catalog.schema, self.table, self.past)
         known = catalog.query.take(np.maximum(self.codes, 0))
         missing = np.flatnonzero(self.codes < 0)
         if len(missing):
             known = known.replaced(missing, blank(tower, len(missing)))
-        return known.beside(Features(known.size, past(tower, catalog.schema, self.history)))
+        return known.beside(Features(known.size, past(tower, catalog.schema, self.past)))
 
     def check_unknown(self, unknown: Unknown, *, stacklevel: int) -> None:
         """Say who is a stranger: a warning for "oov", a `DataError` for "error", nothing for "popular"."""
@@ -94,7 +95,7 @@ class Asked:
             if exclude != "seen":
                 raise DataError(f"exclude: interactions, 'seen', or one list of ids per query; got {exclude!r}")
             stored = catalog.seen.take_or_empty(self.codes)
-            return stored.joined(self.history) if self.given_history else stored
+            return stored.joined(self.past.codes) if self.given_past else stored
         if _are_interactions(exclude):
             if self.ids is None:
                 raise DataError("exclude: interactions need query ids; pass one list of candidate ids per query")
@@ -110,29 +111,32 @@ def asked(
     features: Any,
     context: Context = None,
     at: Any = None,
+    history_at: Any = None,
 ) -> Asked:
     """Queries named by ids, by histories, by a table of features, or by several of these for the same rows.
 
-    A table's own id column names the queries where `queries` does not. `context` and `at`: as in
-    `recs_core.data.context.of_request`. Raises `DataError` for arguments that do not fit together or cannot be read.
+    A table's own id column names the queries where `queries` does not. `history_at`: the times of `history`, see
+    `recs_core.data.given`. `context` and `at`: as in `recs_core.data.context`. Raises `DataError` for arguments that do
+    not fit together or cannot be read.
     """
     if queries is None and history is None and features is None:
         raise DataError("name the queries: ids, history=, or features=")
     schema = catalog.schema
     ids = None if queries is None else id_list(queries, "queries", schema.queries)
-    given_past = None if history is None else codes_per_row(history, "history", schema.candidates)
+    told = past_given(history, history_at, tower, schema.candidates)
     table = None
     if features is not None:
         table, ids = side_table(features, tower, schema.query_name, ids, schema.queries)
-    given: dict[str, Any] = {"queries": ids, "history": given_past and given_past.lengths, "features": table}
+    given: dict[str, Any] = {"queries": ids, "history": told and told.codes.lengths, "features": table}
     sizes = {name: len(value) for name, value in given.items() if value is not None}
     if len(set(sizes.values())) > 1:
         raise DataError(f"rows do not match: {', '.join(f'{name} has {size}' for name, size in sizes.items())}")
     codes = codes_or_unknown(ids, schema.queries, next(iter(sizes.values())))
-    stored = given_past if given_past is not None else catalog.seen.take_or_empty(codes)
-    requested = of_request(context, at, tower, schema, len(codes))
+    moment = time_of_request(context, at, schema, len(codes))
+    requested = of_request(context, moment, tower, schema, len(codes))
+    did = replace(catalog.past(codes) if told is None else told, at=moment)
     more = any(feature.name not in schema.context for feature in tower.features)
-    return Asked(codes, stored, ids, table, given_past is not None, requested, more)
+    return Asked(codes, did, ids, table, told is not None, requested, more)
 
 
 def asked_in_test(
@@ -146,11 +150,13 @@ def asked_in_test(
     """`queries` of test data, with the test's side features where it has all that the tower reads, and the context of
     the test's `rows`, one per query. `history`: what may be looked at as the past; None: the training rows."""
     codes = catalog.schema.queries.encode(queries)
-    stored = catalog.seen.take_or_empty(codes) if history is None else candidates_of(history, queries, catalog.schema)
+    context = of_rows(test, tower, catalog.schema, rows)
+    did = catalog.past(codes) if history is None else past_of(history, queries, catalog.schema)
+    if catalog.schema.time_name is not None and test.timestamps is not None:
+        did = replace(did, at=test.timestamps[rows])
     reads = {feature.name for feature in tower.features if not feature.reads_past} - set(catalog.schema.context)
     table = test.queries.take(pa.array(test.query_ids.encode(queries)))
-    context = of_rows(test, tower, catalog.schema, rows)
-    return Asked(codes, stored, queries, table if reads <= set(table.column_names) else None, context=context)
+    return Asked(codes, did, queries, table if reads <= set(table.column_names) else None, context=context)
 
 
 def side_table(

@@ -137,6 +137,7 @@ class Recommender(Evaluable, Growing):
         queries: Any = None,
         *,
         history: Any = None,
+        history_at: Any = None,
         features: Any = None,
         context: Context = None,
         at: Any = None,
@@ -145,14 +146,16 @@ class Recommender(Evaluable, Growing):
         """(n, d) retrieval vectors: their inner product with `encode_candidate`'s is the score.
 
         Name queries by id, by their `history` (one list of candidate ids per query, oldest first), by a table of
-        `features`, or by several of these for the same rows. The id column of a table of features names the queries
+        `features`, or by several of these for the same rows. `history_at`: of a model that reads when past candidates
+        were, one list of times per query, beside `history`. The id column of a table of features names the queries
         where `queries` does not. `context`: of a model that reads what a row of the interactions tells, such as its
         device, a table of these columns, one row per query, or "blank" for a request that says nothing. `at`: of a
         model that reads the time, when the query is asked, as dates, timestamps, ISO strings or seconds, one for all or
-        one per query; by default now. An id that training never saw is answered from OOV rows with a warning, or is an
-        error with `unknown="error"`. Raises `DataError` naming the argument and the row that cannot be read.
+        one per query; by default now, or with `context="blank"` as if it was not known. An id that training never saw
+        is answered from OOV rows with a warning, or is an error with `unknown="error"`. Raises `DataError` naming the
+        argument and the row that cannot be read.
         """
-        question = asked(self.catalog, self.query, queries, history, features, context, at)
+        question = asked(self.catalog, self.query, queries, history, features, context, at, history_at)
         question.check_unknown(unknown, stacklevel=2)
         return self._query_vectors(question)
 
@@ -222,6 +225,7 @@ class Recommender(Evaluable, Growing):
         k: int = 10,
         *,
         history: Any = None,
+        history_at: Any = None,
         features: Any = None,
         context: Context = None,
         at: Any = None,
@@ -249,7 +253,7 @@ class Recommender(Evaluable, Growing):
         from recs_core.index.answers import named
 
         options: dict[str, Any] = {"exclude": exclude, "allow": allow, "where": where, "unknown": unknown}
-        options |= {"history": history, "features": features, "context": context, "at": at}
+        options |= {"history": history, "history_at": history_at, "features": features, "context": context, "at": at}
         options |= {"diversity": diversity, "pool": pool}
         return named(self.recommend_codes(queries, k, **options), self.schema.candidates)
 
@@ -259,6 +263,7 @@ class Recommender(Evaluable, Growing):
         k: int = 10,
         *,
         history: Any = None,
+        history_at: Any = None,
         features: Any = None,
         context: Context = None,
         at: Any = None,
@@ -276,7 +281,7 @@ class Recommender(Evaluable, Growing):
 
         size = len(self.schema.candidates)
         k, pool = check_k(k, size), pool_size(k, diversity, pool, size)
-        question = asked(self.catalog, self.query, queries, history, features, context, at)
+        question = asked(self.catalog, self.query, queries, history, features, context, at, history_at)
         excluded = question.excluded(exclude, self.catalog)
         allowed = self._allowed(allow, where)
         if unknown != "quiet":
@@ -338,7 +343,7 @@ class Recommender(Evaluable, Growing):
             self.schema.query_name,
             self.schema.candidate_name,
         }
-        if (question.codes < 0).all() and not others and not len(question.history.values):
+        if (question.codes < 0).all() and not others and not len(question.past.codes.values):
             warnings.warn(
                 f"none of the {len(question)} test queries was seen in training (the first is "
                 f"{queries[0].as_py()!r}, training has {self.schema.queries.ids[0].as_py()!r}): all are answered alike",

@@ -146,7 +146,7 @@ def _history(model: recs.TwoTower, user: str) -> Any:
     from recs_core.contract.batch import Features
     from recs_core.data.encoding import past
 
-    seen = model.catalog.seen.take(model.schema.queries.encode(pa.array([user])))
+    seen = model.catalog.past(model.schema.queries.encode(pa.array([user])))
     return Features(1, past(CONTEXT, model.schema, seen))
 
 

@@ -129,7 +129,7 @@ def questions(models: Models, train: Interactions, test: Interactions) -> Target
     from recs_core.data.schema import Schema
 
     schemas = [Schema.learn(specs.query, specs.candidate, train) for specs in models.values()]
-    return targets_of(max(schemas, key=lambda schema: len(schema.context)), test, train)
+    return targets_of(max(schemas, key=lambda schema: len(schema.of_request)), test, train)
 
 
 def judged(answers: Answers, asked: Targets) -> QueryMetrics:

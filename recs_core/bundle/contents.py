@@ -61,6 +61,8 @@ def catalog_of(
     )
     for name in left:
         raise BundleError(f"{path}: {name!r} is not of this model")
+    if query.reads_time and not times:
+        raise BundleError(f"{path}: holds no 'seen/times', and the query tower reads when past candidates were")
     return out
 
 

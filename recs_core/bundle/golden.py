@@ -157,5 +157,5 @@ def _spread(size: int, number: int) -> NDArray[np.int32]:
 def _query_features(catalog: Catalog, tower: TowerSpec, queries: NDArray[np.int32]) -> Features:
     """Features of known queries, with the history of their training rows, and a request that says nothing."""
     features = catalog.query.take(queries)
-    histories = Features(features.size, past(tower, catalog.schema, catalog.seen.take(queries)))
+    histories = Features(features.size, past(tower, catalog.schema, catalog.past(queries)))
     return blank(tower, features.size).beside(features).beside(histories)

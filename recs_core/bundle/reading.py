@@ -230,9 +230,11 @@ def _check_tables(schema: Schema, declared: Declared, path: Path) -> None:
             raise BundleError(f"{path}: {name!r} has ids, but no number of rows")
         if schema.first_row(name) < 1:
             raise BundleError(f"{path}: {name!r} has fewer rows than ids")
-    read = {feature.name for feature in declared.query.features if not feature.reads_past}
-    for read_of_request in (*schema.context, *([] if schema.time_name is None else [schema.time_name])):
-        if read_of_request not in read.intersection(schema.context):
+    read = {feature.name for feature in declared.query.features if not feature.reads_past}.intersection(schema.context)
+    if declared.query.reads_time == "request":
+        read.add(schema.time_name or "")
+    for read_of_request in schema.of_request:
+        if read_of_request not in read:
             raise BundleError(f"{path}: {read_of_request!r} is read of a request, but not by the query tower")
     for side in SIDES:
         for feature in getattr(declared, side).features:

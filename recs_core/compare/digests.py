@@ -47,8 +47,7 @@ def _flat(name: str, value: Any) -> Arrays:
     if isinstance(value, Ragged):
         return {f"{name}/values": value.values, f"{name}/offsets": value.offsets}
     if isinstance(value, Sequences):
-        return _flat(name, value.codes) | {
-            f"{name}/at": value.at,
-            **{f"{name}/keep/{k}": m for k, m in value.keep.items()},
-        }
+        held: dict[str, Any] = {"at": value.at, "times": value.times, "asked": value.asked}
+        held |= {f"keep/{part}": mask for part, mask in value.keep.items()}
+        return _flat(name, value.codes) | {f"{name}/{part}": x for part, x in held.items() if x is not None}
     return {} if value is None else {name: np.asarray(value)}

@@ -193,7 +193,7 @@ def _lists(model: Any, parts: Parts, job: Job) -> tuple[Any, Any]:
 
 def _request(model: Any) -> str | None:
     """The context of the lists that are shown: nothing is known of who would ask for them."""
-    return "blank" if model.schema.context else None
+    return "blank" if model.schema.of_request else None
 
 
 def _save(model: TwoTower, parts: Parts, job: Job, arrays: dict[str, Any]) -> dict[str, Any]:

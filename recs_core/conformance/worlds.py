@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recs_core.contract import weights as canonical
-from recs_core.contract.batch import Batch, Codes, Features, Ragged, Sequences, Side, TaskInputs, flat, recoded
+from recs_core.contract.batch import Batch, Codes, Features, Past, Ragged, Sequences, Side, TaskInputs, flat, recoded
+from recs_core.contract.encoders import Time
 from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text
 from recs_core.contract.optimizers import SGD, Adagrad, Adam, Optimizer, RowWiseAdagrad
 from recs_core.contract.plans import TowerPlan
@@ -110,7 +111,8 @@ class World:
                 codes[feature.name] = ragged(held)
             encoder = feature.column(side).encoder  # type: ignore[arg-type]
             if encoder is not None:
-                codes[feature.name] = sequences(rows, bound, encoder.length, random)
+                reads, drawn = encoder.spec.reads_time, sequences(rows, bound, encoder.length, random)
+                codes[feature.name] = timed(drawn, reads, random) if reads else drawn
         return Features(rows, codes, dense)
 
     def candidates(self) -> Features:
@@ -350,6 +352,19 @@ def sequences(rows: int, bound: int, longest: int, random: np.random.Generator) 
     at = random.integers(-1, len(codes.values), rows).astype(np.int32)
     at[: min(3, rows)] = (len(codes.values) - 1, -1, longest + 1)[: min(3, rows)]
     return Sequences(codes, at)
+
+
+def timed(held: Sequences, reads: Time, random: np.random.Generator) -> Sequences:
+    """The histories, each code from a moment to months after the one before it; the first of a history aeons before it,
+    and the third of some before the second."""
+    starts = held.codes.offsets[:-1][held.codes.lengths > 0]
+    times = 1.6e9 + np.cumsum(np.exp(random.uniform(-2, 17, len(held.values))))
+    times[starts[::2]] -= np.exp(39)
+    third = starts[1::2] + 2
+    third = third[third < len(times)]
+    times[third] = times[third - 1] - 5
+    asked = Past(held.codes, times, 3e9 + random.uniform(0, 1e9, len(held.codes.lengths))).asked
+    return replace(held, times=times, asked=asked if reads == "request" else times)
 
 
 def _row_counts(world: World | TaskWorld) -> Mapping[str, int]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 Side: TypeAlias = Literal["query", "candidate"]
 Codes: TypeAlias = "NDArray[np.int32] | Ragged | Sequences"
+Times: TypeAlias = "NDArray[np.float64] | None"
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,27 @@ class Ragged:
 
     def take(self, rows: NDArray[np.integer]) -> Ragged:
         """The rows asked for, in that order."""
-        return self._taken(rows, self.lengths[rows])
+        places = self.places(rows)
+        return Ragged(self.values[places.values], places.offsets)
 
     def take_or_empty(self, rows: NDArray[np.integer]) -> Ragged:
         """As `take`; a row of −1 is empty."""
-        known = np.maximum(rows, 0)
-        return self._taken(known, np.where(rows < 0, 0, self.lengths[known]))
+        places = self.places_or_none(rows)
+        return Ragged(self.values[places.values], places.offsets)
 
-    def _taken(self, rows: NDArray[np.integer], lengths: NDArray[np.integer]) -> Ragged:
+    def places(self, rows: NDArray[np.integer]) -> Ragged:
+        """Where among all values those of the rows asked for lie, in that order."""
+        return self._places(rows, self.lengths[rows])
+
+    def places_or_none(self, rows: NDArray[np.integer]) -> Ragged:
+        """As `places`; a row of −1 has none."""
+        known = np.maximum(rows, 0)
+        return self._places(known, np.where(rows < 0, 0, self.lengths[known]))
+
+    def _places(self, rows: NDArray[np.integer], lengths: NDArray[np.integer]) -> Ragged:
         offsets = offsets_of(lengths)
         starts = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
-        return Ragged(self.values[starts + np.arange(offsets[-1], dtype=np.int32)], offsets)
+        return Ragged(starts + np.arange(offsets[-1], dtype=np.int32), offsets)
 
     def without(self, out: NDArray[np.bool_]) -> Ragged:
         """Without the values marked `out` (nnz,)."""
@@ -74,9 +85,11 @@ class Ragged:
 
     def latest(self, length: int | None) -> Ragged:
         """The last `length` values of each row; None: all."""
-        if length is None or not len(self.values):
-            return self
-        return self.without(self.offsets[1:][self.segments] - np.arange(len(self.values)) > length)
+        return self if length is None else self.without(self.beyond(length))
+
+    def beyond(self, length: int) -> NDArray[np.bool_]:
+        """(nnz,): what stands before the last `length` values of its row."""
+        return self.offsets[1:][self.segments] - np.arange(len(self.values)) > length
 
     def followed_by(self, other: Ragged) -> Ragged:
         """The rows of both, the other's below."""
@@ -91,28 +104,70 @@ class Ragged:
 
 
 @dataclass(frozen=True)
+class Past:
+    """What queries did: candidate codes per row, oldest first, and when.
+
+    `times` (nnz,): seconds, None where nothing tells them. `at` (n,): when each query is asked, None: when the latest
+    of its codes was.
+    """
+
+    codes: Ragged
+    times: NDArray[np.float64] | None = None
+    at: NDArray[np.float64] | None = None
+
+    @property
+    def asked(self) -> NDArray[np.float64] | None:
+        """(nnz,): when each place is asked for what follows it: at the time of the next one, the last of a row at its
+        query's."""
+        if self.times is None:
+            return None
+        asked = np.append(self.times[1:], 0.0)[: len(self.times)]
+        last = self.codes.offsets[1:][self.codes.lengths > 0] - 1
+        asked[last] = self.times[last] if self.at is None else self.at[self.codes.lengths > 0]
+        return asked
+
+    def without(self, out: NDArray[np.bool_]) -> Past:
+        """Without the codes marked `out` (nnz,)."""
+        return Past(self.codes.without(out), None if self.times is None else self.times[~out], self.at)
+
+    def latest(self, length: int | None) -> Past:
+        """The last `length` codes of each row; None: all."""
+        return self if length is None else self.without(self.codes.beyond(length))
+
+    def take_or_none(self, rows: NDArray[np.integer]) -> Past:
+        """The rows asked for, in that order; of a row of −1 nothing. It is left open when they are asked."""
+        places = self.codes.places_or_none(rows)
+        times = None if self.times is None else self.times[places.values]
+        return Past(Ragged(self.codes.values[places.values], places.offsets), times)
+
+
+@dataclass(frozen=True)
 class Sequences:
     """Histories whose order counts, and the place in them that each row reads.
 
     `codes`: one history per row of it, oldest first. Row i of the tower reads the encoder's output at
     `codes.values[at[i]]`, which depends on that code and those before it in its history; −1 reads zeros. `keep`: of
     each array that the encoder masks, by its name in the plan, True where a code's number is kept, (nnz, width);
-    without dropout, empty.
+    without dropout, empty. `times` and `asked`, (nnz,) seconds: when each code was, and from when its place looks back
+    at those before it; None of an encoder that reads no time.
     """
 
     codes: Ragged
     at: NDArray[np.int32]  # (n,)
     keep: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    times: NDArray[np.float64] | None = None
+    asked: NDArray[np.float64] | None = None
 
     @classmethod
-    def last(cls, codes: Ragged) -> Sequences:
+    def last(cls, codes: Ragged, times: Times = None, asked: Times = None) -> Sequences:
         """A row per history, which reads its latest code; an empty one reads zeros."""
-        return cls(codes, np.where(codes.lengths > 0, codes.offsets[1:] - 1, -1).astype(np.int32))
+        at = np.where(codes.lengths > 0, codes.offsets[1:] - 1, -1).astype(np.int32)
+        return cls(codes, at, times=times, asked=asked)
 
     @classmethod
-    def every(cls, codes: Ragged) -> Sequences:
+    def every(cls, codes: Ragged, times: Times = None, asked: Times = None) -> Sequences:
         """A row per code."""
-        return cls(codes, np.arange(len(codes.values), dtype=np.int32))
+        return cls(codes, np.arange(len(codes.values), dtype=np.int32), times=times, asked=asked)
 
     @property
     def values(self) -> NDArray[np.int32]:
@@ -120,29 +175,36 @@ class Sequences:
         return self.codes.values
 
     @property
-    def read(self) -> Ragged:
-        """Of each row the codes of its history up to the place that it reads."""
+    def read(self) -> Sequences:
+        """The same rows, each with a history of its own, up to the place that it reads; without masks."""
         of = np.searchsorted(self.codes.offsets, self.at, side="right") - 1
         starts = np.where(self.at < 0, 0, self.codes.offsets[of])
         lengths = np.where(self.at < 0, 0, self.at - starts + 1)
         offsets = offsets_of(lengths)
         place = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Ragged(self.values[place], offsets)
+        return Sequences.last(Ragged(self.values[place], offsets), *self._timed(place))
 
     def take(self, rows: NDArray[np.integer]) -> Sequences:
         """The rows asked for, in that order, with the histories that they read; without masks."""
         at = self.at[rows]
         histories = np.searchsorted(self.codes.offsets, at, side="right") - 1  # −1 where at is
         read, place = np.unique(histories[at >= 0], return_inverse=True)
-        kept = self.codes.take(read)
+        places = self.codes.places(read)
         at = at.copy()
-        at[at >= 0] += (kept.offsets[:-1] - self.codes.offsets[:-1][read])[place]
-        return Sequences(kept, at)
+        at[at >= 0] += (places.offsets[:-1] - self.codes.offsets[:-1][read])[place]
+        times, asked = self._timed(places.values)
+        return Sequences(Ragged(self.values[places.values], places.offsets), at, times=times, asked=asked)
+
+    def _timed(self, place: NDArray[np.integer]) -> tuple[Times, Times]:
+        """`times` and `asked` of these places."""
+        return None if self.times is None else self.times[place], None if self.asked is None else self.asked[place]
 
     def followed_by(self, other: Sequences) -> Sequences:
         """The rows of both, the other's below; without masks."""
         shifted = np.where(other.at < 0, -1, other.at + len(self.values)).astype(np.int32)
-        return Sequences(self.codes.followed_by(other.codes), np.concatenate([self.at, shifted]))
+        at = np.concatenate([self.at, shifted])
+        both = self.codes.followed_by(other.codes)
+        return Sequences(both, at, times=_joined(self.times, other.times), asked=_joined(self.asked, other.asked))
 
 
 @dataclass(frozen=True)
@@ -185,7 +247,7 @@ class Features:
         `<name>.values` (nnz,) and `<name>.offsets` (n + 1,), all int64; numbers (n, width) of `dtype`, the model's."""
         out: dict[str, NDArray[Any]] = {name: numbers.astype(dtype) for name, numbers in self.dense.items()}
         for name, held in self.codes.items():
-            codes = held.read if isinstance(held, Sequences) else held  # the exported tower reads the last place
+            codes = held.read.codes if isinstance(held, Sequences) else held  # the exported tower reads the last place
             if isinstance(codes, Ragged):
                 out[f"{name}.values"], out[f"{name}.offsets"] = (
                     a.astype(np.int64) for a in (codes.values, codes.offsets)
@@ -223,6 +285,10 @@ def _written(old: NDArray[Any], rows: NDArray[np.integer], new: NDArray[Any]) ->
     out = old.astype(np.result_type(old, new))
     out[rows] = new
     return out
+
+
+def _joined(first: Times, second: Times) -> Times:
+    return None if first is None or second is None else np.concatenate([first, second])
 
 
 def flat(codes: Codes) -> NDArray[np.int32]:

@@ -10,6 +10,8 @@ and which dropout masks a batch brings. The formulas, for one history of codes c
       A = normal_1(X);   Q, K, V = A W + b, each its own;   head h owns the columns he … he + e − 1, e = width / heads
       rotary         of Q and K: in each head, columns k and k + e/2 turn by t · 10000^(−2k/e)
       scores         S_ij = ⟨Q_i, K_j⟩ / √e, for j ≤ i alone;   Y = softmax(S) V W_output + b_output
+      time           S_ij + time[min(127, ⌊ln(max(1, Δ)) / 0.301⌋), head], Δ = asked_i − times_j seconds; asked_i is
+                     times_i ("history"), or when place i is asked for what follows it ("request")
       U = X + G_1 ⊙ keep("layer_i/attention") ⊙ Y;   G_1 = σ(X W_gate_1 + b_gate_1), or 1 without gate
       F = normal_2(U);   relu: M = max(F W_1 + b_1, 0);   swiglu: M = silu(F W_1 + b_1) ⊙ (F W_3 + b_3)
       Z = (M ⊙ keep("layer_i/hidden")) W_2 + b_2
@@ -33,7 +35,7 @@ from typing import ClassVar, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.errors import SpecError
+from recs_core.contract.errors import SpecError, UnsupportedFeature
 from recs_core.contract.validation import Declared, is_finite, is_one_of, is_whole, require
 
 Start: TypeAlias = Literal["zeros", "ones", "glorot", "table", "recurrent"]
@@ -42,6 +44,14 @@ NORMAL_EPSILON = 1e-5
 """What is added to a variance before its root, in `normal`."""
 
 ROTARY_BASE = 10_000.0
+
+TIME_BUCKETS = 128
+"""Rows of a layer's time bias."""
+
+TIME_STEP = 0.301
+"""How much longer, in logarithms, each bucket of times is than the one before it: 7.65 of them per factor of ten."""
+
+Time: TypeAlias = Literal["history", "request"]
 
 
 class Part(NamedTuple):
@@ -60,11 +70,20 @@ class Encoder(Declared):
     dropout: float = 0.2
 
     capability: ClassVar[str]
-    """What a backend that computes it declares."""
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What a backend that computes it declares."""
+        return (self.capability,)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(is_finite(self.dropout) and 0 <= self.dropout < 1, self, f"needs 0 ≤ dropout < 1, got {self.dropout!r}")
+
+    @property
+    def reads_time(self) -> Time | None:
+        """What it measures times from: "history", each code's own, or "request", when it is asked; None: no times."""
+        return None
 
     def check(self, where: str, width: int, length: int | None) -> None:
         """Raise `SpecError` unless it can encode histories of `length` codes, `width` numbers each."""
@@ -117,7 +136,9 @@ class SelfAttention(Encoder):
 
     `ffn`: width of the feed-forward part, in widths of the history. `activation`: "swiglu", or "relu". `gate`: whether
     each residual is scaled by a learned sigmoid. `position`: "rotary", "learned" (a row for each place, counted from
-    the oldest of those kept) or None. SASRec, with its keys normalised, is `SelfAttention(ffn=1, activation="relu",
+    the oldest of those kept) or None. `time`: a learned bias of each head for how long ago a code was, seen from
+    another's time, "history", or from when what follows is asked for, "request", which serving knows by `at=`; None:
+    times count for nothing. SASRec, with its keys normalised, is `SelfAttention(ffn=1, activation="relu",
     gate=False, position="learned")`; eSASRec's LiGR layers are the defaults.
     """
 
@@ -127,6 +148,7 @@ class SelfAttention(Encoder):
     activation: Literal["swiglu", "relu"] = "swiglu"
     gate: bool = True
     position: Literal["rotary", "learned"] | None = "rotary"
+    time: Time | None = None
 
     capability: ClassVar[str] = "encoder_attention"
 
@@ -146,6 +168,19 @@ class SelfAttention(Encoder):
             self,
             f"position is 'rotary', 'learned' or None, got {self.position!r}",
         )
+        require(
+            self.time is None or is_one_of(self.time, ("history", "request")),
+            self,
+            f"time is 'history', 'request' or None, got {self.time!r}",
+        )
+
+    @property
+    def reads_time(self) -> Time | None:
+        return self.time
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        return (self.capability, *(["encoder_time"] if self.time else []))
 
     def check(self, where: str, width: int, length: int | None) -> None:
         super().check(where, width, length)
@@ -158,7 +193,8 @@ class SelfAttention(Encoder):
             )
 
     def describe(self) -> str:
-        return f"self-attention, {_layers(self.layers)}, {self.activation} × {self.ffn}"
+        timed = f", by {self.time} time" if self.time else ""
+        return f"self-attention, {_layers(self.layers)}, {self.activation} × {self.ffn}{timed}"
 
     def parts(self, width: int, length: int) -> dict[str, Part]:
         d, f = width, self.ffn * width
@@ -167,6 +203,8 @@ class SelfAttention(Encoder):
             layer: dict[str, Part] = _normal("normal_1", d)
             for name in ("query", "key", "value", "output"):
                 layer |= _dense(name, d, d)
+            if self.time:
+                layer["time"] = Part((TIME_BUCKETS, self.heads), "zeros")
             if self.gate:
                 layer |= _dense("gate_1", d, d)
             layer |= _normal("normal_2", d)
@@ -225,10 +263,30 @@ class EncoderPlan:
         start = len(self.prefix) + 1
         return {name[start:]: weights[name] for name in self.parts}
 
+    def check_times(self, told: object) -> None:
+        """Raise `UnsupportedFeature` where it reads times and none are `told`: codes alone are no input for it."""
+        if self.spec.reads_time and told is None:
+            raise UnsupportedFeature(
+                f"{self.prefix}: SelfAttention(time={self.spec.reads_time!r}) reads when past candidates were, which "
+                "codes alone do not tell; ask the model, as in model.encode_query(…)"
+            )
+
     @property
     def masked(self) -> dict[str, int]:
         """Each array of the formulas that a batch brings a keep mask for → its width; nothing without dropout."""
         return self.spec.masked(self.width) if self.spec.dropout else {}
+
+
+def time_buckets(asked: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """(n, i, j): the row of the time bias for what was at `times` (n, j), seen from `asked` (n, i), in seconds. Less
+    than a second ago, and later, is row 0."""
+    out = np.empty((*asked.shape, times.shape[1]), np.uint8)
+    for history, seen_from, was in zip(out, asked, times, strict=True):  # one by one, in the processor's cache
+        ago = np.subtract.outer(seen_from, was)
+        np.log(np.maximum(ago, 1.0, out=ago), out=ago)
+        ago /= TIME_STEP
+        history[:] = np.minimum(ago, TIME_BUCKETS - 1, out=ago)
+    return out
 
 
 def rotation(length: int, head: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -16,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Ragged, Sequences, Side
+from recs_core.contract.batch import Past, Ragged, Sequences, Side
 from recs_core.contract.columns import as_lists, as_values
-from recs_core.contract.encoders import GRU, EncoderPlan, SelfAttention
+from recs_core.contract.encoders import GRU, EncoderPlan, SelfAttention, Time
+from recs_core.contract.errors import DataError
 from recs_core.contract.feature_numbers import Bucketed, Clock, Numeric
 from recs_core.contract.feature_vectors import Vector
 from recs_core.contract.features import Column, Encoded, Feature, Kind, Known, State, TableFeature, table_rows
@@ -216,14 +217,24 @@ class History(TableFeature):
     def rows(self, state: State) -> int:
         return 1
 
-    def encode_past(self, past: Ragged, rows: NDArray[np.int32]) -> Ragged | Sequences:
-        codes = rows[past.values]
-        latest = Ragged(codes, past.offsets).without(codes < 0).latest(self.max_length)
-        return latest if self.encoder is None else Sequences.last(latest)
+    @property
+    def reads_time(self) -> Time | None:
+        return None if self.encoder is None else self.encoder.reads_time
+
+    def encode_past(self, past: Past, rows: NDArray[np.int32]) -> Ragged | Sequences:
+        latest = past.without(rows[past.codes.values] < 0).latest(self.max_length)
+        codes = Ragged(rows[latest.codes.values], latest.codes.offsets)
+        if self.encoder is None:
+            return codes
+        if not self.reads_time:
+            return Sequences.last(codes)
+        if latest.times is None:
+            raise DataError(f"{self.where}: SelfAttention(time={self.reads_time!r}) reads the times of past candidates")
+        return Sequences.last(codes, latest.times, latest.asked if self.reads_time == "request" else latest.times)
 
     def blank(self, size: int) -> Encoded:
         nothing = Ragged(np.zeros(0, np.int32), np.zeros(size + 1, np.int32))
-        return nothing if self.encoder is None else Sequences.last(nothing)
+        return self.encode_past(Past(nothing, np.zeros(0)), np.zeros(0, np.int32))
 
 
 FEATURES: Sequence[type[Feature]] = (Categorical, Bag, Text, History, Numeric, Bucketed, Clock, Vector)

@@ -32,9 +32,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Codes, Ragged, Sequences, Side
+from recs_core.contract.batch import Codes, Past, Ragged, Sequences, Side
 from recs_core.contract.columns import describe_type
-from recs_core.contract.encoders import EncoderPlan
+from recs_core.contract.encoders import EncoderPlan, Time
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.validation import Declared, is_whole, require
 from recs_core.contract.vocabulary import Vocabulary
@@ -152,6 +152,11 @@ class Feature(Declared):
         """Rows at the table's head that start at zero."""
         return 0
 
+    @property
+    def reads_time(self) -> Time | None:
+        """Of a kind that `reads_past`: whether `encode_past` needs times, and of a request too ("request")."""
+        return None
+
     def column(self, side: Side) -> Column:
         """The feature as a backend sees it."""
         kernel = f"{side}/vector/{self.name}/kernel" if self.mapped else None
@@ -180,8 +185,8 @@ class Feature(Declared):
         numbers) numbers, as `kind` says. Raises `DataError` for values it cannot use, `BadRows` to name rows."""
         raise SpecError(f"{type(self).__qualname__}, a feature class, must define encode(values, known)")
 
-    def encode_past(self, past: Ragged, rows: NDArray[np.int32]) -> Ragged | Sequences:
-        """Of a kind that `reads_past`: candidate codes per row, oldest first → rows of the table, as `Sequences` where
+    def encode_past(self, past: Past, rows: NDArray[np.int32]) -> Ragged | Sequences:
+        """Of a kind that `reads_past`: what queries did, oldest first → rows of the table, as `Sequences` where
         its column has an encoder. `rows`: (corpus,) the row of each candidate, −1 where it has none."""
         raise SpecError(f"{type(self).__qualname__} reads_past, so it must define encode_past(past, rows)")
 

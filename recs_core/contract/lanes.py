@@ -12,11 +12,13 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Sequences
+from recs_core.contract.encoders import time_buckets
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,15 @@ class Lanes:
     """`Sequences`, laid out for an encoder. Places are counted through all lanes.
 
     `start`: where in its lane the history of a place begins: place i looks at start … i, and is number i − start of its
-    history. An empty place begins at itself. `keep`: as of `Sequences`, place by place; False where empty.
+    history. An empty place begins at itself. `keep`: as of `Sequences`, place by place; False where empty. `buckets`:
+    the row of the time bias for place j, seen from i of the same history; None where no time is read.
     """
 
     codes: NDArray[np.int32]  # (lanes, length), 0 where empty
     start: NDArray[np.int32]  # (lanes, length)
     at: NDArray[np.int32]  # (n,) the place that each row reads; −1 reads zeros
     keep: Mapping[str, NDArray[np.bool_]]  # (lanes, length, width) each
+    buckets: NDArray[np.uint8] | None = None  # (lanes, length, length)
 
     @classmethod
     def of(cls, sequences: Sequences, length: int | None = None) -> Lanes:
@@ -47,7 +51,16 @@ class Lanes:
         at = sequences.at.astype(np.int32)
         at[at >= 0] = where[at[at >= 0]]
         keep = {name: _spread(mask, where, size).reshape(number, length, -1) for name, mask in sequences.keep.items()}
-        return cls(codes.reshape(number, length), start.reshape(number, length), at, keep)
+        buckets = None
+        if sequences.times is not None and sequences.asked is not None:
+            timed = (_spread(of, where, size).reshape(number, length) for of in (sequences.asked, sequences.times))
+            buckets = time_buckets(*timed)
+        return cls(codes.reshape(number, length), start.reshape(number, length), at, keep, buckets)
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """Those that are there, by name; `keep` is a mapping of them."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 def _filled(lengths: NDArray[np.integer], length: int) -> tuple[NDArray[np.int64], int]:
@@ -70,7 +83,7 @@ def _filled(lengths: NDArray[np.integer], length: int) -> tuple[NDArray[np.int64
     return first, lanes
 
 
-def _spread(mask: NDArray[np.bool_], where: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
-    out = np.zeros((size, mask.shape[1]), np.bool_)
-    out[where] = mask
+def _spread(values: NDArray[Any], where: NDArray[np.int64], size: int) -> NDArray[Any]:
+    out = np.zeros((size, *values.shape[1:]), values.dtype)
+    out[where] = values
     return out

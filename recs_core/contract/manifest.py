@@ -13,6 +13,7 @@ BACKEND_CAPABILITIES: Mapping[str, str] = {
     "history": "towers: the mean of past candidates, its own or the candidate tower's table",
     "encoder_gru": "towers: past candidates in order, through a GRU",
     "encoder_attention": "towers: past candidates in order, through causal self-attention",
+    "encoder_time": "towers: self-attention with a bias for the time between",
     "numeric": "towers: standardised numbers",
     "text": "towers: hashed words",
     "vector": "towers: given vectors, mapped by a kernel of their own",

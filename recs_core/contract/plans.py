@@ -116,10 +116,12 @@ def check_encoders(info: BackendInfo, *towers: Any) -> None:
     """Raise `UnsupportedFeature`, with the backend's reason, where a `TowerPlan` has an encoder that it declines. A
     backend that declines one calls this before it builds a model."""
     for encoder in (e for tower in towers if isinstance(tower, TowerPlan) for e in tower.encoders):
-        declared = info.capabilities.get(encoder.spec.capability, True)
-        if isinstance(declared, No):
-            name = type(encoder.spec).__name__
-            raise UnsupportedFeature(f"backend {info.name!r} has no {name} encoder: {declared.reason}")
+        for capability in encoder.spec.capabilities:
+            declared = info.capabilities.get(capability, True)
+            if isinstance(declared, No):
+                timed = " that reads times" if capability != encoder.spec.capability else ""
+                name = f"{type(encoder.spec).__name__} encoder{timed}"
+                raise UnsupportedFeature(f"backend {info.name!r} has no {name}: {declared.reason}")
 
 
 def check_precision(info: BackendInfo, precision: Precision | None, dtype: str) -> None:

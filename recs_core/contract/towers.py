@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from recs_core.contract.batch import Side
+from recs_core.contract.encoders import Time
 from recs_core.contract.errors import SpecError
 from recs_core.contract.feature_kinds import Categorical, History
 from recs_core.contract.features import Feature, State, TableFeature
@@ -79,6 +80,11 @@ class TowerSpec(Declared):
     def output_dim(self) -> int:
         """Width of the tower's raw output."""
         return self.layers[-1] if self.layers else self.input_dim
+
+    @property
+    def reads_time(self) -> Time | None:
+        """Whether it reads when past candidates were, and when a request is made too ("request")."""
+        return next((feature.reads_time for feature in self.features if feature.reads_time), None)
 
     @property
     def settled(self) -> bool:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Batch, Codes, Features, Ragged, Sequences, Side, flat, offsets_of, recoded
+from recs_core.contract.batch import (
+    Batch,
+    Codes,
+    Features,
+    Past,
+    Ragged,
+    Sequences,
+    Side,
+    Times,
+    offsets_of,
+)
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.protocols import BatchPlan
 from recs_core.contract.randomness import generator
@@ -18,6 +28,7 @@ from recs_core.data.encoded import EncodedDataset
 from recs_core.data.encoding import past
 from recs_core.data.impressions import once_each
 from recs_core.data.negatives import candidate_columns, task_inputs
+from recs_core.data.rows import localised, unique
 from recs_core.data.sequences import check_sequences, length_of, windows_of, with_masks
 
 
@@ -29,7 +40,7 @@ class _Targets:
     target_query: NDArray[np.int32]  # (T,)
     codes: NDArray[np.int32]  # (T,) candidate codes
     weight: NDArray[np.floating] | None  # (T,)
-    history: Ragged | None  # (Q,), or by sequence one per window: candidate codes
+    history: Past | None  # (Q,), or by sequence one per window
     context: Features | None = None  # (Q rows)
     shown: Ragged | None = None  # (Q rows) candidate codes
 
@@ -216,12 +227,17 @@ class _Cut:
             lengths = data.past[rows]
             offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
             index = np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])
-            before = Ragged(data.candidate_codes[index], offsets)
-            history = before.without(before.values == codes[before.segments])
+            before = Past(Ragged(data.candidate_codes[index], offsets), *self._timed(index, rows))
+            history = before.without(before.codes.values == codes[before.codes.segments])
         weight = self._weight(rows, self.row_counts[queries])
         context = None if data.context is None else data.context.take(rows)
         shown = data.negatives and data.negatives.take(rows)
         return _Targets(queries, np.arange(len(rows), dtype=np.int32), codes, weight, history, context, shown)
+
+    def _timed(self, read: NDArray[np.integer], rows: NDArray[np.integer]) -> tuple[Times, Times]:
+        """When what is read was, and when the targets are, by numbers of rows."""
+        times = self.data.timestamps
+        return (None, None) if times is None else (times[read], times[rows])
 
     @cached_property
     def _place(self) -> NDArray[np.int64]:
@@ -236,7 +252,7 @@ class _Cut:
         history = None
         if self.data.input_share is not None:
             is_input = _random_share(rows, self.data.input_share, random)
-            history = Ragged(self.data.candidate_codes[rows.values], rows.offsets).without(~is_input)
+            history = Past(Ragged(self.data.candidate_codes[rows.values], rows.offsets).without(~is_input))
             rows = rows.without(is_input)
         weight = self._weight(rows.values, rows.lengths[rows.segments])
         shown = None if self.data.negatives is None else self._shown(rows)
@@ -251,6 +267,7 @@ class _Cut:
         places = np.arange(len(windows.values))
         read = windows.without(places == (windows.offsets[1:] - 1)[windows.segments])
         rows = windows.without(places == windows.offsets[:-1][windows.segments]).values
+        last = windows.values[windows.offsets[1:] - 1]
         queries = data.query_codes[rows]
         targets = self._next_rows(rows)
         return _Targets(
@@ -258,7 +275,7 @@ class _Cut:
             target_query=targets.segments,
             codes=data.candidate_codes[targets.values],
             weight=self._weight(targets.values, self.targets_of_query[queries][targets.segments]),
-            history=Ragged(data.candidate_codes[read.values], read.offsets),
+            history=Past(Ragged(data.candidate_codes[read.values], read.offsets), *self._timed(read.values, last)),
             context=None if data.context is None else data.context.take(rows),
             shown=data.negatives and data.negatives.take(rows),
         )
@@ -301,7 +318,7 @@ class _Cut:
         )
         if never is not None and self.plan.batch_by == "sequence":
             assert targets.history is not None
-            task["positives_row"] = targets.history.segments
+            task["positives_row"] = targets.history.codes.segments
         query = data.query.take(targets.queries)
         if targets.history is not None:
             query = query.beside(Features(query.size, self._past(targets.history)))
@@ -309,21 +326,25 @@ class _Cut:
             query = query.beside(targets.context)
         everything = spec.negatives == "corpus"
         candidate = data.candidate if everything else data.candidate.take(columns)
-        rows, query, candidate, whole = _localise(data, query, candidate, everything)
+        rows, query, candidate, whole = localised(data, query, candidate, everything)
         bias_codes = None
         if spec.candidate_bias:
-            rows["task/bias"], bias_codes = _unique(columns)
+            rows["task/bias"], bias_codes = unique(columns)
             whole |= {"task/bias"} if everything else set()
         query = _with_dropout(query, "query", data.query_tower, random)
         candidate = _with_dropout(candidate, "candidate", data.candidate_tower, random)
         return Batch(rows, query, candidate, task, bias_codes, frozenset(whole), self.full)
 
-    def _past(self, history: Ragged) -> dict[str, Codes]:
+    def _past(self, history: Past) -> dict[str, Codes]:
         """What the features that read the past make of it: by sequence, a row per code."""
         found = past(self.data.query_tower, self.data.schema, history)
         if self.plan.batch_by != "sequence":
             return found
-        return {name: Sequences.every(codes.codes) for name, codes in found.items() if isinstance(codes, Sequences)}
+        return {
+            name: Sequences.every(codes.codes, codes.times, codes.asked)
+            for name, codes in found.items()
+            if isinstance(codes, Sequences)
+        }
 
     def _never_negative(self, targets: _Targets) -> Ragged | None:
         """Candidate codes that are no negatives of each query, or by sequence of each window: all positives of the
@@ -331,9 +352,9 @@ class _Cut:
         if self.plan.retrieval.mask_positives:
             if self.plan.batch_by == "sequence":
                 assert targets.history is not None
-                return self.positives.take(targets.queries[targets.history.offsets[:-1]])
+                return self.positives.take(targets.queries[targets.history.codes.offsets[:-1]])
             return self.positives.take(targets.queries)
-        return targets.history if self.plan.batch_by == "query" else None
+        return targets.history.codes if self.plan.batch_by == "query" and targets.history is not None else None
 
 
 def _random_share(rows: Ragged, share: float, random: np.random.Generator) -> NDArray[np.bool_]:
@@ -343,46 +364,6 @@ def _random_share(rows: Ragged, share: float, random: np.random.Generator) -> ND
     place = np.empty(len(draw), np.int64)
     place[order] = np.arange(len(draw)) - rows.offsets[:-1][rows.segments]
     return place < np.floor(share * rows.lengths)[rows.segments]
-
-
-def _localise(
-    data: EncodedDataset, query: Features, candidate: Features, everything: bool
-) -> tuple[dict[str, NDArray[np.int32]], Features, Features, set[str]]:
-    """Replace table rows by places among the batch's unique rows, one union per table over all its uses."""
-    uses: dict[str, list[tuple[str, str, NDArray[np.int32]]]] = {}
-    for side, tower, features in (("query", data.query_tower, query), ("candidate", data.candidate_tower, candidate)):
-        for feature in tower.features:
-            if feature.table_name is not None and side not in data.adopted:
-                codes = flat(features.codes[feature.name])
-                uses.setdefault(feature.table_name, []).append((side, feature.name, codes))
-    rows: dict[str, NDArray[np.int32]] = {}
-    local: dict[tuple[str, str], NDArray[np.int32]] = {}
-    whole = set()
-    for name, parts in uses.items():
-        if everything and any(side == "candidate" for side, _, _ in parts):
-            rows[name] = np.arange(data.schema.table_rows[name], dtype=np.int32)
-            local |= {(side, feature): codes for side, feature, codes in parts}
-            whole.add(name)
-        else:
-            rows[name], inverse = _unique(np.concatenate([codes for _, _, codes in parts]))
-            ends = np.cumsum([len(codes) for _, _, codes in parts])[:-1]
-            local |= {
-                (side, feature): piece for (side, feature, _), piece in zip(parts, np.split(inverse, ends), strict=True)
-            }
-    return rows, _replace(query, "query", local), _replace(candidate, "candidate", local), whole
-
-
-def _replace(features: Features, side: str, local: Mapping[tuple[str, str], NDArray[np.int32]]) -> Features:
-    codes = dict(features.codes)
-    for name, c in features.codes.items():
-        if (side, name) in local:
-            codes[name] = recoded(c, local[side, name])
-    return Features(features.size, codes, features.dense)
-
-
-def _unique(codes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    rows, inverse = np.unique(codes, return_inverse=True)
-    return rows, inverse.astype(np.int32)
 
 
 def _with_dropout(features: Features, side: Side, tower: TowerSpec, random: np.random.Generator) -> Features:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Features, Ragged
+from recs_core.contract.batch import Features, Past, Ragged
 from recs_core.contract.errors import DataError
 from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.ids import known_codes
@@ -68,6 +68,10 @@ class Catalog:
                 "brings it back"
             )
         return codes
+
+    def past(self, codes: NDArray[np.integer]) -> Past:
+        """(n,) query codes → what the training rows of each tell; of −1 nothing."""
+        return Past(self.seen, self.seen_at).take_or_none(codes)
 
 
 def merged(
@@ -129,9 +133,9 @@ def _union(
     return Ragged.from_lengths(kept, np.bincount(query[kept], minlength=query.max(initial=-1) + 1))
 
 
-def candidates_of(data: Interactions | Iterable[Interactions], queries: pa.Array, schema: Schema) -> Ragged:
-    """Candidate codes of each of `queries` in the data, in time order (row order where there is none); unknown ones
-    are left out."""
+def past_of(data: Interactions | Iterable[Interactions], queries: pa.Array, schema: Schema) -> Past:
+    """What each of `queries` did in the data, in time order (row order where there is none); unknown candidates are
+    left out. Without times where a part of the data has none."""
     parts = [data] if isinstance(data, Interactions) else list(data)
     wanted, of_query = Vocabulary.with_codes(queries, schema.query_name)
     rows, codes, times = [], [], []
@@ -142,8 +146,15 @@ def candidates_of(data: Interactions | Iterable[Interactions], queries: pa.Array
         rows.append(row[keep])
         codes.append(code[keep])
         times.append(np.zeros(int(keep.sum())) if part.timestamps is None else part.timestamps[keep])
-    row, code = np.concatenate(rows), np.concatenate(codes)
-    order = np.lexsort((np.concatenate(times), row))
+    row, code, at = np.concatenate(rows), np.concatenate(codes), np.concatenate(times)
+    order = np.lexsort((at, row))
     offsets = np.zeros(len(wanted) + 1, np.int32)
     np.cumsum(np.bincount(row, minlength=len(wanted)), out=offsets[1:])
-    return Ragged(code[order].astype(np.int32), offsets).take(of_query)
+    timed = all(part.timestamps is not None for part in parts)
+    whole = Past(Ragged(code[order].astype(np.int32), offsets), at[order] if timed else None)
+    return whole.take_or_none(of_query)
+
+
+def candidates_of(data: Interactions | Iterable[Interactions], queries: pa.Array, schema: Schema) -> Ragged:
+    """The candidate codes of `past_of`."""
+    return past_of(data, queries, schema).codes

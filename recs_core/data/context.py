@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Features
+from recs_core.contract.batch import Features, Times
 from recs_core.contract.errors import DataError
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.encoding import blank, encode_context
@@ -24,7 +24,7 @@ Context: TypeAlias = "Any | Literal['blank'] | None"
 def columns_of(data: Interactions, schema: Schema) -> pa.Table:
     """(n rows): the columns of the interactions that a model reads as context. Raises `DataError` for one missing."""
     out: dict[str, Any] = {}
-    for name in schema.context:
+    for name in schema.of_request:
         if name == schema.time_name:
             if data.timestamps is None:
                 raise DataError(f"this model reads the time of a row, {name!r}; name it with from_table(timestamp=…)")
@@ -44,32 +44,46 @@ def check_context(data: Interactions, tower: TowerSpec, schema: Schema) -> None:
 
 def of_rows(data: Interactions, tower: TowerSpec, schema: Schema, rows: NDArray[np.integer]) -> Features | None:
     """What the query tower reads of these rows, in this order; None where it reads no context."""
-    if not schema.context:
-        return None
-    return encode_context(tower, schema, columns_of(data, schema).take(pa.array(rows)))
+    columns = columns_of(data, schema).take(pa.array(rows))
+    return encode_context(tower, schema, columns) if schema.context else None
 
 
-def of_request(context: Context, at: Any, tower: TowerSpec, schema: Schema, size: int) -> Features | None:
+def of_request(context: Context, at: Times, tower: TowerSpec, schema: Schema, size: int) -> Features | None:
     """What the query tower reads of a request of `size` queries; None where it reads no context.
 
-    `at`: the time of the request, one for all or one per query, as dates, timestamps, ISO strings or seconds; None:
-    now. Raises `DataError` for a context that the model reads and is not given, or that cannot be read, and for one
-    that it does not read.
+    `at`: as of `time_of_request`. Raises `DataError` for a context that the model reads and is not given, or that
+    cannot be read, and for one that it does not read.
     """
-    if at is not None and schema.time_name is None:
-        raise DataError("at: this model does not read the time of a request; leave at out")
     if not schema.context:
-        if context is not None:
+        if context is not None and not (_is_blank(context) and schema.time_name is not None):
             raise DataError("context: this model reads nothing of a request; leave context out")
         return None
-    is_blank = isinstance(context, str) and context == "blank"
+    is_blank = _is_blank(context)
     if is_blank and at is None:
         return blank(tower, size).only(schema.context)
     table = _given(None if is_blank else context, schema, size, needed=not is_blank)
     if schema.time_name is not None:
-        table = table.append_column(schema.time_name, pa.array(_seconds(at, size)))
+        table = table.append_column(schema.time_name, pa.array(at))
     read = encode_context(tower, schema, table)
     return blank(tower, size).only(schema.context).beside(read) if is_blank else read
+
+
+def time_of_request(context: Context, at: Any, schema: Schema, size: int) -> Times:
+    """(n,): when each of `size` queries is asked, in seconds; None of a model that does not read it, and where nothing
+    is known, not even `at`.
+
+    `at`: one for all or one per query, as dates, timestamps, ISO strings or seconds; None: now. Raises `DataError` for
+    an `at` that the model does not read, or that cannot be read.
+    """
+    if schema.time_name is None:
+        if at is not None:
+            raise DataError("at: this model does not read the time of a request; leave at out")
+        return None
+    return None if at is None and _is_blank(context) else _seconds(at, size)
+
+
+def _is_blank(context: Context) -> bool:
+    return isinstance(context, str) and context == "blank"
 
 
 def _given(context: Any, schema: Schema, size: int, *, needed: bool) -> pa.Table:

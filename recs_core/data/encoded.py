@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Features, Ragged, Side
+from recs_core.contract.batch import Features, Past, Ragged, Side
 from recs_core.contract.errors import DataError
 from recs_core.contract.feature_numbers import SECONDS_A_DAY
 from recs_core.contract.towers import TowerSpec
@@ -67,9 +67,11 @@ class EncodedDataset:
     ) -> EncodedDataset:
         """`before`: what earlier fits learnt; `data` may then lack ids of the schema, which keep their features.
 
-        Raises `DataError` if `data` names its id columns otherwise, or has rows with an id that the schema lacks.
+        Raises `DataError` if `data` names its id columns otherwise, has rows with an id that the schema lacks, or has
+        no times and the query tower reads them.
         """
         check_names(schema, data)
+        _check_times(query, data)
         query, candidate = query.settle(schema.states("query")), candidate.settle(schema.states("candidate"))
         queries = _codes(schema.queries.encode(data.query_ids.ids), data.query_codes, data, "query")
         code_of = schema.candidates.encode(data.candidate_ids.ids)
@@ -145,7 +147,7 @@ def _side(tower: TowerSpec, side: Side, schema: Schema, data: Interactions, befo
 
 
 def _encoded(tower: TowerSpec, side: Side, schema: Schema, table: pa.Table) -> Features:
-    nothing = Ragged(np.zeros(0, np.int32), np.zeros(len(table) + 1, np.int32))
+    nothing = Past(Ragged(np.zeros(0, np.int32), np.zeros(len(table) + 1, np.int32)), np.zeros(0))
     return encode(tower, side, schema, table, nothing)
 
 
@@ -157,6 +159,15 @@ def _says_something(table: pa.Table, tower: TowerSpec, schema: Schema) -> NDArra
         if own and feature.name in table.column_names:
             said |= table[feature.name].is_valid().to_numpy()
     return said
+
+
+def _check_times(query: TowerSpec, data: Interactions) -> None:
+    if query.reads_time and data.timestamps is None:
+        where = next(feature.where for feature in query.features if feature.reads_time)
+        raise DataError(
+            f"{where}: SelfAttention(time={query.reads_time!r}) needs a timestamp column; name it in "
+            "Interactions.from_table(timestamp=…)"
+        )
 
 
 def _codes(of_id: NDArray[np.int32], rows: NDArray[np.int32], data: Interactions, side: str) -> NDArray[np.int32]:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Codes, Features, Ragged, Side
+from recs_core.contract.batch import Codes, Features, Past, Side
 from recs_core.contract.errors import DataError
 from recs_core.contract.features import Encoded, Feature, check_encoded
 from recs_core.contract.plain import one_chunk
@@ -17,9 +17,9 @@ from recs_core.contract.towers import TowerSpec
 from recs_core.data.schema import Schema, column, naming
 
 
-def encode(tower: TowerSpec, side: Side, schema: Schema, table: pa.Table, history: Ragged | None = None) -> Features:
-    """Features of every row of a side table, but for those that are of a request (`encode_context`). `history`:
-    candidate codes per row, for features that read the past.
+def encode(tower: TowerSpec, side: Side, schema: Schema, table: pa.Table, history: Past | None = None) -> Features:
+    """Features of every row of a side table, but for those that are of a request (`encode_context`). `history`: what
+    each row did, for features that read the past.
 
     Ids that training never saw get an OOV row; past candidates without a row of their own are left out. Raises
     `DataError` for a missing column, a wrong type, or a number that is missing.
@@ -58,8 +58,8 @@ def _encoded(feature: Feature, side: Side, schema: Schema, values: pa.Array, ids
     return encoded
 
 
-def past(tower: TowerSpec, schema: Schema, history: Ragged) -> dict[str, Codes]:
-    """What the features that read the past make of candidate codes per row."""
+def past(tower: TowerSpec, schema: Schema, history: Past) -> dict[str, Codes]:
+    """What the features that read the past make of it."""
     return {
         feature.name: feature.encode_past(history, schema.candidate_rows(feature.table_name))
         for feature in tower.features

@@ -58,7 +58,13 @@ def known_codes(values: Any, where: str, vocabulary: Vocabulary) -> NDArray[np.i
 
 
 def codes_per_row(values: Any, where: str, vocabulary: Vocabulary, rows: int | None = None) -> Ragged:
-    """One list of ids per row → the codes of each row's known ids, in the order given; unknown ids are left out.
+    """As `all_codes_per_row`, without what is unknown. `rows`: how many lists there must be."""
+    codes = all_codes_per_row(values, where, vocabulary, rows)
+    return codes.without(codes.values < 0)
+
+
+def all_codes_per_row(values: Any, where: str, vocabulary: Vocabulary, rows: int | None = None) -> Ragged:
+    """One list of ids per row → the code of each, in the order given, −1 of an unknown one.
 
     `rows`: how many lists there must be. Raises `DataError` naming the row that is no list, is None, or whose ids
     cannot be read.
@@ -74,8 +80,7 @@ def codes_per_row(values: Any, where: str, vocabulary: Vocabulary, rows: int | N
         for i, row in enumerate(lists):
             _of_type(as_ids(row, f"{where}, row {i}"), f"{where}, row {i}", vocabulary)
         raise
-    codes = vocabulary.encode(_of_type(flat, where, vocabulary))
-    return Ragged(codes, offsets).without(codes < 0)
+    return Ragged(vocabulary.encode(_of_type(flat, where, vocabulary)), offsets)
 
 
 def _rows(values: Any, where: str) -> list[list[Any]]:

@@ -27,7 +27,8 @@ class Schema:
     `queries`: the known query ids; their order is the query code. `candidates`: the corpus; its order is the candidate
     code. `vocabularies`: table name → ids of its rows after those that stand for no id. `learnt`: `query/age` → what
     the feature learned, as JSON. `table_rows`: table name → number of rows. `context`: names of the query features
-    that are read of each interaction, and not of its query. `time_name`: the one of them that is its time.
+    that are read of each interaction, and not of its query. `time_name`: the name of its time, where the query tower
+    reads that, as one of them or in an encoder with `time="request"`.
     """
 
     query_name: str
@@ -80,8 +81,14 @@ class Schema:
         rows = {name: own + len(vocabularies.get(name, ())) for name, own in own_rows.items()}
         known = sides["query"].known, sides["candidate"].known
         names = train.query_name, train.candidate_name
-        time_name = train.timestamp_name if train.timestamp_name in context else None
+        reads_time = train.timestamp_name in context or query.reads_time == "request"
+        time_name = train.timestamp_name if reads_time else None
         return cls(*names, *known, vocabularies, learnt, rows, context, time_name)
+
+    @cached_property
+    def of_request(self) -> tuple[str, ...]:
+        """Names of all columns that the query tower reads of each interaction: `context`, and the time."""
+        return tuple(dict.fromkeys([*self.context, *([] if self.time_name is None else [self.time_name])]))
 
     def known(self, side: str, feature: Feature) -> Known:
         """What a feature encodes by."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def with_masks(codes: Codes, encoder: EncoderPlan, random: np.random.Generator) 
     assert isinstance(codes, Sequences)
     dropped = round(encoder.spec.dropout * LEVELS)
     keep = {name: _bits(random, (len(codes.values), width)) >= dropped for name, width in encoder.masked.items()}
-    return Sequences(codes.codes, codes.at, keep)
+    return replace(codes, keep=keep)
 
 
 def _bits(random: np.random.Generator, shape: tuple[int, int]) -> NDArray[Any]:

@@ -32,9 +32,10 @@ REPEATS: tuple[Repeats, ...] = ("miss", "drop")
 class Targets:
     """What test data asks: Q questions with T targets in all, in the codes of a schema.
 
-    A question is a query; of a model that reads context, a query in one context. `queries` (Q,): ids. `codes`: the
-    distinct candidate codes of each, −1 for one outside the corpus. `excluded`: the codes that leave each ranking, or
-    None. `of_rows` (n,): which target each test row is, −1 for one left out. `rows` (Q,): a test row that asks each.
+    A question is a query; of a model that reads context, or the time of a request, a query in one context at one time.
+    `queries` (Q,): ids. `codes`: the distinct candidate codes of each, −1 for one outside the corpus. `excluded`: the
+    codes that leave each ranking, or None. `of_rows` (n,): which target each test row is, −1 for one left out. `rows`
+    (Q,): a test row that asks each.
     """
 
     queries: pa.Array
@@ -125,7 +126,7 @@ def _pairs(
 
 def _numbered(test: Interactions, schema: Schema) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """The first row of each question, by query and then context, and the number of each row's question (n,)."""
-    if not schema.context:
+    if not schema.of_request:
         return np.unique(test.query_codes, return_index=True, return_inverse=True)[1:]
     keys: list[NDArray[np.integer]] = [test.query_codes]
     keys += [comparable(column) for column in columns_of(test, schema).columns]

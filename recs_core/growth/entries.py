@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Features, Ragged, Side
+from recs_core.contract.batch import Features, Past, Ragged, Side
 from recs_core.contract.towers import TowerSpec
 from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.attributes import attribute_columns, stated_of
@@ -53,7 +53,7 @@ def _entered(
     if len(after) == len(before):
         return features
     table = table.take(_places(ids, before, after))
-    nothing = Ragged(np.zeros(0, np.int32), np.zeros(len(table) + 1, np.int32))
+    nothing = Past(Ragged(np.zeros(0, np.int32), np.zeros(len(table) + 1, np.int32)))
     return features.followed_by(encode(tower, side, schema, table, nothing))
 
 

@@ -32,7 +32,7 @@ def as_inputs(columns: Sequence[Column], features: Features, dtype: DType) -> di
         value = features.codes[name]
         if isinstance(value, Sequences):
             assert column.encoder is not None
-            codes[name] = dict(vars(Lanes.of(value, column.encoder.length)))
+            codes[name] = Lanes.of(value, column.encoder.length).arrays
         elif isinstance(value, Ragged):
             scale = 1 / np.maximum(1, value.lengths) if column.mean else np.ones(features.size)
             codes[name] = {"values": value.values, "segments": value.segments, "scale": scale.astype(dtype)}

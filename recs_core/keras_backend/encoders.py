@@ -19,16 +19,20 @@ from recs_core.keras_backend.engines import Engine, Tensor, Tree, Values
 
 def encode(engine: Engine, plan: EncoderPlan, weights: Values, table: Tensor, lanes: Tree) -> Tensor:
     """(n, width): what each row reads. `weights`: the plan's by canonical name; `table`: the rows that codes count in;
-    `lanes`: as of `recs_core.contract.lanes.Lanes`, "keep" only where dropout is."""
+    `lanes`: as of `recs_core.contract.lanes.Lanes`, "keep" only where dropout is.
+    Raises `UnsupportedFeature` for codes without the times that the encoder reads."""
     own = plan.own(weights)
+    plan.check_times(lanes.get("buckets"))
     scale = 1 / (1 - plan.spec.dropout)
     keep = {
         name: ops.reshape(ops.cast(mask, _dtype(table)), (-1, plan.spec.masked(plan.width)[name])) * scale
         for name, mask in lanes.get("keep", {}).items()
     }
     x = ops.take(table, ops.reshape(lanes["codes"], (-1,)), axis=0)
-    encoder = _gru if isinstance(plan.spec, GRU) else _self_attention
-    encoded = encoder(engine, plan, own, x, lanes["start"], keep)
+    if isinstance(plan.spec, GRU):
+        encoded = _gru(engine, plan, own, x, lanes["start"], keep)
+    else:
+        encoded = _self_attention(engine, plan, own, x, lanes["start"], keep, lanes.get("buckets"))
     zero = ops.zeros((1, plan.width), _dtype(table))
     read = ops.concatenate([encoded, zero], axis=0)  # −1 reads the last: zeros
     at = lanes["at"]
@@ -50,7 +54,7 @@ def lanes_of(codes: Tensor) -> dict[str, Tensor]:
 
 
 def _self_attention(
-    engine: Engine, plan: EncoderPlan, weights: Values, x: Tensor, start: Tensor, keep: Values
+    engine: Engine, plan: EncoderPlan, weights: Values, x: Tensor, start: Tensor, keep: Values, buckets: Tensor | None
 ) -> Tensor:
     spec = plan.spec
     assert isinstance(spec, SelfAttention)
@@ -66,7 +70,8 @@ def _self_attention(
         turns = [ops.take(ops.convert_to_tensor(table), number, axis=0)[:, None] for table in tables]
     x = _kept(x, "input", keep)
     for i in range(spec.layers):
-        x = _layer(engine, spec, weights, f"layer_{i}", x, hidden, turns, keep)
+        added = hidden if buckets is None else hidden + _time_bias(weights[f"layer_{i}/time"], buckets)
+        x = _layer(engine, spec, weights, f"layer_{i}", x, added, turns, keep)
     return _normal(weights, "normal", x)
 
 
@@ -76,7 +81,7 @@ def _layer(
     weights: Values,
     name: str,
     x: Tensor,
-    hidden: Tensor,
+    added: Tensor,
     turns: list[Tensor] | None,
     keep: Values,
 ) -> Tensor:
@@ -88,7 +93,7 @@ def _layer(
     if turns is not None:
         qk = _rotated(qk, 2 * spec.heads, *turns)
     q, k = ops.split(qk, 2, axis=1)
-    y = _linear(weights, _attention(q, k, v, spec.heads, hidden), f"{name}/output")
+    y = _linear(weights, _attention(q, k, v, spec.heads, added), f"{name}/output")
     u = _gated(engine, spec, weights, f"{name}/gate_1", x, _kept(y, f"{name}/attention", keep))
     f = _normal(weights, f"{name}/normal_2", u)
     if spec.activation == "swiglu":
@@ -100,17 +105,23 @@ def _layer(
     return _gated(engine, spec, weights, f"{name}/gate_2", u, _kept(z, f"{name}/output", keep))
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, heads: int, hidden: Tensor) -> Tensor:
-    """(places, width): of each head softmax(⟨Q_i, K_j⟩ / √e + hidden_ij) V. `hidden`: (lanes, 1, i, j), 0 or −1e30."""
+def _attention(q: Tensor, k: Tensor, v: Tensor, heads: int, added: Tensor) -> Tensor:
+    """(places, width): of each head softmax(⟨Q_i, K_j⟩ / √e + added_ij) V. `added`: (lanes, heads or 1, i, j), −1e30
+    where a place is hidden."""
     width = q.shape[1]
-    lanes, _, length, _ = ops.shape(hidden)
+    lanes, _, length, _ = ops.shape(added)
 
     def by_head(x: Tensor) -> Tensor:
         return ops.transpose(ops.reshape(x, (lanes, length, heads, width // heads)), (0, 2, 1, 3))
 
     q, k, v = by_head(q * (width // heads) ** -0.5), by_head(k), by_head(v)
-    shares = ops.softmax(q @ ops.transpose(k, (0, 1, 3, 2)) + hidden, axis=-1)
+    shares = ops.softmax(q @ ops.transpose(k, (0, 1, 3, 2)) + added, axis=-1)
     return ops.reshape(ops.transpose(shares @ v, (0, 2, 1, 3)), (-1, width))
+
+
+def _time_bias(bias: Tensor, buckets: Tensor) -> Tensor:
+    """(lanes, heads, i, j): the row of `bias` (128, heads) of each of the buckets (lanes, i, j)."""
+    return ops.transpose(ops.take(bias, ops.cast(buckets, "int32"), axis=0), (0, 3, 1, 2))
 
 
 def _rotated(x: Tensor, heads: int, cos: Tensor, sin: Tensor) -> Tensor:

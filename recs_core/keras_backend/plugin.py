@@ -17,6 +17,7 @@ INFO = BackendInfo(
         "history": True,
         "encoder_gru": True,
         "encoder_attention": True,
+        "encoder_time": True,
         "numeric": True,
         "text": True,
         "vector": True,

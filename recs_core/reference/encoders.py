@@ -1,6 +1,7 @@
 """Encoders of one history, forward and backward, by the formulas of `recs_core.contract.encoders`.
 
-x (n, d): the rows of the history's codes, oldest first. A function here returns its value and a function back: from
+x (n, d): the rows of the history's codes, oldest first. `ago` (n, n): the seconds from code j to what place i looks
+back from, None where the encoder reads no time. A function here returns its value and a function back: from
 ∂loss/∂value to ∂loss/∂x, adding ∂loss/∂weight to `gradients` by the weight's name. `keep`: dropout's multipliers, by
 name, (n, width) each, or a 1. Everything is float64.
 """
@@ -13,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.encoders import GRU, NORMAL_EPSILON, ROTARY_BASE, SelfAttention
+from recs_core.contract.encoders import GRU, NORMAL_EPSILON, ROTARY_BASE, TIME_BUCKETS, TIME_STEP, SelfAttention
 
 Array = NDArray[np.float64]
 Back: TypeAlias = Callable[[Array], Array]
@@ -65,19 +66,23 @@ class Weights:
         return x + g * y, back
 
 
-def encode(spec: GRU | SelfAttention, weights: Weights, x: Array, keep: Keep) -> tuple[Array, Back]:
+def encode(
+    spec: GRU | SelfAttention, weights: Weights, x: Array, keep: Keep, ago: Array | None = None
+) -> tuple[Array, Back]:
     """(n, d): row t is what the history's first t + 1 codes come to."""
     if isinstance(spec, GRU):
         return _gru(spec, weights, x, keep)
-    return _self_attention(spec, weights, x, keep)
+    return _self_attention(spec, weights, x, keep, ago)
 
 
-def _self_attention(spec: SelfAttention, weights: Weights, x: Array, keep: Keep) -> tuple[Array, Back]:
+def _self_attention(
+    spec: SelfAttention, weights: Weights, x: Array, keep: Keep, ago: Array | None
+) -> tuple[Array, Back]:
     n, backs = len(x), []
     learned = spec.position == "learned"
     x = (x + weights.values["position"][:n] if learned else x) * keep["input"]
     for i in range(spec.layers):
-        x, back = _layer(spec, weights, x, f"layer_{i}", keep)
+        x, back = _layer(spec, weights, x, f"layer_{i}", keep, ago)
         backs.append(back)
     out, back_normal = weights.normal("normal", x)
 
@@ -93,13 +98,16 @@ def _self_attention(spec: SelfAttention, weights: Weights, x: Array, keep: Keep)
     return out, all_back
 
 
-def _layer(spec: SelfAttention, weights: Weights, x: Array, name: str, keep: Keep) -> tuple[Array, Back]:
+def _layer(
+    spec: SelfAttention, weights: Weights, x: Array, name: str, keep: Keep, ago: Array | None
+) -> tuple[Array, Back]:
     a, back_a = weights.normal(f"{name}/normal_1", x)
     (q, back_q), (k, back_k), (v, back_v) = (weights.linear(f"{name}/{of}", a) for of in ("query", "key", "value"))
     rotary = spec.position == "rotary"
     if rotary:
         q, k = _rotated(q, spec.heads), _rotated(k, spec.heads)
-    o, back_o = _attention(q, k, v, spec.heads)
+    bias, back_bias = _time_bias(weights, f"{name}/time", ago) if spec.time else (np.zeros((spec.heads, 1, 1)), None)
+    o, back_o = _attention(q, k, v, bias)
     y, back_y = weights.linear(f"{name}/output", o)
     u, back_u = weights.gated(f"{name}/gate_1", x, keep[f"{name}/attention"] * y, spec.gate)
 
@@ -119,7 +127,9 @@ def _layer(spec: SelfAttention, weights: Weights, x: Array, name: str, keep: Kee
         if back_t is not None:
             df = df + back_t(dm * active)
         dx, dy = back_u(du + back_f(df))
-        dq, dk, dv = back_o(back_y(dy * keep[f"{name}/attention"]))
+        dq, dk, dv, by_bias = back_o(back_y(dy * keep[f"{name}/attention"]))
+        if back_bias is not None:
+            back_bias(by_bias)
         if rotary:
             dq, dk = _rotated(dq, spec.heads, -1.0), _rotated(dk, spec.heads, -1.0)
         return dx + back_a(back_q(dq) + back_k(dk) + back_v(dv))
@@ -127,28 +137,44 @@ def _layer(spec: SelfAttention, weights: Weights, x: Array, name: str, keep: Kee
     return out, back
 
 
-def _attention(q: Array, k: Array, v: Array, heads: int) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array]]]:
-    """Of each head softmax(⟨Q_i, K_j⟩ / √e over j ≤ i) V, the heads side by side; back to q, k and v."""
-    n, d = q.shape
+def _time_bias(weights: Weights, name: str, ago: Array | None) -> tuple[Array, Callable[[Array], None]]:
+    """(heads, n, n): the row of the weight that each number of seconds falls into; and the way back to the weight."""
+    assert ago is not None
+    row = np.minimum(TIME_BUCKETS - 1, np.floor(np.log(np.maximum(1, ago)) / TIME_STEP)).astype(int)
+
+    def back(d: Array) -> None:
+        np.add.at(weights.gradients[name], row, d.transpose(1, 2, 0))
+
+    return weights.values[name][row].transpose(2, 0, 1), back
+
+
+def _attention(
+    q: Array, k: Array, v: Array, bias: Array
+) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array, Array]]]:
+    """Of each head softmax(⟨Q_i, K_j⟩ / √e + bias_ij over j ≤ i) V, the heads side by side; back to q, k, v and the
+    bias (heads, n, n)."""
+    (n, d), heads = q.shape, len(bias)
     root = np.sqrt(d // heads)
     past = np.tril(np.ones((n, n), bool))
     out = np.zeros((n, d))
     shares = []
     for h in range(heads):
         own = slice(h * d // heads, (h + 1) * d // heads)
-        scores = np.where(past, q[:, own] @ k[:, own].T / root, -np.inf)
+        scores = np.where(past, q[:, own] @ k[:, own].T / root + bias[h], -np.inf)
         share = np.exp(scores - scores.max(axis=1, keepdims=True))
         share /= share.sum(axis=1, keepdims=True)
         shares.append((own, share))
         out[:, own] = share @ v[:, own]
 
-    def back(do: Array) -> tuple[Array, Array, Array]:
+    def back(do: Array) -> tuple[Array, Array, Array, Array]:
         dq, dk, dv = np.zeros((3, n, d))
-        for own, share in shares:
+        by_bias = np.zeros((heads, n, n))
+        for h, (own, share) in enumerate(shares):
             by_share = do[:, own] @ v[:, own].T
-            by_score = share * (by_share - (by_share * share).sum(axis=1, keepdims=True)) / root
-            dq[:, own], dk[:, own], dv[:, own] = by_score @ k[:, own], by_score.T @ q[:, own], share.T @ do[:, own]
-        return dq, dk, dv
+            by_score = by_bias[h] = share * (by_share - (by_share * share).sum(axis=1, keepdims=True))
+            dq[:, own], dk[:, own] = by_score @ k[:, own] / root, by_score.T @ q[:, own] / root
+            dv[:, own] = share.T @ do[:, own]
+        return dq, dk, dv, by_bias
 
     return out, back
 

@@ -110,7 +110,10 @@ class Encoded:
                 name: np.asarray(sequences.keep[name][a:b], np.float64) * scale if sequences.keep else np.ones((1, 1))
                 for name in spec.masked(feature.width)
             }
-            rows, back = encoders.encode(spec, self.weights, table[sequences.values[a:b]], keep)
+            ago = None
+            if sequences.times is not None and sequences.asked is not None:
+                ago = sequences.asked[a:b, None] - sequences.times[None, a:b]
+            rows, back = encoders.encode(spec, self.weights, table[sequences.values[a:b]], keep, ago)
             out.append(rows)
             self.backs.append((slice(a, b), back))
         every = np.concatenate([*out, np.zeros((1, feature.width))])  # −1 reads the last: zeros

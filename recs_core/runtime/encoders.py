@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Sequences
-from recs_core.contract.encoders import GRU, NORMAL_EPSILON, EncoderPlan, SelfAttention, rotation
+from recs_core.contract.encoders import GRU, NORMAL_EPSILON, EncoderPlan, SelfAttention, rotation, time_buckets
 
 Array: TypeAlias = "NDArray[np.floating]"
 Weights: TypeAlias = "Mapping[str, Array]"
+Buckets: TypeAlias = "NDArray[np.uint8] | None"
+"""(B, length, length), the row of the time bias of each place, seen from each other; None where no time is read."""
 
 CODES = 1 << 11
 """Codes encoded at a time: 2 MB for each array of 256 float32 a code."""
@@ -30,16 +32,23 @@ PLACES = 48
 
 
 def encode(plan: EncoderPlan, weights: Weights, table: Array, sequences: Sequences, out: Array) -> None:
-    """Writes to `out` (n, width) what each row reads of its history; −1 reads zeros."""
+    """Writes to `out` (n, width) what each row reads of its history; −1 reads zeros. Raises `UnsupportedFeature` for
+    codes without the times that the encoder reads."""
+    plan.check_times(sequences.times)
     out[:] = 0
     own: Weights = plan.own(weights)  # type: ignore[assignment]
     read = sequences.read  # what comes after the place that is read changes nothing
-    for length in np.unique(read.lengths[read.lengths > 0]):
-        of_length = np.flatnonzero(read.lengths == length)
+    offsets, lengths = read.codes.offsets, read.codes.lengths
+    for length in np.unique(lengths[lengths > 0]):
+        of_length = np.flatnonzero(lengths == length)
         at_once = HISTORIES if isinstance(plan.spec, GRU) else max(1, CODES // int(length))
         for some in _pieces(of_length, at_once):
-            codes = read.values[read.offsets[some][:, None] + np.arange(length)]
-            out[some] = _last(plan.spec, own, np.asarray(table[codes], out.dtype))
+            place = offsets[some][:, None] + np.arange(length)
+            x = np.asarray(table[read.values[place]], out.dtype)
+            buckets = None
+            if read.times is not None and read.asked is not None:
+                buckets = time_buckets(read.asked[place], read.times[place])
+            out[some] = _last(plan.spec, own, x, buckets)
 
 
 def _pieces(rows: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
@@ -47,20 +56,20 @@ def _pieces(rows: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
         yield rows[start : start + size]
 
 
-def _last(spec: GRU | SelfAttention, weights: Weights, x: Array) -> Array:
+def _last(spec: GRU | SelfAttention, weights: Weights, x: Array, buckets: Buckets) -> Array:
     """(B, width) from the rows of the codes, (B, length, width)."""
-    return _gru(spec, weights, x) if isinstance(spec, GRU) else _self_attention(spec, weights, x)
+    return _gru(spec, weights, x) if isinstance(spec, GRU) else _self_attention(spec, weights, x, buckets)
 
 
-def _self_attention(spec: SelfAttention, weights: Weights, x: Array) -> Array:
+def _self_attention(spec: SelfAttention, weights: Weights, x: Array, buckets: Buckets) -> Array:
     if spec.position == "learned":
         x = x + weights["position"][: x.shape[1]]
     for i in range(spec.layers):
-        x = _layer(spec, weights, f"layer_{i}", x, only_last=i == spec.layers - 1)
+        x = _layer(spec, weights, f"layer_{i}", x, buckets, only_last=i == spec.layers - 1)
     return _normal(weights, "normal", x)[:, 0]
 
 
-def _layer(spec: SelfAttention, weights: Weights, name: str, x: Array, only_last: bool) -> Array:
+def _layer(spec: SelfAttention, weights: Weights, name: str, x: Array, buckets: Buckets, only_last: bool) -> Array:
     """(B, length, width), or (B, 1, width): of the last layer only the last place is read."""
     a = _normal(weights, f"{name}/normal_1", x)
     of = slice(-1, None) if only_last else slice(None)
@@ -70,7 +79,8 @@ def _layer(spec: SelfAttention, weights: Weights, name: str, x: Array, only_last
     if spec.position == "rotary":
         cos, sin = _turns(x.shape[1], q.shape[-1], x.dtype.str)
         q, k = _rotated(q, cos[of], sin[of]), _rotated(k, cos, sin)
-    y = _linear(weights, f"{name}/output", _attention(q, k, v))
+    bias = None if buckets is None else (weights[f"{name}/time"], buckets[:, of])
+    y = _linear(weights, f"{name}/output", _attention(q, k, v, bias))
     x = x[:, of]
     u = x + (_sigmoid(_linear(weights, f"{name}/gate_1", x)) * y if spec.gate else y)
 
@@ -85,8 +95,9 @@ def _layer(spec: SelfAttention, weights: Weights, name: str, x: Array, only_last
     return u + (_sigmoid(_linear(weights, f"{name}/gate_2", u)) * z if spec.gate else z)
 
 
-def _attention(q: Array, k: Array, v: Array) -> Array:
-    """(B, queries, width) of (B, heads, …, e): each of the last places attends to what is no later.
+def _attention(q: Array, k: Array, v: Array, bias: tuple[Array, NDArray[np.uint8]] | None) -> Array:
+    """(B, queries, width) of (B, heads, …, e): each of the last places attends to what is no later. `bias`: that of
+    each bucket of times (128, heads), and the buckets (B, queries, places).
 
     A few places at a time, so that nothing later than the last of them is scored, and little that is masked.
     """
@@ -97,6 +108,8 @@ def _attention(q: Array, k: Array, v: Array) -> Array:
         high = min(low + PLACES, queries)
         end = places - queries + high
         scores = q[:, :, low:high] @ k[:, :, :end].swapaxes(-1, -2)
+        if bias is not None:
+            scores += np.moveaxis(bias[0][bias[1][:, low:high, :end]], -1, 1)
         if high - low > 1:
             scores[..., end - (high - low) :] += _later(high - low, scores.dtype.str)
         scores -= scores.max(-1, keepdims=True)

@@ -42,7 +42,7 @@ class Requests:
 
         Raises `DataError` for a context that the query tower reads and nobody tells, or that is told and not read.
         """
-        if said and not schema.context:
+        if said and not schema.of_request:
             raise DataError("--context: this model reads nothing of a request; leave it out")
         if at is not None and schema.time_name is None:
             raise DataError("--at: this model does not read the time of a request; leave it out")
@@ -52,7 +52,7 @@ class Requests:
             times.seconds([at], "--at")
         blank = BLANK in said
         values = {} if blank else dict(_spoken(text, tower, schema) for text in said)
-        given = tuple(name for name in schema.context if name in columns and name not in values and not blank)
+        given = tuple(name for name in schema.of_request if name in columns and name not in values and not blank)
         missing = [name for name in schema.context if name not in (*values, *given, schema.time_name)]
         if missing and not blank:
             listed, cure = ", ".join(map(repr, missing)), f"add the column to {file}, or say" if file else "say"
@@ -66,7 +66,7 @@ class Requests:
 
     def asks(self, rows: pa.Table) -> dict[str, Any]:
         """The arguments `context` and `at` of `recommend`, for so many rows, those of the file."""
-        if not self.schema.context:
+        if not self.schema.of_request:
             return {}
         time_name = self.schema.time_name
         timed = time_name in self.columns and self.at is None

@@ -13,7 +13,7 @@ from recs_core.contract.errors import DataError, RecsError, UnsupportedFeature
 from recs_core.contract.messages import one_line
 
 FIELDS = re.compile(
-    r"(queries|query|candidates|retire|history|features|context|at|exclude|allow|where|diversity|pool|k)\b"
+    r"(queries|query|candidates|retire|history|history_at|features|context|at|exclude|allow|where|diversity|pool|k)\b"
 )
 
 

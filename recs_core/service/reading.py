@@ -86,14 +86,14 @@ def read(served: Served, requests: Sequence[Recommend], unknown: str) -> Rows:
 
 
 def _is_plain(asks: Recommend) -> bool:
-    told = (asks.history, asks.features, asks.context, asks.at)
+    told = (asks.history, asks.features, asks.context, asks.at, asks.history_at)
     return asks.queries is not None and all(part is None for part in told)
 
 
 def _part(served: Served, requests: Sequence[Recommend], numbers: list[int]) -> _Part:
     model, asks = served.model, requests[numbers[0]]
     ids = asks.queries if len(numbers) == 1 else [id_ for number in numbers for id_ in requests[number].queries or ()]
-    told = asks.history, asks.features, asks.context, asks.at
+    told = asks.history, asks.features, asks.context, asks.at, asks.history_at
     question = asked(model.catalog, model.query, ids, *told)
     return _Part(numbers, question, _vectors(served, question))
 
@@ -122,8 +122,8 @@ def _excluded(served: Served, requests: Sequence[Recommend], part: _Part) -> Rag
     owners, question = _owner(requests, part), part.question
     leaves_out = np.array([requests[number].exclude_seen for number in owners], bool)
     nothing = Ragged(np.zeros(0, np.int32), np.zeros(len(question) + 1, np.int32))
-    excluded = question.history  # where none is given it is what was seen
-    if question.given_history:
+    excluded = question.past.codes  # where none is given it is what was seen
+    if question.given_past:
         excluded = question.excluded("seen", served.model.catalog) or nothing
     if not leaves_out.any():
         excluded = nothing

@@ -14,6 +14,7 @@ Text = Annotated[str, StringConstraints(max_length=MAX_ID)]
 Integer = Annotated[int, Field(ge=-INT64, lt=INT64)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Id: TypeAlias = Integer | Text
+Time: TypeAlias = Text | Integer | Number
 Value: TypeAlias = bool | Integer | Number | Text | None
 Ids = Annotated[list[Id], Field(max_length=MAX_LISTED)]
 Columns: TypeAlias = dict[Text, Annotated[list[Value | list[Value]], Field(max_length=MAX_QUERIES)]]
@@ -54,13 +55,17 @@ class Recommend(Filtered):
         list[Ids] | None,
         Field(min_length=1, max_length=MAX_QUERIES, description="A list of candidate ids per query, oldest first."),
     ] = None
+    history_at: Annotated[
+        list[Annotated[list[Time], Field(max_length=MAX_LISTED)]] | None,
+        Field(min_length=1, max_length=MAX_QUERIES, description="When each candidate of history was."),
+    ] = None
     features: Annotated[
         Columns | None, Field(min_length=1, description="Columns that the query tower reads, one value per query.")
     ] = None
     context: Annotated[
         Columns | Literal["blank"] | None, Field(description="What is known of each request, or blank for nothing.")
     ] = None
-    at: Annotated[Text | Integer | Number | None, Field(description="The time of the request; by default now.")] = None
+    at: Annotated[Time | None, Field(description="The time of the request; by default now.")] = None
     exclude: Annotated[
         list[Ids] | None,
         Field(
@@ -96,7 +101,7 @@ class Explain(Asked):
     history: Ids | None = None
     features: Annotated[Columns | None, Field(min_length=1)] = None
     context: Columns | Literal["blank"] | None = None
-    at: Text | Integer | Number | None = None
+    at: Time | None = None
 
 
 class History(Asked):

@@ -30,7 +30,7 @@ class Worker:
 
     def warm(self, served: Served) -> None:
         """Answer a question of a known query once, as the first may take a second. Raises what answering it does."""
-        context: Literal["blank"] | None = "blank" if served.model.schema.context else None
+        context: Literal["blank"] | None = "blank" if served.model.schema.of_request else None
         first = served.model.schema.queries.ids[:1].to_pylist()
         for reply in recommend(served, [Recommend(queries=first, context=context, attributes=True)], "oov"):
             if isinstance(reply, Exception):

@@ -40,6 +40,15 @@ def test_each_place_sees_its_history_alone(histories: int, length: int | None) -
     assert (lanes.start[empty] == np.nonzero(empty)[1]).all()
 
 
+def test_buckets_of_times_lie_where_their_codes_do() -> None:
+    codes = Ragged.of([[7, 8], [1, 2, 3]])
+    times = np.array([0.0, 60, 0, 3_600, 86_400])
+    lanes = Lanes.of(Sequences.every(codes, times, times + 1), 4)
+    assert lanes.buckets is not None
+    np.testing.assert_array_equal(np.tril(lanes.buckets[0, :3, :3]), [[0, 0, 0], [27, 0, 0], [37, 37, 0]])
+    np.testing.assert_array_equal(np.tril(lanes.buckets[1, :2, :2]), [[0, 0], [13, 0]])
+
+
 def test_lanes_are_nearly_full() -> None:
     lengths = np.minimum(200, np.exp(np.random.default_rng(0).normal(4.6, 0.9, 128)).astype(int) + 1)
     codes = Ragged.from_lengths(np.ones(lengths.sum(), np.int32), lengths)

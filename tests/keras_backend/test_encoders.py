@@ -14,7 +14,7 @@ from recs_core import datasets
 from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Batch, Features, Ragged, Sequences
 from recs_core.contract.encoders import GRU, SelfAttention
-from recs_core.contract.errors import DataError
+from recs_core.contract.errors import DataError, UnsupportedFeature
 from recs_core.contract.feature_kinds import Categorical, History
 from recs_core.contract.optimizers import SGD
 from recs_core.contract.plans import TowerPlan, UpdatePlan
@@ -129,7 +129,7 @@ def test_the_native_tower_reads_codes_filled_with_minus_one(backend: Backend, en
         model.query.native({"item": np.zeros((1, 7), np.int32)})
 
 
-@pytest.mark.parametrize("encoder", [SPECS[0], SPECS[-1]], ids=repr)
+@pytest.mark.parametrize("encoder", [SPECS[0], replace(SPECS[0], time="request"), SPECS[-1]], ids=repr)
 def test_the_whole_model_in_keras_own_loop(backend: Backend, encoder: GRU | SelfAttention) -> None:
     import keras
 
@@ -156,14 +156,25 @@ def test_the_whole_model_in_keras_own_loop(backend: Backend, encoder: GRU | Self
         np.testing.assert_allclose(model.model.weights()[name], weight, atol=1e-9, err_msg=name)
 
 
-def test_a_fit_and_its_lists_compile_few_programs(backend: Backend) -> None:
+def test_codes_alone_are_refused_where_times_are_read(backend: Backend) -> None:
+    encoder = SelfAttention(layers=1, ffn=1, time="request")
+    model = backend.model(*plans(encoder), SPEC, weights(encoder), dtype="float64")
+    with pytest.raises(UnsupportedFeature, match="codes alone do not tell"):
+        model.query.native({"item": np.array([[3, 1, 4, -1]], np.int32)})
+    with pytest.raises(UnsupportedFeature, match="codes alone do not tell"):
+        model.query.embed(Features(1, {"item": Sequences.last(Ragged.of([[3, 1]]))}))
+
+
+@pytest.mark.parametrize("time", [None, "request"])
+def test_a_fit_and_its_lists_compile_few_programs(backend: Backend, time: Any) -> None:
     if backend.engine != "jax":
         pytest.skip("programs are compiled by shape on the jax engine alone")
     from tests.keras_backend.test_programs import compiled_by
 
     data = datasets.load("synthetic", num_queries=200, num_candidates=173, num_interactions=4000)
     item = data.candidate_name
-    query = recs.TowerSpec([recs.History(item, dim=8, max_length=20, encoder=SelfAttention(layers=1, ffn=1))])
+    encoder = SelfAttention(layers=1, ffn=1, time=time)
+    query = recs.TowerSpec([recs.History(item, dim=8, max_length=20, encoder=encoder)])
     model = recs.TwoTower(
         query,
         recs.TowerSpec([recs.Categorical(item, dim=8)]),

@@ -53,7 +53,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session", params=["attention", "gru"])
+@pytest.fixture(scope="session", params=["attention", "time", "gru"])
 def in_order(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = trained(tmp_path_factory.mktemp(request.param), request.param, ALL)
     for first, second in RING:

@@ -151,6 +151,7 @@ def rough(**where: Any) -> recs.TwoTower:
 WORLDS = {
     "tiny": World(tiny, smooth, before=3, after=2, dtypes=("float32", "float64")),
     "attention": World(tiny, partial(in_order, recs.SelfAttention(heads=2)), 2, 1, ("float32", "float64")),
+    "time": World(tiny, partial(in_order, recs.SelfAttention(heads=2, time="request")), 2, 1, ("float32", "float64")),
     "gru": World(tiny, partial(in_order, recs.GRU(layers=2)), 2, 1, ("float32", "float64")),
     "online-retail": World(online_retail, of_history, before=1, after=1),
     "report": World(report, of_ratings, before=10, after=10),
@@ -165,6 +166,8 @@ def answers(fitted: recs.Recommender, train: recs.Interactions, test: recs.Inter
     asks: dict[str, Any] = {}
     if fitted.schema.context:
         asks = {"context": {"device": np.resize(["ios", "web", "tv"], len(queries))}, "at": "2024-01-05T17:30:00"}
+    elif fitted.schema.time_name is not None:
+        asks = {"at": "2024-01-05T17:30:00"}
     found = fitted.recommend(queries, k=10, exclude=seen, **asks)
     measured = intervals(query_metrics(fitted.rank(test, exclude=seen), k=(5, 10))).values()
     return {

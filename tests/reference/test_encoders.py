@@ -19,8 +19,11 @@ ATTENTION = [
         (1, 2), ("swiglu", "relu"), (True, False), ("rotary", "learned", None)
     )
 ]
-SPECS = [*ATTENTION, GRU(layers=1), GRU(layers=2)]
+TIMED = [SelfAttention(layers=2, heads=heads, ffn=1, time="history") for heads in (1, 2)]
+SPECS = [*ATTENTION, *TIMED, GRU(layers=1), GRU(layers=2)]
 WIDTH, LENGTH = 4, 5
+TIMES = np.array([0.0, 3.0, 3.5, 3e3, 2e8])
+AGO = TIMES[:, None] - TIMES[None]
 
 
 def drawn(spec: GRU | SelfAttention, seed: int) -> tuple[dict[str, Array], Array, dict[str, Array]]:
@@ -37,10 +40,10 @@ def test_gradients_are_those_of_finite_differences(spec: GRU | SelfAttention) ->
     toward = np.random.default_rng(2).normal(size=x.shape)
 
     def loss(values: dict[str, Array], x: Array) -> float:
-        return float((encode(spec, Weights(values), x, keep)[0] * toward).sum())
+        return float((encode(spec, Weights(values), x, keep, AGO)[0] * toward).sum())
 
     weights = Weights(values)
-    found = weights.gradients | {"x": encode(spec, weights, x, keep)[1](toward)}
+    found = weights.gradients | {"x": encode(spec, weights, x, keep, AGO)[1](toward)}
     for name, array in {**values, "x": x}.items():
         numeric = np.zeros_like(array)
         for place in np.ndindex(array.shape):
@@ -54,8 +57,8 @@ def test_gradients_are_those_of_finite_differences(spec: GRU | SelfAttention) ->
 @pytest.mark.parametrize("spec", SPECS, ids=repr)
 def test_a_row_reads_nothing_later(spec: GRU | SelfAttention) -> None:
     values, x, keep = drawn(spec, 3)
-    whole = encode(spec, Weights(values), x, keep)[0]
-    first = encode(spec, Weights(values), x[:3], {name: mask[:3] for name, mask in keep.items()})[0]
+    whole = encode(spec, Weights(values), x, keep, AGO)[0]
+    first = encode(spec, Weights(values), x[:3], {name: mask[:3] for name, mask in keep.items()}, AGO[:3, :3])[0]
     np.testing.assert_allclose(first, whole[:3], rtol=1e-13)
 
 
@@ -100,6 +103,23 @@ def test_attention_by_hand() -> None:
     a = 1 / np.sqrt(1 + 1e-5)
     b = 2 / np.sqrt(4 + 1e-5)
     rows = np.array([[3 + a, 1 - a], [2 + (a - b) / 2, 6 - (a - b) / 2]])
+    centred = rows - rows.mean(1, keepdims=True)
+    np.testing.assert_allclose(out, centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5), rtol=1e-12)
+
+
+def test_a_time_bias_by_hand() -> None:
+    """As above, with a bias of ln 3 for what was 60 seconds ago, bucket ⌊ln 60 / 0.301⌋ = 13: row 1 is a quarter of
+    its own value and three of the one before."""
+    spec = SelfAttention(layers=1, ffn=1, activation="relu", gate=False, position=None, time="history")
+    values = {name: np.zeros(part.shape) for name, part in spec.parts(2, 2).items()}
+    values |= {f"layer_0/normal_{i}/scale": np.ones(2) for i in (1, 2)} | {"normal/scale": np.ones(2)}
+    values |= {"layer_0/value/kernel": np.eye(2), "layer_0/output/kernel": np.eye(2)}
+    values["layer_0/time"][13] = np.log(3)
+    keep = {name: np.ones((1, 1)) for name in spec.masked(2)}
+    ago = np.array([[0.0, -60.0], [60.0, 0.0]])
+    out, _ = encode(spec, Weights(values), np.array([[3.0, 1.0], [2.0, 6.0]]), keep, ago)
+    a, b = 1 / np.sqrt(1 + 1e-5), 2 / np.sqrt(4 + 1e-5)
+    rows = np.array([[3 + a, 1 - a], [2 + (3 * a - b) / 4, 6 - (3 * a - b) / 4]])
     centred = rows - rows.mean(1, keepdims=True)
     np.testing.assert_allclose(out, centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5), rtol=1e-12)
 

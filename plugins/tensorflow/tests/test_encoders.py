@@ -18,7 +18,7 @@ from recs_core import datasets
 from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Batch, Features, Ragged, Sequences
 from recs_core.contract.encoders import GRU, SelfAttention
-from recs_core.contract.errors import DataError
+from recs_core.contract.errors import DataError, UnsupportedFeature
 from recs_core.contract.feature_kinds import Categorical, History
 from recs_core.contract.optimizers import SGD
 from recs_core.contract.plans import TowerPlan, UpdatePlan
@@ -146,7 +146,7 @@ def fitted(encoder: GRU | SelfAttention) -> tuple[recs.TwoTower, recs.Interactio
     return model.build(data), data
 
 
-@pytest.mark.parametrize("encoder", [SPECS[0], SPECS[-1]], ids=repr)
+@pytest.mark.parametrize("encoder", [SPECS[0], replace(SPECS[0], time="request"), SPECS[-1]], ids=repr)
 def test_the_whole_model_in_keras_own_loop(encoder: GRU | SelfAttention) -> None:
     model, data = fitted(encoder)
     own = copy.copy(model)
@@ -156,6 +156,16 @@ def test_the_whole_model_in_keras_own_loop(encoder: GRU | SelfAttention) -> None
     own.fit(data)
     for name, weight in own.model.weights().items():
         np.testing.assert_allclose(model.model.weights()[name], weight, atol=1e-4, err_msg=name)
+
+
+def test_codes_alone_are_refused_where_times_are_read(tmp_path: Any) -> None:
+    model, data = fitted(SelfAttention(layers=1, ffn=1, time="history"))
+    name = data.candidate_name
+    with pytest.raises(UnsupportedFeature, match="a SavedModel cannot hold .* which reads when past candidates were"):
+        export_tower(model, "query", tmp_path / "tower")
+    with pytest.raises(UnsupportedFeature, match="codes alone do not tell"):
+        model.query_tower.native({name: tf.ragged.constant([[1, 2]], dtype=tf.int32)})
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("encoder", [SPECS[0], SASREC, SPECS[-1]], ids=repr)

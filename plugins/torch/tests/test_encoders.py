@@ -59,6 +59,39 @@ def test_histories_beside_each_other_are_as_each_alone(lengths: list[int], monke
     )
 
 
+@pytest.mark.parametrize("heads", [1, 2])
+def test_a_time_bias_is_pytorchs_own_attention_with_a_mask(heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values and gradients, the bias looked up history by history and added as a mask."""
+    monkeypatch.setattr("recs_core_torch.sequences.MIN_CODES", 16)  # several blocks
+    made, _ = encoder(SelfAttention(layers=1, heads=heads, position=None, time="request", dropout=0))
+    lengths, random = [30, 0, 2, 40, 1], np.random.default_rng(2)
+    offsets = np.cumsum([0, *lengths]).astype(np.int64)
+    times = 1e9 + np.cumsum(np.exp(random.uniform(-1, 15, sum(lengths))))
+    timed = Layout(offsets, times, times + 77)
+    x = torch.randn(sum(lengths), WIDTH, dtype=torch.float64, requires_grad=True)
+    bias = made.weight("layer_0/time")
+
+    def attend(qkv: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        assert bias is not None
+        out = []
+        for part, at in zip(qkv.split(lengths), torch.from_numpy(times).split(lengths), strict=True):
+            q, k, v = part.view(1, len(part), 3, heads, WIDTH // heads).permute(2, 0, 3, 1, 4)
+            bucket = ((at[:, None] + 77 - at[None]).clamp(min=1).log() / 0.301).long().clamp(max=127)
+            mask = bias[bucket].permute(2, 0, 1).masked_fill(~torch.ones_like(bucket).tril().bool(), -torch.inf)
+            drawn = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[None])
+            out.append(drawn.transpose(1, 2).reshape(len(part), WIDTH))
+        return torch.cat(out)
+
+    got = made(x, timed, {})
+    expected = made.run(x, torch.from_numpy(timed.place), attend, {})
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    toward = torch.randn_like(got)
+    for found, own in zip(
+        torch.autograd.grad(got, [x, bias], toward), torch.autograd.grad(expected, [x, bias], toward), strict=True
+    ):
+        torch.testing.assert_close(found, own, rtol=1e-11, atol=1e-12)
+
+
 def test_padding_stays_within_its_bound() -> None:
     lengths = np.random.default_rng(1).integers(1, 200, 300).tolist()
     made = layout(lengths)

@@ -13,7 +13,7 @@ from torch_worlds import codes, ragged
 
 import recs_core as recs
 from recs_core.contract.batch import Features, Sequences
-from recs_core.contract.errors import MissingExtra, SpecError
+from recs_core.contract.errors import MissingExtra, SpecError, UnsupportedFeature
 from recs_core.contract.features import Column
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.towers import SIDES
@@ -83,6 +83,19 @@ def test_what_cannot_be_exported(tmp_path: Path, model: Model) -> None:
     assert not list(tmp_path.iterdir())
     with pytest.raises(SpecError, match="no folder"):
         export_onnx(model.query, tmp_path / "nowhere" / "query.onnx")
+
+
+def test_a_history_that_reads_times_is_refused(tmp_path: Path) -> None:
+    history = recs.History("item", dim=8, max_length=6, encoder=recs.SelfAttention(time="history"))
+    towers = recs.TowerSpec([history]), recs.TowerSpec([recs.Categorical("item", dim=8)])
+    plans = [TowerPlan.of(side, tower) for side, tower in zip(SIDES, towers, strict=True)]
+    weights = initial(plans[0], plans[1], recs.RetrievalSpec(), {"table/item": 20}, 19, seed=0)
+    model = Backend().model(*plans, recs.RetrievalSpec(), weights)
+    with pytest.raises(UnsupportedFeature, match="query/encoder/item reads when past candidates were"):
+        export_onnx(model.query, tmp_path / "query.onnx")
+    with pytest.raises(UnsupportedFeature, match="codes alone do not tell"):
+        model.query.embed(Features(1, {"item": Sequences.last(ragged([1, 2]))}))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

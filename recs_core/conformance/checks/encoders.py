@@ -244,6 +244,46 @@ def _trained(context: BackendContext, encoder: GRU | SelfAttention) -> None:
 
 
 @check(
+    "encoders/time-history",
+    tier="optional",
+    needs=("encoder_attention", "encoder_time"),
+    rests_on=("encoders/heads",),
+    formula="S_ij + time[min(127, ⌊ln(max(1, Δ)) / 0.301⌋), head] of each layer, Δ = times_i − times_j in seconds",
+)
+def time_history(context: BackendContext) -> None:
+    """A learned bias for the time between two codes, of each layer and head.
+
+    Look at the rows, which `time_buckets` of the contract gives, at `asked`, which is here `times`, at the layer whose
+    weight it is, and at the gradient, which adds up over all pairs of a bucket.
+    """
+    judge(context, dataclasses.replace(PLAIN, layers=2, heads=2, time="history"))
+
+
+@check(
+    "encoders/time-request",
+    tier="optional",
+    needs=("encoder_attention", "encoder_time", "weight_decay", "clip_norm", "state", "lazy_adam"),
+    rests_on=("encoders/time-history", "encoders/training"),
+    formula="Δ = asked_i − times_j: from when place i is asked for what follows it",
+)
+def time_request(context: BackendContext) -> None:
+    """The time since a code, from when its place is asked: alone and beside others, for a step and for a hundred (P1).
+
+    Look at `asked`, which serving gives for the last place alone, and at dropout, which leaves the bias as it is.
+    """
+    judge(context, dataclasses.replace(PLAIN, layers=2, heads=2, time="request"))
+    encoder = dataclasses.replace(IN_USE, time="request")
+    here = world(dataclasses.replace(encoder, dropout=0))
+    features = here.features("query", 9)
+    model = context.model(here, context.finest)
+    beside = model.query.embed(features)
+    for row in range(features.size):
+        alone = model.query.embed(features.take(np.array([row])))
+        expect.close(f"row {row} alone and beside others", alone[0], beside[row], expect.VECTOR[context.finest])
+    _trained(context, encoder)
+
+
+@check(
     "encoders/gru-in-use",
     tier="optional",
     needs=("encoder_gru", "weight_decay", "clip_norm", "state", "lazy_adam"),

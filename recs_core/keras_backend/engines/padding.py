@@ -126,6 +126,7 @@ def _pad_lanes(lanes: Tree, size: int, growth: float) -> dict[str, Any]:
         "start": _fill(lanes["start"], number, 0),
         "at": _fill(lanes["at"], size, -1),
         "keep": {name: _fill(mask, number, False) for name, mask in lanes["keep"].items()},
+        **({"buckets": _fill(lanes["buckets"], number, 0)} if "buckets" in lanes else {}),
     }
 
 

@@ -93,6 +93,19 @@ BITERS = {
             )
         ],
     ),
+    "encoders/time-history": (
+        "buckets counted from 1",
+        [
+            encoders(
+                "    row = np.minimum(TIME_BUCKETS - 1, np.floor(",
+                "    row = np.minimum(TIME_BUCKETS - 1, 1 + np.floor(",
+            )
+        ],
+    ),
+    "encoders/time-request": (
+        "times between codes, and not from the request",
+        [towers("sequences.asked[a:b, None] - sequences", "sequences.times[a:b, None] - sequences")],
+    ),
     "encoders/gru-in-use": (
         "what a layer of a GRU gives is not masked",
         [encoders("    return out * keep, back\n", "    return out, back\n")],

@@ -33,9 +33,8 @@ FAULTS = {
     "layer normalisation with Keras's epsilon": (
         "encoders/attention",
         [
-            encoders(
-                "NORMAL_EPSILON, ROTARY_BASE, SelfAttention\n", "ROTARY_BASE, SelfAttention\n\nNORMAL_EPSILON = 1e-3\n"
-            )
+            encoders("GRU, NORMAL_EPSILON, ROTARY_BASE, ", "GRU, ROTARY_BASE, "),
+            encoders("Array = NDArray[np.float64]\n", "Array = NDArray[np.float64]\nNORMAL_EPSILON = 1e-3\n"),
         ],
     ),
     "attention looks one code ahead": (
@@ -61,7 +60,44 @@ FAULTS = {
     ),
     "the values of attention drop out too": (
         "encoders/dropout",
-        [encoders("_attention(q, k, v, spec.heads)", '_attention(q, k, v * keep["input"], spec.heads)')],
+        [encoders("back_o = _attention(q, k, v, bias)", 'back_o = _attention(q, k, v * keep["input"], bias)')],
+    ),
+    "the time bias looks from the code after a place": (
+        "encoders/time-history",
+        [
+            towers(
+                "                ago = sequences.asked[a:b, None] - sequences.times[None, a:b]\n",
+                "                after = np.append(sequences.times[a + 1 : b], sequences.asked[b - 1])\n"
+                "                ago = after[:, None] - sequences.times[None, a:b]\n",
+            )
+        ],
+    ),
+    "the layers share a time bias": (
+        "encoders/time-history",
+        [
+            encoders(
+                '_time_bias(weights, f"{name}/time", ago)',
+                '_time_bias(weights, "layer_0/time", ago)',
+            )
+        ],
+    ),
+    "the time bias counts milliseconds": (
+        "encoders/time-history",
+        [
+            towers(
+                "                ago = sequences.asked[a:b, None] - sequences.times[None, a:b]\n",
+                "                ago = 1000 * (sequences.asked[a:b, None] - sequences.times[None, a:b])\n",
+            )
+        ],
+    ),
+    "the time bias learns of the last pair of a bucket alone": (
+        "encoders/time-history",
+        [
+            encoders(
+                "np.add.at(weights.gradients[name], row, d.transpose(1, 2, 0))",
+                "weights.gradients[name][row] = d.transpose(1, 2, 0)",
+            )
+        ],
     ),
     "a history counts an id that it holds twice once": (
         "towers/history",

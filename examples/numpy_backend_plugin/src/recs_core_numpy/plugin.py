@@ -10,6 +10,7 @@ LACKS = {
     "precision_bf16": No("NumPy has no bfloat16"),
     "encoder_gru": No("an example need not be complete: gradients of encoders are long"),
     "encoder_attention": No("an example need not be complete: gradients of encoders are long"),
+    "encoder_time": No("an example need not be complete: gradients of encoders are long"),
 }
 
 INFO = BackendInfo(

@@ -40,9 +40,10 @@ def as_arrays(features: Features, dtype: DType) -> dict[str, NDArray[Any]]:
     out: dict[str, NDArray[Any]] = {}
     for name, codes in features.codes.items():
         if isinstance(codes, Sequences):
-            lanes = Lanes.of(codes)
-            out |= {f"{name}{LANES}{part}": getattr(lanes, part) for part in ("codes", "start", "at")}
-            out |= {f"{name}{LANES}{KEEP}{part}": mask for part, mask in lanes.keep.items()}
+            lanes = Lanes.of(codes).arrays
+            masks = lanes.pop("keep")
+            out |= {f"{name}{LANES}{part}": array for part, array in lanes.items()}
+            out |= {f"{name}{LANES}{KEEP}{part}": mask for part, mask in masks.items()}
         elif isinstance(codes, Ragged):
             out[name], out[name + OFFSETS] = codes.values, codes.offsets
         else:

@@ -18,16 +18,20 @@ Tensors = Mapping[str, Any]
 
 def encode(plan: EncoderPlan, weights: Tensors, table: Any, lanes: Tensors) -> Any:
     """(n, width): what each row reads. `weights`: the plan's by canonical name; `table`: the rows that codes count in;
-    `lanes`: as of `recs_core.contract.lanes.Lanes`, "keep" only where dropout is."""
+    `lanes`: as of `recs_core.contract.lanes.Lanes`, "keep" only where dropout is.
+    Raises `UnsupportedFeature` for codes without the times that the encoder reads."""
     own = {name: tf.convert_to_tensor(value) for name, value in plan.own(weights).items()}
+    plan.check_times(lanes.get("buckets"))
     scale = 1 / (1 - plan.spec.dropout)
     keep = {
         name: tf.reshape(tf.cast(mask, table.dtype) * scale, (-1, plan.spec.masked(plan.width)[name]))
         for name, mask in lanes.get("keep", {}).items()
     }
     x = tf.gather(table, tf.reshape(lanes["codes"], [-1]))
-    encoder = _gru if isinstance(plan.spec, GRU) else _self_attention
-    encoded = encoder(plan, own, x, lanes["start"], keep)
+    if isinstance(plan.spec, GRU):
+        encoded = _gru(plan, own, x, lanes["start"], keep)
+    else:
+        encoded = _self_attention(plan, own, x, lanes["start"], keep, lanes.get("buckets"))
     read = tf.concat([encoded, tf.zeros((1, plan.width), x.dtype)], axis=0)  # −1 reads the last: zeros
     return tf.gather(read, tf.where(lanes["at"] < 0, tf.shape(encoded)[0], lanes["at"]))
 
@@ -46,7 +50,7 @@ def lanes_of(ragged: Any, length: int) -> dict[str, Any]:
     }
 
 
-def _self_attention(plan: EncoderPlan, weights: Tensors, x: Any, start: Any, keep: Tensors) -> Any:
+def _self_attention(plan: EncoderPlan, weights: Tensors, x: Any, start: Any, keep: Tensors, buckets: Any) -> Any:
     spec = plan.spec
     assert isinstance(spec, SelfAttention)
     here = tf.range(tf.shape(start)[1])
@@ -61,12 +65,13 @@ def _self_attention(plan: EncoderPlan, weights: Tensors, x: Any, start: Any, kee
         turns = [tf.gather(tf.constant(table, x.dtype), number)[:, None] for table in tables]
     x = _kept(x, "input", keep)
     for i in range(spec.layers):
-        x = _layer(spec, weights, f"layer_{i}", x, hidden, turns, keep)
+        added = hidden if buckets is None else hidden + _time_bias(weights[f"layer_{i}/time"], buckets)
+        x = _layer(spec, weights, f"layer_{i}", x, added, turns, keep)
     return _normal(weights, "normal", x)
 
 
 def _layer(
-    spec: SelfAttention, weights: Tensors, name: str, x: Any, hidden: Any, turns: list[Any] | None, keep: Tensors
+    spec: SelfAttention, weights: Tensors, name: str, x: Any, added: Any, turns: list[Any] | None, keep: Tensors
 ) -> Any:
     width = x.shape[1]
     qkv = _linear(
@@ -76,7 +81,7 @@ def _layer(
     if turns is not None:
         qk = _rotated(qk, 2 * spec.heads, *turns)
     q, k = tf.split(qk, 2, axis=1)
-    y = _linear(weights, _attention(q, k, v, spec.heads, hidden), f"{name}/output")
+    y = _linear(weights, _attention(q, k, v, spec.heads, added), f"{name}/output")
     u = _gated(spec, weights, f"{name}/gate_1", x, _kept(y, f"{name}/attention", keep))
     f = _normal(weights, f"{name}/normal_2", u)
     if spec.activation == "swiglu":
@@ -88,17 +93,23 @@ def _layer(
     return _gated(spec, weights, f"{name}/gate_2", u, _kept(z, f"{name}/output", keep))
 
 
-def _attention(q: Any, k: Any, v: Any, heads: int, hidden: Any) -> Any:
-    """(places, width): of each head softmax(⟨Q_i, K_j⟩ / √e + hidden_ij) V. `hidden`: (lanes, 1, i, j), 0 or −1e30."""
+def _attention(q: Any, k: Any, v: Any, heads: int, added: Any) -> Any:
+    """(places, width): of each head softmax(⟨Q_i, K_j⟩ / √e + added_ij) V. `added`: (lanes, heads or 1, i, j), −1e30
+    where a place is hidden."""
     width = q.shape[1]
-    lanes, length = tf.shape(hidden)[0], tf.shape(hidden)[2]
+    lanes, length = tf.shape(added)[0], tf.shape(added)[2]
 
     def by_head(x: Any) -> Any:
         return tf.transpose(tf.reshape(x, (lanes, length, heads, width // heads)), (0, 2, 1, 3))
 
     q, k, v = by_head(q * (width // heads) ** -0.5), by_head(k), by_head(v)
-    shares = tf.nn.softmax(tf.matmul(q, k, transpose_b=True) + hidden)
+    shares = tf.nn.softmax(tf.matmul(q, k, transpose_b=True) + added)
     return tf.reshape(tf.transpose(tf.matmul(shares, v), (0, 2, 1, 3)), (-1, width))
+
+
+def _time_bias(bias: Any, buckets: Any) -> Any:
+    """(lanes, heads, i, j): the row of `bias` (128, heads) of each of the buckets (lanes, i, j)."""
+    return tf.transpose(tf.gather(bias, tf.cast(buckets, tf.int32)), (0, 3, 1, 2))
 
 
 def _rotated(x: Any, heads: int, cos: Any, sin: Any) -> Any:

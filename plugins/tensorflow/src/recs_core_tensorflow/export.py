@@ -65,7 +65,7 @@ class ServedTower:
 
     `lookups`: table name → its ids. `learnt`: feature → what it learned, for those that learn. `adopted`: a tower of
     one's own, which has its weights itself.
-    Raises `UnsupportedFeature` for a feature whose kind has no graph.
+    Raises `UnsupportedFeature` for a feature whose kind has no graph, or that reads times.
     """
 
     spec: TowerSpec
@@ -82,6 +82,11 @@ class ServedTower:
                 raise UnsupportedFeature(
                     f"a SavedModel cannot hold {feature.where}, whose encode is Python and no graph (it can: {known}); "
                     "serve the bundle with recs.load(path, runtime='numpy') instead"
+                )
+            if feature.reads_time:
+                raise UnsupportedFeature(
+                    f"a SavedModel cannot hold {feature.where}, which reads when past candidates were: it is given "
+                    "codes alone; serve the bundle with recs.load(path, runtime='numpy'), or train with time=None"
                 )
 
 

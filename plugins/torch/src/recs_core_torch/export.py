@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
-from recs_core.contract.errors import MissingExtra, SpecError
+from recs_core.contract.errors import MissingExtra, SpecError, UnsupportedFeature
 from recs_core.contract.features import Column
 from recs_core.storage.paths import local
 from recs_core_torch.adopted import AdoptedTower, evaluating
@@ -31,9 +31,16 @@ def export_onnx(tower: Tower | AdoptedTower, path: str | Path) -> Path:
     `max_length`, `<name>.values` (nnz,) and `<name>.offsets` (n + 1,), both int64. Output: `vector` (n, output_dim),
     as `tower.embed` gives it.
 
-    Raises `MissingExtra` without the exporter and `SpecError` for a module that cannot be exported; neither leaves a
-    file behind.
+    Raises `MissingExtra` without the exporter, `UnsupportedFeature` for a history whose encoder reads times, and
+    `SpecError` for a module that cannot be exported; none leaves a file behind.
     """
+    if isinstance(tower, Tower):
+        for encoder in tower.plan.encoders:
+            if encoder.spec.reads_time:
+                raise UnsupportedFeature(
+                    f"export_onnx: {encoder.prefix} reads when past candidates were, which an exported tower is not "
+                    "told; serve the bundle with recs.load(path, runtime='numpy'), or train with time=None"
+                )
     for module in ("onnx", "onnxscript"):
         if find_spec(module) is None:
             raise MissingExtra(f"ONNX export needs {module}, which is not installed: pip install {module}")
@@ -128,7 +135,7 @@ def _encoded(tower: Tower, column: Column, encoder: Encoder, values: Tensor, off
     if isinstance(encoder, SelfAttentionEncoder):
         places = torch.arange(length).repeat(x.shape[0])
         heads = encoder.spec.heads
-        flat = encoder.run(x.reshape(-1, width), places, lambda qkv: attend_padded(qkv, heads, length), {})
+        flat = encoder.run(x.reshape(-1, width), places, lambda qkv, _: attend_padded(qkv, heads, length), {})
         out = flat.reshape(-1, length, width)
     else:
         out = _recurrent(encoder, x)

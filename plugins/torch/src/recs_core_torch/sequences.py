@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recs_core.contract.batch import Sequences
+from recs_core.contract.batch import Sequences, Times
+from recs_core.contract.encoders import TIME_BUCKETS, time_buckets
 from recs_core_torch.tensors import as_tensor
 
 PADDED = 1.15
@@ -44,7 +45,7 @@ class TensorSequences:
             None if every else as_tensor(np.maximum(at, 0)),
             as_tensor(empty) if empty.any() else None,
             {name: as_tensor(mask) for name, mask in sequences.keep.items()},
-            Layout(np.asarray(sequences.codes.offsets, np.int64)),
+            Layout(np.asarray(sequences.codes.offsets, np.int64), sequences.times, sequences.asked),
         )
 
     def each(self, change: Callable[[Tensor], Tensor]) -> TensorSequences:
@@ -69,9 +70,11 @@ class TensorSequences:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where histories lie, end to end; `offsets` (histories + 1,)."""
+    """Where histories lie, end to end; `offsets` (histories + 1,). `times`, `asked`: as of `Sequences`."""
 
     offsets: NDArray[np.int64]
+    times: Times = None
+    asked: Times = None
     _tensors: dict[Any, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
@@ -114,13 +117,28 @@ class Layout:
         return None if sum(each) == len(where) and bool((where == np.arange(len(where))).all()) else where
 
     @cached_property
+    def buckets(self) -> list[NDArray[np.uint8]]:
+        """Of each block (histories, places, places): the row of the time bias of place j, seen from i; 128 where j is
+        later. Empty where no time is read."""
+        if self.times is None or self.asked is None:
+            return []
+        sizes = [number * length for number, length in self.blocks]
+        padded = np.zeros((2, sum(sizes)))
+        padded[:, slice(None) if self.padded is None else self.padded] = self.times, self.asked
+        out = []
+        for (number, length), part in zip(self.blocks, np.split(padded, np.cumsum(sizes)[:-1], axis=1), strict=True):
+            times, asked = part.reshape(2, number, length)
+            out.append(np.where(np.tri(length, dtype=bool), time_buckets(asked, times), np.uint8(TIME_BUCKETS)))
+        return out
+
+    @cached_property
     def by_place(self) -> NDArray[np.int64]:
         """(nnz,) the codes place by place, those of longer histories first, as a recurrent layer goes through them."""
         rank = np.zeros(len(self.lengths), np.int64)
         rank[self.longest] = np.arange(len(self.longest))
         return np.lexsort((np.repeat(rank, self.lengths), self.place))
 
-    def tensor(self, name: str, array: NDArray[Any], device: torch.device) -> Tensor:
+    def tensor(self, name: Hashable, array: NDArray[Any], device: torch.device) -> Tensor:
         """An array of the layout on a device, put there once."""
         if (name, device) not in self._tensors:
             self._tensors[name, device] = as_tensor(array, device)

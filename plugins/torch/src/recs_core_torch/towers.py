@@ -147,11 +147,13 @@ def look_up(tables: Tables, column: Column, value: Input) -> Tensor:
 
 
 def encoded(encoder: Encoder, tables: Tables, column: Column, value: Input) -> Tensor:
-    """(n, width): what each row reads of its history's encoder. Raises `DataError` for codes without order."""
+    """(n, width): what each row reads of its history's encoder. Raises `DataError` for codes without order,
+    `UnsupportedFeature` for those without the times that the encoder reads."""
     if not isinstance(value, TensorSequences):
         raise DataError(
             f"{column.name!r} is a history with an encoder, which reads features or a batch, and no tensors"
         )
+    encoder.plan.check_times(value.layout.times)
     table = tables[column.table]  # type: ignore[index]
     weight, sparse = (table, False) if isinstance(table, Tensor) else (table.weight, table.sparse)
     rows = F.embedding(value.values, weight, sparse=sparse)
