@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recs_core.bundle.saving import keep_index
 from recs_core.bundle.stated import IndexStated
 from recs_core.contract.errors import ConfigError
+from recs_core.contract.manifest import IndexInfo
 from recs_core.index.made import Made
 from recs_core.index.tuning import Measured, Question
 from recs_core.loading import load
@@ -47,15 +48,15 @@ def tune(
 ) -> Tuning:
     """Measure indexes on a bundle's vectors: recall of the exact best `k`, and queries per second, one at a time.
 
-    `specs`: by default every installed index that is approximate; options that a spec leaves open are tried with every
-    value of the manifest's `tuned`. `queries`: how many training queries are asked, drawn by `seed`, with what training
-    saw of them and nothing excluded. `told`: called with each as it is measured. Raises `ConfigError` for a recall
-    outside 0 … 1, `BundleError` as `recs.load`, and as `load_index`.
+    `specs`: by default every installed index that is approximate and that a bundle can hold; options that a spec leaves
+    open are tried with every value of the manifest's `tuned`. `queries`: how many training queries are asked, drawn by
+    `seed`, with what training saw of them and nothing excluded. `told`: called with each as it is measured. Raises
+    `ConfigError` for a recall outside 0 … 1, `BundleError` as `recs.load`, and as `load_index`.
     """
     if not 0 < recall <= 1:
         raise ConfigError(f"recall is a share, above 0 and at most 1, got {recall!r}")
     question = _question(_model(path), k, queries, seed)
-    names = specs or [row.name for row in list_indexes() if row.info and not row.problem and not row.info.is_exact]
+    names = specs or [row.name for row in list_indexes() if row.info and not row.problem and _can_be_kept(row.info)]
     tried: list[Measured] = []
     for spec in dict.fromkeys(("exact", *names)):
         for measured in question.tried(spec, "recs index tune"):
@@ -78,6 +79,10 @@ def build(path: str | Path, spec: str, *, k: int = 10, queries: int = QUERIES, s
     stated = IndexStated(made.spec, made.provider, measured.recall, measured.k, measured.queries)
     keep_index(path, made, stated, model.encode_candidate())
     return measured
+
+
+def _can_be_kept(info: IndexInfo) -> bool:
+    return not info.is_exact and info.capabilities.get("storable") is True
 
 
 def _model(path: str | Path) -> Recommender:

@@ -130,6 +130,15 @@ def test_recommend_by_an_unknown_index_names_those_that_are_there(recs, hasty):
     assert err.endswith("did you mean 'hasty'?\n")
 
 
+def test_tuning_tries_what_a_bundle_can_hold_unless_an_index_is_named(recs, hasty):
+    code, out, _ = recs("index", "tune", V1, "--queries", 5, "--json")
+    assert code == 0
+    specs = {tried["spec"].partition(":")[0] for tried in json.loads(out)["tried"]}
+    assert {"exact", "int8"} <= specs and "hasty" not in specs
+    code, out, _ = recs("index", "tune", V1, "--queries", 5, "--index", "hasty", "--json")
+    assert code == 0 and [tried["spec"] for tried in json.loads(out)["tried"]] == ["exact", "hasty"]
+
+
 def test_recommend_for_a_file_by_an_index(recs, hasty, tmp_path):
     pq.write_table(pa.table({"user": ANSWERS["queries"]}), tmp_path / "q.parquet")
     job = ("recommend", V1, "--queries", tmp_path / "q.parquet", "--out", tmp_path / "r.parquet", "-k", 2)
