@@ -20,7 +20,7 @@ LEVELS = 1 << 16
 
 def check_sequences(data: EncodedDataset, plan: BatchPlan) -> None:
     """Raise `SpecError` where the plan's way of cutting batches and the query tower's encoder do not go together,
-    `DataError` where the rows have no order."""
+    `DataError` where the rows have no order, or a candidate has no row in the history's table."""
     past = [feature for feature in data.query_tower.features if feature.reads_past]
     encoded = [feature for feature in past if feature.column("query").encoder is not None]
     if plan.batch_by == "query" and encoded:
@@ -40,6 +40,15 @@ def check_sequences(data: EncodedDataset, plan: BatchPlan) -> None:
         raise DataError(
             "batch_by='sequence' needs a timestamp column, which says what came first; name it in "
             "Interactions.from_table(timestamp=…)"
+        )
+    table = encoded[0].table_name
+    assert table is not None
+    missing = np.flatnonzero(data.schema.candidate_rows(table)[data.candidate_codes] < 0)
+    if len(missing):
+        candidate = data.schema.candidates.ids[int(data.candidate_codes[missing[0]])].as_py()
+        raise DataError(
+            f"batch_by='sequence': {candidate!r} of a row has no row in {table!r}, which an earlier fit made, so its "
+            "place cannot be read; model.extend(train) gives it one, or leave such rows out"
         )
 
 

@@ -220,3 +220,19 @@ def test_an_exported_tower_takes_what_each_row_reads() -> None:
     arrays = Features(4, {"item": held}).arrays()
     assert arrays["item.values"].tolist() == [1, 2, 4, 1, 2, 3]
     assert arrays["item.offsets"].tolist() == [0, 2, 2, 3, 6]
+
+
+def test_a_candidate_without_a_row_in_the_historys_table_is_named() -> None:
+    """Known to the first fit by its features alone: its place could not be read, and the others would move up."""
+    query = recs.TowerSpec([recs.History("item", dim=4, max_length=5, share=None, encoder=encoder())])
+    candidate = recs.TowerSpec([recs.Categorical("kind", dim=4)])
+    about = {"item": ["a", "b", "c", "d", "z"], "kind": ["x", "y", "x", "y", "x"]}
+
+    def data(items: str) -> recs.Interactions:
+        rows = {"user": ["u"] * len(items), "item": list(items), "ts": range(len(items))}
+        return recs.Interactions.from_table(rows, query="user", candidate="item", timestamp="ts", candidates=about)
+
+    schema = Schema.learn(query, candidate, data("abcd"))
+    later = Batching(EncodedDataset.encode(query, candidate, schema, data("azb")))
+    with pytest.raises(DataError, match="'z' of a row has no row in 'table/item_history'"):
+        later.steps(plan())
