@@ -98,19 +98,17 @@ def settle_ids(name: str, *columns: tuple[Source, pa.Array]) -> list[pa.Array]:
 
 
 def _read_file(path: Path, ids: tuple[str, ...], dialect: Dialect) -> pa.Table:
-    if not str(path).lower().endswith(csv_files.SUFFIXES + _PARQUET_SUFFIXES):
-        known = ", ".join(csv_files.SUFFIXES + _PARQUET_SUFFIXES)
-        raise DataError(f"{path}: unknown kind of file, expected one that ends in {known}")
-    if not path.exists():
-        raise DataError(f"{path}: no such file")
-    if is_csv(path):
+    if is_csv(path) and path.is_file():
         return csv_files.read_csv(path, ids, dialect)
-    import pyarrow.parquet as pq  # here: a twentieth of a second that serving a bundle does without
+    if path.is_dir() or str(path).lower().endswith(_PARQUET_SUFFIXES):
+        from recs_core.tables import parquet_parts  # here: a twentieth of a second that serving a bundle does without
 
-    try:
-        return pq.read_table(path, pre_buffer=False)  # which would hold the file beside what is read of it
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a readable Parquet file ({one_line(error)})") from None
+        if path.exists() or parquet_parts.names_several(path):
+            return parquet_parts.read(path)
+    elif not is_csv(path):
+        known = ", ".join(csv_files.SUFFIXES + _PARQUET_SUFFIXES)
+        raise DataError(f"{path}: unknown kind of file, expected one that ends in {known}, or a folder of Parquet")
+    raise DataError(f"{path}: no such file")
 
 
 def _as_table(source: Any, where: str) -> pa.Table:

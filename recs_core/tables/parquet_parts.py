@@ -1,0 +1,66 @@
+"""A table in one Parquet file, in a folder of them, or in those that a pattern such as `2026-*.parquet` names."""
+
+from __future__ import annotations
+
+from glob import glob, has_magic
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recs_core.contract.columns import describe_type
+from recs_core.contract.errors import DataError
+from recs_core.contract.messages import one_line, some
+
+SUFFIXES = (".parquet", ".pq")
+
+
+def names_several(path: Path) -> bool:
+    """Whether the path is a folder, or a pattern and no file of that very name."""
+    return path.is_dir() or (has_magic(str(path)) and not path.exists())
+
+
+def read(path: Path) -> pa.Table:
+    """All rows, file after file by name. Raises `DataError` where there is no file or one cannot be read, and naming
+    file and column for files that differ in columns or types."""
+    files = _files(path) if names_several(path) else [path]
+    tables = [_read(file) for file in files]
+    for file, table in zip(files[1:], tables[1:], strict=True):
+        _check_alike(file, table.schema, files[0], tables[0].schema)
+    return pa.concat_tables(table.select(tables[0].column_names) for table in tables)
+
+
+def _files(path: Path) -> list[Path]:
+    """The Parquet files, by name; hidden ones and those that begin with `_`, which writers leave behind, are none."""
+    found = list(path.iterdir()) if path.is_dir() else [Path(name) for name in glob(str(path))]
+    files = sorted(file for file in found if _is_part(file))
+    if files:
+        return files
+    others = some(sorted(file.name for file in found)) if found else "nothing"
+    what = "a folder" if path.is_dir() else "a pattern"
+    raise DataError(f"{path}: {what} that names no Parquet file (*.parquet, *.pq), but {others}")
+
+
+def _is_part(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith((".", "_")) and file.is_file()
+
+
+def _read(file: Path) -> pa.Table:
+    try:
+        # Without a buffer, which would hold the file beside what is read of it, and without columns of folders' names.
+        return pq.read_table(file, pre_buffer=False, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file}: not a readable Parquet file ({one_line(error)})") from None
+
+
+def _check_alike(file: Path, found: pa.Schema, first: Path, due: pa.Schema) -> None:
+    for names, others, of in ((due.names, found.names, file), (found.names, due.names, first)):
+        missing = [name for name in names if name not in others]
+        if missing:
+            raise DataError(f"{of}: no column {some(missing)}, which {first if of is file else file} has")
+    for name in due.names:
+        if found.field(name).type != due.field(name).type:
+            raise DataError(
+                f"{file}: column {name!r} holds {describe_type(found.field(name).type)}, in {first} "
+                f"{describe_type(due.field(name).type)}: write them alike"
+            )
