@@ -73,8 +73,8 @@ class Interactions:
         null_values: Sequence[str] | None = None,
         lists: Mapping[str, str] | None = None,
     ) -> Interactions:
-        """Interactions from a table: pyarrow, pandas, polars, a dict of columns, or the path of a CSV or Parquet file, of
-        a folder of Parquet files or of those that a pattern such as `events/*.parquet` names.
+        """Interactions from a table: pyarrow, pandas, polars, a dict of columns, or the path of a CSV or Parquet file,
+        of a folder of Parquet files or of those that a pattern such as `events/*.parquet` names.
 
         `query`, `candidate`: its id columns, strings or integers. `timestamp`: numbers, dates, timestamps or ISO
         strings, of the years 1900 to 2199. `weight`: numbers, 0 or from 1e-30 to 1e30, not all 0, that multiply the
