@@ -171,6 +171,17 @@ def test_same_seed_same_batches_other_epoch_other_order(data: EncodedDataset) ->
     )
 
 
+@pytest.mark.parametrize("batch_by", ["interaction", "query"])
+def test_an_epoch_can_begin_anywhere(data: EncodedDataset, batch_by: str) -> None:
+    plan, made = BatchPlan(8, batch_by, RetrievalSpec()), Batching(data)  # type: ignore[arg-type]
+    whole = list(made.batches(plan, seed=0, epoch=1))
+    left = list(made.batches(plan, seed=0, epoch=1, start=2))
+    assert len(left) == len(whole) - 2 > 0
+    for one, other in zip(left, whole[2:], strict=True):
+        np.testing.assert_array_equal(targets(one), targets(other))
+    assert not list(made.batches(plan, seed=0, epoch=1, start=len(whole)))
+
+
 def test_codes_stay_within_the_batchs_rows_and_whole_means_all(data: EncodedDataset) -> None:
     for negatives in ("in-batch", "corpus"):
         for batch in batches(data, "interaction", negatives=negatives):
