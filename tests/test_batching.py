@@ -173,7 +173,7 @@ def test_same_seed_same_batches_other_epoch_other_order(data: EncodedDataset) ->
 
 @pytest.mark.parametrize("batch_by", ["interaction", "query"])
 def test_an_epoch_can_begin_anywhere(data: EncodedDataset, batch_by: str) -> None:
-    plan, made = BatchPlan(8, batch_by, RetrievalSpec()), Batching(data)  # type: ignore[arg-type]
+    plan, made = BatchPlan(4, batch_by, RetrievalSpec()), Batching(data)  # type: ignore[arg-type]
     whole = list(made.batches(plan, seed=0, epoch=1))
     left = list(made.batches(plan, seed=0, epoch=1, start=2))
     assert len(left) == len(whole) - 2 > 0
