@@ -89,7 +89,11 @@ class TrainingSpec(Declared):
         )
         require(isinstance(self.drop_last, bool), self, f"drop_last is True or False, got {self.drop_last!r}")
         require(is_finite(self.replay) and 0 <= self.replay < 1, self, f"needs 0 ≤ replay < 1, got {self.replay!r}")
-        require(self.precision in (None, "bf16"), self, f"precision is 'bf16' or None, got {self.precision!r}")
+        require(
+            self.precision is None or is_one_of(self.precision, ("bf16",)),
+            self,
+            f"precision is 'bf16' or None, got {self.precision!r}",
+        )
 
 
 class BatchSettings(TypedDict, total=False):
