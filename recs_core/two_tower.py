@@ -241,7 +241,7 @@ class TwoTower(BackedRecommender):
     def _become(self, fitted: Fitted) -> None:
         self._refuse_while_fitting("extend, update_candidates")
         other = type(self).of(fitted, backend=self.backend, natives=self._adopted)
-        for name in ("_catalog", "_model", "_trainer", "_left", "position", "history", "run", "data"):
+        for name in ("_catalog", "_model", "_trainer", "_moves", "_left", "position", "history", "run", "data"):
             setattr(self, name, getattr(other, name))
 
     def _with_candidates(self, catalog: Catalog, touched: NDArray[np.int32]) -> None:

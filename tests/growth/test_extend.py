@@ -288,3 +288,14 @@ def test_before_and_during_a_fit_it_cannot_grow() -> None:
 
     with pytest.raises(SpecError, match="this model is being fitted"):
         model.fit(days.first(), epochs=1, callbacks=[Grows()], progress=False)
+
+
+@pytest.mark.skipif("torch" not in INSTALLED, reason="torch alone computes in bfloat16")
+def test_a_model_that_grew_trains_on_in_the_precision_that_is_asked_for() -> None:
+    """As a model of the same value does: the trainer that came with the new rows is none of the old precision."""
+    model = recs.TwoTower.of(fitted(every_feature(), days.first()).fitted(), backend="torch")
+    model.fit(days.first(), epochs=1, precision="bf16", progress=False)
+    model.extend(days.second())
+    other = recs.TwoTower.of(model.fitted(), backend="torch")
+    here, there = (each.fit(days.second(), epochs=2, precision="bf16", progress=False) for each in (model, other))
+    assert here["loss"] == there["loss"]
