@@ -115,6 +115,11 @@ class Past:
     times: NDArray[np.float64] | None = None
     at: NDArray[np.float64] | None = None
 
+    @classmethod
+    def nothing(cls, size: int) -> Past:
+        """That of `size` queries that did nothing, at no time."""
+        return cls(Ragged(np.zeros(0, np.int32), np.zeros(size + 1, np.int32)), np.zeros(0))
+
     @property
     def asked(self) -> NDArray[np.float64] | None:
         """(nnz,): when each place is asked for what follows it: at the time of the next one, the last of a row at its

@@ -233,8 +233,7 @@ class History(TableFeature):
         return Sequences.last(codes, latest.times, latest.asked if self.reads_time == "request" else latest.times)
 
     def blank(self, size: int) -> Encoded:
-        nothing = Ragged(np.zeros(0, np.int32), np.zeros(size + 1, np.int32))
-        return self.encode_past(Past(nothing, np.zeros(0)), np.zeros(0, np.int32))
+        return self.encode_past(Past.nothing(size), np.zeros(0, np.int32))
 
 
 FEATURES: Sequence[type[Feature]] = (Categorical, Bag, Text, History, Numeric, Bucketed, Clock, Vector)

@@ -147,7 +147,7 @@ def _side(tower: TowerSpec, side: Side, schema: Schema, data: Interactions, befo
 
 
 def _encoded(tower: TowerSpec, side: Side, schema: Schema, table: pa.Table) -> Features:
-    nothing = Past(Ragged(np.zeros(0, np.int32), np.zeros(len(table) + 1, np.int32)), np.zeros(0))
+    nothing = Past.nothing(len(table))
     return encode(tower, side, schema, table, nothing)
 
 

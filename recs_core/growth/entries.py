@@ -53,8 +53,7 @@ def _entered(
     if len(after) == len(before):
         return features
     table = table.take(_places(ids, before, after))
-    nothing = Past(Ragged(np.zeros(0, np.int32), np.zeros(len(table) + 1, np.int32)))
-    return features.followed_by(encode(tower, side, schema, table, nothing))
+    return features.followed_by(encode(tower, side, schema, table, Past.nothing(len(table))))
 
 
 def _places(ids: Vocabulary, before: Vocabulary, after: Vocabulary) -> pa.Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -299,3 +300,30 @@ def test_a_model_that_grew_trains_on_in_the_precision_that_is_asked_for() -> Non
     other = recs.TwoTower.of(model.fitted(), backend="torch")
     here, there = (each.fit(days.second(), epochs=2, precision="bf16", progress=False) for each in (model, other))
     assert here["loss"] == there["loss"]
+
+
+@pytest.mark.skipif("torch" not in INSTALLED, reason="held to the oracle on torch")
+@pytest.mark.parametrize("time", ["history", "request"])
+def test_a_model_that_reads_times_grows(time: Any) -> None:
+    """New queries did nothing, at no time; old rows that are replayed bring the times that the catalog keeps."""
+
+    def rows(users: list[int], items: str, start: float) -> recs.Interactions:
+        at = [start + 500 * i for i in range(len(items))]
+        table = {"user": users, "item": list(items), "ts": at}
+        return recs.Interactions.from_table(table, query="user", candidate="item", timestamp="ts")
+
+    encoder = recs.SelfAttention(layers=1, dropout=0, time=time)
+    losses = []
+    for backend in (OracleBackend(), "torch"):
+        model = recs.TwoTower(
+            query=recs.TowerSpec([recs.History("item", dim=4, max_length=5, encoder=encoder)]),
+            candidate=recs.TowerSpec([recs.Categorical("item", dim=4)]),
+            retrieval=recs.RetrievalSpec(negatives="corpus"),
+            training=recs.TrainingSpec(epochs=2, batch_size=2, batch_by="sequence", targets=2),
+            backend=backend,
+            dtype="float64",
+        )
+        model.fit(rows([1, 1, 1, 2, 2, 2, 3, 3], "abcbcdab", 0), progress=False)
+        later = rows([1, 4, 2, 4, 1], "zaczb", 50_000)
+        losses.append(model.extend(later).fit(later, epochs=2, replay=0.4, progress=False)["loss"])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-10)
