@@ -19,6 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 SECTIONS = {
+    "From a file to a split": {"reading": "reading.py"},
     "A step of the torch backend": {
         "torch-memory": "step_torch.py --only memory",
         "torch-4096x16": "step_torch.py --only 4096x16",

@@ -81,7 +81,9 @@ class Ragged:
     def holds(self, rows: NDArray[np.integer], values: NDArray[np.integer]) -> NDArray[np.bool_]:
         """Whether row `rows[…]` holds `values[…]`, for arrays of any one shape."""
         stride = np.int64(max(self.values.max(initial=0), values.max(initial=0)) + 2)  # leaves room for −1
-        return np.isin(rows * stride + values, self.segments * stride + self.values)
+        held = np.sort(self.segments * stride + self.values)
+        asked = rows * stride + values
+        return np.searchsorted(held, asked, "right") > np.searchsorted(held, asked, "left")
 
     def latest(self, length: int | None) -> Ragged:
         """The last `length` values of each row; None: all."""

@@ -76,6 +76,21 @@ def as_ids(values: Any, where: str) -> pa.Array:
     return _ids(array)
 
 
+def coded_ids(values: Any, where: str) -> tuple[pa.Array, NDArray[np.int32]]:
+    """The distinct ids as of `as_ids`, by first appearance, and the (n,) place of each value among them.
+
+    Chunks are not joined, and of a dictionary only its values are read. Raises as `as_ids`.
+    """
+    column = values if isinstance(values, pa.ChunkedArray) and _codable(values) else as_ids(values, where)
+    if pa.types.is_dictionary(column.type):
+        chunks = column.unify_dictionaries().chunks
+        used, codes = coded_ids(pa.chunked_array([chunk.indices for chunk in chunks]), where)
+        return as_ids(chunks[0].dictionary.take(used), where), codes
+    encoded = column.dictionary_encode()
+    chunks = encoded.chunks if isinstance(encoded, pa.ChunkedArray) else [encoded]
+    return as_ids(chunks[0].dictionary, where), np.concatenate([chunk.indices for chunk in chunks])
+
+
 def as_values(values: Any, where: str, use: Literal["id", "text"] = "id") -> pa.Array:
     """What a feature looks up: strings or int64 (booleans are 0 and 1), null where there is none."""
     return _ids(_usable(values, where, use))
@@ -157,6 +172,14 @@ def _list(column: pa.Array | pa.ChunkedArray) -> Nature:
     if "id" not in inner.uses:
         return _of("", what)
     return _of("ids vector" if "number" in inner.uses else "ids", what)
+
+
+def _codable(column: pa.ChunkedArray) -> bool:
+    """Whether it can be coded as it is: text or integers in which nothing is missing, dictionaries of them too."""
+    kind, missing = column.type, column.null_count
+    if pa.types.is_dictionary(kind):
+        kind, missing = kind.value_type, missing + sum(chunk.dictionary.null_count for chunk in column.chunks)
+    return len(column) > 0 and not missing and (_is_string(kind) or pa.types.is_integer(kind))
 
 
 def _is_string(kind: pa.DataType) -> bool:

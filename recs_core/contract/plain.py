@@ -8,6 +8,7 @@ and cannot those it began with.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -42,10 +43,11 @@ def _of_a_unit(times: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
     return times if unit in ("D", "s", "ms", "us", "ns") else times.astype("datetime64[s]")
 
 
-def plain_table(table: pa.Table) -> pa.Table:
-    """The table with plain columns, without pandas' unnamed index."""
+def plain_table(table: pa.Table, coded: Collection[str] = ()) -> pa.Table:
+    """The table with plain columns, without pandas' unnamed index; of the columns `coded` dictionaries stay."""
     names = [name for name in table.column_names if not name.startswith("__index_level_")]
-    return pa.table({name: plain_column(table[name]) for name in names})
+    kept = [name for name in names if name in coded and pa.types.is_dictionary(table[name].type)]
+    return pa.table({name: table[name] if name in kept else plain_column(table[name]) for name in names})
 
 
 def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:

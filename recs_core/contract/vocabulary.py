@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
-from recs_core.contract.columns import as_ids, describe_type
+from recs_core.contract.columns import as_ids, coded_ids, describe_type
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import some
 
@@ -36,10 +36,10 @@ class Vocabulary:
     @classmethod
     def with_codes(cls, values: Any, name: str = "id") -> tuple[Vocabulary, NDArray[np.int32]]:
         """`from_values`, and the (n,) code of each value, from one pass over them."""
-        encoded = as_ids(values, f"column {name!r}").dictionary_encode()
         vocabulary = cls.__new__(cls)  # distinct by construction: no second look
-        vocabulary.name, vocabulary._ids = name, encoded.dictionary
-        return vocabulary, np.array(encoded.indices)
+        vocabulary._ids, codes = coded_ids(values, f"column {name!r}")
+        vocabulary.name = name
+        return vocabulary, codes
 
     def grown(self, ids: Any) -> Vocabulary:
         """These ids, then those of `ids` that are not among them, by first appearance; itself where all are.

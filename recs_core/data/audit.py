@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recs_core.data.interactions import Interactions
+from recs_core.data.pairs import distinct, numbered
 from recs_core.data.splits import Leakage, leakage
 from recs_core.tables.times import day, suspicion
 
@@ -86,13 +87,12 @@ class Audit:
 
 def audit(data: Interactions, test: Interactions | None = None) -> Audit:
     """Look at `data`, and at `test` against it. Their vocabularies may differ; `DataError` if their id types do."""
-    pairs = data.query_codes.astype(np.int64) * len(data.candidate_ids) + data.candidate_codes
-    distinct = len(np.unique(pairs))
+    different = distinct(numbered(data.query_codes, data.candidate_codes, len(data.candidate_ids)))
     times = data.timestamps
     return Audit(
         rows=len(data),
-        duplicate_rows=len(data) - distinct,
-        density=distinct / (len(data.query_ids) * len(data.candidate_ids)),
+        duplicate_rows=len(data) - different,
+        density=different / (len(data.query_ids) * len(data.candidate_ids)),
         queries=_side(data.query_name, data.query_counts(), data.queries),
         candidates=_side(data.candidate_name, data.candidate_counts(), data.candidates),
         first_day=None if times is None else day(times.min()),

@@ -18,10 +18,11 @@ from recs_core.contract.columns import as_numbers
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import some
 from recs_core.contract.vocabulary import Vocabulary
-from recs_core.data import impressions, splits
+from recs_core.data import impressions, pairs, splits
 from recs_core.tables import readers, sides
 from recs_core.tables.csv_files import Dialect
 from recs_core.tables.digests import column_digest
+from recs_core.tables.memory import give_back
 from recs_core.tables.times import Unit, day, seconds
 
 LIGHTEST, HEAVIEST = 1e-30, 1e30
@@ -126,7 +127,7 @@ class Interactions:
         _refuse_lists_of_no_column(dialect, [source, query_table, candidate_table])
         query_ids, query_codes, query_side = _side(source, query, query_table, "queries", names)
         candidate_ids, candidate_codes, candidate_side = _side(source, candidate, candidate_table, "candidates", names)
-        return cls(
+        made = cls(
             query_name=query,
             candidate_name=candidate,
             timestamp_name=timestamp,
@@ -145,6 +146,9 @@ class Interactions:
             if negatives is None
             else impressions.of_column(source, negatives, candidate_ids, candidate_codes),
         )
+        del source, query_table, candidate_table
+        give_back()
+        return made
 
     def __len__(self) -> int:
         return len(self.query_codes)
@@ -179,18 +183,29 @@ class Interactions:
         rows = np.asarray(rows)
         if rows.ndim != 1:
             raise DataError(f"take: expected a list of row numbers or a mask, got an array of shape {rows.shape}")
+        if rows.dtype == bool and len(rows) == len(self):
+            return self._kept(rows)
         try:
             chosen = np.arange(len(self))[rows if rows.size else []]
         except IndexError as error:
             raise DataError(f"take: cannot take these of {len(self):,} rows ({error})") from None
+        return self._kept(chosen)
+
+    def _kept(self, rows: NDArray[np.bool_] | NDArray[np.integer]) -> Interactions:
+        """`take` of a mask (n,) or of numbers from 0, which are not looked at again."""
+        extra, shown, mask = self.extra, self.negatives, rows.dtype == bool
+        if extra.num_columns:
+            extra = extra.filter(pa.array(rows)) if mask else extra.take(pa.array(rows))
+        if shown is not None:
+            shown = shown.take(np.flatnonzero(rows) if mask else rows.astype(np.int64, copy=False))
         return replace(
             self,
-            query_codes=self.query_codes[chosen],
-            candidate_codes=self.candidate_codes[chosen],
-            timestamps=None if self.timestamps is None else self.timestamps[chosen],
-            extra=self.extra.take(pa.array(chosen)) if self.extra.num_columns else self.extra,
-            weights=None if self.weights is None else self.weights[chosen],
-            negatives=None if self.negatives is None else self.negatives.take(chosen),
+            query_codes=self.query_codes[rows],
+            candidate_codes=self.candidate_codes[rows],
+            timestamps=None if self.timestamps is None else self.timestamps[rows],
+            extra=extra,
+            weights=None if self.weights is None else self.weights[rows],
+            negatives=shown,
         )
 
     def query_counts(self) -> NDArray[np.int64]:
@@ -210,20 +225,13 @@ class Interactions:
         for name, least in (("min_per_query", min_per_query), ("min_per_candidate", min_per_candidate)):
             if not isinstance(least, (int, np.integer)) or isinstance(least, bool) or least < 0:
                 raise DataError(f"filter: {name} must be a whole number ≥ 0, got {least!r}")
-        kept = self
-        while True:
-            enough_q = kept.query_counts() >= min_per_query
-            enough_c = kept.candidate_counts() >= min_per_candidate
-            rows = enough_q[kept.query_codes] & enough_c[kept.candidate_codes]
-            if rows.all():
-                break
-            kept = kept.take(rows)
-        if len(kept) == 0:
+        rows, queries, candidates = pairs.k_core(self, min_per_query, min_per_candidate)
+        if not rows.any():
             raise DataError(
                 f"filter: no row of {len(self):,} is left with "
                 f"min_per_query={min_per_query}, min_per_candidate={min_per_candidate}"
             )
-        return kept._restrict(enough_q, enough_c)
+        return self._kept(rows)._restrict(queries, candidates)
 
     def split(
         self,
@@ -282,7 +290,9 @@ class Interactions:
 
 def _times(source: readers.Source, name: str, unit: Unit | None) -> NDArray[np.float64]:
     cure = "pass unit='{unit}' (on the shell --unit {unit})"
-    return seconds(source.table[name], source.column(name), unit, cure)
+    times = seconds(source.table[name], source.column(name), unit, cure)
+    give_back()
+    return times
 
 
 def _weights(source: readers.Source, name: str) -> NDArray[np.float64]:
@@ -332,15 +342,24 @@ def _side(
     source: readers.Source, name: str, features: readers.Source | None, role: str, of_rows: Sequence[str]
 ) -> tuple[Vocabulary, NDArray[np.int32], pa.Table]:
     """Of one id column: its vocabulary, the code of each row, and the side table in the vocabulary's order."""
-    ids = readers.id_column(source, name)
+    ids, codes = readers.coded_column(source, name)
+    give_back()
     if features is None:
         (ids,) = readers.settle_ids(name, (source, ids))
-        vocabulary, codes = Vocabulary.with_codes(ids, name)
+        vocabulary, codes = _merged(ids, codes, name)
         return vocabulary, codes, pa.table({name: vocabulary.ids})
     ids, repeated = readers.settle_ids(name, (source, ids), (features, readers.id_column(features, name)))
     side_ids, table = sides.one_row_per_id(features, repeated, name, role, of_rows)
-    vocabulary, codes = Vocabulary.with_codes(pa.concat_arrays([ids, side_ids]), name)
-    return vocabulary, codes[: len(ids)], _align(table, name, codes[len(ids) :], vocabulary)
+    vocabulary, codes = _merged(ids, codes, name)
+    vocabulary = vocabulary.grown(side_ids)
+    return vocabulary, codes, _align(table, name, vocabulary.encode(side_ids), vocabulary)
+
+
+def _merged(ids: pa.Array, codes: NDArray[np.int32], name: str) -> tuple[Vocabulary, NDArray[np.int32]]:
+    """The vocabulary of ids, some of which may be equal now that they are settled, such as 12 and 12.0, and their
+    codes."""
+    vocabulary, places = Vocabulary.with_codes(ids, name)
+    return vocabulary, codes if len(vocabulary) == len(ids) else places[codes]
 
 
 def _align(table: pa.Table, name: str, codes: NDArray[np.int32], vocabulary: Vocabulary) -> pa.Table:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recs_core.contract.errors import DataError
 from recs_core.contract.randomness import generator
 from recs_core.contract.validation import is_whole
+from recs_core.data.pairs import held, numbered
 from recs_core.tables.times import seconds
 
 if TYPE_CHECKING:
@@ -147,9 +148,9 @@ def leakage(train: Interactions, test: Interactions, dropped_rows: int = 0) -> L
     new_query = _unseen(query, train.query_counts())
     new_candidate = _unseen(candidate, train.candidate_counts())
     seen = ~(new_query | new_candidate)
-    pairs = _pairs(train.query_codes, train.candidate_codes, len(train.candidate_ids))
-    repeated = seen & np.isin(_pairs(query, candidate, len(train.candidate_ids)), pairs)
-    _, target = np.unique(_pairs(test.query_codes, test.candidate_codes, len(test.candidate_ids)), return_index=True)
+    own = numbered(test.query_codes, test.candidate_codes, len(test.candidate_ids))
+    _, target, rows_of_target = np.unique(own, return_index=True, return_counts=True)
+    repeated = seen[target] & _trained(train, query[target], candidate[target])
     early = early_of_query = None
     if train.timestamps is not None and test.timestamps is not None:
         early = int(np.sum(test.timestamps < train.timestamps.max(initial=-np.inf)))
@@ -163,9 +164,9 @@ def leakage(train: Interactions, test: Interactions, dropped_rows: int = 0) -> L
         unseen_queries=len(np.unique(test.query_codes[new_query])),
         unseen_candidates=len(np.unique(test.candidate_codes[new_candidate])),
         unseen_rows=int(np.sum(~seen)),
-        repeated_rows=int(repeated.sum()),
+        repeated_rows=int(rows_of_target[repeated].sum()),
         test_targets=len(target),
-        repeated_targets=int(repeated[target].sum()),
+        repeated_targets=int(repeated.sum()),
         early_rows=early,
         early_rows_of_query=early_of_query,
     )
@@ -184,7 +185,8 @@ def _late(data: Interactions, at: str | date | float | None, test: float | None)
         moment = np.array([at]) if isinstance(at, np.datetime64) else [at]
         return times >= seconds(moment, "split: at", cure="at counts seconds, so divide by {per_second}")[0]
     # Rows of one moment stay together, in the test, so that no test row is as old as a training row.
-    boundary = np.sort(times)[len(times) - _share(len(times), test)]
+    place = len(times) - _share(len(times), test)
+    boundary = np.partition(times, place)[place]
     return times >= boundary
 
 
@@ -229,5 +231,8 @@ def _unseen(codes: NDArray[np.int32], counts: NDArray[np.int64]) -> NDArray[np.b
     return (codes < 0) | (counts[codes] == 0)
 
 
-def _pairs(query: NDArray[np.int32], candidate: NDArray[np.int32], candidates: int) -> NDArray[np.int64]:
-    return query.astype(np.int64) * candidates + candidate
+def _trained(train: Interactions, query: NDArray[np.int32], candidate: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """(n,): whether each pair of known codes is a training row."""
+    rows = numbered(train.query_codes, train.candidate_codes, len(train.candidate_ids))
+    rows.sort()
+    return held(numbered(query, candidate, len(train.candidate_ids)), rows)

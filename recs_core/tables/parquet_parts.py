@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 from recs_core.contract.columns import describe_type
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import one_line, some
+from recs_core.tables.memory import give_back
 
 SUFFIXES = (".parquet", ".pq")
 
@@ -20,11 +22,14 @@ def names_several(path: Path) -> bool:
     return path.is_dir() or (has_magic(str(path)) and not path.exists())
 
 
-def read(path: Path) -> pa.Table:
-    """All rows, file after file by name. Raises `DataError` where there is no file or one cannot be read, and naming
-    file and column for files that differ in columns or types."""
+def read(path: Path, coded: Sequence[str] = ()) -> pa.Table:
+    """All rows, file after file by name, text of the columns `coded` as dictionaries.
+
+    Raises `DataError` where there is no file or one cannot be read, and naming file and column for files that differ in
+    columns or types.
+    """
     files = _files(path) if names_several(path) else [path]
-    tables = [_read(file) for file in files]
+    tables = [_read(file, coded) for file in files]
     for file, table in zip(files[1:], tables[1:], strict=True):
         _check_alike(file, table.schema, files[0], tables[0].schema)
     return pa.concat_tables(table.select(tables[0].column_names) for table in tables)
@@ -45,10 +50,15 @@ def _is_part(file: Path) -> bool:
     return file.suffix.lower() in SUFFIXES and not file.name.startswith((".", "_")) and file.is_file()
 
 
-def _read(file: Path) -> pa.Table:
+def _read(file: Path, coded: Sequence[str]) -> pa.Table:
     try:
-        # Without a buffer, which would hold the file beside what is read of it, and without columns of folders' names.
-        return pq.read_table(file, pre_buffer=False, partitioning=None)
+        # Without a buffer, which would hold the file beside what is read of it.
+        with pq.ParquetFile(file, read_dictionary=coded, pre_buffer=False) as opened:
+            groups = [opened.schema_arrow.empty_table()]
+            for number in range(opened.num_row_groups):
+                groups.append(opened.read_row_group(number))
+                give_back()  # what it was unpacked from: half as large again
+            return pa.concat_tables(groups)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file}: not a readable Parquet file ({one_line(error)})") from None
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from recs_core.contract.columns import as_ids, describe_type, first
+from recs_core.contract.columns import as_ids, coded_ids, describe_type, first
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import one_line, some
 from recs_core.contract.plain import as_array, plain_table
@@ -45,7 +47,7 @@ def read(
     source: Any, role: str, *, ids: tuple[str, ...], dialect: Dialect | None = None, may_be_empty: bool = False
 ) -> Source:
     """`source` as a table that has the id columns `ids` and, unless it `may_be_empty`, a row; `role` names it if it is
-    not a file.
+    not a file. Columns are plain, but for id columns that are dictionaries.
 
     `dialect`: how it is written, if it is a CSV file.
     """
@@ -58,7 +60,7 @@ def read(
     _check_columns(found, ids)
     if len(found.table) == 0 and not (may_be_empty and found.table.num_columns):
         raise DataError(f"{found.where}: empty table")
-    return Source(plain_table(found.table), found.where, found.text)
+    return Source(plain_table(found.table, coded=ids), found.where, found.text)
 
 
 def is_csv(source: Any) -> bool:
@@ -69,15 +71,24 @@ def is_csv(source: Any) -> bool:
 
 def id_column(source: Source, name: str) -> pa.Array:
     """The ids of a column: int64 or strings; always strings where the source is text, for `settle_ids` to decide."""
-    where = source.column(name)
+    return as_ids(_ids(source, name), source.column(name))
+
+
+def coded_column(source: Source, name: str) -> tuple[pa.Array, NDArray[np.int32]]:
+    """The distinct ids of a column as of `id_column`, by first appearance, and the (n,) place of each row's among
+    them."""
+    return coded_ids(_ids(source, name), source.column(name))
+
+
+def _ids(source: Source, name: str) -> pa.ChunkedArray:
     column = source.table[name]
     if source.text and column.null_count:
         raise DataError(
-            f"{where}: null id in row {first(column.is_null())} (counting from 0), empty or a word such as NA, "
-            "NULL, nan or \\N: drop or fill such rows, or pass null_values=() if these are real ids (on the shell "
-            "--null '')"
+            f"{source.column(name)}: null id in row {first(column.is_null())} (counting from 0), empty or a word such "
+            "as NA, NULL, nan or \\N: drop or fill such rows, or pass null_values=() if these are real ids (on the "
+            "shell --null '')"
         )
-    return as_ids(column, where)
+    return column
 
 
 def settle_ids(name: str, *columns: tuple[Source, pa.Array]) -> list[pa.Array]:
@@ -104,7 +115,7 @@ def _read_file(path: Path, ids: tuple[str, ...], dialect: Dialect) -> pa.Table:
         from recs_core.tables import parquet_parts  # here: a twentieth of a second that serving a bundle does without
 
         if path.exists() or parquet_parts.names_several(path):
-            return parquet_parts.read(path)
+            return parquet_parts.read(path, ids)
     elif not is_csv(path):
         known = ", ".join(csv_files.SUFFIXES + _PARQUET_SUFFIXES)
         raise DataError(f"{path}: unknown kind of file, expected one that ends in {known}, or a folder of Parquet")

@@ -97,12 +97,12 @@ def _check(unit: Unit | None, where: str) -> None:
 
 
 def _counted(array: pa.Array, where: str, unit: Unit | None, cure: str) -> NDArray[np.float64]:
-    numbers = np.asarray(array.cast(pa.float64(), safe=False))
+    numbers = np.asarray(array.cast(pa.float64(), safe=False) if pa.types.is_decimal(array.type) else array)
     odd = ~np.isfinite(numbers)
     if odd.any():
         row = int(np.argmax(odd))
         raise DataError(f"{where}: {numbers[row]} is no timestamp, in row {row} (counting from 0)")
-    result = numbers / PER_SECOND[unit or "s"]
+    result = np.divide(numbers, PER_SECOND[unit or "s"], dtype=np.float64)  # no second copy of integers
     outside = _outside(result)
     if outside is None:
         return result
