@@ -30,6 +30,7 @@ from recs_core.data.impressions import once_each
 from recs_core.data.negatives import candidate_columns, task_inputs
 from recs_core.data.rows import localised, unique
 from recs_core.data.sequences import check_sequences, length_of, windows_of, with_masks
+from recs_core.data.shuffle import Shuffle
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,11 @@ class _Cut:
         if data.weights is not None and not data.weights.any():
             raise DataError(f"all {len(data):,} rows have weight 0: nothing would be learnt")
         self.row_weights = [w for w in (data.weights, data.recency(plan.recency_days)) if w is not None]  # (n,) each
-        self._order: tuple[tuple[int, int], NDArray[np.integer]] | None = None  # of the epoch asked for last
 
     def batch(self, *, seed: int, epoch: int, step: int) -> Batch:
         """A batch of an epoch."""
-        chosen = self.order(seed, epoch)[step * self.plan.size : (step + 1) * self.plan.size]
+        places = np.arange(step * self.plan.size, min((step + 1) * self.plan.size, self.units))
+        chosen = self.order(places, seed=seed, epoch=epoch)
         random = generator(seed, "batch", epoch, step)
         if self.plan.batch_by == "query":
             return self._batch(self._by_query(chosen, random), random)
@@ -113,24 +114,22 @@ class _Cut:
             self._by_sequence(chosen) if self.plan.batch_by == "sequence" else self._by_interaction(chosen), random
         )
 
-    def order(self, seed: int, epoch: int) -> NDArray[np.integer]:
-        """(units,): the order in which an epoch goes through them."""
-        held = self._order
-        if held is None or held[0] != (seed, epoch):
-            held = self._order = (seed, epoch), self._ordered(seed, epoch)
-        return held[1]
-
-    def _ordered(self, seed: int, epoch: int) -> NDArray[np.integer]:
-        order = generator(seed, "shuffle", epoch).permutation(self.units)
+    def order(self, places: NDArray[np.integer], *, seed: int, epoch: int) -> NDArray[np.int64]:
+        """Numbers of the units that stand at these places of an epoch."""
+        chosen = Shuffle(self.units, seed, "shuffle", epoch)(places)
         if self.data.old is None:
-            return order
+            return chosen
         fresh, old = self.fresh_and_old
-        drawn = generator(seed, "replay", epoch).choice(old, self.units - len(fresh), replace=False)
-        return np.concatenate([fresh, drawn])[order]
+        drawn = chosen >= len(fresh)
+        chosen[~drawn] = fresh[chosen[~drawn]]
+        chosen[drawn] = old[Shuffle(len(old), seed, "replay", epoch)(chosen[drawn] - len(fresh))]
+        return chosen
 
     @cached_property
     def units(self) -> int:
         """What an epoch goes through once: interactions, queries, or sequences."""
+        if self.data.old is None:
+            return len(self.data) if self.plan.batch_by == "interaction" else len(self._rows_of_unit.lengths)
         fresh, old = self.fresh_and_old
         share = self.plan.replay
         return len(fresh) + min(len(old), round(share / (1 - share) * len(fresh)))
@@ -138,14 +137,14 @@ class _Cut:
     @cached_property
     def fresh_and_old(self) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
         """Numbers of the units that have a row of these data as a target, and of those that have only old ones."""
-        old = self._old_units()
+        assert self.data.old is not None
+        old = self._old_units(self.data.old)
         return np.flatnonzero(~old), np.flatnonzero(old)
 
-    def _old_units(self) -> NDArray[np.bool_]:
-        old = np.zeros(len(self.data), bool) if self.data.old is None else self.data.old
+    def _old_units(self, old: NDArray[np.bool_]) -> NDArray[np.bool_]:
         if self.plan.batch_by == "interaction":
             return old
-        rows = self.rows_of_query[1] if self.plan.batch_by == "query" else self.windows
+        rows = self._rows_of_unit
         counted = ~old[rows.values]
         if self.plan.batch_by == "sequence":
             counted[rows.offsets[:-1]] = False  # which is read, and no target
@@ -163,7 +162,7 @@ class _Cut:
         weight[old] = share
         if self.plan.batch_by == "interaction":
             return np.bincount(data.candidate_codes, weight, minlength=self.corpus)
-        rows = self.rows_of_query[1] if self.plan.batch_by == "query" else self.windows
+        rows = self._rows_of_unit
         return np.bincount(data.candidate_codes[rows.values], weight[rows.segments], minlength=self.corpus)
 
     @property
@@ -186,6 +185,11 @@ class _Cut:
         lengths = self.rows_of_query[1].lengths
         targets = lengths - np.floor((self.data.input_share or 0) * lengths)
         return queries, int(min(targets.sum(), queries * targets.mean() + 4 * queries**0.5 * targets.std()))
+
+    @property
+    def _rows_of_unit(self) -> Ragged:
+        """The rows of each query, or of each sequence."""
+        return self.rows_of_query[1] if self.plan.batch_by == "query" else self.windows
 
     @cached_property
     def windows(self) -> Ragged:
