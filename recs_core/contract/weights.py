@@ -20,6 +20,9 @@ Weights: TypeAlias = Mapping[str, NDArray[np.floating]]
 TABLE_SCALE = 0.1
 """Standard deviation of a new table's rows. OOV rows start at zero, so that they say nothing until trained."""
 
+BLOCK = 1 << 16
+"""Rows of a table that are drawn from one stream; those of another block are drawn without them."""
+
 
 def shapes(
     query: TowerPlan | None,
@@ -78,13 +81,26 @@ def initial(
     starts = {name: part.start for encoder in encoders for name, part in encoder.parts.items()}
     out = {}
     for name, shape in shapes(query, candidate, retrieval, table_rows, corpus).items():
-        random = generator(seed, f"initial/{name}")
         if name == "task/log_temperature":
             out[name] = np.asarray(np.log(retrieval.temperature), np.float32)
         else:
-            out[name] = _drawn(starts.get(name) or _start(name), shape, random)
+            out[name] = _drawn(name, starts.get(name) or _start(name), shape, seed)
         if name in zero:
             out[name][: zero[name]] = 0
+    return out
+
+
+def table_rows(name: str, start: int, stop: int, width: int, *, seed: int) -> NDArray[np.float32]:
+    """(stop − start, width): these rows of a new table as `initial` draws them, OOV rows too, which it then sets to
+    zero; no more than one block before them is drawn."""
+    out = np.empty((stop - start, width), np.float32)
+    for block in range(start // BLOCK, -(-stop // BLOCK)):
+        first = block * BLOCK
+        random = generator(seed, f"initial/{name}", step=block)
+        drawn = random.standard_normal((min(BLOCK, stop - first), width), np.float32)
+        begin = max(start, first)
+        out[begin - start : first + len(drawn) - start] = drawn[begin - first :]
+    out *= np.float32(TABLE_SCALE)
     return out
 
 
@@ -93,13 +109,13 @@ def _start(name: str) -> Start:
     return "table" if name.startswith("table/") else "glorot" if name.endswith("/kernel") else "zeros"
 
 
-def _drawn(start: Start, shape: tuple[int, ...], random: np.random.Generator) -> NDArray[np.float32]:
+def _drawn(name: str, start: Start, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
     if start == "table":
-        return random.standard_normal(shape, np.float32) * np.float32(TABLE_SCALE)
+        return table_rows(name, 0, shape[0], shape[1], seed=seed)
     if start in ("zeros", "ones"):
         return np.full(shape, start == "ones", np.float32)
     limit = np.sqrt(6 / sum(shape)) if start == "glorot" else 1 / np.sqrt(shape[0])
-    return random.uniform(-limit, limit, shape).astype(np.float32)
+    return generator(seed, f"initial/{name}").uniform(-limit, limit, shape).astype(np.float32)
 
 
 def check(weights: Mapping[str, NDArray[np.floating]], expected: Mapping[str, tuple[int, ...]]) -> None:
