@@ -25,13 +25,13 @@ from recs_core.contract.errors import DataError
 Job = TypeVar("Job")
 
 TILE_CANDIDATES = 1020
-"""Candidates per tile: 2 MB of scores with as many queries as below."""
+"""Candidates per tile: 1 MB of scores with as many queries as below, which stays in the cache of one core."""
 
-QUERY_ROWS = 512
-"""Queries a tile; fewer where that would leave a thread without work."""
+QUERY_ROWS = 256
+"""Queries per tile; fewer where that would leave a thread without work."""
 
-PAIRS = 16_384
-"""Pairs scored at a time by `exact_scores`."""
+PAIRS = 1024
+"""Pairs scored at a time by `exact_scores`: 1 MB of 64 numbers each, which stays in cache."""
 
 SMALLEST = 2.0**-149
 """Of all float32. A product below it is rounded by half of that, however small the vectors are."""

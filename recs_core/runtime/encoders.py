@@ -1,7 +1,8 @@
 """An encoder's last rows in NumPy, by the formulas of `recs_core.contract.encoders`, without dropout.
 
 Histories are taken in groups of one length, so that nothing is padded, and a few at a time, so that memory stays
-bounded. Products are of whole groups; a history's vector is the same whatever it stands beside but for rounding.
+bounded; where there are several groups, threads share them. Products are of whole groups; a history's vector is the
+same whatever it stands beside but for rounding.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from recs_core.contract.batch import Sequences
 from recs_core.contract.encoders import GRU, NORMAL_EPSILON, EncoderPlan, SelfAttention, rotation, time_buckets
+from recs_core.index import tiles
 
 Array: TypeAlias = "NDArray[np.floating]"
 Weights: TypeAlias = "Mapping[str, Array]"
@@ -38,22 +40,27 @@ def encode(plan: EncoderPlan, weights: Weights, table: Array, sequences: Sequenc
     out[:] = 0
     own: Weights = plan.own(weights)  # type: ignore[assignment]
     read = sequences.read  # what comes after the place that is read changes nothing
-    offsets, lengths = read.codes.offsets, read.codes.lengths
+    lengths = read.codes.lengths
+
+    def work(some: NDArray[np.intp]) -> None:
+        place = read.codes.offsets[some][:, None] + np.arange(lengths[some[0]])
+        x = np.asarray(table[read.values[place]], out.dtype)
+        buckets = None
+        if read.times is not None and read.asked is not None:
+            buckets = time_buckets(read.asked[place], read.times[place])
+        out[some] = _last(plan.spec, own, x, buckets)
+
+    groups = list(_groups(plan.spec, lengths))
+    tiles.run(work, groups, min(len(groups), tiles.num_threads()))
+
+
+def _groups(spec: GRU | SelfAttention, lengths: NDArray[np.integer]) -> Iterator[NDArray[np.intp]]:
+    """Rows whose histories are of one length, as many as are encoded at a time; none of empty ones."""
     for length in np.unique(lengths[lengths > 0]):
-        of_length = np.flatnonzero(lengths == length)
-        at_once = HISTORIES if isinstance(plan.spec, GRU) else max(1, CODES // int(length))
-        for some in _pieces(of_length, at_once):
-            place = offsets[some][:, None] + np.arange(length)
-            x = np.asarray(table[read.values[place]], out.dtype)
-            buckets = None
-            if read.times is not None and read.asked is not None:
-                buckets = time_buckets(read.asked[place], read.times[place])
-            out[some] = _last(plan.spec, own, x, buckets)
-
-
-def _pieces(rows: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+        rows = np.flatnonzero(lengths == length)
+        at_once = HISTORIES if isinstance(spec, GRU) else max(1, CODES // int(length))
+        for start in range(0, len(rows), at_once):
+            yield rows[start : start + at_once]
 
 
 def _last(spec: GRU | SelfAttention, weights: Weights, x: Array, buckets: Buckets) -> Array:

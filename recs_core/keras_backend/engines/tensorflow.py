@@ -129,8 +129,9 @@ def _by_structure(function: Callable[[Tree], Any]) -> Callable[[Tree], Any]:
         signature = tf.nest.map_structure(_any_length, inputs)
         key = _key(signature)
         if key not in graphs:
-            # A partial, because TensorFlow counts traces by the code traced and would warn of the sixth model's.
-            graphs[key] = tf.function(partial(function), input_signature=[signature])
+            # A partial, because TensorFlow counts traces by the code traced and would warn of the sixth model's. No
+            # autograph, which nothing here needs, and which raises its StagingError in place of ours.
+            graphs[key] = tf.function(partial(function), input_signature=[signature], autograph=False)
         return graphs[key](inputs)
 
     return run

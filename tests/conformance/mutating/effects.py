@@ -1,7 +1,8 @@
 """What a mutant's code calls: values made narrower, cut, kept from an earlier call, or given out of one buffer.
 
 Values are arrays, numbers, and tuples, lists, dicts and dataclasses of them. `touched` is set once an effect has seen
-a value that it is about, whether it changed it or not: an effect that never does is no mutant.
+a value that it is about, whether it changed it or not: an effect that never does is no mutant. `SEEN`: what functions
+returned. `CALLED`: those that were called since it was last cleared.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 touched = False
 SEEN: dict[tuple[str, str, str], set[str]] = {}
+CALLED: set[tuple[str, str, str]] = set()
 
 Function = Callable[..., Any]
 
@@ -165,11 +167,12 @@ def noted(value: Any, key: tuple[str, str, str]) -> Any:
 
 
 def recorded(key: tuple[str, str, str]) -> Callable[[Function], Function]:
-    """A decorator that changes nothing: it notes what comes back, and "called"."""
+    """A decorator that changes nothing: it notes what comes back, and that it was called."""
     seen = SEEN.setdefault(key, set())
 
     def after(value: Any) -> Any:
         seen.add("called")
+        CALLED.add(key)
         return noted(value, key)
 
     return lambda function: _after(function, after)

@@ -1,4 +1,4 @@
-"""Judging a mutant: the suite on it in a forked process, the required tier first, up to the first red check."""
+"""Judging a mutant: the suite on it in a forked process, up to the first red check."""
 
 from __future__ import annotations
 
@@ -24,18 +24,8 @@ from .subjects import SUBJECTS, Kind
 MEMORY = 6 * 2**30
 WAIT = 5
 """Times the limit on processor seconds that a mutant may take by the clock, as on a machine that is busy."""
-ABOUT = {
-    "towers": ("towers", "journey"),
-    "data": ("towers",),
-    "task": ("task",),
-    "kernel": ("task",),
-    "optimizers": ("training",),
-    "training": ("training", "weights", "saving"),
-    "trainer": ("training", "weights", "saving"),
-    "model": ("weights", "training", "saving"),
-    "numpy_backend": ("weights", "manifest", "training"),
-}
-"""Module → the families of checks most likely to see a change in it; they are run first within a tier."""
+Function = tuple[str, str, str]
+"""Subject, module and name."""
 
 
 @dataclass(frozen=True)
@@ -50,30 +40,52 @@ class Verdict:
     seconds: float
 
 
-def in_order(session: Session, module: str, rule: str) -> Iterator[tuple[str, list[Check]]]:
-    """The checks in the order of running: ("required", …), which has the manifest tier in it, then ("optional", …).
+class Coverage:
+    """Of subjects as they are: the checks that call each function, and how long each check took."""
 
-    Those of sizes, which take longest, first where the mutant is of that rule, and else last.
-    """
-    families = ABOUT.get(module, ())
+    def __init__(self) -> None:
+        self.calling: dict[Function, set[str]] = {}
+        self.seconds: dict[str, float] = {}
 
-    def when(check: Check) -> tuple[bool, bool]:
-        of_sizes = check.function.__module__.endswith("sizes")
-        return of_sizes != (rule == "size"), check.name.split("/")[0] not in families
+    def watch(self, session: Session) -> None:
+        """Run the checks on what notes its calls."""
+        for check in session.checks:
+            effects.CALLED.clear()
+            self.seconds[check.name] = session.outcome(check.name).seconds
+            for function in effects.CALLED:
+                self.calling.setdefault(function, set()).add(check.name)
 
-    checks = sorted(session.checks, key=when)
-    for tier in ("required", "optional"):
-        yield tier, [c for c in checks if (c.tier == "optional") == (tier == "optional")]
+    def in_order(self, session: Session, mutant: Mutant) -> Iterator[tuple[str, list[Check]]]:
+        """A mutant's checks in the order of running, the quickest of each tier first: ("required", …), which has the
+        manifest tier in it, then ("optional", …). Those that call what it changes come first, of both tiers, as no
+        other should see it; all others follow, so that nothing survives for want of being looked at."""
+        subject, _, where = mutant.where.partition("/")
+        module, _, function = where.partition(".py:")
+        calling = self.calling.get((subject, module, function)) if mutant.edit is not None else None
+        checks = sorted(session.checks, key=lambda check: self.seconds.get(check.name, 0.0))
+        for first in (True, False):
+            for tier in ("required", "optional"):
+                yield (
+                    tier,
+                    [
+                        c
+                        for c in checks
+                        if (c.tier == "optional") == (tier == "optional")
+                        and (calling is None or c.name in calling) == first
+                    ],
+                )
+
+
+COVERAGE = Coverage()
 
 
 def judged(mutant: Mutant) -> tuple[str, str]:
     """The status of a mutant, and what killed it. Runs here: call it in a process of its own."""
-    module = mutant.where.split("/")[-1].split(".py")[0]
     try:
         session = mutant.session()
     except Exception as error:
         return "required", f"it does not load: {type(error).__name__}"
-    for tier, checks in in_order(session, module, mutant.rule):
+    for tier, checks in COVERAGE.in_order(session, mutant):
         for check in checks:
             outcome = session.outcome(check.name)
             if outcome.status in RED:
@@ -106,7 +118,9 @@ def warmed(kind: Kind) -> dict[tuple[str, str, str], set[str]]:
     """What functions return, seen on subjects that must be green. The oracle's own results stay in caches."""
     for subject in SUBJECTS.values():
         if subject.kind == kind:
-            report = subject.session(observable(subject)).report()
+            session = subject.session(observable(subject))
+            COVERAGE.watch(session)
+            report = session.report()
             if not report.green:
                 raise SystemExit(f"{subject.name} is not green as it stands\n{report.table()}")
     return effects.SEEN
