@@ -21,6 +21,8 @@ _HOMES = {
     "recs_core.contract.protocols": ("TopK",),
     "recs_core.recipes": ("recipe",),
     "recs_core.recommender": ("Recommender",),
+    "recs_core.store.ingest": ("ingest",),
+    "recs_core.store.layout": ("check_store", "open_store"),
     "recs_core.training": ("Callback", "EarlyStopping", "StopTraining"),
     "recs_core.two_tower": ("TwoTower",),
     "recs_core.contract.encoders": ("GRU", "SelfAttention"),
@@ -83,6 +85,9 @@ if TYPE_CHECKING:
     from recs_core.loading import verify as verify
     from recs_core.recipes import recipe as recipe
     from recs_core.recommender import Recommender as Recommender
+    from recs_core.store.ingest import ingest as ingest
+    from recs_core.store.layout import check_store as check_store
+    from recs_core.store.layout import open_store as open_store
     from recs_core.training import Callback as Callback
     from recs_core.training import EarlyStopping as EarlyStopping
     from recs_core.training import StopTraining as StopTraining

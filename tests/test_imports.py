@@ -20,7 +20,7 @@ FLOORS = (
     ("elsewhere", "environment", "fitted", "reference", "scoring", "storage", "where"),
     ("copies", "plugin", "tables"),
     ("config", "data", "index"),
-    ("adopted", "asked", "datasets", "growth", "keras_backend"),
+    ("adopted", "asked", "datasets", "growth", "keras_backend", "store"),
     ("evaluation", "explained"),
     ("training",),
     ("bundle", "recommender"),

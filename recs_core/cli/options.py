@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from recs_core.experiment import DataSpec
 
-Source = Annotated[str, typer.Argument(help="A data set's name (recs data list) or a CSV or Parquet file.")]
+Source = Annotated[str, typer.Argument(help="A data set's name (recs data list), a store, or a CSV or Parquet file.")]
 Query = Annotated[str | None, typer.Option(help="The file's column of query ids, such as customer_id.")]
 Candidate = Annotated[str | None, typer.Option(help="The file's column of candidate ids, such as item_id.")]
 Timestamp = Annotated[str | None, typer.Option(help="The file's column of times.")]

@@ -37,7 +37,8 @@ class Interactions:
     and `candidates` belongs to id i of `query_ids` and `candidate_ids`, which come first; a feature is null where the
     side table that was given has no such id. `timestamps` are seconds since 1970-01-01 UTC, None if there are none.
     `weights` multiply the loss of a row, None if all are alike. `negatives`: what a row was shown and did not take,
-    None if nothing is told of it. `extra` holds the other columns of the rows.
+    None if nothing is told of it. `extra` holds the other columns of the rows. `in_order`: the rows are known to be
+    sorted by query, then time, as those of a store are.
     """
 
     query_name: str
@@ -55,6 +56,7 @@ class Interactions:
     weights: NDArray[np.float64] | None = None  # (n,), finite and ≥ 0
     negatives_name: str | None = None
     negatives: Ragged | None = None  # (n rows) candidate codes
+    in_order: bool = False
 
     @classmethod
     def from_table(
@@ -125,8 +127,10 @@ class Interactions:
         query_table = _side_table(source, query, queries, "queries", dialect)
         candidate_table = _side_table(source, candidate, candidates, "candidates", dialect)
         _refuse_lists_of_no_column(dialect, [source, query_table, candidate_table])
-        query_ids, query_codes, query_side = _side(source, query, query_table, "queries", names)
-        candidate_ids, candidate_codes, candidate_side = _side(source, candidate, candidate_table, "candidates", names)
+        query_ids, query_codes, query_side = side_of(source, query, query_table, "queries", names)
+        candidate_ids, candidate_codes, candidate_side = side_of(
+            source, candidate, candidate_table, "candidates", names
+        )
         made = cls(
             query_name=query,
             candidate_name=candidate,
@@ -206,6 +210,7 @@ class Interactions:
             extra=extra,
             weights=None if self.weights is None else self.weights[rows],
             negatives=shown,
+            in_order=self.in_order and mask,
         )
 
     def query_counts(self) -> NDArray[np.int64]:
@@ -338,7 +343,7 @@ def _side_table(source: readers.Source, name: str, side: Any, role: str, dialect
     return readers.read(side, role, ids=(name,), dialect=dialect)
 
 
-def _side(
+def side_of(
     source: readers.Source, name: str, features: readers.Source | None, role: str, of_rows: Sequence[str]
 ) -> tuple[Vocabulary, NDArray[np.int32], pa.Table]:
     """Of one id column: its vocabulary, the code of each row, and the side table in the vocabulary's order."""

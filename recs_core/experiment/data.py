@@ -29,11 +29,17 @@ def load_data(spec: DataSpec) -> Interactions:
     """The interactions, filtered, before the cut. Raises `DataError`."""
     from recs_core import datasets
     from recs_core.data.interactions import Interactions
+    from recs_core.store.layout import is_store, open_store
 
-    if spec.source in datasets.names():
-        said = [name for name in OF_FILES if getattr(spec, name) is not None]
-        if said:
-            raise ConfigError(f"{' and '.join(said)}: for files; the data set {spec.source!r} knows its own")
+    named = spec.source in datasets.names()
+    stored = not named and is_store(local(spec.source, "source", DataError))
+    said = [name for name in OF_FILES if getattr(spec, name) is not None]
+    if said and (named or stored):
+        what = "store" if stored else "data set"
+        raise ConfigError(f"{' and '.join(said)}: for files; the {what} {spec.source!r} knows its own")
+    if stored:
+        data = open_store(spec.source)
+    elif named:
         data = datasets.load(spec.source, **({} if spec.path is None else {"path": spec.path}))
     else:
         if spec.query is None or spec.candidate is None:

@@ -54,25 +54,32 @@ def check_dtypes(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def pieces(arrays: Mapping[str, NDArray[Any]]) -> Iterator[Buffer]:
-    """The bytes of the file. Wide types come first, so that every array is aligned in the map."""
-    order = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))
-    header: dict[str, Any] = {}
-    end = 0
-    for name in order:
-        array = arrays[name]
-        begin, end = end, end + array.nbytes
-        header[name] = {
-            "dtype": _NAMES[array.dtype.newbyteorder("<")],
-            "shape": list(array.shape),
-            "data_offsets": [begin, end],
-        }
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    yield len(text).to_bytes(8, "little") + text
+    """The bytes of the file."""
+    order, first = header({name: (array.dtype, array.shape) for name, array in arrays.items()})
+    yield first
     for name in order:
         array = np.ascontiguousarray(arrays[name], arrays[name].dtype.newbyteorder("<"))
         if array.nbytes:
             yield array.data.cast("B")
+
+
+def header(arrays: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> tuple[list[str], bytes]:
+    """The order in which arrays of these types and shapes follow each other, and the bytes before them. Wide types come
+    first, so that every array is aligned in the map."""
+    order = sorted(arrays, key=lambda name: (-arrays[name][0].itemsize, name))
+    described: dict[str, Any] = {}
+    end = 0
+    for name in order:
+        dtype, shape = arrays[name]
+        begin, end = end, end + math.prod(shape) * dtype.itemsize
+        described[name] = {
+            "dtype": _NAMES[dtype.newbyteorder("<")],
+            "shape": list(shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return order, len(text).to_bytes(8, "little") + text
 
 
 def read(content: mmap | bytes, path: Path) -> dict[str, NDArray[Any]]:

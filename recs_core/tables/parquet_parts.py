@@ -28,15 +28,18 @@ def read(path: Path, coded: Sequence[str] = ()) -> pa.Table:
     Raises `DataError` where there is no file or one cannot be read, and naming file and column for files that differ in
     columns or types.
     """
-    files = _files(path) if names_several(path) else [path]
+    files = files_of(path)
     tables = [_read(file, coded) for file in files]
     for file, table in zip(files[1:], tables[1:], strict=True):
         _check_alike(file, table.schema, files[0], tables[0].schema)
     return pa.concat_tables(table.select(tables[0].column_names) for table in tables)
 
 
-def _files(path: Path) -> list[Path]:
-    """The Parquet files, by name; hidden ones and those that begin with `_`, which writers leave behind, are none."""
+def files_of(path: Path) -> list[Path]:
+    """The Parquet files of a path, by name; in a folder hidden ones and those that begin with `_`, which writers leave
+    behind, are none. Raises `DataError` where there is none."""
+    if not names_several(path):
+        return [path]
     found = list(path.iterdir()) if path.is_dir() else [Path(name) for name in glob(str(path))]
     files = sorted(file for file in found if _is_part(file))
     if files:
@@ -44,6 +47,18 @@ def _files(path: Path) -> list[Path]:
     others = some(sorted(file.name for file in found)) if found else "nothing"
     what = "a folder" if path.is_dir() else "a pattern"
     raise DataError(f"{path}: {what} that names no Parquet file (*.parquet, *.pq), but {others}")
+
+
+def schema_of(files: Sequence[Path]) -> pa.Schema:
+    """The columns of the first file, which the others have too. Raises `DataError` as `read`, whose rows are not."""
+    schemas = []
+    for file in files:
+        try:
+            schemas.append(pq.read_schema(file))
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{file}: not a readable Parquet file ({one_line(error)})") from None
+        _check_alike(file, schemas[-1], files[0], schemas[0])
+    return schemas[0]
 
 
 def _is_part(file: Path) -> bool:

@@ -40,7 +40,7 @@ def seconds(values: Any, where: str, unit: Unit | None = None, cure: str = "") -
     and `{per_second}` are filled in. Raises `DataError` for nulls, NaN, infinities, text that is no time, and years
     outside 1900–2199, naming the unit that the numbers seem to be in.
     """
-    _check(unit, where)
+    check_unit(unit, where)
     array = as_array(values, where)
     if array.null_count:
         raise DataError(f"{where}: no timestamp in row {first(array.is_null())} (counting from 0)")
@@ -91,7 +91,8 @@ def suspicion(times: NDArray[np.float64]) -> str | None:
     return f"{ends}: the column seems to be {name}, from {day(low * each)} to {day(high * each)}; convert it to seconds"
 
 
-def _check(unit: Unit | None, where: str) -> None:
+def check_unit(unit: Unit | None, where: str) -> None:
+    """Raise `DataError` for what is no unit."""
     if unit is not None and not (isinstance(unit, str) and unit in get_args(Unit)):
         raise DataError(f"{where}: unit is 's', 'ms', 'us' or 'ns', got {unit!r}")
 

@@ -1,0 +1,1 @@
+"""Interactions beyond memory: a folder of codes, made out of core and opened as a memory map."""
