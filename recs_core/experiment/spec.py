@@ -31,10 +31,11 @@ class DataSpec:
     `source`: a data set's name (`recs data list`), a store (`recs data ingest`) or a CSV or Parquet file; a file needs
     `query` and `candidate`, its id columns. `timestamp`, `weight`, `negatives`: columns as `Interactions.from_table`
     has them. `unit` ("s", "ms", "us", "ns"): what a timestamp of numbers counts. `queries`, `candidates`: a file of
-    side features, or columns of the interactions' own. `encoding`, `delimiter`, `null_values`, `lists`: how the CSV files among these are written, as
-    `Interactions.from_table` has them; None leaves it to the file. `split`: "time" (`at`, or the last `test` share),
-    "last" or "random" (`test` share), None to train on everything. `validation`: the last share of the training rows by
-    time (at random where there are no timestamps), held out for validation while training.
+    side features, or columns of the interactions' own. `encoding`, `delimiter`, `null_values`, `lists`: how the CSV
+    files among these are written, as `Interactions.from_table` has them; None leaves it to the file. `split`: "time"
+    (`at`, or the last `test` share), "last" or "random" (`test` share), None to train on everything. `validation`: the
+    last share of the training rows by time (at random where there are no timestamps), held out for validation while
+    training.
     """
 
     source: str

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recs_core.contract.columns import describe_type
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import some
 from recs_core.data.interactions import HEAVIEST, LIGHTEST, Interactions, side_of
@@ -105,7 +104,7 @@ def _columns(schema: pa.Schema, file: Path, names: Names, unit: Unit | None) -> 
         elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
             made[role] = column(name)
         else:
-            raise DataError(f"{file}, column {name!r}: ids must be strings or integers, got {describe_type(kind)}")
+            raise DataError(f"{file}, column {name!r}: ids must be strings or integers, got {kind}")
     if names.timestamp is not None:
         made["time"] = _seconds(_type(schema, file, names.timestamp, "timestamp"), file, names.timestamp, unit)
     elif unit is not None:
@@ -113,7 +112,7 @@ def _columns(schema: pa.Schema, file: Path, names: Names, unit: Unit | None) -> 
     if names.weight is not None:
         kind = _type(schema, file, names.weight, "weight")
         if not _is_number(kind):
-            raise DataError(f"{file}, column {names.weight!r}: weights are numbers, got {describe_type(kind)}")
+            raise DataError(f"{file}, column {names.weight!r}: weights are numbers, got {kind}")
         made["weight"] = f"{column(names.weight)}::DOUBLE"
     return made
 
@@ -131,7 +130,7 @@ def _seconds(kind: pa.DataType, file: Path, name: str, unit: Unit | None) -> str
     if pa.types.is_timestamp(kind):
         return f"(epoch_{kind.unit}({column(name)})::DOUBLE / {PER_SECOND[kind.unit]})"
     raise DataError(
-        f"{file}, column {name!r}: ingest takes times as numbers, dates or timestamps, got {describe_type(kind)}; "
+        f"{file}, column {name!r}: ingest takes times as numbers, dates or timestamps, got {kind}; "
         "write them as timestamps, or read the files with Interactions.from_table"
     )
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recs_core.contract.columns import describe_type
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import one_line, some
 from recs_core.tables.memory import give_back
@@ -85,7 +84,5 @@ def _check_alike(file: Path, found: pa.Schema, first: Path, due: pa.Schema) -> N
             raise DataError(f"{of}: no column {some(missing)}, which {first if of is file else file} has")
     for name in due.names:
         if found.field(name).type != due.field(name).type:
-            raise DataError(
-                f"{file}: column {name!r} holds {describe_type(found.field(name).type)}, in {first} "
-                f"{describe_type(due.field(name).type)}: write them alike"
-            )
+            kind, other = found.field(name).type, due.field(name).type
+            raise DataError(f"{file}: column {name!r} holds {kind}, in {first} {other}: write them alike")
