@@ -16,9 +16,6 @@ from recs_core.contract.messages import one_line
 if TYPE_CHECKING:
     import duckdb
 
-BATCH = 1 << 18
-"""Rows that come out of a query at a time."""
-
 
 class Rows:
     """The rows of Parquet files in a database of its own, below `folder`.
@@ -114,7 +111,7 @@ class Rows:
                 "JOIN query_code q ON coded.query = q.code JOIN candidate_code c ON coded.candidate = c.code "
                 f"ORDER BY q.new{by_time}, place"
             )
-            yield from found.to_arrow_reader(BATCH)
+            yield from pa.RecordBatchReader.from_stream(found)
 
     @property
     def _kept(self) -> list[str]:
