@@ -67,9 +67,10 @@ def pairs(data: recs.Interactions) -> dict[str, set[str]]:
 
 def test_loss_falls_and_the_model_learns_the_two_kinds(parts: tuple, fitted: recs.TwoTower) -> None:
     assert fitted.history["loss"][-1] < fitted.history["loss"][0]
-    found = fitted.recommend(["c0", "c1"], k=8)
-    assert sum(int(item[1:]) % 2 == 0 for item in found.ids[0]) > 5
-    assert sum(int(item[1:]) % 2 == 1 for item in found.ids[1]) > 5
+    customers = fitted.schema.queries.ids.to_pylist()
+    found = fitted.recommend(customers, k=8)
+    own = [int(item[1:]) % 2 == int(who[1:]) % 2 for who, ids in zip(customers, found.ids, strict=True) for item in ids]
+    assert np.mean(own) > 0.65  # by chance 0.5 ± 0.03
 
 
 def test_scores_are_the_inner_products_of_the_vectors(fitted: recs.TwoTower) -> None:

@@ -120,7 +120,7 @@ def _add(out: dict[str, NDArray[Any]], name: str, codes: Codes) -> None:
         return
     if isinstance(codes, Ragged):
         out[f"{name}/values"] = np.asarray(codes.values, np.int32)
-        out[f"{name}/offsets"] = np.asarray(codes.offsets, np.int32)
+        out[f"{name}/offsets"] = codes.offsets
     else:
         out[name] = np.asarray(codes, np.int32)
 
@@ -176,7 +176,8 @@ def _numbers(left: dict[str, NDArray[Any]], name: str, shape: tuple[int, int], p
 
 
 def _ragged(left: dict[str, NDArray[Any]], name: str, size: int, bound: int, path: Path) -> Ragged:
-    offsets = _vector(left, f"{name}/offsets", np.int32, size + 1, path)
+    long = left[f"{name}/offsets"].dtype == np.int64 if f"{name}/offsets" in left else False
+    offsets = _vector(left, f"{name}/offsets", np.int64 if long else np.int32, size + 1, path)
     values = _vector(left, f"{name}/values", np.int32, int(offsets[-1]), path)
     if offsets[0] != 0 or (offsets[1:] < offsets[:-1]).any():
         raise BundleError(f"{path}: '{name}/offsets' must begin at 0 and never fall")

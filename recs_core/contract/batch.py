@@ -13,16 +13,23 @@ from functools import cached_property
 from typing import Any, Literal, TypeAlias, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Side: TypeAlias = Literal["query", "candidate"]
 Codes: TypeAlias = "NDArray[np.int32] | Ragged | Sequences"
 Times: TypeAlias = "NDArray[np.float64] | None"
 
+INT32 = 2**31 - 1
+"""The largest code, and the largest row number or offset that is held in four bytes."""
+
 
 @dataclass(frozen=True)
 class Ragged:
-    """Several codes per row: row i holds values[offsets[i]:offsets[i + 1]]."""
+    """Several codes per row: row i holds values[offsets[i]:offsets[i + 1]].
+
+    Offsets are int32, and int64 where there are more values than int32 counts, which no batch has; so are values that
+    are row numbers and no codes.
+    """
 
     values: NDArray[np.int32]  # (nnz,)
     offsets: NDArray[np.int32]  # (n + 1,), from 0 to nnz
@@ -46,7 +53,7 @@ class Ragged:
     @cached_property
     def segments(self) -> NDArray[np.int32]:
         """(nnz,): the row of each value."""
-        return np.repeat(np.arange(len(self.offsets) - 1, dtype=np.int32), self.lengths)
+        return np.repeat(np.arange(len(self.lengths), dtype=numbers_of(len(self.lengths))), self.lengths)
 
     def take(self, rows: NDArray[np.integer]) -> Ragged:
         """The rows asked for, in that order."""
@@ -70,7 +77,7 @@ class Ragged:
     def _places(self, rows: NDArray[np.integer], lengths: NDArray[np.integer]) -> Ragged:
         offsets = offsets_of(lengths)
         starts = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
-        return Ragged(starts + np.arange(offsets[-1], dtype=np.int32), offsets)
+        return Ragged(starts + np.arange(offsets[-1], dtype=offsets.dtype), offsets)
 
     def without(self, out: NDArray[np.bool_]) -> Ragged:
         """Without the values marked `out` (nnz,)."""
@@ -95,14 +102,14 @@ class Ragged:
 
     def followed_by(self, other: Ragged) -> Ragged:
         """The rows of both, the other's below."""
-        offsets = np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]])
-        return Ragged(np.concatenate([self.values, other.values]), offsets)
+        lengths = np.concatenate([self.lengths, other.lengths])
+        return Ragged.from_lengths(np.concatenate([self.values, other.values]), lengths)
 
     def joined(self, other: Ragged) -> Ragged:
         """Row by row, these values and then the other's."""
         rows = np.concatenate([self.segments, other.segments])
         order = np.argsort(rows, kind="stable")
-        return Ragged(np.concatenate([self.values, other.values])[order], self.offsets + other.offsets)
+        return Ragged.from_lengths(np.concatenate([self.values, other.values])[order], self.lengths + other.lengths)
 
 
 @dataclass(frozen=True)
@@ -312,11 +319,17 @@ def recoded(codes: Codes, values: NDArray[np.int32]) -> Codes:
     return values
 
 
-def offsets_of(lengths: NDArray[Any]) -> NDArray[np.int32]:
-    """(n + 1,): where each row begins, and where the last one ends."""
-    offsets = np.zeros(len(lengths) + 1, np.int32)
+def offsets_of(lengths: ArrayLike) -> NDArray[np.int32]:
+    """(n + 1,): where each row begins, and where the last one ends; int64 where that is beyond int32."""
+    lengths = np.asarray(lengths)
+    offsets = np.zeros(len(lengths) + 1, numbers_of(int(lengths.sum(dtype=np.int64))))
     np.cumsum(lengths, out=offsets[1:])
     return offsets
+
+
+def numbers_of(count: int) -> type[np.int32]:
+    """The type that numbers of so many things are held in: int32 where it holds them, else int64."""
+    return np.int32 if count <= INT32 else np.int64  # type: ignore[return-value]
 
 
 class TaskInputs(TypedDict, total=False):

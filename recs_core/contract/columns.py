@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recs_core.contract.batch import offsets_of
 from recs_core.contract.errors import DataError
-from recs_core.contract.plain import as_array, list_lengths, list_offsets, plain, plain_column
+from recs_core.contract.plain import as_array, list_lengths, plain, plain_column
 from recs_core.contract.text_columns import why_no_lists, why_no_numbers
 
 Use: TypeAlias = Literal["id", "ids", "text", "number", "vector"]
@@ -101,7 +102,7 @@ def as_lists(values: Any, where: str) -> tuple[pa.Array, NDArray[np.int32]]:
     lists = _usable(values, where, "ids")
     if pa.types.is_null(lists.type):
         return pa.array([], pa.string()), np.zeros(len(lists) + 1, np.int32)
-    return _ids(lists.flatten()), list_offsets(list_lengths(lists)).astype(np.int32)
+    return _ids(lists.flatten()), offsets_of(list_lengths(lists))
 
 
 def as_numbers(values: Any, where: str) -> NDArray[np.float64]:

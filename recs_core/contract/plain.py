@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recs_core.contract.batch import offsets_of
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import one_line
 
@@ -114,9 +115,10 @@ def list_lengths(array: pa.Array) -> NDArray[np.int64]:
     return np.asarray(pc.fill_null(pc.list_value_length(array), 0)).astype(np.int64)
 
 
-def list_offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n + 1,): list i is values[offsets[i]:offsets[i + 1]]."""
-    return np.concatenate([[0], np.cumsum(lengths)])
+def list_array(offsets: NDArray[np.integer], values: pa.Array, mask: pa.Array | None = None) -> pa.Array:
+    """Lists, of which the i-th is values[offsets[i]:offsets[i + 1]]; null where `mask` is true."""
+    made = pa.ListArray if offsets.dtype == np.int32 else pa.LargeListArray
+    return made.from_arrays(pa.array(offsets), values, mask=mask)
 
 
 def union_kinds(array: pa.UnionArray) -> NDArray[np.int8]:
@@ -152,13 +154,10 @@ def _union(array: pa.UnionArray) -> pa.Array:
 
 
 def _list(array: pa.Array) -> pa.Array:
-    values, offsets = array.flatten(), list_offsets(list_lengths(array))
+    values, offsets = array.flatten(), offsets_of(list_lengths(array))
     if not pa.types.is_float16(values.type):
         values = plain(values)
-    small = offsets[-1] < 2**31
-    made = pa.ListArray if small else pa.LargeListArray
-    mask = array.is_null() if array.null_count else None
-    return made.from_arrays(pa.array(offsets.astype(np.int32 if small else np.int64)), values, mask=mask)
+    return list_array(offsets, values, array.is_null() if array.null_count else None)
 
 
 def _float(array: pa.Array) -> pa.Array:

@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recs_core.contract.batch import Ragged
+from recs_core.contract.batch import Ragged, offsets_of
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.retrieval import RetrievalSpec
 
@@ -304,8 +304,7 @@ def _shift(columns: Ragged, start: int) -> Ragged:
     if start == 0:
         return columns
     keep = columns.values >= start
-    kept = np.concatenate([[0], np.cumsum(keep)]).astype(np.int32)
-    return Ragged(columns.values[keep] - np.int32(start), kept[columns.offsets])
+    return Ragged(columns.values[keep] - np.int32(start), offsets_of(keep)[columns.offsets])
 
 
 def _positives_row(
@@ -336,9 +335,7 @@ def _with_own(masked: Ragged | None, own: NDArray[np.int32], num_negatives: int)
         values = np.concatenate([masked.values, values])
         rows = np.concatenate([masked.segments, rows])
     order = np.argsort(rows, kind="stable")
-    offsets = np.zeros(len(own) + 1, np.int32)
-    np.cumsum(np.bincount(rows, minlength=len(own)), out=offsets[1:])
-    return Ragged(values[order].astype(np.int32), offsets)
+    return Ragged.from_lengths(values[order].astype(np.int32), np.bincount(rows, minlength=len(own)))
 
 
 def _is_masked(

@@ -9,23 +9,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
+from recs_core.contract.batch import INT32
 from recs_core.contract.columns import as_ids, coded_ids, describe_type
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import some
 
 UNKNOWN = -1
 
+MOST_IDS = INT32
+"""Ids of a vocabulary, and rows of a table, at most: codes are int32."""
+
 
 class Vocabulary:
     """Unique ids in a fixed order; the code of an id is its position.
 
     `ids`: strings or integers (any sequence, NumPy, Arrow, pandas or polars). `name` is only for messages, usually
-    the id column's. Raises `DataError` for nulls, duplicates (naming some) and types other than these two.
+    the id column's. Raises `DataError` for nulls, duplicates (naming some), types other than these two, and more than
+    2³¹ − 1 of them.
     """
 
     def __init__(self, ids: Any, name: str = "id") -> None:
         self.name = name
         self._ids = as_ids(ids, f"vocabulary of {name!r}")
+        refuse_too_many(len(self._ids), f"vocabulary of {name!r}")
         refuse_duplicates(self._ids, f"vocabulary of {name!r}")
 
     @classmethod
@@ -39,17 +45,19 @@ class Vocabulary:
         vocabulary = cls.__new__(cls)  # distinct by construction: no second look
         vocabulary._ids, codes = coded_ids(values, f"column {name!r}")
         vocabulary.name = name
+        refuse_too_many(len(vocabulary), f"column {name!r}")
         return vocabulary, codes
 
     def grown(self, ids: Any) -> Vocabulary:
         """These ids, then those of `ids` that are not among them, by first appearance; itself where all are.
 
-        Raises `DataError` as `encode`.
+        Raises `DataError` as `encode`, and for more ids than there are codes.
         """
         given = as_ids(ids, f"values of {self.name!r}")
         new = given.filter(pa.array(self.encode(given) == UNKNOWN)).unique()
         if not len(new):
             return self
+        refuse_too_many(len(self) + len(new), f"vocabulary of {self.name!r}")
         grown = Vocabulary.__new__(Vocabulary)  # distinct by construction: no second look
         grown.name, grown._ids = self.name, pa.concat_arrays([self._ids, new]) if len(self) else new
         return grown
@@ -110,6 +118,15 @@ def refuse_duplicates(ids: pa.Array, where: str) -> None:
     counts = ids.value_counts()
     repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
     raise DataError(f"{where}: ids must be unique, but {some(repeated.to_pylist())} appear more than once")
+
+
+def refuse_too_many(number: int, where: str) -> None:
+    """Raise `DataError` for more ids or rows than there are codes."""
+    if number > MOST_IDS:
+        raise DataError(
+            f"{where}: {number:,} are more than int32 codes tell apart, {MOST_IDS:,}; leave out the rare ones, by "
+            "data.filter(min_per_query=…, min_per_candidate=…)"
+        )
 
 
 def _positions(codes: NDArray[np.int64]) -> pa.Array:

@@ -18,6 +18,7 @@ from recs_core.contract.batch import (
     Sequences,
     Side,
     Times,
+    numbers_of,
     offsets_of,
 )
 from recs_core.contract.errors import DataError, SpecError
@@ -202,9 +203,9 @@ class _Cut:
         data = self.data
         keys = data.query_codes.astype(np.int64) * self.corpus + data.candidate_codes
         _, last = np.unique(keys[::-1], return_index=True)
-        rows = np.sort(len(keys) - 1 - last).astype(np.int32)
+        rows = np.sort(len(keys) - 1 - last).astype(numbers_of(len(keys)))
         queries, counts = np.unique(data.query_codes[rows], return_counts=True)
-        return queries, Ragged(rows, np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+        return queries, Ragged.from_lengths(rows, counts)
 
     @cached_property
     def positives(self) -> Ragged:
@@ -212,9 +213,7 @@ class _Cut:
         queries, rows = self.rows_of_query
         lengths = np.zeros(len(self.data.schema.queries), np.int64)
         lengths[queries] = rows.lengths
-        return Ragged(
-            self.data.candidate_codes[rows.values], np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        )
+        return Ragged.from_lengths(self.data.candidate_codes[rows.values], lengths)
 
     @cached_property
     def row_counts(self) -> NDArray[np.int64]:
@@ -229,7 +228,7 @@ class _Cut:
         if self.data.input_share is not None:
             start = rows - self._place[rows]
             lengths = data.past[rows]
-            offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+            offsets = offsets_of(lengths)
             index = np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])
             before = Past(Ragged(data.candidate_codes[index], offsets), *self._timed(index, rows))
             history = before.without(before.codes.values == codes[before.codes.segments])
@@ -289,7 +288,7 @@ class _Cut:
         left = self.row_counts[self.data.query_codes[rows]] - self._place[rows]
         number = np.minimum(self.plan.targets, left)
         offsets = offsets_of(number)
-        return Ragged(np.repeat(rows - offsets[:-1], number) + np.arange(offsets[-1], dtype=np.int32), offsets)
+        return Ragged(np.repeat(rows - offsets[:-1], number) + np.arange(offsets[-1], dtype=offsets.dtype), offsets)
 
     @cached_property
     def targets_of_query(self) -> NDArray[np.int64]:

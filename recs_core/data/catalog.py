@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Features, Past, Ragged
+from recs_core.contract.batch import Features, Past, Ragged, numbers_of
 from recs_core.contract.errors import DataError
 from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.ids import known_codes
@@ -99,17 +99,18 @@ def union(
 
     Only queries that have new rows are looked at, so that a day's rows join a year's at the cost of a day's.
     """
-    olds = Ragged(np.arange(len(old.values), dtype=np.int32), old.offsets)
+    kind = numbers_of(len(old.values) + len(new.values))
+    olds = Ragged(np.arange(len(old.values), dtype=kind), old.offsets)
     touched = np.flatnonzero(new.lengths)
     theirs = olds.take(touched)
-    news = Ragged(np.arange(len(new.values), dtype=np.int32), new.offsets).take(touched)
+    news = Ragged(np.arange(len(new.values), dtype=kind), new.offsets).take(touched)
     if old_at is None or new_at is None:
         at = np.zeros(len(theirs.values) + len(news.values))
     else:
         at = np.concatenate([old_at[theirs.values], new_at[news.values]])
     candidate = np.concatenate([old.values[theirs.values], new.values[news.values]])
     kept = _union(np.concatenate([theirs.segments, news.segments]), candidate, at, len(theirs.values), newer)
-    behind = np.concatenate([theirs.values, news.values + np.int32(len(old.values))])
+    behind = np.concatenate([theirs.values, news.values + kind(len(old.values))])
     few = Ragged(behind[kept.values], kept.offsets)
     source = np.arange(len(old.lengths))
     source[touched] = len(old.lengths) + np.arange(len(touched))
@@ -129,7 +130,7 @@ def _union(
     nth = np.arange(len(row)) - np.flatnonzero(begins)[row]  # within its equals
     spare = is_new[order] & (nth - of_old < of_old) if not newer else ~is_new[order] & (nth < of_new)
     kept = np.sort(order[~spare])
-    kept = kept[np.lexsort((at[kept], query[kept]))].astype(np.int32)
+    kept = kept[np.lexsort((at[kept], query[kept]))].astype(numbers_of(len(query)))
     return Ragged.from_lengths(kept, np.bincount(query[kept], minlength=query.max(initial=-1) + 1))
 
 
@@ -148,10 +149,9 @@ def past_of(data: Interactions | Iterable[Interactions], queries: pa.Array, sche
         times.append(np.zeros(int(keep.sum())) if part.timestamps is None else part.timestamps[keep])
     row, code, at = np.concatenate(rows), np.concatenate(codes), np.concatenate(times)
     order = np.lexsort((at, row))
-    offsets = np.zeros(len(wanted) + 1, np.int32)
-    np.cumsum(np.bincount(row, minlength=len(wanted)), out=offsets[1:])
+    lengths = np.bincount(row, minlength=len(wanted))
     timed = all(part.timestamps is not None for part in parts)
-    whole = Past(Ragged(code[order].astype(np.int32), offsets), at[order] if timed else None)
+    whole = Past(Ragged.from_lengths(code[order], lengths), at[order] if timed else None)
     return whole.take_or_none(of_query)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Features, Past, Ragged, Side
+from recs_core.contract.batch import Features, Past, Ragged, Side, numbers_of
 from recs_core.contract.errors import DataError
 from recs_core.contract.feature_numbers import SECONDS_A_DAY
 from recs_core.contract.towers import TowerSpec
@@ -45,7 +45,7 @@ class EncodedDataset:
     query_codes: NDArray[np.int32]  # (n,)
     candidate_codes: NDArray[np.int32]  # (n,)
     timestamps: NDArray[np.float64] | None  # (n,) seconds
-    past: NDArray[np.int32]  # (n,)
+    past: NDArray[np.int32]  # (n,), int64 of more rows than int32 counts
     counts: NDArray[np.int64]  # (corpus,) training rows of each candidate
     attributes: pa.Table  # the candidates' side table, see `Catalog`
     old: NDArray[np.bool_] | None = None  # (n,) rows of earlier fits, see `with_past`; None: there are none
@@ -186,10 +186,11 @@ def strictly_earlier(queries: NDArray[np.int32], times: NDArray[np.float64] | No
     """How many rows of the same query are earlier; rows at the same moment are not."""
     if not len(queries):
         return np.zeros(0, np.int32)
+    kind = numbers_of(len(queries))
     position = np.arange(len(queries))
     new_query = np.r_[True, queries[1:] != queries[:-1]]
     start = np.maximum.accumulate(np.where(new_query, position, 0))
     if times is None:
-        return (position - start).astype(np.int32)
+        return (position - start).astype(kind)
     new_moment = new_query | np.r_[True, times[1:] != times[:-1]]
-    return (np.maximum.accumulate(np.where(new_moment, position, 0)) - start).astype(np.int32)
+    return (np.maximum.accumulate(np.where(new_moment, position, 0)) - start).astype(kind)

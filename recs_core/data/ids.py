@@ -72,15 +72,14 @@ def all_codes_per_row(values: Any, where: str, vocabulary: Vocabulary, rows: int
     lists = _rows(values, where)
     if rows is not None and len(lists) != rows:
         raise DataError(f"{where}: {len(lists)} lists of ids for {rows} queries; give one list per query")
-    offsets = np.zeros(len(lists) + 1, np.int32)
-    np.cumsum([len(row) for row in lists], out=offsets[1:])
     try:
         flat = as_ids([id_ for row in lists for id_ in row], where)
     except DataError:  # again row by row, to name the one at fault
         for i, row in enumerate(lists):
             _of_type(as_ids(row, f"{where}, row {i}"), f"{where}, row {i}", vocabulary)
         raise
-    return Ragged(vocabulary.encode(_of_type(flat, where, vocabulary)), offsets)
+    lengths = np.array([len(row) for row in lists], np.int64)
+    return Ragged.from_lengths(vocabulary.encode(_of_type(flat, where, vocabulary)), lengths)
 
 
 def _rows(values: Any, where: str) -> list[list[Any]]:

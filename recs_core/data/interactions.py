@@ -17,6 +17,7 @@ from recs_core.contract.batch import Ragged
 from recs_core.contract.columns import as_numbers
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import some
+from recs_core.contract.plain import list_array
 from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data import impressions, pairs, splits
 from recs_core.tables import readers, sides
@@ -179,7 +180,7 @@ class Interactions:
             columns[self.weight_name] = pa.array(self.weights)
         if self.negatives is not None:
             shown = self.candidate_ids.decode(self.negatives.values)
-            columns[str(self.negatives_name)] = pa.ListArray.from_arrays(pa.array(self.negatives.offsets), shown)
+            columns[str(self.negatives_name)] = list_array(self.negatives.offsets, shown)
         return pa.table(columns | {name: self.extra[name] for name in self.extra.column_names})
 
     def take(self, rows: ArrayLike) -> Interactions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Ragged, TaskInputs
+from recs_core.contract.batch import Ragged, TaskInputs, offsets_of
 from recs_core.contract.retrieval import RetrievalSpec
 
 
@@ -57,10 +57,10 @@ def columns_holding(positives: Ragged, columns: NDArray[np.int32]) -> Ragged:
     ordered = columns[order]
     first = np.searchsorted(ordered, positives.values, "left").astype(np.int32)
     count = np.searchsorted(ordered, positives.values, "right").astype(np.int32) - first
-    found = Ragged(order, np.concatenate([[0], np.cumsum(count)]).astype(np.int32))
-    starts = np.repeat(first - found.offsets[:-1], count)
-    values = order[starts + np.arange(found.offsets[-1], dtype=np.int32)]
-    return Ragged(values, found.offsets[positives.offsets])
+    offsets = offsets_of(count)
+    starts = np.repeat(first - offsets[:-1], count)
+    values = order[starts + np.arange(offsets[-1], dtype=offsets.dtype)]
+    return Ragged(values, offsets[positives.offsets])
 
 
 def accidental_hits(task: TaskInputs) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from recs_core.contract.errors import BadRows, DataError
 from recs_core.contract.features import Feature, Known, State
 from recs_core.contract.plain import one_chunk
 from recs_core.contract.towers import TowerSpec
-from recs_core.contract.vocabulary import Vocabulary
+from recs_core.contract.vocabulary import Vocabulary, refuse_too_many
 from recs_core.data.interactions import Interactions
 
 
@@ -40,6 +40,10 @@ class Schema:
     table_rows: Mapping[str, int]
     context: tuple[str, ...] = ()
     time_name: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, rows in self.table_rows.items():
+            refuse_too_many(rows, f"rows of {name!r}")
 
     @classmethod
     def learn(cls, query: TowerSpec, candidate: TowerSpec, train: Interactions) -> Schema:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Codes, Ragged, Sequences, offsets_of
+from recs_core.contract.batch import Codes, Ragged, Sequences, numbers_of, offsets_of
 from recs_core.contract.encoders import EncoderPlan
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.protocols import BatchPlan
@@ -77,7 +77,7 @@ def windows_of(counts: NDArray[np.int64], length: int) -> Ragged:
     lengths = last - first + 1
     offsets = offsets_of(lengths)
     rows = np.repeat(first - offsets[:-1], lengths) + np.arange(offsets[-1])
-    return Ragged(rows.astype(np.int32), offsets)
+    return Ragged(rows.astype(numbers_of(int(starts[-1]))), offsets)
 
 
 def with_masks(codes: Codes, encoder: EncoderPlan, random: np.random.Generator) -> Sequences:

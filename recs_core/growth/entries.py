@@ -64,7 +64,7 @@ def _places(ids: Vocabulary, before: Vocabulary, after: Vocabulary) -> pa.Array:
 def _padded(rows: Ragged, size: int) -> Ragged:
     """With empty rows below."""
     more = size + 1 - len(rows.offsets)
-    return Ragged(rows.values, np.concatenate([rows.offsets, np.full(more, rows.offsets[-1], np.int32)]))
+    return Ragged(rows.values, np.concatenate([rows.offsets, np.full(more, rows.offsets[-1])]))
 
 
 def _rows(schema: Schema, data: Interactions) -> tuple[Ragged, NDArray[np.float64] | None]:

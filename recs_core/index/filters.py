@@ -19,9 +19,8 @@ from recs_core.contract.errors import DataError
 def ragged(rows: Iterable[ArrayLike]) -> Ragged:
     """Lists of positions, one per query, as `Ragged`."""
     arrays = [np.asarray(row, np.int32) for row in rows]
-    offsets = np.zeros(len(arrays) + 1, np.int32)
-    np.cumsum([len(row) for row in arrays], out=offsets[1:])
-    return Ragged(np.concatenate([np.empty(0, np.int32), *arrays]), offsets)
+    lengths = np.array([len(row) for row in arrays], np.int64)
+    return Ragged.from_lengths(np.concatenate([np.empty(0, np.int32), *arrays]), lengths)
 
 
 def check_positions(rows: Ragged, num_queries: int, num_candidates: int, what: str) -> Ragged:

@@ -114,7 +114,7 @@ def _blocks(offsets: NDArray[np.int32]) -> Iterator[slice]:
     """Slices of rows that hold about BLOCK codes together, at least one row each."""
     start, rows = 0, len(offsets) - 1
     while start < rows:
-        stop = int(np.searchsorted(offsets, offsets[start] + BLOCK, side="right")) - 1
+        stop = int(np.searchsorted(offsets, int(offsets[start]) + BLOCK, side="right")) - 1
         stop = min(max(stop, start + 1), rows)
         yield slice(start, stop)
         start = stop

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recs_core.contract.batch import offsets_of
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import one_line
-from recs_core.contract.plain import list_lengths, list_offsets
+from recs_core.contract.plain import list_array, list_lengths
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".dat", ".dat.gz")
 
@@ -216,9 +216,8 @@ def _split_chunk(fields: pa.StringArray, between: str) -> pa.ListArray:
     lists = pc.split_pattern(fields, between)
     parts = pc.utf8_trim_whitespace(lists.flatten())
     kept = pc.not_equal(parts, "")
-    before = np.concatenate([[0], np.cumsum(kept.to_numpy(zero_copy_only=False))])  # parts kept before each part
-    offsets = before[list_offsets(list_lengths(lists))]
-    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), parts.filter(kept))
+    before = offsets_of(kept.to_numpy(zero_copy_only=False))  # parts kept before each part
+    return list_array(before[offsets_of(list_lengths(lists))], parts.filter(kept))
 
 
 def _too_long(column: pa.ChunkedArray) -> bool:

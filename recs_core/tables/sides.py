@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recs_core.contract.batch import offsets_of
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import some
+from recs_core.contract.plain import list_array
 from recs_core.tables.readers import Source
 
 BLOCK = 1 << 14
@@ -95,9 +97,7 @@ def _vectors_taken(column: pa.ChunkedArray, rows: NDArray[np.int64], width: int)
         for block in (here[at : at + BLOCK] for at in range(0, len(here), BLOCK)):
             out[block] = vectors[rows[block] - start]
         start += len(chunk)
-    offsets = np.arange(len(rows) + 1) * width
-    made, kind = (pa.ListArray, np.int32) if offsets[-1] < 2**31 else (pa.LargeListArray, np.int64)
-    return made.from_arrays(pa.array(offsets.astype(kind)), pa.array(out.ravel()))
+    return list_array(offsets_of(np.full(len(rows), width)), pa.array(out.ravel()))
 
 
 def comparable(column: pa.ChunkedArray) -> NDArray[np.int64]:

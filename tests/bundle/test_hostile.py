@@ -288,7 +288,7 @@ NATIVE = {"query": {"backend": "torch", "module": "os", "rebuild": "os:abort", "
         ),
         (set_("model", "native", to={"nobody": {}}), "native: must be 'query' or 'candidate', got 'nobody'"),
         (set_("model", "native", to=NATIVE), "'query/dense_0/bias' is not of this model"),
-        (set_("schema", "table_rows", "table/user", to=10**15), "the model's is"),
+        (set_("schema", "table_rows", "table/user", to=10**15), "are more than int32 codes tell apart"),
         (set_("schema", "table_rows", "table/user", to=3), "fewer rows than ids"),
         (set_("schema", "vocabularies", "table/user", to="nowhere"), "not among its files"),
         (set_("schema", "learnt", to={}), "query/age: .*has no mean and deviation"),
