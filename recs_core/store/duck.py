@@ -66,6 +66,7 @@ class Rows:
         for role in ("query", "candidate"):
             self._run(f"CREATE TABLE {role}_left AS SELECT code FROM {role}_ids")
         least = {"query": min_per_query, "candidate": min_per_candidate}
+        least = {role: minimum for role, minimum in least.items() if minimum}  # of 0 an id stays whose rows all go
         while any(minimum > 1 for minimum in least.values()) and self._drop_rare(least):
             pass
         for role in ("query", "candidate"):
