@@ -29,7 +29,7 @@ from recs_core.data.encoded import EncodedDataset
 from recs_core.data.encoding import past
 from recs_core.data.impressions import once_each
 from recs_core.data.negatives import candidate_columns, task_inputs
-from recs_core.data.rows import localised, unique
+from recs_core.data.rows import localised, strictly_earlier, unique
 from recs_core.data.sequences import check_sequences, length_of, windows_of, with_masks
 from recs_core.data.shuffle import Shuffle
 
@@ -102,7 +102,8 @@ class _Cut:
             )
         if data.weights is not None and not data.weights.any():
             raise DataError(f"all {len(data):,} rows have weight 0: nothing would be learnt")
-        self.row_weights = [w for w in (data.weights, data.recency(plan.recency_days)) if w is not None]  # (n,) each
+        if plan.recency_days is not None:
+            _ = data.newest  # refuses rows without times
 
     def batch(self, *, seed: int, epoch: int, step: int) -> Batch:
         """A batch of an epoch."""
@@ -226,8 +227,8 @@ class _Cut:
         queries, codes = data.query_codes[rows], data.candidate_codes[rows]
         history = None
         if self.data.input_share is not None:
-            start = rows - self._place[rows]
-            lengths = data.past[rows]
+            start = self.first_row[queries]
+            lengths = strictly_earlier(rows, start, data.timestamps)
             offsets = offsets_of(lengths)
             index = np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])
             before = Past(Ragged(data.candidate_codes[index], offsets), *self._timed(index, rows))
@@ -243,10 +244,9 @@ class _Cut:
         return (None, None) if times is None else (times[read], times[rows])
 
     @cached_property
-    def _place(self) -> NDArray[np.int64]:
-        """(n,): place of each row among its query's rows."""
-        first = np.concatenate([[0], np.cumsum(self.row_counts)])[:-1]
-        return np.arange(len(self.data)) - first[self.data.query_codes]
+    def first_row(self) -> NDArray[np.int64]:
+        """(queries,): where the rows of each query begin."""
+        return np.concatenate([[0], np.cumsum(self.row_counts)])[:-1]
 
     def _by_query(self, chosen: NDArray[np.integer], random: np.random.Generator) -> _Targets:
         """Each query with all its targets, or with a random part as its history and the rest as targets."""
@@ -285,7 +285,8 @@ class _Cut:
 
     def _next_rows(self, rows: NDArray[np.integer]) -> Ragged:
         """Each row, and those of its query that follow it, as many as the plan has targets."""
-        left = self.row_counts[self.data.query_codes[rows]] - self._place[rows]
+        queries = self.data.query_codes[rows]
+        left = self.first_row[queries] + self.row_counts[queries] - rows
         number = np.minimum(self.plan.targets, left)
         offsets = offsets_of(number)
         return Ragged(np.repeat(rows - offsets[:-1], number) + np.arange(offsets[-1], dtype=offsets.dtype), offsets)
@@ -306,8 +307,11 @@ class _Cut:
     def _weight(self, rows: NDArray[np.integer], targets_of_query: NDArray[np.integer]) -> NDArray[np.floating] | None:
         alpha = self.plan.row_weight
         weight = None if alpha == 1 else targets_of_query.astype(np.float64) ** (alpha - 1)
-        for factor in self.row_weights:
-            weight = factor[rows] if weight is None else weight * factor[rows]
+        factors = [] if self.data.weights is None else [self.data.weights[rows]]
+        if self.plan.recency_days is not None:
+            factors.append(self.data.recency(rows, self.plan.recency_days))
+        for factor in factors:
+            weight = factor if weight is None else weight * factor
         return weight
 
     def _batch(self, targets: _Targets, random: np.random.Generator) -> Batch:

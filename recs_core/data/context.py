@@ -42,10 +42,14 @@ def check_context(data: Interactions, tower: TowerSpec, schema: Schema) -> None:
     of_rows(data, tower, schema, np.arange(min(1, len(data))))
 
 
-def of_rows(data: Interactions, tower: TowerSpec, schema: Schema, rows: NDArray[np.integer]) -> Features | None:
+def of_rows(data: Interactions, tower: TowerSpec, schema: Schema, rows: NDArray[np.integer] | slice) -> Features | None:
     """What the query tower reads of these rows, in this order; None where it reads no context."""
-    columns = columns_of(data, schema).take(pa.array(rows))
-    return encode_context(tower, schema, columns) if schema.context else None
+    if not schema.context:
+        return None
+    columns = columns_of(data, schema)
+    if not isinstance(rows, slice):
+        columns = columns.take(pa.array(rows))
+    return encode_context(tower, schema, columns)
 
 
 def of_request(context: Context, at: Times, tower: TowerSpec, schema: Schema, size: int) -> Features | None:

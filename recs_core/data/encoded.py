@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Features, Past, Ragged, Side, numbers_of
+from recs_core.contract.batch import Features, Past, Ragged, Side
 from recs_core.contract.errors import DataError
 from recs_core.contract.feature_numbers import SECONDS_A_DAY
 from recs_core.contract.towers import TowerSpec
@@ -31,10 +32,10 @@ class EncodedDataset:
     """Interactions in the codes of one schema; `Batching` cuts them into batches.
 
     Rows are sorted by query, then time (row order where there is none), so that a query's rows are one slice and its
-    past at any row is what stands before it. `past` (n,) counts the strictly earlier rows of the row's query.
-    `weights` (n,) multiply the loss of a row; None: all are alike. `context` (n rows): what the query tower reads of
-    each interaction; None where it reads nothing of it. `negatives` (n rows): candidate codes that each was shown and
-    that its query never took; None where nothing is told of it.
+    past at any row is what stands before it. Those of a store are memory maps, which nothing here copies. `weights`
+    (n,) multiply the loss of a row; None: all are alike. `context` (n rows): what the query tower reads of each
+    interaction; None where it reads nothing of it. `negatives` (n rows): candidate codes that each was shown and that
+    its query never took; None where nothing is told of it.
     """
 
     schema: Schema
@@ -45,7 +46,6 @@ class EncodedDataset:
     query_codes: NDArray[np.int32]  # (n,)
     candidate_codes: NDArray[np.int32]  # (n,)
     timestamps: NDArray[np.float64] | None  # (n,) seconds
-    past: NDArray[np.int32]  # (n,), int64 of more rows than int32 counts
     counts: NDArray[np.int64]  # (corpus,) training rows of each candidate
     attributes: pa.Table  # the candidates' side table, see `Catalog`
     old: NDArray[np.bool_] | None = None  # (n,) rows of earlier fits, see `with_past`; None: there are none
@@ -76,12 +76,13 @@ class EncodedDataset:
         queries = _codes(schema.queries.encode(data.query_ids.ids), data.query_codes, data, "query")
         code_of = schema.candidates.encode(data.candidate_ids.ids)
         candidates = _codes(code_of, data.candidate_codes, data, "candidate")
-        keys = (queries,) if data.timestamps is None else (data.timestamps, queries)
-        order = np.lexsort(keys)
+        order = _order(data, queries)
         queries, candidates = queries[order], candidates[order]
         times = None if data.timestamps is None else data.timestamps[order]
         taken = _by_query(queries, candidates, len(schema.queries))
-        shown = data.negatives and impressions.encoded(data.negatives.take(order), code_of, taken, queries)
+        shown = None
+        if data.negatives is not None:
+            shown = impressions.encoded(data.negatives.take(np.arange(len(data))[order]), code_of, taken, queries)
         return cls(
             schema=schema,
             query_tower=query,
@@ -91,7 +92,6 @@ class EncodedDataset:
             query_codes=queries,
             candidate_codes=candidates,
             timestamps=times,
-            past=strictly_earlier(queries, times),
             counts=np.bincount(candidates, minlength=len(schema.candidates)),
             attributes=attributes_of(data, schema.candidates, None if before is None else before.attributes),
             adopted=adopted,
@@ -112,14 +112,17 @@ class EncodedDataset:
         """(queries,): candidate codes of each query in time order, repeats included."""
         return _by_query(self.query_codes, self.candidate_codes, len(self.schema.queries))
 
-    def recency(self, half_life_days: float | None) -> NDArray[np.float64] | None:
-        """(n,): ½^(age / half-life) + 0.02, the age before the newest row; None without a half-life."""
-        if half_life_days is None:
-            return None
+    @cached_property
+    def newest(self) -> float:
+        """When the last row was. Raises `DataError` where there are no times."""
         if self.timestamps is None:
             raise DataError("recency_days needs a timestamp column; name it in Interactions.from_table(timestamp=…)")
-        age = (self.timestamps.max() - self.timestamps) / SECONDS_A_DAY
-        return 0.5 ** (age / half_life_days) + RECENCY_FLOOR
+        return float(self.timestamps.max())
+
+    def recency(self, rows: NDArray[np.integer], half_life_days: float) -> NDArray[np.float64]:
+        """½^(age / half-life) + 0.02 of each of these rows, the age before the newest row. Raises as `newest`."""
+        age = self.newest - self.timestamps[rows]  # type: ignore[index]
+        return 0.5 ** (age / SECONDS_A_DAY / half_life_days) + RECENCY_FLOOR
 
 
 def _by_query(queries: NDArray[np.int32], candidates: NDArray[np.int32], number: int) -> Ragged:
@@ -170,7 +173,16 @@ def _check_times(query: TowerSpec, data: Interactions) -> None:
         )
 
 
+def _order(data: Interactions, queries: NDArray[np.int32]) -> NDArray[np.intp] | slice:
+    """What sorts rows by query, then time; nothing of rows that are so already, in codes that are still their own."""
+    if data.in_order and queries is data.query_codes:
+        return slice(None)
+    return np.lexsort((queries,) if data.timestamps is None else (data.timestamps, queries))
+
+
 def _codes(of_id: NDArray[np.int32], rows: NDArray[np.int32], data: Interactions, side: str) -> NDArray[np.int32]:
+    if np.array_equal(of_id, np.arange(len(of_id))):
+        return rows
     codes = of_id[rows]
     if len(codes) and codes.min() < 0:
         row = int(np.argmin(codes))
@@ -180,17 +192,3 @@ def _codes(of_id: NDArray[np.int32], rows: NDArray[np.int32], data: Interactions
             "model.extend(train) lets it join, or leave such rows out"
         )
     return codes
-
-
-def strictly_earlier(queries: NDArray[np.int32], times: NDArray[np.float64] | None) -> NDArray[np.int32]:
-    """How many rows of the same query are earlier; rows at the same moment are not."""
-    if not len(queries):
-        return np.zeros(0, np.int32)
-    kind = numbers_of(len(queries))
-    position = np.arange(len(queries))
-    new_query = np.r_[True, queries[1:] != queries[:-1]]
-    start = np.maximum.accumulate(np.where(new_query, position, 0))
-    if times is None:
-        return (position - start).astype(kind)
-    new_moment = new_query | np.r_[True, times[1:] != times[:-1]]
-    return (np.maximum.accumulate(np.where(new_moment, position, 0)) - start).astype(kind)

@@ -8,7 +8,7 @@ import numpy as np
 
 from recs_core.contract.errors import SpecError
 from recs_core.data.catalog import Catalog, union
-from recs_core.data.encoded import EncodedDataset, strictly_earlier
+from recs_core.data.encoded import EncodedDataset
 
 
 def with_past(data: EncodedDataset, before: Catalog | None, replay: float) -> EncodedDataset:
@@ -41,7 +41,6 @@ def with_past(data: EncodedDataset, before: Catalog | None, replay: float) -> En
         query_codes=places.segments,
         candidate_codes=np.concatenate([seen.values, own.values])[places.values],
         timestamps=times,
-        past=strictly_earlier(places.segments, times),
         old=old,
         weights=None if data.weights is None else np.where(old, 1.0, data.weights[row]),
         negatives=data.negatives and data.negatives.take_or_empty(row),

@@ -50,3 +50,19 @@ def unique(codes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int3
     """The distinct codes, ascending, and the place of each code among them."""
     rows, inverse = np.unique(codes, return_inverse=True)
     return rows, inverse.astype(np.int32)
+
+
+def strictly_earlier(
+    rows: NDArray[np.integer], start: NDArray[np.integer], times: NDArray[np.float64] | None
+) -> NDArray[np.int64]:
+    """How many rows of its query come before each of `rows`, not at the same moment. `start`: where the rows of that
+    query begin; `times`: of all rows, sorted within a query; without them every earlier row counts."""
+    low, high = start.astype(np.int64), rows.astype(np.int64)
+    if times is None:
+        return high - low
+    now = times[rows]
+    while (low < high).any():
+        middle = (low + high) // 2
+        before = times[middle] < now
+        low, high = np.where(before, middle + 1, low), np.where(before, high, middle)
+    return low - start

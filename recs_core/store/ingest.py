@@ -50,7 +50,8 @@ def ingest(
 
     The store holds what `Interactions.from_table(source, …).filter(min_per_query=, min_per_candidate=)` would: the same
     ids in the same order of first appearance, the same side tables, and the rows sorted by query, then time. So a model
-    trains alike on both, batch for batch.
+    trains alike on both, batch for batch; only the mean and spread of a `Clock`'s ages, sums over all rows in their
+    order, may differ in the last bit.
 
     `source`: a Parquet file, a folder of them, or a pattern such as `events/*.parquet`; only the columns named are
     read. `to`: the folder, new or a store, which is replaced once the new one is whole. `query`, `candidate`,
