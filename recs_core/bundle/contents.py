@@ -14,6 +14,7 @@ from recs_core.bundle.parts import Parts
 from recs_core.contract.batch import Codes, Features, Ragged, Sequences
 from recs_core.contract.errors import BundleError
 from recs_core.contract.messages import one_line
+from recs_core.contract.plain import one_chunk
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.attributes import is_attribute
 from recs_core.data.catalog import Catalog
@@ -82,7 +83,7 @@ def attributes_batch(catalog: Catalog) -> pa.RecordBatch | None:
     table = catalog.attributes.drop_columns([catalog.schema.candidate_name])
     if not table.num_columns:
         return None
-    return pa.record_batch([_one_chunk(column) for column in table.columns], names=table.column_names)
+    return pa.record_batch([one_chunk(column) for column in table.columns], names=table.column_names)
 
 
 def attributes_of(parts: Parts, schema: Schema) -> pa.Table:
@@ -145,13 +146,6 @@ def _features(
         else:
             codes[feature.name] = _within(_vector(left, name, np.int32, size, path), rows, name, path)
     return Features(size, codes, dense)
-
-
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    whole = column.combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):  # strings beyond 2 GiB
-        whole = column.cast(pa.large_string()).combine_chunks()
-    return whole
 
 
 def _vector(left: dict[str, NDArray[Any]], name: str, dtype: Any, size: int, path: Path) -> NDArray[Any]:

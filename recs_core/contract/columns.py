@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import offsets_of
+from recs_core.contract.batch import INT32, offsets_of
 from recs_core.contract.errors import DataError
 from recs_core.contract.plain import as_array, list_lengths, plain, plain_column
 from recs_core.contract.text_columns import why_no_lists, why_no_numbers
@@ -26,6 +26,9 @@ NEEDS: Mapping[Use, str] = {
     "vector": "a list column of numbers",
 }
 """What a message says that a use needs."""
+
+TEXT = pa.large_string()
+"""The type of ids that are strings: Arrow's `string` ends at 2 GiB of characters."""
 
 EXACT = 2**53
 """Integers beyond it are not exact as float64: they name something and measure nothing."""
@@ -47,7 +50,7 @@ def nature(column: pa.Array | pa.ChunkedArray) -> Nature:
     kind = column.type
     if pa.types.is_null(kind):
         return _of("id ids text", "no value at all")
-    if _is_string(kind):
+    if is_text(kind):
         return _of("id text", "strings")
     if pa.types.is_boolean(kind):
         return _of("id text number", "booleans")
@@ -63,9 +66,11 @@ def nature(column: pa.Array | pa.ChunkedArray) -> Nature:
 
 
 def as_ids(values: Any, where: str) -> pa.Array:
-    """`values` as one Arrow array of strings or int64, without nulls; `where` begins the message if it cannot be."""
+    """`values` as one Arrow array of `TEXT` or int64, without nulls; `where` begins the message if it cannot be."""
     if isinstance(values, (str, bytes)):
         raise DataError(f"{where}: expected a list of ids, got one value {values!r}: write [{values!r}]")
+    if isinstance(values, pa.Array) and values.type in (TEXT, pa.int64()) and not values.null_count:
+        return values
     array = as_array(values, where)
     if array.null_count:
         raise DataError(f"{where}: null id in row {first(array.is_null())} (counting from 0)")
@@ -84,16 +89,18 @@ def coded_ids(values: Any, where: str) -> tuple[pa.Array, NDArray[np.int32]]:
     """
     column = values if isinstance(values, pa.ChunkedArray) and _codable(values) else as_ids(values, where)
     if pa.types.is_dictionary(column.type):
-        chunks = column.unify_dictionaries().chunks
+        chunks = pa.chunked_array([_of_ids(chunk) for chunk in column.chunks]).unify_dictionaries().chunks
         used, codes = coded_ids(pa.chunked_array([chunk.indices for chunk in chunks]), where)
         return as_ids(chunks[0].dictionary.take(used), where), codes
+    if column.nbytes > INT32 and is_text(column.type):
+        column = column.cast(TEXT)  # whose distinct values may be longer than `string` holds
     encoded = column.dictionary_encode()
     chunks = encoded.chunks if isinstance(encoded, pa.ChunkedArray) else [encoded]
     return as_ids(chunks[0].dictionary, where), np.concatenate([chunk.indices for chunk in chunks])
 
 
 def as_values(values: Any, where: str, use: Literal["id", "text"] = "id") -> pa.Array:
-    """What a feature looks up: strings or int64 (booleans are 0 and 1), null where there is none."""
+    """What a feature looks up: `TEXT` or int64 (booleans are 0 and 1), null where there is none."""
     return _ids(_usable(values, where, use))
 
 
@@ -101,7 +108,7 @@ def as_lists(values: Any, where: str) -> tuple[pa.Array, NDArray[np.int32]]:
     """A list column as `as_values` of all its lists end to end, and (n + 1,) where each begins; null is empty."""
     lists = _usable(values, where, "ids")
     if pa.types.is_null(lists.type):
-        return pa.array([], pa.string()), np.zeros(len(lists) + 1, np.int32)
+        return pa.array([], TEXT), np.zeros(len(lists) + 1, np.int32)
     return _ids(lists.flatten()), offsets_of(list_lengths(lists))
 
 
@@ -129,7 +136,7 @@ def first(mask: pa.Array) -> int:
 
 def describe_type(kind: pa.DataType) -> str:
     """`strings` or `integers`, for messages."""
-    return "strings" if pa.types.is_string(kind) else "integers"
+    return "strings" if is_text(kind) else "integers"
 
 
 def _usable(values: Any, where: str, use: Use) -> pa.Array:
@@ -142,13 +149,13 @@ def _usable(values: Any, where: str, use: Use) -> pa.Array:
 
 def _why_text(array: pa.Array, use: Use) -> str:
     """What to type where strings were meant to be numbers or lists."""
-    if not _is_string(array.type) or use not in ("number", "ids"):
+    if not is_text(array.type) or use not in ("number", "ids"):
         return ""
     return why_no_numbers(array) if use == "number" else why_no_lists(array)
 
 
 def _ids(array: pa.Array) -> pa.Array:
-    return array.cast(pa.string() if _is_string(array.type) or pa.types.is_null(array.type) else pa.int64())
+    return array.cast(TEXT if is_text(array.type) or pa.types.is_null(array.type) else pa.int64())
 
 
 def _integers(column: pa.Array | pa.ChunkedArray) -> Nature:
@@ -175,15 +182,21 @@ def _list(column: pa.Array | pa.ChunkedArray) -> Nature:
     return _of("ids vector" if "number" in inner.uses else "ids", what)
 
 
+def _of_ids(array: pa.DictionaryArray) -> pa.DictionaryArray:
+    """With values in the type of ids: those of several chunks may together be longer than `string` holds."""
+    return pa.DictionaryArray.from_arrays(array.indices.cast(pa.int32()), _ids(array.dictionary))
+
+
 def _codable(column: pa.ChunkedArray) -> bool:
-    """Whether it can be coded as it is: text or integers in which nothing is missing, dictionaries of them too."""
+    """Whether it can be coded as it is: text or integers, in which nothing is missing, and dictionaries of them."""
     kind, missing = column.type, column.null_count
     if pa.types.is_dictionary(kind):
         kind, missing = kind.value_type, missing + sum(chunk.dictionary.null_count for chunk in column.chunks)
-    return len(column) > 0 and not missing and (_is_string(kind) or pa.types.is_integer(kind))
+    return len(column) > 0 and not missing and (is_text(kind) or (pa.types.is_integer(kind) and kind != pa.uint64()))
 
 
-def _is_string(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values of this type are strings."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 

@@ -64,7 +64,10 @@ def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def one_chunk(column: pa.ChunkedArray) -> pa.Array:
     """The column end to end; a chunk that is alone is not copied, as Arrow's `combine_chunks` would."""
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    whole = column.combine_chunks()
+    return whole if isinstance(whole, pa.Array) else column.cast(pa.large_string()).combine_chunks()  # beyond 2 GiB
 
 
 def is_plain(kind: pa.DataType) -> bool:

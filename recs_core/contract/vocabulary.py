@@ -64,7 +64,7 @@ class Vocabulary:
 
     @property
     def ids(self) -> pa.Array:
-        """All ids, string or int64; position = code."""
+        """All ids, `large_string` or int64; position = code."""
         return self._ids
 
     def __len__(self) -> int:

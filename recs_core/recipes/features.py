@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recs_core.contract.columns import as_numbers, as_values, nature
+from recs_core.contract.columns import as_numbers, as_values, is_text, nature
 from recs_core.contract.errors import DataError
 from recs_core.contract.feature_kinds import Bag, Categorical, Clock, Numeric, Text, Vector
 from recs_core.contract.features import Feature
 from recs_core.contract.messages import some
+from recs_core.contract.plain import one_chunk
 from recs_core.contract.text_columns import thousands
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.interactions import Interactions
@@ -127,7 +128,7 @@ def _feature(name: str, column: pa.ChunkedArray, table: str | None, taken: Seque
         return Clock(name, parts=("age_days",)), "a time, so its age"
     if "id" not in seen.uses:
         return None, f"left out, {seen.what}"
-    if pa.types.is_string(known.type) and (why := thousands(known)):
+    if is_text(known.type) and (why := thousands(known)):
         return None, f"left out, {seen.what}{why}"
     return _named(name, as_values(known, name), table)
 
@@ -147,7 +148,7 @@ def _named(name: str, known: pa.Array, table: str | None) -> tuple[Feature | Non
     distinct = len(known.unique())
     if distinct * REPEATS <= len(known):
         return Categorical(name, dim=SIDE_DIM, table=table), f"{distinct} distinct values, so a category"
-    if pa.types.is_string(known.type):
+    if is_text(known.type):
         words = _words(known)
         if words >= WORDS_OF_TEXT:
             return Text(name, dim=DIM, table=table), f"{words:.1f} words a value, so text"
@@ -161,9 +162,10 @@ def _words(strings: pa.Array) -> float:
 
 def _worded_ids(table: pa.Table, name: str) -> list[str]:
     """A line on ids that would be text in a column of their own, unless such a column is there."""
-    ids = table[name].combine_chunks()
-    others = (table[other].combine_chunks() for other in table.column_names if other != name)
-    if not pa.types.is_string(ids.type) or (words := _words(ids)) < WORDS_OF_TEXT or any(map(ids.equals, others)):
+    ids = one_chunk(table[name])
+    others = (one_chunk(table[other]) for other in table.column_names if other != name)
+    copies = (other for other in others if is_text(other.type) and other.cast(ids.type).equals(ids))
+    if not is_text(ids.type) or (words := _words(ids)) < WORDS_OF_TEXT or any(True for _ in copies):
         return []
     return [f"{name}: an id alone, of {words:.1f} words; give its side table a copy of it to have it read as text"]
 

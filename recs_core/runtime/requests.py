@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from recs_core.contract.columns import is_text
 from recs_core.contract.errors import DataError
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.schema import Schema
@@ -88,7 +89,7 @@ def _spoken(text: str, tower: TowerSpec, schema: Schema) -> tuple[str, Any]:
         read = ", ".join(n for n in schema.context if n != schema.time_name) or "its time alone"
         raise DataError(f"--context: this model does not read {name!r} of a request; it reads {read}")
     vocabulary = schema.known("query", feature).vocabulary
-    if vocabulary is not None and pa.types.is_string(vocabulary.ids.type):
+    if vocabulary is not None and is_text(vocabulary.ids.type):
         return name, value
     for kind in (int, float):
         try:

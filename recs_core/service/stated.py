@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from recs_core.contract.columns import is_text
 from recs_core.service import settings as limits
 from recs_core.service.service import Service
 from recs_core.version import __version__
@@ -57,4 +58,4 @@ def _explains(plan: Any) -> bool:
 
 def _name(columns: pa.Schema) -> str | None:
     """The column that names a candidate for people: the first of text beside its id, if any."""
-    return next((column.name for column in list(columns)[1:] if pa.types.is_string(column.type)), None)
+    return next((column.name for column in list(columns)[1:] if is_text(column.type)), None)

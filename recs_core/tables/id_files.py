@@ -1,4 +1,4 @@
-"""Ids in an Arrow IPC file: one column `id`, strings or int64; position = code."""
+"""Ids in an Arrow IPC file: one column `id`, `large_string` or int64; position = code."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from recs_core.contract.columns import TEXT
 from recs_core.contract.errors import BundleError, DataError
 from recs_core.contract.vocabulary import Vocabulary
 from recs_core.tables import arrow_files
@@ -21,10 +22,13 @@ def content(vocabulary: Vocabulary) -> pa.Buffer:
 
 
 def read(data: Buffer, path: Path, name: str) -> Vocabulary:
-    """The vocabulary, a view of `data`. Raises `BundleError` for anything but such a file."""
+    """The vocabulary, a view of `data`; of `string`, which older bundles have, the offsets are copied.
+
+    Raises `BundleError` for anything but such a file.
+    """
 
     def check(schema: pa.Schema) -> None:
-        if schema.names != ["id"] or schema.field("id").type not in (pa.string(), pa.int64()):
+        if schema.names != ["id"] or schema.field("id").type not in (TEXT, pa.string(), pa.int64()):
             columns = ", ".join(map(str, schema))
             raise BundleError(f"{path}: needs one column, id, of strings or int64; it has {columns}")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recs_core.contract.batch import offsets_of
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import some
-from recs_core.contract.plain import list_array
+from recs_core.contract.plain import list_array, one_chunk
 from recs_core.tables.readers import Source
 
 BLOCK = 1 << 14
@@ -102,11 +102,9 @@ def _vectors_taken(column: pa.ChunkedArray, rows: NDArray[np.int64], width: int)
 
 def comparable(column: pa.ChunkedArray) -> NDArray[np.int64]:
     """(n,) numbers that are equal where the values are; null equals null, NaN NaN, and −0.0 0.0."""
-    array = column.combine_chunks()
+    array = one_chunk(column)
     if pa.types.is_floating(array.type):
         array = pc.add(array, 0.0)  # −0.0 becomes 0.0
     if pa.types.is_nested(array.type):  # which Arrow cannot hash
         array = pa.array([repr(value) for value in array.to_pylist()])
-    if isinstance(array, pa.ChunkedArray):  # of strings beyond 2 GiB
-        array = pa.concat_arrays([chunk.cast(pa.large_string()) for chunk in array.chunks])
     return pc.dictionary_encode(array, null_encoding="encode").indices.to_numpy(zero_copy_only=False).astype(np.int64)

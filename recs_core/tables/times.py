@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recs_core.contract.columns import first
+from recs_core.contract.columns import first, is_text
 from recs_core.contract.errors import DataError
 from recs_core.contract.plain import as_array
 
@@ -51,7 +51,7 @@ def seconds(values: Any, where: str, unit: Unit | None = None, cure: str = "") -
         return _counted(array, where, unit, cure)
     if unit is not None:
         raise DataError(f"{where}: unit={unit!r} is for numbers, but the column holds {kind}: leave unit out")
-    if pa.types.is_string(kind):
+    if is_text(kind):
         array = _parsed(array, where)
     elif pa.types.is_date(kind):
         array = array.cast(pa.timestamp("s"))

@@ -62,7 +62,7 @@ def test_what_a_column_can_be(column, uses, what):
 
 def test_readings_by_hand():
     assert as_values(pa.array([True, None, False]), "x").to_pylist() == [1, None, 0]
-    assert as_values(pa.array([None, None]), "x").type == pa.string()
+    assert as_values(pa.array([None, None]), "x").type == pa.large_string()
     values, offsets = as_lists(pa.array([["a", None], None, [], ["b"]]), "x")
     assert (values.to_pylist(), offsets.tolist(), offsets.dtype) == (["a", None, "b"], [0, 2, 2, 2, 3], np.int32)
     values, offsets = as_lists(pa.array([None, None]), "x")

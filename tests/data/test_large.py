@@ -1,9 +1,10 @@
-"""Numbers beyond int32: never wrapped, and the same batches whichever type holds row numbers and offsets."""
+"""What is beyond int32: numbers never wrap, batches are the same whichever type holds row numbers, ids may be long."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +12,10 @@ import pytest
 
 import recs_core as recs
 from recs_core.contract import batch as contract_batch
-from recs_core.contract import vocabulary
+from recs_core.contract import columns, vocabulary
 from recs_core.contract.batch import Batch, Ragged, offsets_of
-from recs_core.contract.columns import as_lists
-from recs_core.contract.errors import DataError
+from recs_core.contract.columns import as_ids, as_lists
+from recs_core.contract.errors import BundleError, DataError
 from recs_core.contract.protocols import BatchPlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.vocabulary import Vocabulary
@@ -22,6 +23,7 @@ from recs_core.data.batching import Batching
 from recs_core.data.catalog import Catalog, past_of, union
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.schema import Schema
+from recs_core.tables import arrow_files, id_files
 
 BILLION = 2**30
 
@@ -155,3 +157,43 @@ def test_more_ids_than_codes_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(DataError, match=told):
             refused()
     assert three.grown(["a"]) is three
+
+
+TEXTS = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
+
+
+@pytest.mark.parametrize("kind", TEXTS, ids=str)
+def test_ids_of_text_are_large_strings_however_they_come(kind: pa.DataType) -> None:
+    given = pa.array(["b", "a", "b", "c"], pa.string()).cast(kind)
+    known = Vocabulary(["a", "b"])
+    assert known.ids.type == Vocabulary.from_values(given).ids.type == as_ids(given, "ids").type == pa.large_string()
+    assert known.encode(given).tolist() == [1, 0, 1, -1]
+    assert known.grown(given).ids.equals(pa.array(["a", "b", "c"], pa.large_string()))
+    rows = pa.table({"user": pa.chunked_array([given, given]), "item": range(8)})
+    data = recs.Interactions.from_table(rows, query="user", candidate="item", queries={"user": given.slice(2)})
+    assert data.query_ids.ids.type == data.queries["user"].type == data.to_table()["user"].type == pa.large_string()
+    assert data.query_codes.tolist() == [0, 1, 0, 2] * 2
+    lists = {"user": ["b", "a", "b", "c"] * 2, "item": range(8)}
+    plain = recs.Interactions.from_table(lists, query="user", candidate="item", queries={"user": ["b", "c"]})
+    assert plain.digest() == data.digest()
+
+
+def test_chunks_whose_text_is_together_too_long_for_one_string_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "INT32", 10)
+    found, codes = columns.coded_ids(pa.chunked_array([["user-1", "user-2"], ["user-2", "user-3"]]), "ids")
+    assert found.equals(pa.array(["user-1", "user-2", "user-3"], pa.large_string()))
+    assert codes.tolist() == [0, 1, 1, 2]
+
+
+def test_a_file_of_ids_is_read_where_it_lies_and_an_older_one_too() -> None:
+    vocabulary = Vocabulary(["a", "bc"], "user")
+    data = id_files.content(vocabulary)
+    found = id_files.read(data, Path("ids.arrow"), "user")
+    start, length = data.address, data.size
+    assert found == vocabulary
+    assert all(start <= buffer.address < start + length for buffer in found.ids.buffers() if buffer is not None)
+    older = arrow_files.content(pa.record_batch([pa.array(["a", "bc"], pa.string())], names=["id"]))
+    assert id_files.read(older, Path("ids.arrow"), "user") == vocabulary
+    for wrong in (pa.array([b"a"]), pa.array([1.0])):
+        with pytest.raises(BundleError, match="needs one column, id, of strings or int64"):
+            id_files.read(arrow_files.content(pa.record_batch([wrong], names=["id"])), Path("ids.arrow"), "user")
