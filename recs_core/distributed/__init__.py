@@ -1,1 +1,1 @@
-"""Several workers, one global batch: which part of it each computes, where rows lie, who the workers are. NumPy only."""
+"""Several workers, one global batch: who they are, what each computes of it, and where rows lie. NumPy only."""

@@ -27,3 +27,8 @@ def held(number: int, rank: int, size: int) -> int:
 def own_places(rows: NDArray[np.integer], rank: int, size: int) -> NDArray[np.integer]:
     """Of the rows (n,) those that lie on worker `rank`, as places among its own, in the order given."""
     return rows[rows % size == rank] // size
+
+
+def lies_in_rows(weight: str) -> bool:
+    """Whether the rows of a weight, by its canonical name, lie on different workers; every other weight is on each."""
+    return weight.startswith("table/") or weight == "task/bias"
