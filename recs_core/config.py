@@ -131,7 +131,7 @@ def check_workers(info: BackendInfo) -> None:
         raise UnsupportedFeature(f"backend {info.name!r} trains on one worker alone: {declared.reason}")
 
 
-def group_of(built: Backend) -> Group | None:
+def group_of(built: Backend | None) -> Group | None:
     """The workers that a backend's models are spread over; None: this process alone."""
     return getattr(built, "group", None)
 

@@ -23,7 +23,7 @@ FLOORS = (
     ("adopted", "asked", "datasets", "growth", "keras_backend"),
     ("evaluation", "explained"),
     ("training",),
-    ("bundle", "recommender"),
+    ("bundle", "recommender", "spread"),
     ("mining", "restoring", "runtime"),
     ("backed",),
     ("two_tower",),

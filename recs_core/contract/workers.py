@@ -41,6 +41,11 @@ class Workers:
             raise ConfigError(f"workers: timeout is seconds above 0, got {self.timeout!r}")
 
 
+def is_first(workers: Workers | None) -> bool:
+    """Whether this is the process that says and writes: worker 0, or one that trains alone."""
+    return workers is None or workers.rank == 0
+
+
 class Group(Protocol):
     """Workers that have found one another. All call the same methods in the same order."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -20,6 +21,9 @@ from recs_core.contract.messages import one_line
 from recs_core.contract.workers import Workers
 
 T = TypeVar("T")
+
+LOOK = 0.01
+"""Seconds between two looks at what the others have told."""
 
 GRACE = 5.0
 """Seconds in which those that have noticed a failure say so, and are not taken for the one that is lost."""
@@ -92,7 +96,14 @@ class Group:
         key, self._asked = f"all/{self._asked}", self._asked + 1
         with self._noticing(what):
             self._store.set(f"{key}/{self.rank}", json.dumps(value))
-            return [json.loads(self._store.get(f"{key}/{rank}")) for rank in range(self.size)]
+            return [json.loads(self._got(f"{key}/{rank}")) for rank in range(self.size)]
+
+    def _got(self, key: str) -> bytes:
+        until = time.monotonic() + self.workers.timeout
+        while not self._there(key):
+            if time.monotonic() > until:
+                raise RuntimeError(f"silent for {self.workers.timeout:g} s")
+        return self._store.get(key)
 
     def told(self, make: Callable[[], T], what: str) -> T:
         """See `Group.told`."""
@@ -109,20 +120,25 @@ class Group:
         return value
 
     def _heard(self, key: str, what: str) -> Any:
-        beats = -1
+        beats, until = 0, time.monotonic() + self.workers.timeout
         with self._noticing(what):
-            while True:
-                try:
-                    self._store.wait([key], self._timeout)
-                    break
-                except RuntimeError:
-                    beats, before = self._store.add(f"{key}/beats", 0), beats
-                    if beats == before or not beats:
-                        raise
+            while not self._there(key):
+                if time.monotonic() > until:
+                    before, beats = beats, self._store.add(f"{key}/beats", 0)
+                    if beats == before:
+                        raise RuntimeError(f"silent for {self.workers.timeout:g} s")
+                    until += self.workers.timeout
             said = json.loads(self._store.get(key))
         if "error" in said:
             raise TrainingError(f"{self._name}: worker 0 failed in {what}: {said['error']}")
         return said["value"]
+
+    def _there(self, key: str) -> bool:
+        """Whether somebody has told this; asked at intervals, as a wait would write lines of its own when it ends."""
+        found = bool(self._store.check([key]))
+        if not found:
+            time.sleep(LOOK)
+        return found
 
     @contextlib.contextmanager
     def _beating(self, key: str) -> Iterator[None]:
@@ -170,8 +186,8 @@ class Group:
         return f"worker{'s' if len(others) > 1 else ''} {named} did not answer"
 
     def _noticed(self, rank: int) -> bool:
-        key = f"noticed/{rank}"
-        with contextlib.suppress(dist.DistStoreError):
-            self._store.wait([key], timedelta(seconds=GRACE))
-            return True
+        until = time.monotonic() + GRACE
+        while time.monotonic() < until:
+            if self._there(f"noticed/{rank}"):
+                return True
         return False
