@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from recs_core.config import check_workers
 from recs_core.conformance import expect
 from recs_core.conformance.context import Arrays, BackendContext, copied, number
 from recs_core.conformance.registry import check
@@ -59,6 +60,7 @@ def steps(
 
 def agree(context: BackendContext, world: World, optimizer: Optimizer, number_of_steps: int = STEPS) -> None:
     """Fail unless every worker has the losses, weights and state of one process."""
+    check_workers(context.info)
     batches, dtype = world.batches(number_of_steps), context.finest
     expected = steps(context.backend, world, optimizer, batches, dtype=dtype)
     found = on_workers(
@@ -115,6 +117,7 @@ def negatives(context: BackendContext) -> None:
     Look at what of the task's arguments counts columns: it is of the global batch, and what counts queries is the
     worker's own.
     """
+    check_workers(context.info)
     for capability, world in NEGATIVES.items():
         if context.has(capability):
             with expect.about(capability):
@@ -132,6 +135,7 @@ def optimizers(context: BackendContext) -> None:
 
     Look at rows that no worker has read, and at those that the batch names and nobody reads.
     """
+    check_workers(context.info)
     for name, optimizer in OPTIMIZERS.items():
         if context.has(name.replace("-", "_")):
             with expect.about(name):
@@ -151,6 +155,7 @@ def state(context: BackendContext) -> None:
     Look at where a row lies among so many workers, at slots that stay behind, and for sums in an order that the network
     decides.
     """
+    check_workers(context.info)
     optimizer, batches, dtype = OPTIMIZERS["lazy-adam"], WORLD.batches(6), context.finest
     expected = steps(context.backend, WORLD, optimizer, batches, dtype=dtype)
     now: Steps | None = None
