@@ -4,7 +4,8 @@
     python benchmarks/workers.py --workers 4 --batch 65536
 
 Every process has one thread. Contenders take turns, a pass over a few batches each, on the same machine; what counts is
-the ratio of their median times. 1M × 1M ids, d = 64, cosine, a bias for each candidate, Adagrad, in-batch negatives:
+the ratio of their median times, and where the machine does other work too, that of the processor's. 1M × 1M ids,
+d = 64, cosine, a bias for each candidate, Adagrad, in-batch negatives:
 
 one process   the plain trainer
 a group of 1  the trainer of several workers, alone: what the share and the buffers cost
@@ -48,8 +49,10 @@ PLANS = tuple(
 )
 FLOAT, INT, LONG = 4, 4, 8
 HEAD = """\
-| batch | one process, ms | a group of 1, ms | {} workers, ms | bytes by the formula | counted | on the loopback |
-|---:|---:|---:|---:|---:|---:|---:|"""
+Milliseconds per step: by the clock, and of the processor (of N workers the busiest one's).
+
+| batch | one process | a group of 1 | {} workers | processor, one ÷ N | bytes by the formula | counted | loopback |
+|---:|---:|---:|---:|---:|---:|---:|---:|"""
 
 
 def batch(size: int, number: int) -> Batch:
@@ -91,50 +94,51 @@ def loopback() -> int:
     return int(line.split(":")[1].split()[0])
 
 
-def timed(each: Any, batches: Sequence[Batch]) -> float:
-    """Seconds per step of a pass."""
-    start = time.perf_counter()
+def timed(each: Any, batches: Sequence[Batch]) -> tuple[float, float]:
+    """Milliseconds per step of a pass: by the clock, and of the processor."""
+    start = time.perf_counter(), time.process_time()
     for one in batches:
         float(each.step(one, 0.1))
-    return (time.perf_counter() - start) / len(batches)
+    clock, processor = time.perf_counter() - start[0], time.process_time() - start[1]
+    return clock / len(batches) * 1e3, processor / len(batches) * 1e3
 
 
 def worker(workers: Workers, sizes: Sequence[int]) -> None:
-    """What one of the workers does; the first prints a line of JSON for each batch size."""
+    """What one of the workers does; the first prints the table, a row for each batch size."""
     backend: Any = Backend().over(workers)
     group, several = backend.group, trainer(backend)
     first = workers.rank == 0
-    if first:
-        print(HEAD.format(workers.size), flush=True)
     alone = [trainer(Backend()), trainer(Backend().over(Workers(0, 1, port=0, hosts=True)))] if first else []
     widths = {name: int(np.prod(w.shape[1:])) for name, w in several.model.canonical().items() if lies_in_rows(name)}
     dense = sum(w.parameter.numel() for name, w in several.weights.items() if not lies_in_rows(name))
+    if first:
+        print(HEAD.format(workers.size), flush=True)
     for size in sizes:
         batches = [batch(size, number) for number in range(BATCHES)]
-        times: list[list[float]] = [[], [], []]
+        passes: list[list[tuple[float, float]]] = []
         counted = loop = 0
-        for number in range(PASSES + 1):  # the first warms up
-            passes = [timed(each, batches) for each in alone]
+        for _ in range(PASSES + 1):  # the first warms up
+            each = [timed(one, batches) for one in alone]
             group.all(None, "the turn of all")
             sent, through = sum(group.sent.values()), loopback()
-            passes.append(timed(several, batches))
+            own = timed(several, batches)
             group.all(None, "the end of the turn")
             loop = loopback() - through
             counted = sum(group.all(sum(group.sent.values()) - sent, "bytes"))
-            if number and first:
-                for found, one in zip(times, passes, strict=True):
-                    found.append(one)
+            busiest = max(processor for _, processor in group.all(own, "times"))
+            passes.append([*each, (own[0], busiest)])
         if first:
             due = sum(formula(one, workers.size, widths, dense) for one in batches)
-            plain, one, many = (statistics.median(found) * 1e3 for found in times)
-            cells = (
-                f"{size:,}",
-                f"{plain:.1f}",
-                f"{one:.1f} ({one / plain:.2f}×)",
-                f"{many:.1f} ({plain / many:.2f}×)",
-            )
-            moved = (f"{number // BATCHES:,}" for number in (due, counted, loop))
-            print("| " + " | ".join((*cells, *moved)) + " |", flush=True)
+            print(row(size, passes[1:], [number // BATCHES for number in (due, counted, loop)]), flush=True)
+
+
+def row(size: int, passes: Sequence[Sequence[tuple[float, float]]], moved: Sequence[int]) -> str:
+    """A line of the table."""
+    times = [[statistics.median(one) for one in zip(*of, strict=True)] for of in zip(*passes, strict=True)]
+    (plain, plain_cpu), (one, one_cpu), (many, many_cpu) = times
+    cells = [f"{size:,}", f"{plain:.1f}, {plain_cpu:.1f}"]
+    cells += [f"{one:.1f}, {one_cpu:.1f}", f"{many:.1f}, {many_cpu:.1f}", f"{plain_cpu / many_cpu:.2f}×"]
+    return "| " + " | ".join([*cells, *(f"{number:,}" for number in moved)]) + " |"
 
 
 def main() -> None:
