@@ -44,6 +44,7 @@ SECTIONS = {
         "vectors-memory": "vectors.py --only memory",
     },
     "A PyTorch loop of one's own": {"loop-torch": "loop_torch.py"},
+    "Several workers": {"workers": "workers.py"},
     "Steps as a share of fit": {"fit-share": "fit_share.py --backend torch --backend tensorflow"},
     "Exact ranks": {"ranks": "ranks.py"},
     "Exact top-k": {"topk": "topk.py"},

@@ -26,7 +26,8 @@ from recs_core.spelling import meant_backend
 from recs_core.storage.paths import local
 
 if TYPE_CHECKING:
-    from recs_core.contract.protocols import Backend, WithDevices
+    from recs_core.contract.protocols import Backend, WithDevices, WithWorkers
+    from recs_core.contract.workers import Group, Workers
 
 BACKEND_VARIABLE = "RECS_BACKEND"
 CONFIG_VARIABLE = "RECS_CONFIG"
@@ -108,6 +109,31 @@ def check_device(info: BackendInfo, device: object) -> None:
     declared = info.capabilities.get("device", No("its manifest declares no choice of device"))
     if isinstance(declared, No):
         raise UnsupportedFeature(f"backend {info.name!r} takes no device={device!r}; leave it out: {declared.reason}")
+
+
+def over(asked: str | Backend | None, workers: Workers | None) -> str | Backend | None:
+    """What was asked for as it is, or built on these workers. Raises as `backend`, and `UnsupportedFeature`, with the
+    backend's reason, where it declines to train on several."""
+    if workers is None:
+        return asked
+    if asked is None or isinstance(asked, str):
+        selection = select(asked)
+        check_workers(manager.backend_info(selection.name, selection.engine, asked_by=selection.source))
+    built = backend(asked)
+    check_workers(built.info)
+    return cast("WithWorkers", built).over(workers)
+
+
+def check_workers(info: BackendInfo) -> None:
+    """Raise `UnsupportedFeature`, with the backend's reason, where it declines to train on several workers."""
+    declared = info.capabilities.get("distributed", No("its manifest does not declare it"))
+    if isinstance(declared, No):
+        raise UnsupportedFeature(f"backend {info.name!r} trains on one worker alone: {declared.reason}")
+
+
+def group_of(built: Backend | None) -> Group | None:
+    """The workers that a backend's models are spread over; None: this process alone."""
+    return getattr(built, "group", None)
 
 
 def select(explicit: str | None = None) -> Selection:

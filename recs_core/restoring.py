@@ -15,6 +15,7 @@ from recs_core.contract.as_json import Custom
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import BundleError, DataError
 from recs_core.fitted import Native
+from recs_core.spread import on_first
 
 if TYPE_CHECKING:
     from recs_core.adopted import Adopted
@@ -87,9 +88,13 @@ def stored_index(stored: Stored) -> Index | None:
 
 def replay(stored: Stored, model: Recommender, by: str) -> None:
     """Ask the golden queries. Raises `BundleError` if the model answers otherwise; `by` names who answered."""
-    towers = Towers(model.query_tower, model.candidate_tower, getattr(model, "vectors", None))
-    with making_sense(stored.info.path), np.errstate(all="ignore"):  # absurd numbers give scores that are noticed
-        golden.replay(stored.golden, stored.fitted, towers, stored.golden_file, by)
+
+    def asked(whole: Recommender) -> None:
+        towers = Towers(whole.query_tower, whole.candidate_tower, getattr(whole, "vectors", None))
+        with making_sense(stored.info.path), np.errstate(all="ignore"):  # absurd numbers give scores that are noticed
+            golden.replay(stored.golden, stored.fitted, towers, stored.golden_file, by)
+
+    on_first(model, asked, "the golden queries", state=False)
 
 
 def refuse(folder: Path, natives: Mapping[Side, Native], why: str) -> NoReturn:

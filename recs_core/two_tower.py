@@ -11,7 +11,7 @@ from typing import Any, Self, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core import config, copies
+from recs_core import config, copies, spread
 from recs_core.adopted import Adopted, as_adopted
 from recs_core.backed import BackedRecommender
 from recs_core.contract import weights as canonical
@@ -178,11 +178,14 @@ class TwoTower(BackedRecommender):
         that was loaded from its checkpoint, is finished as it was planned when `epochs` is not given: the same data and
         settings end in the same weights, bit for bit, as a run without a break.
 
+        On workers (`backend` over a group) all call this with the same arguments, worker 0 validates and saves, and
+        callbacks run on each.
+
         Raises `DataError`, `SpecError` for settings that cannot be meant, `UnsupportedFeature` for those that the
         backend declines, `BundleError` if a checkpoint cannot be written, `TrainingError` if the loss is not finite,
-        and whatever a callback raises.
+        `ConfigError` if workers disagree, `WorkerLost` if one is lost, and whatever a callback raises.
         """
-        from recs_core.evaluation.measures import cuts, metrics
+        from recs_core.evaluation.measures import cuts
 
         self._refuse_while_fitting("fit")
         callbacks = check_callbacks(callbacks)
@@ -212,27 +215,25 @@ class TwoTower(BackedRecommender):
             run,
             model,
             history,
-            evaluate=None if validation is None else lambda: metrics(self.rank(validation, exclude=train), k=run.k),
-            save=None if checkpoint is None else lambda: self.save(checkpoint),
+            evaluate=spread.validating(self, train, validation, run.k),
+            save=spread.saving(self, checkpoint),
             save_every=checkpoint_every,
             masks_hits=self.retrieval.masks_hits and not self.position.epoch,
-            progress=progress,
+            progress=progress if spread.is_first(self) else False,
         )
+        spread.check_alike(self, digest, validation)
         self._fitting = True
         try:
             Loop(
-                trainer=trainer,
-                data=data,
-                plan=plan,
-                seed=self.seed,
-                rate=rate,
-                position=self.position,
-                history=history,
-                callbacks=(*own, *adapted(callbacks, model, rate)),
+                trainer, data, plan, self.seed, rate, self.position, history, (*own, *adapted(callbacks, model, rate))
             ).run(run.until)
         finally:
             self._fitting, self._left = False, model.version
         return history.since(*before)
+
+    def gathered(self) -> Self:
+        """This model, whole, in this process alone, where several workers hold it: all call this. Itself elsewhere."""
+        return spread.gathered(self)
 
     def _refuse_while_fitting(self, asks: str) -> None:
         if self._fitting:

@@ -211,6 +211,8 @@ def check_form(command: str) -> str:
     match Path(words[0]).name, *words[1:]:
         case "recs", *rest:
             _check_recs(rest)
+        case "torchrun", *rest:
+            _check_recs(rest[rest.index("recs") + 1 :])
         case "pip", "install", *rest:
             _check_pip(rest)
         case "tox", *rest:

@@ -17,13 +17,13 @@ PACKAGE = Path(recs_core.__file__).parent
 
 FLOORS = (
     ("contract", "spelling", "version"),
-    ("elsewhere", "environment", "fitted", "reference", "scoring", "storage", "where"),
+    ("distributed", "elsewhere", "environment", "fitted", "reference", "scoring", "storage", "where"),
     ("copies", "plugin", "tables"),
     ("config", "data", "index"),
     ("adopted", "asked", "datasets", "growth", "keras_backend", "store"),
     ("evaluation", "explained"),
     ("training",),
-    ("bundle", "recommender"),
+    ("bundle", "recommender", "spread"),
     ("mining", "restoring", "runtime"),
     ("backed",),
     ("two_tower",),

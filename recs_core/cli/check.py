@@ -20,6 +20,7 @@ def check(
     name: Annotated[str, typer.Argument(help='Backend, as in "torch" or "keras[jax]"; with --index, an index.')],
     index: Annotated[bool, typer.Option("--index", help="NAME is an index.")] = False,
     device: options.Device = None,
+    workers: Annotated[int, typer.Option(min=1, help="How many train together in the checks of several.")] = 2,
     tier: Annotated[list[str] | None, typer.Option(help="Only this tier; may be repeated.")] = None,
     expected_failures: Annotated[str | None, typer.Option(help='JSON file of {"check": "reason it fails"}.')] = None,
     as_json: Annotated[str | None, typer.Option("--json", help="Write the report to this file; - prints it.")] = None,
@@ -37,6 +38,7 @@ def check(
     report = run(
         None if index else placed(name, device),
         index=name if index else None,
+        workers=workers,
         tiers=tier or tuple(TIERS),
         expected_failures=_listed(expected_failures),
         progress=_tell,

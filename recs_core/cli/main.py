@@ -31,7 +31,8 @@ from recs_core.cli import (
     serve,
     train,
 )
-from recs_core.contract.errors import ConfigError, RecsError
+from recs_core.contract.errors import ConfigError, RecsError, WorkerLost
+from recs_core.distributed.launch import LOST
 
 USER_ERROR, INTERRUPTED = 2, 130
 
@@ -85,7 +86,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run `recs`, for every command alike.
 
     Exit code 2 and one line on stderr for an error of ours, an argument that is no text, and an output that cannot be
-    written; a warning is one line too; 130 and not a word for Ctrl-C; else the command's own.
+    written, 3 where another worker is lost; a warning is one line too; 130 and not a word for Ctrl-C; else the
+    command's own.
     """
     try:
         _check_text(sys.argv[1:] if arguments is None else arguments)
@@ -97,6 +99,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(code)
     except KeyboardInterrupt:
         _leave(INTERRUPTED)
+    except WorkerLost as error:
+        _leave(LOST, str(error))
     except RecsError as error:
         _leave(USER_ERROR, str(error))
     except BrokenPipeError:
@@ -113,7 +117,7 @@ def _run(arguments: list[str]) -> int:
     """The command's exit code. Not through `app()`, which has words of its own for Ctrl-C and a closed output."""
     command = typer.main.get_command(app)
     try:
-        with command.make_context("recs", list(arguments)) as context:
+        with command.make_context("recs", list(arguments), obj=list(arguments)) as context:
             command.invoke(context)
     except typer.Exit as ended:
         return ended.exit_code

@@ -11,12 +11,14 @@ from recs_core.cli import options
 from recs_core.cli.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
-    from recs_core.experiment import Outcome
+    from recs_core.contract.workers import Workers
+    from recs_core.experiment import Experiment, Outcome
 
 SHOWN = ("recall@10", "recall@20", "ndcg@10", "ndcg@20", "mrr", "coverage@20", "popularity@20", "tail_recall@20")
 
 
 def train(
+    shell: typer.Context,
     source: Annotated[str | None, typer.Argument(help="A data set's name or a CSV or Parquet file.")] = None,
     query: options.Query = None,
     candidate: options.Candidate = None,
@@ -62,6 +64,12 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish the run in --out that was cut off.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that exists.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Train in so many processes on this machine; several machines: torchrun.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=1, help="Seconds that a worker waits for another that is silent; 300.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a model, evaluate it beside popularity, and save it as a bundle with its run.json.
@@ -71,9 +79,11 @@ def train(
     from dataclasses import replace
 
     from recs_core.contract.errors import ConfigError
-    from recs_core.experiment import Experiment, ModelSpec, execute
+    from recs_core.contract.workers import is_first
+    from recs_core.experiment import execute
     from recs_core.storage.paths import local
 
+    this = _worker(shell.find_root().obj, workers, timeout, continue_)
     out = local(out, "--out")
     config = config and local(config, "--config")
     file = {
@@ -108,29 +118,68 @@ def train(
     settings: Any = {name: value for name, value in planned.items() if value is not None}
     if resume:
         _check_resumed(out, source, config, settings)
-        config = out / "run.json"
-    if config is None and source is None:
-        raise ConfigError("name the data: a data set (recs data list), a CSV or Parquet file, or --config run.json")
-    if not resume:
+    anew = this is not None and this.attempt > 0  # by its launcher, with the same command
+    if resume or (anew and (out / "bundle").exists()):
+        resume, config, source, settings = True, out / "run.json", None, {}
+    experiment = _experiment(source, config, (split, {**file, **cut}), recipe, context)
+    if is_first(this) and not (resume or anew):
         _refuse_existing(out, force)
-    if config is not None:
-        experiment = Experiment.read(config)
-    else:
-        assert source is not None
-        spec = options.data_spec(source, split, **file, **cut)
-        asked = () if context is None else tuple(part.strip() for part in context.split(","))
-        experiment = Experiment(spec, ModelSpec(recipe=recipe or ("features" if asked else "history"), context=asked))
     if seed is not None:
         experiment = replace(experiment, seed=seed)
     if float64:
         experiment = replace(experiment, dtype="float64")
     say = None if as_json else typer.echo
-    outcome = execute(experiment, device=device, say=say, out=out, resume=resume, **settings)
+    outcome = execute(experiment, device=device, workers=this, say=say, out=out, resume=resume, **settings)
+    if not is_first(this):
+        return
     outcome.write(out)
     if as_json:
         print_json(outcome.to_json())
         return
     show(outcome, out)
+
+
+def _worker(arguments: list[str], size: int | None, timeout: float | None, continue_: Path | None) -> Workers | None:
+    """The worker that this process is; None where it trains alone. Starts workers, and ends with them, where they are
+    asked for and this process is none."""
+    import os
+    import sys
+
+    from recs_core.contract.errors import ConfigError
+    from recs_core.distributed.launch import launch, workers_of
+
+    this = workers_of(os.environ, timeout)
+    if this is not None and size not in (None, this.size):
+        raise ConfigError(f"--workers {size}, and the environment says WORLD_SIZE={this.size}; leave --workers out")
+    if continue_ is not None and (this is not None or (size or 1) > 1):
+        raise ConfigError("--continue trains on one worker; leave --workers out")
+    if this is not None or size in (None, 1):
+        return this
+    code, lines = launch(size, [sys.executable, "-m", "recs_core.cli", *arguments])
+    for line in lines:
+        typer.echo(line, err=True)
+    raise typer.Exit(code)
+
+
+def _experiment(
+    source: str | None,
+    config: Path | None,
+    cut: tuple[str | None, dict[str, Any]],
+    recipe: str | None,
+    context: str | None,
+) -> Experiment:
+    """What is to be trained: that of a run.json, or of a source and how it is read and `cut`."""
+    from recs_core.contract.errors import ConfigError
+    from recs_core.experiment import Experiment, ModelSpec
+
+    if config is not None:
+        return Experiment.read(config)
+    if source is None:
+        raise ConfigError("name the data: a data set (recs data list), a CSV or Parquet file, or --config run.json")
+    split, given = cut
+    asked = () if context is None else tuple(part.strip() for part in context.split(","))
+    model = ModelSpec(recipe=recipe or ("features" if asked else "history"), context=asked)
+    return Experiment(options.data_spec(source, split, **given), model)
 
 
 def _check_resumed(out: Path, source: str | None, config: Path | None, settings: Any) -> None:

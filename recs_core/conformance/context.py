@@ -42,9 +42,10 @@ def copied(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
 
 @dataclass
 class BackendContext:
-    """A backend under test."""
+    """A backend under test. `workers`: how many train together where several do."""
 
     backend: Backend
+    workers: int = 2
 
     @property
     def info(self) -> BackendInfo:

@@ -16,6 +16,10 @@ LOSS = {"float64": 1e-9, "float32": 1e-6}
 """Relative to the loss, or to 1 where it is smaller: what is left of 16 or 7 digits after some hundred terms."""
 LOSS_BF16 = 2e-2
 """The same of some tens of steps with `precision="bf16"`: 8 bits of every product in a tower."""
+LOSS_WORKERS = {"float64": 1e-12, "float32": 1e-5}
+"""P6: several workers against one process of the same backend, after as many as 100 steps. Sums in another order."""
+WEIGHT_WORKERS = {"float64": 1e-10, "float32": 1e-5}
+"""The same, absolute, on weights of size 1."""
 GRADIENT = {"float64": 1e-9, "float32": 1e-5}
 """Relative to the norm of each row, plus a tenth of it relative to the largest row, for rows where terms cancel."""
 WEIGHT = {"float64": 1e-7, "float32": 2e-6}

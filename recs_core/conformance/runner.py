@@ -198,6 +198,7 @@ def run(
     backend: str | Backend | None = None,
     *,
     index: str | Callable[[], Index] | None = None,
+    workers: int = 2,
     tiers: Iterable[str] = tuple(TIERS),
     expected_failures: Mapping[str, str] | None = None,
     progress: Callable[[Outcome], None] | None = None,
@@ -205,13 +206,20 @@ def run(
     """Run the suite on a backend or on an index.
 
     `backend`: a name as in "torch" or "keras[jax]", or a `Backend`. `index`: a name, or what makes an empty `Index`.
-    `expected_failures`: check → reason. Raises `SpecError` for an unknown check or tier, and as `recs.backend` does.
+    `workers`: how many train together in the checks of several. `expected_failures`: check → reason. Raises `SpecError`
+    for an unknown check or tier, and as `recs.backend` does.
     """
-    return session(backend, index=index, tiers=tiers, expected_failures=expected_failures).report(progress)
+    return session(backend, index=index, workers=workers, tiers=tiers, expected_failures=expected_failures).report(
+        progress
+    )
 
 
 def session(
-    backend: str | Backend | None = None, *, index: str | Callable[[], Index] | None = None, **options: Any
+    backend: str | Backend | None = None,
+    *,
+    index: str | Callable[[], Index] | None = None,
+    workers: int = 2,
+    **options: Any,
 ) -> Session:
     """A session, as `run` makes one."""
     if (backend is None) == (index is None):
@@ -220,7 +228,7 @@ def session(
         name = index
         make = index if callable(index) else lambda: manager.load_index(str(name), asked_by="recs check")
         return Session(IndexContext(make), **options)
-    return Session(BackendContext(config.backend(backend)), **options)
+    return Session(BackendContext(config.backend(backend), workers), **options)
 
 
 def environment(info: BackendInfo | IndexInfo) -> dict[str, str]:

@@ -199,7 +199,7 @@ class Sequences:
         return Sequences.last(Ragged(self.values[place], offsets), *self._timed(place))
 
     def take(self, rows: NDArray[np.integer]) -> Sequences:
-        """The rows asked for, in that order, with the histories that they read; without masks."""
+        """The rows asked for, in that order, with the histories that they read and the masks of these."""
         at = self.at[rows]
         histories = np.searchsorted(self.codes.offsets, at, side="right") - 1  # −1 where at is
         read, place = np.unique(histories[at >= 0], return_inverse=True)
@@ -207,7 +207,8 @@ class Sequences:
         at = at.copy()
         at[at >= 0] += (places.offsets[:-1] - self.codes.offsets[:-1][read])[place]
         times, asked = self._timed(places.values)
-        return Sequences(Ragged(self.values[places.values], places.offsets), at, times=times, asked=asked)
+        keep = {name: mask[places.values] for name, mask in self.keep.items()}
+        return Sequences(Ragged(self.values[places.values], places.offsets), at, keep, times, asked)
 
     def _timed(self, place: NDArray[np.integer]) -> tuple[Times, Times]:
         """`times` and `asked` of these places."""
@@ -241,11 +242,12 @@ class Features:
         return Features(self.size, codes, self.dense)
 
     def take(self, rows: NDArray[np.integer]) -> Features:
-        """The rows asked for, in that order."""
+        """The rows asked for, in that order, with their masks."""
         codes: dict[str, Codes] = {
             name: c[rows] if isinstance(c, np.ndarray) else c.take(rows) for name, c in self.codes.items()
         }
-        return Features(len(rows), codes, {name: d[rows] for name, d in self.dense.items()})
+        dense = {name: numbers[rows] for name, numbers in self.dense.items()}
+        return Features(len(rows), codes, dense, None if self.keep is None else self.keep[rows])
 
     def beside(self, other: Features) -> Features:
         """These columns and the other's, of the same rows; the other's where both have one of a name."""

@@ -60,6 +60,10 @@ class TrainingError(RecsError, RuntimeError):
     """Training cannot go on, as when the loss is not finite. Names the epoch and the batch."""
 
 
+class WorkerLost(TrainingError):
+    """A worker that the others wait for is gone or hangs. Names it, what they waited for, and who asked."""
+
+
 class BundleError(RecsError, ValueError):
     """A saved bundle that is damaged, foreign, from a newer version, or cannot be written."""
 

@@ -47,6 +47,7 @@ BACKEND_CAPABILITIES: Mapping[str, str] = {
     "state": "optimizer state out and in: resume, move to another backend",
     "adopt": "a user's own native module as a tower",
     "native_loop": "towers and task usable in the framework's own training loop",
+    "distributed": "one global batch on several workers, as `WithWorkers` of the protocols has it",
     "device": "a choice of device, as `WithDevices` of the protocols has it",
 }
 """Every capability a backend declares, with its meaning."""

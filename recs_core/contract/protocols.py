@@ -28,6 +28,7 @@ from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.training import BatchBy, TrainingSpec
 from recs_core.contract.weights import Weights
+from recs_core.contract.workers import Group, Workers
 
 DType: TypeAlias = Literal["float32", "float64"]
 
@@ -229,6 +230,29 @@ class WithDevices(Backend, Protocol):
     def on(self, device: str) -> Backend:
         """A backend on a device, by a name of `devices`, or another that means one of them. Raises `ConfigError`, which
         names those that there are, for one that is not there."""
+        ...
+
+
+class WithWorkers(Backend, Protocol):
+    """A backend that declares the capability `distributed`.
+
+    On a group its models hold the rows of every table, and of `task/bias`, that lie on this worker
+    (`recs_core.distributed.rows`), and all other weights; towers and task answer nothing there, and say so.
+    `Trainer.step` keeps its meaning: every worker is given the same global batch, takes its share of it
+    (`recs_core.distributed.share`), and returns the loss of the whole. `weights` and `state` are whole on every worker,
+    `load_weights` and `load_state` take whole arrays: all workers call them, and `step`, in the same order.
+    """
+
+    @property
+    def group(self) -> Group | None:
+        """The workers that its models are spread over; None: this process alone."""
+        ...
+
+    def over(self, workers: Workers | None) -> Backend:
+        """A backend on this group, joined to the others, which all must call it, or on this process alone.
+
+        Raises `WorkerLost` if one of them does not come within `workers.timeout`.
+        """
         ...
 
 

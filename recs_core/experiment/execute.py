@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from recs_core.config import placed
+from recs_core.config import over, placed
+from recs_core.contract.errors import WorkerLost
 from recs_core.contract.plans import check_precision
 from recs_core.contract.training import TrainingSettings
-from recs_core.experiment.data import cut, load_data
+from recs_core.contract.workers import Workers, is_first
+from recs_core.experiment.data import Parts, cut, load_data
 from recs_core.experiment.files import write_json
 from recs_core.experiment.model import build, choose
 from recs_core.experiment.outcome import Outcome, beside_popularity
 from recs_core.experiment.spec import Experiment
+from recs_core.spread import on_first
 from recs_core.storage.paths import local
+
+if TYPE_CHECKING:
+    from recs_core.two_tower import TwoTower
 
 CARD_K = (10, 20)
 """Cuts of the metrics on the model card."""
@@ -25,6 +32,7 @@ def execute(
     experiment: Experiment,
     *,
     device: str | None = None,
+    workers: Workers | None = None,
     progress: bool | None = None,
     say: Callable[[str], object] | None = None,
     out: str | Path | None = None,
@@ -32,20 +40,20 @@ def execute(
     **settings: Unpack[TrainingSettings],
 ) -> Outcome:
     """Load, cut, build, train, evaluate. `device` as in `TwoTower`; `settings`: fields of `TrainingSpec` that win over
-    the experiment's. `say` gets a line on each stage.
+    the experiment's. `say` gets a line on each stage. `workers`: which of several this process is; worker 0 says,
+    evaluates and writes, and all have the same outcome.
 
     With a folder `out` the experiment is written there before it trains and its bundle after every epoch, so that
     `resume` can finish one that was cut off, as it would have ended; settings are then as planned.
     """
-    from recs_core.evaluation import DEFAULT_K, Measures, report_rows
     from recs_core.recipes import suggest
     from recs_core.two_tower import TwoTower
     from recs_core.version import __version__
 
-    say = say or (lambda line: None)
+    say = say if say is not None and is_first(workers) else (lambda line: None)
     out = None if out is None else local(out, "execute(out=…)")
     checkpoint = None if out is None else out / "bundle"
-    backend = placed(experiment.backend, device)
+    backend = over(placed(experiment.backend, device), workers)
     parts = cut(load_data(experiment.data), experiment.data, experiment.seed)
     say(parts.leakage or f"{len(parts.train):,} rows, no test part")
     if resume and checkpoint is not None and checkpoint.exists():
@@ -62,12 +70,15 @@ def execute(
         model = build(replace(experiment, model=specs), parts.train, backend=backend)
         model.training = replace(model.training, **settings)
         check_precision(model.backend.info, model.training.precision, model.dtype)
-    if out is not None and not resume:
+    if out is not None and not resume and is_first(workers):
         write_json(out, {"recs_core": __version__, "run": experiment.resolved(model).to_json()})
-    history = model.fit(parts.train, parts.validation, progress=progress, checkpoint=checkpoint)
+    try:
+        history = model.fit(parts.train, parts.validation, progress=progress, checkpoint=checkpoint)
+    except WorkerLost as lost:
+        raise WorkerLost(f"{lost}; {_way_on(checkpoint)}") from lost
     if history.masked_share is not None:
         say(f"masked {history.masked_share:.2%} of the scored pairs: the target's own candidate in another column")
-    answers = None if parts.test is None else model.answer(parts.test, exclude=parts.train, k=max(DEFAULT_K))
+    metrics, card = on_first(model, partial(_judged, parts), "the evaluation", state=False)
     return Outcome(
         experiment=experiment.resolved(model),
         model=model,
@@ -75,6 +86,24 @@ def execute(
         epochs=model.position.epoch,
         training_seconds=sum(model.history["seconds"]),
         losses=model.history["loss"],
-        metrics={} if answers is None else beside_popularity(model, answers, parts),
-        card={} if answers is None else report_rows(Measures(CARD_K).of(answers), with_intervals=True),
+        metrics=metrics,
+        card=card,
     )
+
+
+def _judged(parts: Parts, model: TwoTower) -> list[Any]:
+    """The metrics of an outcome, and the card's."""
+    from recs_core.evaluation import DEFAULT_K, Measures, report_rows
+
+    if parts.test is None:
+        return [{}, {}]
+    answers = model.answer(parts.test, exclude=parts.train, k=max(DEFAULT_K))
+    card = report_rows(Measures(CARD_K).of(answers), with_intervals=True)
+    return [beside_popularity(model, answers, parts), card]
+
+
+def _way_on(checkpoint: Path | None) -> str:
+    """How to go on with a run whose workers were lost."""
+    if checkpoint is None or not checkpoint.exists():
+        return "no epoch was saved: start it anew, with --force"
+    return f"finish it from {checkpoint}, which holds the epochs before: recs train --resume --out {checkpoint.parent}"

@@ -53,6 +53,9 @@ INFO = BackendInfo(
         "state": True,
         "adopt": True,
         "native_loop": True,
+        "distributed": No(
+            "its engines' steps run in one process so far; train on torch's workers, and load the bundle here"
+        ),
         "device": No(
             "Keras's engine computes on the first GPU that it finds, else on the CPU; say which it finds by "
             "CUDA_VISIBLE_DEVICES, before Python starts"

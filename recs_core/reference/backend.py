@@ -100,6 +100,7 @@ class OracleBackend:
         summary="float64 by formula, in NumPy, a step at a time",
         requires=("numpy",),
         capabilities={
+            "distributed": No("the oracle computes in one process"),
             "device": No("NumPy computes on the CPU"),
             "precision_bf16": No("the oracle computes in float64"),
         },

@@ -145,6 +145,8 @@ class NumpyTrainer:
 
 
 class NumpyBackend:
+    workers = None
+
     def __init__(self, info=INFO):
         self.info = info
 
@@ -167,7 +169,9 @@ class NumpyBackend:
         return AdoptedTower(module, features, output_dim)
 
     def trainer(self, model, plan):
-        return NumpyTrainer(model, plan.spec, plan.precision)
+        trainer = NumpyTrainer(model, plan.spec, plan.precision)
+        trainer.workers = self.workers
+        return trainer
 
     def devices(self):
         return {"cpu": "NumPy"}
@@ -176,6 +180,12 @@ class NumpyBackend:
         if device not in self.devices():
             raise ConfigError(f"numpy has no device {device!r}; there is 'cpu'")
         return NumpyBackend(self.info)
+
+    def over(self, workers):
+        """On every worker all of every batch, so that they need not meet."""
+        out = NumpyBackend(self.info)
+        out.workers = workers
+        return out
 
 
 def refuse_vectors(vectors):

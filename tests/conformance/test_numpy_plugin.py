@@ -33,6 +33,7 @@ def test_it_passes_and_refuses_what_it_declines(backend):
         name for name in CHECKS if name.startswith("encoders/")
     }
     assert {name for name in refused if not name.startswith("encoders/")} == {
+        *(name for name in CHECKS if name.startswith("distributed/")),
         "weights/adopt",
         "weights/native-loop",
         "training/adopted-step",

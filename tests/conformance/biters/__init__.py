@@ -4,6 +4,7 @@ from breaking import Edit
 
 from biters import (
     calls,
+    distributed,
     encoders,
     faults,
     growth,
@@ -26,6 +27,7 @@ BITERS: dict[str, tuple[str, list[Edit]]] = {
     **task_values.BITERS,
     **sizes.BITERS,
     **training.BITERS,
+    **distributed.BITERS,
     **weights.BITERS,
     **calls.BITERS,
     **journey.BITERS,

@@ -6,6 +6,7 @@ from recs_core.plugin import BackendInfo, No, hookimpl
 LACKS = {
     "adopt": No("NumPy has no modules of its own"),
     "native_loop": No("NumPy has no gradients of its own"),
+    "distributed": No("an example need not be complete: its step runs in one process"),
     "device": No("NumPy computes on the CPU"),
     "precision_bf16": No("NumPy has no bfloat16"),
     "encoder_gru": No("an example need not be complete: gradients of encoders are long"),

@@ -53,6 +53,10 @@ INFO = BackendInfo(
         "state": True,
         "adopt": True,
         "native_loop": True,
+        "distributed": No(
+            "tf.distribute keeps a copy of every table, and negatives within a worker, or it is asynchronous; train on "
+            "torch's workers, and recs.load(bundle, backend='tensorflow')"
+        ),
         "device": No(
             "TensorFlow computes on the first GPU that it finds, else on the CPU; say which it finds by "
             "CUDA_VISIBLE_DEVICES, before Python starts"

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
-from recs_core.contract.errors import ConfigError, SpecError
+from recs_core.contract.errors import ConfigError, SpecError, UnsupportedFeature
 from recs_core.contract.features import Column
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.protocols import DType
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.weights import Weights
+from recs_core.contract.workers import Workers
 from recs_core_torch.adopted import AdoptedTower, adopt
+from recs_core_torch.distributed import SpreadModel, SpreadTrainer, build_over
+from recs_core_torch.group import Group
 from recs_core_torch.model import Model, build
 from recs_core_torch.plugin import INFO
 from recs_core_torch.task import RetrievalTask
@@ -32,9 +36,12 @@ class Backend:
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = _device(device)
+        self.group: Group | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For pickle: another machine may lack the device, and says so."""
+        """For pickle: another machine may lack the device, and says so. Raises `UnsupportedFeature` on a group."""
+        if self.group is not None:
+            raise UnsupportedFeature("a model on several workers has no copy; copy a model of it, TwoTower.gathered()")
         return Backend, (str(self.device),)
 
     @staticmethod
@@ -47,6 +54,13 @@ class Backend:
         """See `WithDevices`."""
         return Backend(device)
 
+    def over(self, workers: Workers | None) -> Backend:
+        """See `WithWorkers`. On "cuda" each worker of a machine has the GPU of its number there."""
+        spread = workers is not None and self.device == torch.device("cuda")
+        out = Backend(f"cuda:{workers.local}" if workers is not None and spread else str(self.device))
+        out.group = None if workers is None else Group(workers, out.device)
+        return out
+
     def model(
         self,
         query: TowerPlan | AdoptedTower,
@@ -57,7 +71,8 @@ class Backend:
         dtype: DType = "float32",
     ) -> Model:
         """A model that starts from a copy of `weights`. Raises `SpecError` and `DataError`."""
-        return build(query, candidate, retrieval, weights, dtype=_dtype(dtype), device=self.device)
+        made = build if self.group is None else partial(build_over, self.group)
+        return made(query, candidate, retrieval, weights, dtype=_dtype(dtype), device=self.device)
 
     def task(self, spec: RetrievalSpec, *, weights: Weights | None = None, dtype: DType = "float32") -> RetrievalTask:
         """The task alone, from `task/bias` and `task/log_temperature` of `weights`. Raises `SpecError`."""
@@ -75,7 +90,7 @@ class Backend:
         """A trainer that moves `model`. Raises `SpecError` for another backend's model."""
         if not isinstance(model, Model):
             raise SpecError(f"the torch backend trains its own models, got {type(model).__name__}")
-        return Trainer(model, plan)
+        return SpreadTrainer(model, plan) if isinstance(model, SpreadModel) else Trainer(model, plan)
 
 
 def create(engine: str | None = None) -> Backend:

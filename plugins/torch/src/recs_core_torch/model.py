@@ -103,6 +103,10 @@ class Model(nn.Module):
 
     def loss(self, batch: Batch, rows: Mapping[str, Tensor]) -> Tensor:
         """The loss of a batch, with the rows that it touches given by canonical name: `table/…`, `task/bias`."""
+        return self.task.loss(*self.vectors(batch, rows), **batch.task)
+
+    def vectors(self, batch: Batch, rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(Q, d) queries, (C, d) columns and the columns' biases (C,), from the rows that a batch touches."""
         query, candidate = (
             tower(batch) if isinstance(tower, AdoptedTower) else tower.run(batch.side(tower.side), rows)
             for tower in (self.query, self.candidate)
@@ -112,7 +116,7 @@ class Model(nn.Module):
             if batch.bias_codes is None:
                 raise DataError("the model has a candidate bias, but the batch has no bias_codes")
             bias = rows["task/bias"].index_select(0, as_tensor(batch.bias_codes, query.device))
-        return self.task.loss(query, candidate, bias, **batch.task)
+        return query, candidate, bias
 
 
 def build(

@@ -84,6 +84,11 @@ def clip(gradients: Iterable[Tensor], limit: float) -> None:
     """Scale all gradients by limit / max(norm, limit), norm being the one over all of them together."""
     gradients = list(gradients)
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+    scale(gradients, norm, limit)
+
+
+def scale(gradients: Iterable[Tensor], norm: Tensor, limit: float) -> None:
+    """Scale all gradients, in place, by limit / max(norm, limit)."""
     factor = limit / norm.clamp(min=limit)
     for gradient in gradients:
         gradient.mul_(factor)

@@ -51,6 +51,7 @@ INFO = BackendInfo(
         "state": True,
         "adopt": True,
         "native_loop": True,
+        "distributed": True,
         "device": True,
     },
 )

@@ -35,7 +35,7 @@ class Trainer:
             loss = self.model.loss(batch, values)
         found = torch.autograd.grad(loss, list(values.values()), allow_unused=True)
         with torch.no_grad():
-            gradients = {name: _dense(g, values[name]) for name, g in zip(values, found, strict=True)}
+            gradients = {name: dense(g, values[name]) for name, g in zip(values, found, strict=True)}
             if self.plan.clip_norm is not None:
                 optimizers.clip(gradients.values(), self.plan.clip_norm)
             self.steps += 1
@@ -89,8 +89,8 @@ class Trainer:
             tensor.index_copy_(0, touched, rows[slot])
 
 
-def _dense(gradient: Tensor | None, value: Tensor) -> Tensor:
-    """Zero for a weight that the loss does not depend on; an adopted module may also give a sparse one."""
+def dense(gradient: Tensor | None, value: Tensor) -> Tensor:
+    """A weight's gradient: zero where the loss does not depend on it. An adopted module may also give a sparse one."""
     if gradient is None:
         return torch.zeros_like(value)
     return gradient.to_dense() if gradient.is_sparse else gradient

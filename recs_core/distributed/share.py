@@ -1,0 +1,140 @@
+"""A worker's share of a global batch, in NumPy: what it computes so that all shares together are the batch.
+
+Worker r of N has queries n·r/N … n·(r+1)/N − 1 and as many of the candidate columns, but scores its queries against all
+columns: those of the others reach it as vectors.
+
+    rank 0   own queries × [ own columns | columns of 1 | columns of 2 ]
+    rank 1   own queries × [ columns of 0 | own columns | columns of 2 ]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recs_core.contract.batch import Batch, Codes, Features, Ragged, Sequences, TaskInputs, flat, recoded
+from recs_core.contract.plans import TowerPlan
+
+
+def edges(number: int, size: int) -> NDArray[np.int64]:
+    """(size + 1,): worker r has edges[r] … edges[r + 1] − 1 of `number` things."""
+    return np.arange(size + 1, dtype=np.int64) * number // size
+
+
+def query_edges(query: Features, size: int) -> NDArray[np.int64]:
+    """As `edges`, of the queries of a batch; moved up to where no history is read from both sides, so that each is
+    encoded once."""
+    free = np.ones(query.size + 1, bool)
+    for held in query.codes.values():
+        if isinstance(held, Sequences):
+            of = np.searchsorted(held.codes.offsets, held.at, side="right")
+            free[1:-1] &= (of[1:] != of[:-1]) | (held.at[1:] < 0)
+    places = np.flatnonzero(free)
+    return places[np.searchsorted(places, edges(query.size, size))]
+
+
+def share(
+    batch: Batch,
+    rank: int,
+    size: int,
+    *,
+    query: TowerPlan | None,
+    candidate: TowerPlan | None,
+    reduction: Literal["mean", "sum"],
+) -> Batch:
+    """What worker `rank` of `size` computes of a global batch.
+
+    `query` and `candidate`: the towers' plans, which say what column reads which table; None for an adopted one. `rows`
+    are those that the share reads, of each weight that the batch names, none if need be; no weight is `whole`. `query`
+    holds its queries, `candidate` and `bias_codes` its own columns, and `task` its own targets, with queries counted
+    from its first and columns, ids, probabilities and masks those of the global batch.
+
+    `reduction`: the global batch's. Where it is "mean" the weights are divided by their global sum already, so that
+    the loss of the batch is the sum over the shares of Σ w·ℓ: the share's own task is of reduction "sum".
+    """
+    low, high = (int(edge) for edge in query_edges(batch.query, size)[rank : rank + 2])
+    first, last = (int(edge) for edge in edges(batch.candidate.size, size)[rank : rank + 2])
+    own = batch.query.take(np.arange(low, high)), batch.candidate.take(np.arange(first, last))
+    rows, own_query, own_candidate = _own_rows(batch.rows, *own, query, candidate)
+    bias_codes = None
+    if batch.bias_codes is not None:
+        bias = batch.rows["task/bias"]
+        used, bias_codes = _narrowed(len(bias), [batch.bias_codes[first:last]])
+        rows["task/bias"], bias_codes = bias[used], bias_codes[batch.bias_codes[first:last]]
+    task = _own_task(batch.task, batch.query.size, low, high, reduction)
+    return Batch(rows, own_query, own_candidate, task, bias_codes, full=batch.full)
+
+
+def _own_rows(
+    rows: Mapping[str, NDArray[np.int32]],
+    query: Features,
+    candidate: Features,
+    query_plan: TowerPlan | None,
+    candidate_plan: TowerPlan | None,
+) -> tuple[dict[str, NDArray[np.int32]], Features, Features]:
+    """The rows that these features read, and the features with codes that count within them."""
+    sides = ((query, query_plan), (candidate, candidate_plan))
+    uses: dict[str, list[NDArray[np.int32]]] = {name: [] for name in rows}
+    for features, plan in sides:
+        for column in plan.columns if plan else ():
+            if column.table is not None:
+                uses[column.table].append(flat(features.codes[column.name]))
+    narrowed = {name: _narrowed(len(rows[name]), codes) for name, codes in uses.items()}
+
+    def again(features: Features, plan: TowerPlan | None) -> Features:
+        codes: dict[str, Codes] = dict(features.codes)
+        for column in plan.columns if plan else ():
+            if column.table is not None:
+                held = codes[column.name]
+                codes[column.name] = recoded(held, narrowed[column.table][1][flat(held)])
+        return Features(features.size, codes, features.dense, features.keep)
+
+    own = {name: rows[name][used] for name, (used, _) in narrowed.items()}
+    return own, again(*sides[0]), again(*sides[1])
+
+
+def _narrowed(number: int, uses: list[NDArray[np.int32]]) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+    """Which of so many codes are used, and the place of each among those."""
+    used = np.zeros(number, bool)
+    for codes in uses:
+        used[codes] = True
+    return used, np.cumsum(used, dtype=np.int32) - np.int32(1)
+
+
+def _own_task(task: TaskInputs, queries: int, low: int, high: int, reduction: str) -> TaskInputs:
+    """The arguments of the task for queries low … high − 1 against all columns."""
+    default = np.arange(queries, dtype=np.int32)
+    of, column = task.get("target_query", default), task.get("target_candidate", default)
+    mine = np.flatnonzero((of >= low) & (of < high))
+    out = dict(task)
+    out["target_query"], out["target_candidate"] = of[mine] - np.int32(low), column[mine]
+    weight = _weights(task.get("sample_weight"), len(of), reduction)
+    if weight is not None:
+        out["sample_weight"] = weight[mine]
+    if "score_mask" in task:
+        out["score_mask"] = task["score_mask"][low:high]
+    if "positives" in task:
+        row = task.get("positives_row")
+        if row is None:
+            out["positives"] = task["positives"].take(np.arange(low, high))
+        else:
+            out["positives"], out["positives_row"] = _own_positives(task["positives"], row[low:high])
+    return cast("TaskInputs", out)
+
+
+def _own_positives(positives: Ragged, row: NDArray[np.int32]) -> tuple[Ragged, NDArray[np.int32]]:
+    used, place = np.unique(row, return_inverse=True)
+    return positives.take(used), place.astype(np.int32)
+
+
+def _weights(weight: NDArray[np.floating] | None, targets: int, reduction: str) -> NDArray[np.floating] | None:
+    """(T,): what each target counts in a sum, as `TaskPlan.weight` has it for all; None: one each."""
+    if reduction == "sum":
+        return weight
+    if weight is None:
+        return np.full(targets, 1 / max(1, targets))
+    total = np.asarray(weight, np.float64).sum()
+    return weight / total if total > 0 else np.zeros(targets)

@@ -1,0 +1,97 @@
+"""A model that several workers train: what one of them makes of it, whole, and what all were given alike."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from recs_core.config import group_of
+from recs_core.contract import workers
+from recs_core.copies import own_index
+from recs_core.distributed.agreement import check_agreement
+from recs_core.version import __version__, installed
+
+if TYPE_CHECKING:
+    from recs_core.data.interactions import Interactions
+    from recs_core.fitted import Fitted
+    from recs_core.two_tower import TwoTower
+
+    Model = TypeVar("Model", bound=TwoTower)
+
+T = TypeVar("T")
+
+
+def is_first(model: TwoTower) -> bool:
+    """Whether this is worker 0, which evaluates, says and writes; also where there are no workers."""
+    group = group_of(model.backend)
+    return workers.is_first(None if group is None else group.workers)
+
+
+def on_first(model: Any, then: Callable[[Any], T], what: str, *, state: bool = True) -> T:
+    """What `then` makes of a model on worker 0, where it is whole, told to all as JSON keeps it; all workers call it.
+
+    `what` it is: for the error of a worker that is lost. `state`: give it the optimizer's too.
+    """
+    group = group_of(getattr(model, "backend", None))
+    if group is None:
+        return then(model)
+    value = model.fitted(state=state)
+    return group.told(lambda: then(_whole(model, value)), what)
+
+
+def validating(
+    model: TwoTower, train: Interactions, validation: Interactions | None, k: Sequence[int]
+) -> Callable[[], Mapping[str, float]] | None:
+    """What measures the model on `validation`, as `fit` does; None where there is none."""
+    if validation is None:
+        return None
+    from recs_core.evaluation.measures import metrics
+
+    def measured(whole: TwoTower) -> dict[str, float]:
+        return metrics(whole.rank(validation, exclude=train), k=k)
+
+    return lambda: on_first(model, measured, "the validation", state=False)
+
+
+def saving(model: TwoTower, checkpoint: Path | None) -> Callable[[], object] | None:
+    """What saves the model as a bundle; None where it is saved nowhere."""
+    if checkpoint is None:
+        return None
+    return lambda: on_first(model, lambda whole: str(whole.save(checkpoint)), f"the save to {checkpoint}")
+
+
+def gathered(model: Model) -> Model:
+    """The model, whole, on this process alone; itself where there are no workers. All workers call it."""
+    return model if group_of(model.backend) is None else _whole(model, model.fitted())
+
+
+def _whole(model: Model, value: Fitted) -> Model:
+    alone = model.backend.over(None)  # type: ignore[attr-defined]
+    out = type(model).of(value, backend=alone, natives=model._adopted)
+    out.index = own_index(model.index)
+    return out
+
+
+def check_alike(model: TwoTower, train: str, validation: Interactions | None) -> None:
+    """Raise `ConfigError` on every worker where two would train different things. `train`: the data's digest."""
+    group = group_of(model.backend)
+    if group is None:
+        return
+    run, info = model.run, model.backend.info
+    declared = {name: repr(value) for name, value in vars(model.declared).items() if name != "training"}
+    facts = {
+        "version": f"recs-core {__version__}",
+        **{f"version of {name}": version for name, version in installed(info.requires).items()},
+        "backend": model.backend_name,
+        "data": train,
+        "validation": "none" if validation is None else validation.digest(),
+        **declared,
+        "settings": "" if run is None else f"{run.settings}, {run.k}, {run.best.rule}, until epoch {run.until}",
+        "position": f"epoch {model.position.epoch}, step {model.position.step}",
+        "losses so far": f"{zlib.crc32(np.asarray(model.history.losses).tobytes()):08x}",
+    }
+    check_agreement(group, facts)
