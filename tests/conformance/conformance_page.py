@@ -92,6 +92,7 @@ TOLERANCES = """\
 | weights and state after a step | 1e-7 | 2e-6 | absolute, on weights of size 1: a rounding, and the step's own error |
 | tower outputs | 1e-10 | 1e-6 | absolute, on outputs of size 1 |
 | 100 steps | 1e-9, 1e-7 | 1e-5 | losses and weights; in float32 the losses of a smooth model |
+| as many steps of several workers | 1e-12, 1e-10 | 1e-5 | losses and weights, beside one process of the same backend |
 | losses of a run of `fit` | 1e-9 | 1e-5 | as 100 steps: the model is smooth |
 | the same with `precision="bf16"` | | 2e-2 | towers in 8 bits, all else in float32 |
 | scores of an index | | (d + 4) · 2⁻²⁴ | of Σ of the products' sizes; 0 on whole numbers and with `float64_scores` |

@@ -112,6 +112,17 @@ def test_workers_that_torchrun_starts_anew_go_on_by_themselves(alone: Path, tmp_
     same(out, alone)
 
 
+def test_ctrl_c_ends_all_workers_and_the_checkpoint_stands(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    running = train(*DATA, "--workers", 2, "--out", out)
+    saved(running, out)
+    others = [worker(running, rank) for rank in range(2)]
+    os.kill(running.pid, signal.SIGINT)
+    assert ended(running) == (130, "")
+    assert not any(Path(f"/proc/{process}").exists() for process in others)
+    assert recs_core.TwoTower.resume(out / "bundle", backend="torch").position.epoch >= 1
+
+
 def test_what_all_refuse_is_said_once(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     code, said = ended(train(*DATA, "--workers", 2, "--out", tmp_path / "run"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import threading
 import time
 from collections import Counter
@@ -45,12 +46,14 @@ class Group:
         self._name = f"worker {self.rank} of {self.size}"
         at = f"{workers.address}:{workers.port}"
         try:
+            if not workers.hosts:
+                _wait_for(workers)
             kept = TCPStore(
                 workers.address, workers.port, None, workers.hosts, timeout=self._timeout, wait_for_workers=False
             )
             self._store = PrefixStore(f"recs/{workers.attempt}", kept)
             self._all = self._connected()
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise WorkerLost(f"{self._name}: not all workers came to {at} ({one_line(error)})") from error
 
     def _connected(self) -> Any:
@@ -191,3 +194,16 @@ class Group:
             if self._there(f"noticed/{rank}"):
                 return True
         return False
+
+
+def _wait_for(workers: Workers) -> None:
+    """Until somebody listens where the workers meet; a store that finds nobody writes pages. Raises `OSError`."""
+    until = time.monotonic() + workers.timeout
+    while True:
+        try:
+            with socket.create_connection((workers.address, workers.port), workers.timeout):
+                return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(LOOK)
