@@ -65,6 +65,11 @@ def nature(column: pa.Array | pa.ChunkedArray) -> Nature:
     return _of("", str(kind))
 
 
+def in_words(kind: pa.DataType) -> str:
+    """A type as people write it: `string` too where it is Arrow's large one, which holds the same."""
+    return str(kind).replace("large_", "")
+
+
 def as_ids(values: Any, where: str) -> pa.Array:
     """`values` as one Arrow array of `TEXT` or int64, without nulls; `where` begins the message if it cannot be."""
     if isinstance(values, (str, bytes)):

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Side
+from recs_core.contract.columns import in_words
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.messages import one_line, some
 from recs_core.data.catalog import Catalog
@@ -84,7 +85,7 @@ def labels_of(by: str, test: Interactions, catalog: Catalog) -> list[Labels]:
     try:
         return [_of_column(by, found, _of_corpus(by, test, catalog) if places[0] == CANDIDATES else None)]
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError) as error:
-        what = f"by={by!r}: values of {found.type} cannot be told apart ({one_line(error)})"
+        what = f"by={by!r}: values of {in_words(found.type)} cannot be told apart ({one_line(error)})"
         raise DataError(f"{what}; name another column") from None
 
 
@@ -108,7 +109,7 @@ def _plain(column: pa.ChunkedArray, by: str) -> pa.Array:
     """In one chunk, without dictionary, null for NaN, and 0.0 for −0.0."""
     if pa.types.is_nested(column.type):
         raise DataError(
-            f"by={by!r}: the column holds {column.type}, and a row belongs to one slice; name a plain column"
+            f"by={by!r}: the column holds {in_words(column.type)}, and a row belongs to one slice; name a plain column"
         )
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from recs_core.contract.columns import is_text
+from recs_core.contract.columns import in_words, is_text
 from recs_core.service import settings as limits
 from recs_core.service.service import Service
 from recs_core.version import __version__
@@ -33,7 +33,7 @@ def facts(service: Service) -> dict[str, Any]:
         "context": [name for name in schema.context if name != schema.time_name],
         "reads_time": schema.time_name is not None,
         "explains": _explains(model.query_tower.plan),
-        "columns": {column.name: str(column.type) for column in columns},
+        "columns": {column.name: in_words(column.type) for column in columns},
         "name": _name(columns),
         "unknown": said.unknown,
         "beside": service.beside is not None,

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recs_core.contract.columns import in_words
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import one_line
 from recs_core.where.values import compared, one_of
@@ -76,7 +77,7 @@ def column_of(name: Any, columns: pa.Schema) -> pa.Field:
 
 def described(columns: pa.Schema) -> str:
     """The columns and their types, for messages."""
-    return ", ".join(f"{column.name} ({column.type})" for column in columns)
+    return ", ".join(f"{column.name} ({in_words(column.type)})" for column in columns)
 
 
 def _condition(column: pa.Field, value: Any) -> pc.Expression:
@@ -108,7 +109,9 @@ def _evaluated(asked: pc.Expression, table: pa.Table) -> NDArray[np.int64]:
     except (pa.ArrowException, TypeError) as error:
         raise _refused(asked, table.schema, error) from None
     if not pa.types.is_boolean(kept.type):
-        raise DataError(f"where: {_shown(asked)} is no condition, it gives {kept.type}; compare it with something")
+        raise DataError(
+            f"where: {_shown(asked)} is no condition, it gives {in_words(kept.type)}; compare it with something"
+        )
     return np.flatnonzero(pc.fill_null(kept, False).to_numpy())
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recs_core.contract.columns import in_words
 from recs_core.contract.errors import DataError
 
 SIGNS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
@@ -60,7 +61,7 @@ def literal(column: pa.Field, value: Any) -> pa.Scalar:
         if is_kind(kind):
             made = read(kind, value)
             if made is None:
-                raise DataError(f"column {column.name!r} holds {kind}, and {value!r} is no {holds}")
+                raise DataError(f"column {column.name!r} holds {in_words(kind)}, and {value!r} is no {holds}")
             return made
     return pa.scalar(value)  # of a column without any value
 
