@@ -124,7 +124,7 @@ def test_what_was_seen_is_joined_in_int64(limit: None) -> None:
 
 def test_a_bundle_holds_offsets_in_int64(limit: None, tmp_path) -> None:
     query, candidate = towers("interaction")
-    model = recs.TwoTower(query, candidate, backend="torch")
+    model = recs.TwoTower(query, candidate)
     model.fit(sales(), epochs=1, progress=False)
     model.save(tmp_path / "bundle")
     bare = recs.load(tmp_path / "bundle", runtime="numpy")

@@ -77,6 +77,7 @@ def agree(context: BackendContext, world: World, optimizer: Optimizer, number_of
     "distributed/step",
     tier="optional",
     needs=("distributed", "lazy_adam", "state"),
+    rests_on=("weights/round-trip", "weights/copies", "calls/arrays-of-the-caller", "calls/two-at-once"),
     formula="L = Σ over workers of Σ w·ℓ of their targets, w ÷ Σ w of the global batch; each gradient is their SUM",
 )
 def step(context: BackendContext) -> None:
