@@ -29,6 +29,18 @@ def test_importing_the_package_and_its_manifest_imports_no_framework() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_who_asks_for_several_workers_is_refused_before_a_framework_is_imported() -> None:
+    done = run(
+        "import sys\n"
+        "from recs_core import config, errors\n"
+        "from recs_core.contract.workers import Workers\n"
+        "try:\n    config.over('tensorflow', Workers(0, 2))\nexcept errors.UnsupportedFeature as no:\n    print(no)\n"
+        "print(sorted({'tensorflow', 'keras', 'tf_keras', 'torch', 'jax'} & set(sys.modules)))"
+    )
+    assert "recs.load(bundle, backend='tensorflow')" in done.stdout, done.stderr
+    assert done.stdout.endswith("[]\n")
+
+
 def test_keras_2_for_tfrs_beside_keras_3_and_a_quiet_start() -> None:
     done = run(
         "from recs_core_tensorflow import tf, tfrs\n"
