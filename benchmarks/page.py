@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 
 SECTIONS = {
     "From a file to a split": {"reading": "reading.py"},
+    "Rows beyond memory": {"ingest": "ingest.py --rows 20 --memory 1GB"},
     "A step of the torch backend": {
         "torch-memory": "step_torch.py --only memory",
         "torch-4096x16": "step_torch.py --only 4096x16",
