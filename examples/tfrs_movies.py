@@ -13,7 +13,8 @@ def ratings(folder: str | Path | None = None) -> pa.Table:
     from the folder of its files, or else 500 users, 400 movies and 15,000 ratings that are drawn from a seed."""
     if folder is None:
         data = datasets.load("synthetic", num_queries=500, num_candidates=400, num_interactions=15_000)
-        title = pc.binary_join_element_wise(data.candidates["title"], data.candidates["candidate_id"], " ")
+        number = data.candidates["candidate_id"].cast(pa.string())
+        title = pc.binary_join_element_wise(data.candidates["title"], number, " ")
     else:
         data = datasets.load("movielens-100k", path=folder)
         title = data.candidates["title"]  # two movies of one title are one candidate, as in the tutorials
