@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 from recs_core_torch import Backend, Model
@@ -10,6 +12,10 @@ from torch_worlds import CANDIDATE, CORPUS, QUERY, ROWS, codes, ragged
 from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Batch, Features
 from recs_core.contract.retrieval import RetrievalSpec
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would every process they start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
