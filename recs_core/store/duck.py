@@ -27,11 +27,13 @@ class Rows:
     def __init__(
         self, files: Sequence[Path], columns: Mapping[str, str], context: Sequence[str], folder: Path, memory: str
     ) -> None:
-        self.columns, self.context = columns, context
+        self.columns = columns
+        self.context = {f"context_{number}": name for number, name in enumerate(context)}  # column here → its name
+        self._others = [role for role in columns if role in ("time", "weight")]
         self._database = connection(folder, memory)
         listed = ", ".join(map(_text, map(str, files)))
         made = [f"{sql} AS {role}" for role, sql in columns.items()]
-        made += [f"{_name(name)} AS {_kept(i)}" for i, name in enumerate(context)]
+        made += [f"{column(name)} AS {here}" for here, name in self.context.items()]
         self._run(
             f"CREATE VIEW source AS SELECT {', '.join(made)}, (file_index::BIGINT << 40) + file_row_number AS place "
             f"FROM read_parquet([{listed}])"
@@ -58,7 +60,7 @@ class Rows:
                 f"CREATE TABLE {role}_ids AS SELECT id, row_number() OVER (ORDER BY first) - 1 AS code FROM "
                 f"(SELECT {role} AS id, min(place) AS first FROM source GROUP BY {role})"
             )
-        rest = "".join(f", {name}" for name in (*(r for r in self.columns if r in ("time", "weight")), *self._kept))
+        rest = "".join(f", {name}" for name in (*self._others, *self.context))
         self._run(
             f"CREATE TABLE coded AS SELECT q.code::INTEGER AS query, c.code::INTEGER AS candidate, place{rest} "
             "FROM source s JOIN query_ids q ON s.query = q.id JOIN candidate_ids c ON s.candidate = c.id"
@@ -102,10 +104,9 @@ class Rows:
     def sorted(self) -> Iterator[pa.RecordBatch]:
         """The rows that are left, in new codes, by query, then time, then place: query, candidate, and what there is of
         time, weight and the context, each by its name."""
-        there = [role for role in ("time", "weight") if role in self.columns]
-        context = [f"{_kept(i)} AS {_name(name)}" for i, name in enumerate(self.context)]
-        rest = "".join(f", {column}" for column in (*there, *context))
-        by_time = ", time" if "time" in there else ""
+        context = [f"{here} AS {column(name)}" for here, name in self.context.items()]
+        rest = "".join(f", {sql}" for sql in (*self._others, *context))
+        by_time = ", time" if "time" in self._others else ""
         with _ours():
             found = self._database.sql(  # not `execute`, whose reader does not keep the order
                 f"SELECT q.new AS query, c.new AS candidate{rest} FROM coded "
@@ -113,10 +114,6 @@ class Rows:
                 f"ORDER BY q.new{by_time}, place"
             )
             yield from pa.RecordBatchReader.from_stream(found)
-
-    @property
-    def _kept(self) -> list[str]:
-        return [_kept(i) for i in range(len(self.context))]
 
     def _number(self, sql: str) -> int:
         row = self._run(sql).fetchone()
@@ -159,14 +156,6 @@ def _ours() -> Iterator[None]:
 
 def column(name: str) -> str:
     """A column's name in SQL."""
-    return _name(name)
-
-
-def _kept(number: int) -> str:
-    return f"context_{number}"
-
-
-def _name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 

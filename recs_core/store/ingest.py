@@ -18,6 +18,7 @@ from recs_core.contract.errors import DataError
 from recs_core.contract.messages import some
 from recs_core.data.interactions import HEAVIEST, LIGHTEST, Interactions, side_of
 from recs_core.storage.paths import local
+from recs_core.storage.tensors import DTYPES
 from recs_core.store.duck import Rows, column
 from recs_core.store.layout import COLUMNS, Names, check_target, open_store, write
 from recs_core.tables import parquet_parts, readers
@@ -217,7 +218,7 @@ def _written(rows: Rows, folder: Path, context: Sequence[str]) -> tuple[int, Map
         for batch in rows.sorted():
             number += len(batch)
             for name, out in outs.items():
-                out.write(np.ascontiguousarray(batch.column(name).to_numpy(), COLUMNS[name]).data)
+                out.write(np.ascontiguousarray(batch.column(name).to_numpy(), DTYPES[COLUMNS[name]]).data)
             if kept is not None:
                 rest = batch.select(list(context))
                 if writer is None:

@@ -7,7 +7,7 @@
     candidates-….arrow        the same of the candidates
     context-….arrow           what else is known of each row, in record batches
 
-Files and manifest are those of a bundle (docs/bundle.md). docs/scale.md says how another engine writes one.
+Files and manifest are those of a bundle (docs/bundle.md). docs/store.md says how another engine writes one.
 """
 
 from __future__ import annotations
@@ -45,13 +45,8 @@ A store of recs-core. To train on it:
     data = recs.open_store("path of this folder")
 """
 
-COLUMNS: Mapping[str, np.dtype[Any]] = {
-    "query": np.dtype("<i4"),
-    "candidate": np.dtype("<i4"),
-    "time": np.dtype("<f8"),
-    "weight": np.dtype("<f8"),
-}
-"""The columns of the rows that a store may have, and their types."""
+COLUMNS: Mapping[str, str] = {"query": "I32", "candidate": "I32", "time": "F64", "weight": "F64"}
+"""The columns of the rows that a store may have, and their types, as `tensors.DTYPES` names them."""
 
 BLOCK = 1 << 20
 """Rows, or bytes, looked at together."""
@@ -136,7 +131,7 @@ def open_store(path: str | Path, *, verify: bool = True) -> Interactions:
         if name is not None
     }
     rows = tensors.read(*parts["rows"])
-    expected = {name: (_code(COLUMNS[name]), (said.rows,)) for name in said.names.columns}
+    expected = {name: (COLUMNS[name], (said.rows,)) for name in said.names.columns}
     tensors.check(parts["rows"][1], rows, expected)
     queries = _side(*parts["queries"], said.names.query)
     candidates = _side(*parts["candidates"], said.names.candidate)
@@ -239,10 +234,6 @@ def _side(content: mmap, path: Path, name: str) -> pa.Table:
     return pa.Table.from_batches([arrow_files.read(content, path, check)])
 
 
-def _code(dtype: np.dtype[Any]) -> str:
-    return next(code for code, known_dtype in tensors.DTYPES.items() if known_dtype == dtype)
-
-
 def _add_table(commit: Commit, kind: str, table: pa.Table) -> str:
     batches = table.combine_chunks().to_batches()
     return commit.add(kind, "arrow", [arrow_files.content(batches[0])])
@@ -250,7 +241,7 @@ def _add_table(commit: Commit, kind: str, table: pa.Table) -> str:
 
 def _tensors(rows: Mapping[str, Path], number: int) -> Iterator[Buffer]:
     """The bytes of a file of tensors, each read from a file of its own, so that no column is ever in memory."""
-    order, header = tensors.header({name: (COLUMNS[name], (number,)) for name in rows})
+    order, header = tensors.header({name: (tensors.DTYPES[COLUMNS[name]], (number,)) for name in rows})
     yield header
     for name in order:
         yield from _blocks(rows[name])

@@ -12,6 +12,7 @@ import pytest
 import recs_core as recs
 from recs_core.contract.errors import BundleError, DataError
 from recs_core.data.interactions import Interactions
+from recs_core.storage.tensors import DTYPES
 from recs_core.store.layout import COLUMNS, Names, write
 
 NUMBERS = {"query": [0, 0, 1], "candidate": [1, 0, 1], "time": [5.0, 6.0, 2.0], "weight": [1.0, 0.0, 2.0]}
@@ -22,7 +23,7 @@ def stored(folder: Path, **changed: list[float]) -> Path:
     rows = {}
     for name, values in {**NUMBERS, **changed}.items():
         rows[name] = folder.parent / f"{name}.numbers"
-        rows[name].write_bytes(np.array(values, COLUMNS[name]).tobytes())
+        rows[name].write_bytes(np.array(values, DTYPES[COLUMNS[name]]).tobytes())
     queries, candidates = pa.table({"user": ["ann", "bob"]}), pa.table({"item": [7, 9], "price": [1.5, None]})
     write(folder, Names("user", "item", "ts", "worth"), rows, 3, queries, candidates, None)
     return folder
