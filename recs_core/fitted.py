@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Side
@@ -81,6 +82,13 @@ class Progress:
         run = self.run and replace(self.run, best=replace(self.run.best))
         return Progress(replace(self.position), self.history.since(0, 0), run, self.state)
 
+    def as_arrays(self) -> Progress:
+        """As `Fitted.as_arrays`."""
+        out = self.copied()
+        if out.run is not None:
+            out.run.best.weights = _as_arrays(out.run.best.weights)
+        return replace(out, state=out.state and _as_arrays(out.state))
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -98,3 +106,12 @@ class Fitted:
     progress: Progress | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    def as_arrays(self) -> Fitted:
+        """The same, with an array wherever there are `Rows` in several parts."""
+        progress = self.progress and self.progress.as_arrays()
+        return replace(self, weights=_as_arrays(self.weights), progress=progress)
+
+
+def _as_arrays(given: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    return {name: np.asarray(array) for name, array in given.items()}

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import numpy as np
 
 from recs_core.bundle import Stored, Towers, golden, read
 from recs_core.bundle.reading import making_sense
+from recs_core.config import group_of
 from recs_core.contract.as_json import Custom
 from recs_core.contract.batch import Side
 from recs_core.contract.errors import BundleError, DataError
 from recs_core.fitted import Native
-from recs_core.spread import on_first
+from recs_core.spread import answering
 
 if TYPE_CHECKING:
     from recs_core.adopted import Adopted
@@ -53,7 +54,7 @@ def on_backend(kind: type[Model], stored: Stored, backend: str | Backend | None,
     try:
         return kind.of(stored.fitted, backend=backend, natives=adopted)
     except DataError as error:
-        weights = folder / stored.info.stated.contents["weights"]
+        weights = folder / stored.info.stated.files_of("weights")[0]
         raise BundleError(f"{weights}: does not fit the module given in native=, {error}") from error
 
 
@@ -89,12 +90,17 @@ def stored_index(stored: Stored) -> Index | None:
 def replay(stored: Stored, model: Recommender, by: str) -> None:
     """Ask the golden queries. Raises `BundleError` if the model answers otherwise; `by` names who answered."""
 
-    def asked(whole: Recommender) -> None:
-        towers = Towers(whole.query_tower, whole.candidate_tower, getattr(whole, "vectors", None))
+    def asked() -> None:
         with making_sense(stored.info.path), np.errstate(all="ignore"):  # absurd numbers give scores that are noticed
             golden.replay(stored.golden, stored.fitted, towers, stored.golden_file, by)
 
-    on_first(model, asked, "the golden queries", state=False)
+    group = group_of(getattr(model, "backend", None))
+    if group is None:
+        towers = Towers(model.query_tower, model.candidate_tower, getattr(model, "vectors", None))
+        asked()
+    else:  # nobody holds the model whole: its files answer, and on each worker its modules
+        towers = answering(cast("TwoTower", model), stored.fitted)
+        group.told(asked, "the golden queries")
 
 
 def refuse(folder: Path, natives: Mapping[Side, Native], why: str) -> NoReturn:

@@ -30,7 +30,7 @@ def candidate_vectors(
     y = y * y.dtype.type(1 / temperature(spec, weights))
     if not spec.candidate_bias:
         return y
-    bias = weights["task/bias"] if codes is None else weights["task/bias"][codes]
+    bias = np.asarray(weights["task/bias"] if codes is None else weights["task/bias"][codes])
     return np.hstack([y, bias[:, None].astype(y.dtype)])
 
 

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from recs_core.bundle import Towers
 from recs_core.config import group_of
 from recs_core.contract import workers
+from recs_core.contract.plans import TowerPlan
+from recs_core.contract.rows import Rows
+from recs_core.contract.towers import SIDES
 from recs_core.copies import own_index
 from recs_core.distributed.agreement import check_agreement
+from recs_core.distributed.rows import own_state
+from recs_core.fitted import Fitted, Progress
+from recs_core.runtime.towers import NumpyTower
 from recs_core.version import __version__, installed
 
 if TYPE_CHECKING:
     from recs_core.data.interactions import Interactions
-    from recs_core.fitted import Fitted
+    from recs_core.training import FitRun
     from recs_core.two_tower import TwoTower
 
     Model = TypeVar("Model", bound=TwoTower)
@@ -57,11 +64,28 @@ def validating(
     return lambda: on_first(model, measured, "the validation", state=False)
 
 
-def saving(model: TwoTower, checkpoint: Path | None) -> Callable[[], object] | None:
-    """What saves the model as a bundle; None where it is saved nowhere."""
-    if checkpoint is None:
-        return None
-    return lambda: on_first(model, lambda whole: str(whole.save(checkpoint)), f"the save to {checkpoint}")
+def progress_of(model: TwoTower, *, state: bool, whole: bool) -> Progress:
+    """Where training stands; `state` and `whole` as in `TwoTower.fitted`."""
+    trainer, run = model._trainer if state else None, model.run
+    held = None if trainer is None else trainer.state() if whole else own_state(trainer)
+    return Progress(model.position, model.history, _with_whole_best(model, run, state) if whole else run, held).copied()
+
+
+def _with_whole_best(model: TwoTower, run: FitRun | None, state: bool) -> FitRun | None:
+    """A run with the best weights whole on every worker; without them where it could not go on, for want of `state`."""
+    if run is None or not any(isinstance(weight, Rows) for weight in run.best.weights.values()):
+        return run
+    whole = model.model.whole(run.best.weights) if state else {}  # type: ignore[attr-defined]  # what has made `Rows`
+    return replace(run, best=replace(run.best, weights=whole))
+
+
+def answering(model: TwoTower, value: Fitted) -> Towers:
+    """The towers of a value's weights, on NumPy; those that are the user's own modules are on every worker."""
+    sides: dict[str, Any] = {"query": model.query_tower, "candidate": model.candidate_tower}
+    for side in SIDES:
+        if side not in value.natives:
+            sides[side] = NumpyTower(TowerPlan.of(side, getattr(value.declared, side)), value.weights)
+    return Towers(sides["query"], sides["candidate"], None)
 
 
 def gathered(model: Model) -> Model:

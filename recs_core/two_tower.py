@@ -30,11 +30,13 @@ from recs_core.data.context import check_context
 from recs_core.data.epochs import Epochs
 from recs_core.data.interactions import Interactions
 from recs_core.data.remembered import with_past
+from recs_core.distributed.rows import own_weights
 from recs_core.elsewhere import knows_its_arguments
-from recs_core.fitted import Declared, Fitted, Progress
+from recs_core.fitted import Declared, Fitted
 from recs_core.growth.candidates import with_catalog
 from recs_core.recommender import DECLARED
 from recs_core.storage.paths import local
+from recs_core.together import saving
 from recs_core.training import (
     Best,
     EarlyStopping,
@@ -216,7 +218,7 @@ class TwoTower(BackedRecommender):
             model,
             history,
             evaluate=spread.validating(self, train, validation, run.k),
-            save=spread.saving(self, checkpoint),
+            save=saving(self, checkpoint),
             save_every=checkpoint_every,
             masks_hits=self.retrieval.masks_hits and not self.position.epoch,
             progress=progress if spread.is_first(self) else False,
@@ -299,21 +301,20 @@ class TwoTower(BackedRecommender):
         """What was declared, as a value."""
         return Declared(**{name: getattr(self, name) for name in DECLARED})
 
-    def fitted(self, *, state: bool = True) -> Fitted:
+    def fitted(self, *, state: bool = True, whole: bool = True) -> Fitted:
         """This model as a value, in which nothing moves when the model trains on; `TwoTower.of` makes a model of it.
 
-        `state`: hold the optimizer's too. Raises `NotFitted` before `fit` or `load`.
+        `state`: hold the optimizer's too. `whole`: on several workers all call this, and each has all of it; else each
+        has its own rows alone, as `Rows`. Raises `NotFitted` before `fit` or `load`.
         """
         self._look_back()
-        catalog, info = self.catalog, self.backend.info
-        towers = {"query": self.query_tower, "candidate": self.candidate_tower}
-        held = self._trainer.state() if state and self._trainer is not None else None
+        info, adopted = self.backend.info, self._adopted.items()
         return Fitted(
             declared=self.declared,
-            catalog=catalog,
-            weights=self.weights(),
-            natives={side: own.said(info.name, towers[side].output_dim) for side, own in self._adopted.items()},
-            progress=Progress(self.position, self.history, self.run, held).copied(),
+            catalog=self.catalog,
+            weights=self.weights() if whole else own_weights(self.model),
+            natives={side: own.said(info.name, getattr(self, f"{side}_tower").output_dim) for side, own in adopted},
+            progress=spread.progress_of(self, state=state, whole=whole),
             facts=dict(self.data),
             versions={"backend": self.backend_name, **installed(info.requires)},
         )
@@ -339,6 +340,8 @@ class TwoTower(BackedRecommender):
                 raise SpecError(f"TwoTower.of: the {side} tower is {native}; build it and {hint}")
         given: dict[str, Any] = {**vars(fitted.declared), **{str(side): own for side, own in (natives or {}).items()}}
         out = cls(**given, backend=backend, device=device)
+        if config.group_of(out.backend) is None:
+            fitted = fitted.as_arrays()
         out._catalog = fitted.catalog
         declared = {name: value for name, value in fitted.weights.items() if not canonical.is_native(name)}
         out._model = out._built(declared, fitted.catalog.schema)

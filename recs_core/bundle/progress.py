@@ -11,14 +11,20 @@ from recs_core.bundle.parts import Arrays, Parts
 from recs_core.bundle.stated import Manifest, spec
 from recs_core.contract.as_json import to_json
 from recs_core.contract.training import TrainingSpec
-from recs_core.fitted import Progress
+from recs_core.fitted import Fitted, Progress
 from recs_core.training import Best, EarlyStopping, EpochRecord, FitRun, Position, TrainingHistory
 
 
-def arrays_of(progress: Progress) -> dict[str, Arrays]:
-    """Part → its arrays: `history`, and where training can go on `state` and `best`."""
-    out: dict[str, Arrays] = {"history": {"losses": np.asarray(progress.history.losses, np.float64)}}
-    if progress.state is not None:
+def losses_of(progress: Progress) -> Arrays:
+    """The arrays of the part `history`."""
+    return {"losses": np.asarray(progress.history.losses, np.float64)}
+
+
+def arrays_of(fitted: Fitted) -> dict[str, Arrays]:
+    """Part → its arrays by the names of weights: `weights`, and where training can go on `state` and `best`."""
+    out: dict[str, Arrays] = {"weights": fitted.weights}
+    progress = fitted.progress
+    if progress is not None and progress.state is not None:
         out["state"] = progress.state
         if progress.run is not None and progress.run.open and progress.run.best.weights:
             out["best"] = progress.run.best.weights
@@ -69,6 +75,6 @@ def _run_of(stated: Manifest, parts: Parts) -> FitRun | None:
         data=run.data,
         validate_every=run.validate_every,
         k=run.k,
-        best=Best(rule, **vars(run.best), weights={name: array.copy() for name, array in best.items()}),
+        best=Best(rule, **vars(run.best), weights=dict(best)),
         open=run.open,
     )

@@ -87,7 +87,7 @@ class Stored:
     @property
     def golden_file(self) -> Path:
         """Where the golden queries stand."""
-        return self.info.path / self.info.stated.contents["golden"]
+        return self.info.path / self.info.stated.files_of("golden")[0]
 
 
 def info(path: str | Path) -> BundleInfo:

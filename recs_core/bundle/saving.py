@@ -6,7 +6,7 @@ import math
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from recs_core.bundle.card import card
 from recs_core.bundle.contents import attributes_batch, catalog_arrays
 from recs_core.bundle.golden import Towers, bound, record
-from recs_core.bundle.progress import arrays_of, fields_of
+from recs_core.bundle.progress import arrays_of, fields_of, losses_of
+from recs_core.bundle.shares import Share
 from recs_core.bundle.stated import IndexStated, SchemaFiles, of_fields
 from recs_core.contract.as_json import to_json
 from recs_core.contract.errors import BundleError
@@ -44,13 +45,15 @@ def save(
     towers: Towers,
     metrics: Metrics | None = None,
     licence: str | None = None,
+    shares: Sequence[Share] = (),
 ) -> Path:
     """Write a fitted model to a folder that any backend, or none, can load; the folder.
 
     A folder that holds a bundle is replaced: a reader, or a crash, sees the old one or the new one. `towers`: those of
     the model, which answer the golden queries; where they hold the corpus' vectors these are stored too, so that the
     NumPy runtime need not run the candidate tower to serve. `metrics` and `licence` (text) are for the model card:
-    name → finite number, or (value, low, high) of an interval.
+    name → finite number, or (value, low, high) of an interval. `shares`: what several workers have written of it to the
+    folder, in place of the weights here and where training stands.
 
     Raises `BundleError` if the folder is a URL, is no bundle and not empty, cannot be written, or the model, `metrics`
     or `licence` cannot be saved. A card that cannot be written is a warning.
@@ -58,7 +61,7 @@ def save(
     folder = local(path, "save", BundleError)
     said = {"metrics": _metrics({} if metrics is None else metrics, "save"), "licence": _licence(licence, "save")}
     with committing(folder) as commit:
-        fields = _write(commit, fitted, towers)
+        fields = _write(commit, fitted, towers, shares)
         _finish(commit, {**fields, **said, "files": commit.files})
     return folder
 
@@ -142,12 +145,10 @@ def _licence(licence: Any, asks: str) -> str | None:
     return licence
 
 
-def _write(commit: Commit, fitted: Fitted, towers: Towers) -> dict[str, Any]:
+def _write(commit: Commit, fitted: Fitted, towers: Towers, shares: Sequence[Share]) -> dict[str, Any]:
     """Write the data files; the manifest's fields."""
-    tensors.check_dtypes(commit.folder, fitted.weights)
-    tensors.check_finite(commit.folder, fitted.weights)
     progress = fitted.progress or Progress(Position(), TrainingHistory())
-    parts = {"weights": _arrays(commit, "weights", fitted.weights)}
+    parts = _taken_up(commit, shares) if shares else _written(commit, fitted)
     schema = _schema(commit, fitted.catalog.schema)
     if towers.corpus is not None:
         parts["vectors"] = _arrays(commit, "vectors", {"vectors": towers.corpus})
@@ -158,7 +159,7 @@ def _write(commit: Commit, fitted: Fitted, towers: Towers) -> dict[str, Any]:
     ids = bound({role: str(commit.files[file]["sha256"]) for role, file in schema.id_files.items()})
     asked = record(fitted, replace(towers, corpus=None))
     parts["golden"] = _arrays(commit, "golden", {**asked.arrays(), **ids})
-    parts |= {part: _arrays(commit, part, arrays) for part, arrays in arrays_of(progress).items()}
+    parts["history"] = _arrays(commit, "history", losses_of(progress))
     command = shlex.join(sys.argv).encode("utf-8", "replace").decode()  # arguments may be any bytes
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -168,6 +169,20 @@ def _write(commit: Commit, fitted: Fitted, towers: Towers) -> dict[str, Any]:
         **fields_of(progress),
         "provenance": {"data": fitted.facts, "versions": _versions(fitted), "command": command},
     }
+
+
+def _written(commit: Commit, fitted: Fitted) -> dict[str, Any]:
+    """Part → the file with its arrays."""
+    tensors.check_dtypes(commit.folder, fitted.weights)
+    tensors.check_finite(commit.folder, fitted.weights)
+    return {part: _arrays(commit, part, arrays) for part, arrays in arrays_of(fitted).items()}
+
+
+def _taken_up(commit: Commit, shares: Sequence[Share]) -> dict[str, Any]:
+    """Part → the files that workers wrote of it."""
+    for share in shares:
+        commit.files |= {name: dict(facts) for name, facts in share.files.items()}
+    return {part: [share.parts[part] for share in shares] for part in shares[0].parts}
 
 
 def _arrays(commit: Commit, part: str, arrays: Mapping[str, NDArray[Any]]) -> str:

@@ -164,7 +164,7 @@ class Manifest:
     created: str
     model: ModelStated
     schema: SchemaFiles
-    contents: Mapping[str, str]
+    contents: Mapping[str, tuple[str, ...] | str]
     position: PositionStated
     run: RunStated | None
     history: HistoryStated
@@ -173,6 +173,11 @@ class Manifest:
     licence: str | None
     card: CardFacts | None = None
     index: IndexStated | None = None
+
+    def files_of(self, part: str) -> tuple[str, ...]:
+        """The files of a part: one, or one of each worker."""
+        files = self.contents[part]
+        return (files,) if isinstance(files, str) else files
 
 
 def of_fields(folder: Path, given: Json) -> Manifest:

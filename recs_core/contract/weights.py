@@ -14,6 +14,7 @@ from recs_core.contract.errors import DataError
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.randomness import generator
 from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.rows import is_finite
 
 Weights: TypeAlias = Mapping[str, NDArray[np.floating]]
 
@@ -125,7 +126,7 @@ def check(weights: Mapping[str, NDArray[np.floating]], expected: Mapping[str, tu
     for name, shape in expected.items():
         if np.shape(weights[name]) != tuple(shape):
             raise DataError(f"weight {name!r} has shape {np.shape(weights[name])}, the model's is {tuple(shape)}")
-        if not np.isfinite(weights[name]).all():
+        if not is_finite(weights[name]):
             raise DataError(f"weight {name!r} holds NaN or infinity")
 
 

@@ -1,27 +1,28 @@
-"""Where the rows of a weight lie: row k of N workers' is on worker k mod N, at place k div N.
-
-In turn, and not in blocks: vocabularies are in order of first appearance, so that the rows most asked for are the first
-ones, and one worker would hold them all.
-"""
+"""Which weights lie on workers by their rows, and which rows are whose: row k of N workers' is on worker k mod N."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Number = TypeVar("Number", bound=np.generic)
+from recs_core.contract.errors import DataError
+from recs_core.contract.protocols import Model, Trainer
+from recs_core.contract.rows import Rows
+from recs_core.contract.weights import Weights
 
 
-def own_rows(weight: NDArray[Number], rank: int, size: int) -> NDArray[Number]:
-    """The rows of a weight (n, …) that lie on worker `rank` of `size`, in their order; a view."""
+def lies_in_rows(name: str) -> bool:
+    """Whether the rows of a weight, or of a slot, by its canonical name, lie on different workers; every other array is
+    on each."""
+    return name.startswith(("table/", "task/bias"))
+
+
+def own_rows(weight: NDArray[Any], rank: int, size: int) -> NDArray[Any]:
+    """The rows of a weight (n, …) that lie on worker `rank` of `size`, in their order; a view where it is an array."""
     return weight[rank::size]
-
-
-def held(number: int, rank: int, size: int) -> int:
-    """How many of `number` rows lie on worker `rank`."""
-    return len(range(rank, number, size))
 
 
 def own_places(rows: NDArray[np.integer], rank: int, size: int) -> NDArray[np.integer]:
@@ -29,6 +30,33 @@ def own_places(rows: NDArray[np.integer], rank: int, size: int) -> NDArray[np.in
     return rows[rows % size == rank] // size
 
 
-def lies_in_rows(weight: str) -> bool:
-    """Whether the rows of a weight, by its canonical name, lie on different workers; every other weight is on each."""
-    return weight.startswith("table/") or weight == "task/bias"
+def own_weights(model: Model) -> Weights:
+    """A model's weights; on several workers, where it keeps them apart, with `Rows` that hold this worker's alone."""
+    given: Weights = getattr(model, "own_weights", model.weights)()
+    return given
+
+
+def own_state(trainer: Trainer) -> Mapping[str, NDArray[Any]]:
+    """An optimizer's state, as `own_weights`."""
+    given: Mapping[str, NDArray[Any]] = getattr(trainer, "own_state", trainer.state)()
+    return given
+
+
+def share_of(arrays: Mapping[str, NDArray[Any]], rank: int, size: int) -> dict[str, NDArray[Any]]:
+    """What worker `rank` of `size` keeps of a model's arrays: its own rows, and worker 0 also all that lies whole."""
+    out = {name: own_rows(array, rank, size) for name, array in arrays.items() if lies_in_rows(name)}
+    whole = {name: array for name, array in arrays.items() if name not in out}
+    return out if rank else out | whole
+
+
+def joined(shares: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, Any]:
+    """Arrays by name from what all workers keep: `Rows` where several have one. The opposite of `share_of`.
+
+    Raises `DataError` for shares that are not of one model.
+    """
+    first, *others = shares
+    spread = {name for name in first if lies_in_rows(name)} if others else set()
+    for rank, share in enumerate(others, 1):
+        for name in sorted(spread ^ set(share)):
+            raise DataError(f"{name!r} is {'not in' if name in spread else 'only in'} part {rank} of {len(shares)}")
+    return {name: Rows([share[name] for share in shares]) if name in spread else array for name, array in first.items()}

@@ -39,6 +39,7 @@ def grown(fitted: Fitted, data: Interactions, *, owned: bool = False) -> Fitted:
     if not isinstance(data, Interactions):
         got = type(data).__name__
         raise DataError(f"extend: expected Interactions, got {got}; make them with Interactions.from_table")
+    fitted = fitted.as_arrays()
     declared, before = fitted.declared, fitted.catalog
     towers = declared.query, declared.candidate
     schema = grown_schema(before.schema, *towers, data)
@@ -54,6 +55,7 @@ def grown(fitted: Fitted, data: Interactions, *, owned: bool = False) -> Fitted:
 
 def with_rows_below(fitted: Fitted, below: dict[str, Array], *, owned: bool = False) -> Fitted:
     """`fitted` with rows below its weights, by name, and its run closed; `owned` as in `grown`."""
+    fitted = fitted.as_arrays()
     progress = fitted.progress
     if progress is not None:
         state = progress.state and grown_state(progress.state, fitted.declared.optimizer, below, owned=owned)

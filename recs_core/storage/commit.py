@@ -29,16 +29,19 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | 
 
 
 class Commit:
-    """One save into a folder: `add` data files, then `finish` with the manifest that names them."""
+    """One save into a folder: `add` data files, then `finish` with the manifest that names them.
 
-    def __init__(self, folder: Path, descriptor: int | None) -> None:
+    Several may add to one folder at once, each as a `writer` of its own name; who finishes takes up what they added.
+    """
+
+    def __init__(self, folder: Path, descriptor: int | None, writer: str = "") -> None:
         self.folder = folder
-        self._descriptor = descriptor
+        self._descriptor, self._writer = descriptor, writer
         self.files: dict[str, dict[str, int | str]] = {}
 
     def add(self, kind: str, suffix: str, pieces: Iterable[Buffer]) -> str:
         """Write a data file; its name, `<kind>-<first 16 hex digits of its SHA-256>.<suffix>`."""
-        temporary = self.folder / f"{kind}.{suffix}.tmp"
+        temporary = self.folder / f"{kind}{self._writer}.{suffix}.tmp"
         length, sha256 = _write(temporary, pieces)
         name = f"{kind}-{sha256[:16]}.{suffix}"
         _replace(temporary, self.folder / name)

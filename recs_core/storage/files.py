@@ -26,7 +26,7 @@ CARD_LIMIT = 1 << 20
 """Bytes of a model card."""
 DATA_FILE = re.compile(r"[a-z]+-([0-9a-f]{16})\.(safetensors|arrow)")
 _LEFTOVER = re.compile(
-    rf"{DATA_FILE.pattern}|[a-z]+\.(safetensors|arrow)\.tmp|{re.escape(MANIFEST)}\.tmp|{re.escape(CARD)}\.tmp"
+    rf"{DATA_FILE.pattern}|[a-z]+(\.[0-9]+)?\.(safetensors|arrow)\.tmp|{re.escape(MANIFEST)}\.tmp|{re.escape(CARD)}\.tmp"
 )
 
 # Never through a symbolic link, never waiting for the other end of a pipe.

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.contract.errors import BundleError
+from recs_core.contract.rows import is_finite
 from recs_core.storage.strict import parse_object
 
 if TYPE_CHECKING:
@@ -124,14 +125,9 @@ def check(path: Path, found: Mapping[str, NDArray[Any]], expected: Mapping[str, 
 def check_finite(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Raise `BundleError` for NaN or infinity."""
     for name, array in arrays.items():
-        flat = array.reshape(-1)
-        for start in range(0, flat.size, _BLOCK):
-            if not np.isfinite(flat[start : start + _BLOCK]).all():
-                raise BundleError(f"{path}: {name!r} holds NaN or infinity")
+        if not is_finite(array):
+            raise BundleError(f"{path}: {name!r} holds NaN or infinity")
 
-
-_BLOCK = 1 << 18
-"""Numbers looked at together, so that the mask stays in cache."""
 
 _Entry = tuple[int, int, str, "np.dtype[Any]", list[int]]
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
-
-from numpy.typing import NDArray
 
 from recs_core.contract.errors import SpecError
 from recs_core.contract.protocols import Model
 from recs_core.contract.validation import Declared
+from recs_core.contract.weights import Weights
+from recs_core.distributed.rows import own_weights
 from recs_core.training.history import EpochRecord
 
 LOWER_IS_BETTER = ("loss",)
@@ -51,7 +50,7 @@ class Best:
     value: float | None = None
     epoch: int | None = None
     waited: int = 0
-    weights: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+    weights: Weights = field(default_factory=dict, repr=False)
 
     @property
     def exhausted(self) -> bool:
@@ -67,7 +66,7 @@ class Best:
             return
         if self.rule.improves(value, self.value):
             self.value, self.epoch, self.waited = value, record.epoch, 0
-            self.weights = model.weights()
+            self.weights = own_weights(model)
         else:
             self.waited += 1
 

@@ -15,11 +15,12 @@ from recs_core.contract.batch import Batch, Features, Ragged, Sequences
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.protocols import BatchPlan
 from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.rows import held
 from recs_core.contract.training import TrainingSpec
 from recs_core.data.batching import Batching
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.schema import Schema
-from recs_core.distributed.rows import held, own_places, own_rows
+from recs_core.distributed.rows import own_places, own_rows
 from recs_core.distributed.share import edges, query_edges, share
 from recs_core.reference import task, towers, training
 from recs_core.reference.training import Model, on_whole_tables

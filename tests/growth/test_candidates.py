@@ -141,7 +141,8 @@ def test_its_row_of_the_table_brings_it_back(model: Recommender) -> None:
     model.update_candidates(retire=["i2", "i5"]).update_candidates({"item": ["i5"]}).update_candidates(retire=["i2"])
     assert {*everybody(model)[:8]} == {f"i{n}" for n in range(9)} - {"i2"}
     model.update_candidates({"item": ["i2"]})
-    np.testing.assert_array_equal(model.recommend([100], k=9).scores, before.scores)
+    # a vector made alone may differ in its last bit from one made among nine
+    np.testing.assert_allclose(model.recommend([100], k=9).scores, before.scores, rtol=1e-6)
 
 
 def test_it_stays_retired_in_fits_bundles_and_extensions(trained: recs.TwoTower, tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import pytest
 from recs_core_torch import Backend
 
 import recs_core as recs
-from recs_core import config
+from recs_core import bundle, config, together
+from recs_core.bundle.shares import write_share
 from recs_core.conformance.workers import on_workers
-from recs_core.contract.errors import ConfigError, TrainingError, UnsupportedFeature
+from recs_core.contract.errors import BundleError, ConfigError, TrainingError, UnsupportedFeature
 from recs_core.contract.workers import Workers
 from recs_core.spread import on_first
 
@@ -75,6 +76,70 @@ def test_a_run_is_that_of_one_process_with_validation_early_stopping_and_a_check
     assert recs.load(tmp_path / "several", runtime="numpy").recommend(["u3"], k=5).ids.tolist() == (
         recs.load(tmp_path / "one", runtime="numpy").recommend(["u3"], k=5).ids.tolist()
     )
+
+
+def test_a_checkpoint_is_a_file_of_each_worker_and_no_table_passes_between_them(tmp_path: Path) -> None:
+    def begun(backend: Any) -> int:
+        declared(backend).fit(
+            shop(), checkpoint=tmp_path / "run", early_stopping=recs.EarlyStopping("loss"), progress=False
+        )
+        return int(backend.group.sent["whole tables"])
+
+    assert on_workers(Backend(), 3, begun) == [0, 0, 0]
+    files = bundle.info(tmp_path / "run").manifest["contents"]
+    assert len(files["weights"]) == len(files["state"]) == 3 and isinstance(files["history"], str)
+    recs.verify(tmp_path / "run")
+
+
+def test_best_weights_are_kept_by_rows_and_found_again_by_any_number_of_workers(tmp_path: Path) -> None:
+    rule = recs.EarlyStopping("loss", patience=1, min_delta=9.0)  # the first epoch stays the best
+
+    def begun(backend: Any) -> None:
+        with pytest.raises(RuntimeError, match="cut off"):
+            declared(backend).fit(
+                shop(),
+                epochs=4,
+                early_stopping=rule,
+                checkpoint=tmp_path / "run",
+                callbacks=[FailsAfter(1)],
+                progress=False,
+            )
+
+    def ended(backend: Any) -> tuple[int | None, dict[str, Any]]:
+        model = recs.TwoTower.resume(tmp_path / "run", backend=backend)
+        model.fit(shop(), progress=False)
+        return model.history.best_epoch, model.weights()
+
+    alone = declared(Backend())
+    alone.fit(shop(), epochs=4, early_stopping=rule, progress=False)
+    on_workers(Backend(), 2, begun)
+    for best, weights in [*on_workers(Backend(), 3, ended), ended(Backend())]:
+        assert best == alone.history.best_epoch == 1
+        close(weights, alone.weights())
+
+
+def test_a_worker_that_cannot_write_leaves_the_old_checkpoint_and_all_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_workers(Backend(), 2, lambda backend: declared(backend).fit(shop(), checkpoint=tmp_path / "run", progress=False))
+    before = (tmp_path / "run" / "manifest.json").read_bytes()
+
+    def full(folder: Path, fitted: Any, rank: int, size: int) -> Any:
+        if rank:
+            raise BundleError(f"{folder}: cannot be written, No space left on device")
+        return write_share(folder, fitted, rank, size)
+
+    def refused(backend: Any) -> str:
+        model = recs.TwoTower.resume(tmp_path / "run", backend=backend)
+        monkeypatch.setattr(together, "write_share", full)
+        with pytest.raises((BundleError, TrainingError), match="No space left on device") as raised:
+            model.fit(shop(), epochs=1, checkpoint=tmp_path / "run", progress=False)
+        return str(raised.value)
+
+    first, second = on_workers(Backend(), 2, refused)
+    assert "worker 1 failed in the save to" in first and second.endswith("No space left on device")
+    assert (tmp_path / "run" / "manifest.json").read_bytes() == before
+    recs.verify(tmp_path / "run")
 
 
 @pytest.mark.parametrize("sizes", [(2, 3, 1), (1, 3, 2)])

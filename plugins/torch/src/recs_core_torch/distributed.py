@@ -14,7 +14,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
@@ -25,8 +25,9 @@ from recs_core.contract.batch import Batch
 from recs_core.contract.errors import DataError, UnsupportedFeature
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec
+from recs_core.contract.rows import Rows, held, is_finite
 from recs_core.contract.weights import Weights
-from recs_core.distributed.rows import held, lies_in_rows, own_places, own_rows
+from recs_core.distributed.rows import lies_in_rows, own_places, own_rows
 from recs_core.distributed.share import edges, share
 from recs_core_torch import optimizers
 from recs_core_torch.adopted import AdoptedTower
@@ -55,6 +56,13 @@ class SpreadWeight(Weight):
         """Of the whole weight."""
         return (self.rows, *self.parameter.shape[1:])
 
+    def own(self, tensor: Tensor) -> Rows:
+        """What this worker holds of a tensor that lies as the parameter does, as a copy."""
+        assert self.group is not None
+        parts: list[NDArray[Any] | None] = [None] * self.group.size
+        parts[self.group.rank] = super().outward(tensor)
+        return Rows(parts, self.rows)
+
     def outward(self, tensor: Tensor) -> NDArray[Any]:
         """The whole of a tensor that lies as the parameter does, on every worker."""
         assert self.group is not None
@@ -72,6 +80,11 @@ class SpreadWeight(Weight):
         """The own rows of a whole array."""
         assert self.group is not None
         return super().inward(own_rows(array, self.group.rank, self.group.size))
+
+
+def own(weight: Weight, tensor: Tensor) -> NDArray[Any]:
+    """A weight, or a slot of it, by what this worker holds: as `Rows` where others hold the rest."""
+    return cast("NDArray[Any]", weight.own(tensor)) if isinstance(weight, SpreadWeight) else weight.outward(tensor)
 
 
 class SpreadModel(Model):
@@ -97,6 +110,14 @@ class SpreadModel(Model):
         spread = {name: SpreadWeight(out[name].parameter, rows=n, group=self.group) for name, n in self.rows.items()}
         return out | spread
 
+    def own_weights(self) -> dict[str, NDArray[np.floating]]:
+        """See `WithWorkers`."""
+        return {name: own(weight, weight.parameter) for name, weight in self.canonical().items()}
+
+    def whole(self, weights: Weights) -> dict[str, NDArray[np.floating]]:
+        """See `WithWorkers`."""
+        return {name: w.outward(w.inward(weights[name])) for name, w in self.canonical().items()}
+
 
 def build_over(
     group: Group,
@@ -119,7 +140,7 @@ def build_over(
                 )
     rows = {name: len(value) for name, value in weights.items() if lies_in_rows(name)}
     for name in rows:
-        if not np.isfinite(weights[name]).all():  # every worker refuses it, not the owner of the row alone
+        if not is_finite(weights[name]):  # every worker refuses it, not the owner of the row alone
             raise DataError(f"weight {name!r} holds NaN or infinity")
     own = {name: own_rows(w, group.rank, group.size) if name in rows else w for name, w in weights.items()}
     plain = build(query, candidate, retrieval, own, dtype=dtype, device=device)
@@ -163,6 +184,13 @@ class SpreadTrainer(Trainer):
                 value = self.weights[name].parameter
                 self._move(name, value if here is None else value.index_select(0, here), gradient, here, scalars)
         return total
+
+    def own_state(self) -> dict[str, NDArray[Any]]:
+        """See `WithWorkers`."""
+        return {
+            **{f"{n}/{slot}": own(self.weights[n], t) for n, slots in self.slots.items() for slot, t in slots.items()},
+            "step": np.asarray(self.steps, np.int64),
+        }
 
     def _share(self, batch: Batch) -> Batch:
         model = self.model

@@ -58,7 +58,7 @@ class Trainer:
         check_state(state, self.plan.state_shapes({name: w.shape for name, w in self.weights.items()}))
         for name, slots in self.slots.items():
             for slot, tensor in slots.items():
-                tensor.copy_(self.weights[name].inward(np.asarray(state[f"{name}/{slot}"])))
+                tensor.copy_(self.weights[name].inward(state[f"{name}/{slot}"]))
         self.steps = int(state["step"])
 
     def _touched(self, batch: Batch, name: str) -> Tensor | None:
