@@ -165,9 +165,9 @@ class TwoTower(BackedRecommender):
         """Train, and return losses, seconds and validation metrics per epoch.
 
         `settings`: fields of `TrainingSpec` (`epochs`, `batch_size`, `batch_by`, `recency_days`, `row_weight`,
-        `schedule`, `drop_last`, `replay`, `precision`); those left out are as declared in `self.training`. Ctrl-C stops
-        between steps and leaves a usable model. `validation` is ranked with training candidates excluded, every
-        `validate_every` epochs, at each of `k`. `callbacks`: objects as `recs.Callback`, or Keras's
+        `schedule`, `drop_last`, `replay`, `pool_rows`, `precision`); those left out are as declared in `self.training`.
+        Ctrl-C stops between steps and leaves a usable model. `validation` is ranked with training candidates excluded,
+        every `validate_every` epochs, at each of `k`. `callbacks`: objects as `recs.Callback`, or Keras's
         (docs/callbacks.md). `progress`: a bar on stderr, by default only on a terminal.
 
         Called again it continues: `epochs` more epochs with the same weights and optimizer state. `train` may be other

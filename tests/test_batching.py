@@ -11,6 +11,7 @@ from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric,
 from recs_core.contract.protocols import BatchPlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
+from recs_core.data import shuffle
 from recs_core.data.batching import Batching
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.negatives import accidental_hits, columns_holding, sampling_probability
@@ -199,3 +200,19 @@ def test_accidental_hits_are_pairs_of_equal_codes(data: EncodedDataset, negative
         pairs = [(t, c) for t in range(len(column)) for c in range(start, len(ids)) if c != column[t]]
         hits = sum(ids[column[t]] == ids[c] for t, c in pairs)
         assert accidental_hits(batch.task) == (hits, len(pairs))
+
+
+def test_pools_change_the_order_and_nothing_else(data: EncodedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shuffle, "BLOCK", 16)
+
+    def rows(pool: int | None) -> list[tuple[int, ...]]:
+        plan = BatchPlan(32, "interaction", RetrievalSpec(logq=False), pool_rows=pool)
+        of_batch = [
+            list(zip(batch.rows["table/user"][batch.query.codes["user"]], item_rows(batch, "candidate"), strict=True))
+            for batch in Batching(data).batches(plan, seed=5, epoch=2)
+        ]
+        return [pair for pairs in of_batch for pair in pairs]
+
+    everything = rows(None)
+    assert rows(len(data)) == rows(10**9) == everything
+    assert rows(48) != everything and sorted(rows(48)) == sorted(everything)

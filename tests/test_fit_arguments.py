@@ -41,6 +41,8 @@ class Quiet:
         ({"k": "10"}, "k must be whole numbers from 1"),
         ({"epochs": 0}, "needs epochs ≥ 1"),
         ({"drop_last": 1}, "drop_last is True or False"),
+        ({"pool_rows": 0}, "pool_rows is a whole number ≥ 1 or None, got 0"),
+        ({"pool_rows": 9, "batch_by": "query"}, "pool_rows=9 are interactions: pass batch_by='interaction'"),
     ],
 )
 def test_settings_are_checked_before_training(data: recs.Interactions, options: dict[str, object], said: str) -> None:

@@ -151,3 +151,4 @@ def test_a_plan_of_batches_is_that_of_the_training() -> None:
     )
     retrieval = recs.RetrievalSpec(temperature=0.3)
     assert BatchPlan.of(spec, retrieval) == BatchPlan(3, "query", retrieval, 0.5, 2.0, True)
+    assert BatchPlan.of(recs.TrainingSpec(pool_rows=70_000), retrieval).pool_rows == 70_000

@@ -46,6 +46,9 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    pool_rows: Annotated[
+        int | None, typer.Option(min=1, help="Shuffle so many rows at a time: for a store that memory cannot cache.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Decides batches, negatives and initial weights.")] = None,
     device: options.Device = None,
     precision: Annotated[
@@ -106,7 +109,7 @@ def train(
     cut = {"at": at, "test": test, "validation": validation}
     if continue_ is not None:
         of_new_models = {"recipe": recipe, "context": context, "seed": seed, "float64": float64 or None, "split": split}
-        of_new_models["precision"] = precision
+        of_new_models |= {"precision": precision, "pool_rows": pool_rows}
         refused = {"data": source, "config": config, "resume": resume or None, **of_new_models, **cut}
         _continue(continue_, data, out, force, refused, file, epochs, batch_size, replay, device, as_json)
         return
@@ -114,7 +117,7 @@ def train(
         raise ConfigError("--data and --replay are for --continue BUNDLE; a new model trains on the data named first")
     if config is not None and source is not None:
         raise ConfigError("give either data or --config run.json, which names its own")
-    planned = {"epochs": epochs, "batch_size": batch_size, "precision": precision}
+    planned = {"epochs": epochs, "batch_size": batch_size, "precision": precision, "pool_rows": pool_rows}
     settings: Any = {name: value for name, value in planned.items() if value is not None}
     if resume:
         _check_resumed(out, source, config, settings)

@@ -38,7 +38,7 @@ class BatchPlan:
     """How to cut a data set into batches.
 
     `size` counts interactions, queries or sequences, as `batch_by` says; `retrieval` says which candidates go with
-    them. See `TrainingSpec` for `row_weight`, `recency_days`, `drop_last`, `targets` and `replay`.
+    them. See `TrainingSpec` for `row_weight`, `recency_days`, `drop_last`, `targets`, `replay` and `pool_rows`.
     """
 
     size: int
@@ -49,6 +49,7 @@ class BatchPlan:
     drop_last: bool = False
     targets: int = 1
     replay: float = 0.0
+    pool_rows: int | None = None
 
     @classmethod
     def of(cls, training: TrainingSpec, retrieval: RetrievalSpec) -> BatchPlan:
@@ -62,6 +63,7 @@ class BatchPlan:
             training.drop_last,
             training.targets,
             training.replay,
+            training.pool_rows,
         )
 
 

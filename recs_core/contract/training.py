@@ -44,7 +44,9 @@ class TrainingSpec(Declared):
     half-life in days before the newest training row (None: no recency). `drop_last` leaves out an epoch's last batch
     where it is smaller than `batch_size`, as a batch normalisation of one's own may need; who is in it differs from
     epoch to epoch. `replay`: the share of an epoch, of what `batch_size` counts, that is drawn anew for each epoch from
-    what earlier fits saw and these data lack; all of that where there is less. `precision` "bf16" computes the towers
+    what earlier fits saw and these data lack; all of that where there is less. `pool_rows`: how many interactions are
+    shuffled among themselves at a time, for a store that memory cannot cache, which is then read block by block; None:
+    all of an epoch. `precision` "bf16" computes the towers
     of a training step in bfloat16 and all else in float32, which a GPU does faster, where the backend can; None:
     everything in the model's dtype.
     """
@@ -58,6 +60,7 @@ class TrainingSpec(Declared):
     schedule: Schedule | None = None
     drop_last: bool = False
     replay: float = 0.0
+    pool_rows: int | None = None
     precision: Precision | None = None
 
     def __post_init__(self) -> None:
@@ -90,6 +93,17 @@ class TrainingSpec(Declared):
         require(isinstance(self.drop_last, bool), self, f"drop_last is True or False, got {self.drop_last!r}")
         require(is_finite(self.replay) and 0 <= self.replay < 1, self, f"needs 0 ≤ replay < 1, got {self.replay!r}")
         require(
+            self.pool_rows is None or is_whole(self.pool_rows, 1),
+            self,
+            f"pool_rows is a whole number ≥ 1 or None, got {self.pool_rows!r}",
+        )
+        require(
+            self.pool_rows is None or self.batch_by == "interaction",
+            self,
+            f"pool_rows={self.pool_rows} are interactions: pass batch_by='interaction', or leave pool_rows out; "
+            f"got batch_by={self.batch_by!r}",
+        )
+        require(
             self.precision is None or is_one_of(self.precision, ("bf16",)),
             self,
             f"precision is 'bf16' or None, got {self.precision!r}",
@@ -107,6 +121,7 @@ class BatchSettings(TypedDict, total=False):
     row_weight: float
     drop_last: bool
     replay: float
+    pool_rows: int | None
 
 
 class TrainingSettings(BatchSettings, total=False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ from recs_core.data.impressions import once_each
 from recs_core.data.negatives import candidate_columns, task_inputs
 from recs_core.data.rows import localised, strictly_earlier, unique
 from recs_core.data.sequences import check_sequences, length_of, windows_of, with_masks
-from recs_core.data.shuffle import Shuffle
+from recs_core.data.shuffle import Pools, Shuffle
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class _Cut:
 
     def order(self, places: NDArray[np.integer], *, seed: int, epoch: int) -> NDArray[np.int64]:
         """Numbers of the units that stand at these places of an epoch."""
-        chosen = Shuffle(self.units, seed, "shuffle", epoch)(places)
+        chosen = _order(self.units, self.plan.pool_rows, seed, epoch)(places)
         if self.data.old is None:
             return chosen
         fresh, old = self.fresh_and_old
@@ -362,6 +362,14 @@ class _Cut:
                 return self.positives.take(targets.queries[targets.history.codes.offsets[:-1]])
             return self.positives.take(targets.queries)
         return targets.history.codes if self.plan.batch_by == "query" and targets.history is not None else None
+
+
+@lru_cache(maxsize=4)
+def _order(units: int, pool: int | None, seed: int, epoch: int) -> Shuffle | Pools:
+    """The order of an epoch; a pool that holds all of it is no pool."""
+    if pool is None or pool >= units:
+        return Shuffle(units, seed, "shuffle", epoch)
+    return Pools(units, pool, seed, epoch)
 
 
 def _random_share(rows: Ragged, share: float, random: np.random.Generator) -> NDArray[np.bool_]:

@@ -57,7 +57,8 @@ class FitRun:
         """Whether an epoch of this run has the same batches as one of the other."""
         mine, theirs = self.settings, other.settings
         same = all(
-            getattr(mine, name) == getattr(theirs, name) for name in ("batch_size", "batch_by", "drop_last", "replay")
+            getattr(mine, name) == getattr(theirs, name)
+            for name in ("batch_size", "batch_by", "drop_last", "replay", "pool_rows")
         )
         return same and self.data == other.data
 

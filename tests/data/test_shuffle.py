@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recs_core.data.shuffle import Shuffle
+from recs_core.data.shuffle import BLOCK, Pools, Shuffle
 
 SEEDS = st.integers(0, 2**31)
 
@@ -68,3 +68,29 @@ def test_seed_purpose_and_epoch_each_make_another_order() -> None:
     orders = [whole(100), whole(100, seed=1), whole(100, purpose="replay"), whole(100, epoch=1)]
     assert len({tuple(order.tolist()) for order in orders}) == 4
     assert all((first == second).sum() < 10 for first in orders for second in orders if first is not second)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 5 * BLOCK), st.integers(1, 5 * BLOCK), SEEDS)
+def test_pools_have_every_number_once(n: int, pool: int, seed: int) -> None:
+    assert np.array_equal(np.sort(Pools(n, max(pool, n // 50), seed, 1)(np.arange(n))), np.arange(n))
+
+
+def test_a_pool_reads_whole_blocks_and_no_others() -> None:
+    n, pool = 9 * BLOCK + 5, 2 * BLOCK
+    order = Pools(n, pool, 3, 0)
+    blocks = [np.unique(order(np.arange(first, min(first + pool, n))) // BLOCK) for first in range(0, n, pool)]
+    assert all(len(each) <= 3 for each in blocks)  # the short block may shift where they begin
+    assert sum(map(len, blocks)) <= 10 + len(blocks)
+    other = Pools(n, pool, 4, 0)(np.arange(n)) // BLOCK
+    assert not np.array_equal(order(np.arange(n)) // BLOCK, other)
+
+
+def test_pools_begin_anywhere_and_differ_from_epoch_to_epoch() -> None:
+    n = 3 * BLOCK + 77
+    whole_order = Pools(n, 40_000, 5, 0)(np.arange(n))
+    for at in (0, 39_990, 80_001, n - 9):
+        assert Pools(n, 40_000, 5, 0)(np.arange(at, at + 9)).tolist() == whole_order[at : at + 9].tolist()
+    assert not np.array_equal(whole_order, Pools(n, 40_000, 5, 1)(np.arange(n)))
+    inside = whole_order[:40_000]
+    assert abs(np.corrcoef(inside[1:], inside[:-1])[0, 1]) < 5 / 200  # shuffled within a pool
