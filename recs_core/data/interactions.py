@@ -23,7 +23,7 @@ from recs_core.data import impressions, pairs, splits
 from recs_core.tables import readers, sides
 from recs_core.tables.csv_files import Dialect
 from recs_core.tables.digests import column_digest
-from recs_core.tables.memory import give_back
+from recs_core.tables.memory import give_back, taken
 from recs_core.tables.times import Unit, day, seconds
 
 LIGHTEST, HEAVIEST = 1e-30, 1e30
@@ -184,7 +184,10 @@ class Interactions:
         return pa.table(columns | {name: self.extra[name] for name in self.extra.column_names})
 
     def take(self, rows: ArrayLike) -> Interactions:
-        """The rows asked for (numbers or a mask), in that order, with the same vocabularies and side tables."""
+        """The rows asked for (numbers or a mask), in that order, with the same vocabularies and side tables.
+
+        Of a store's rows they lie in temporary files (below `TMPDIR`), mapped as those are.
+        """
         rows = np.asarray(rows)
         if rows.ndim != 1:
             raise DataError(f"take: expected a list of row numbers or a mask, got an array of shape {rows.shape}")
@@ -205,11 +208,11 @@ class Interactions:
             shown = shown.take(np.flatnonzero(rows) if mask else rows.astype(np.int64, copy=False))
         return replace(
             self,
-            query_codes=self.query_codes[rows],
-            candidate_codes=self.candidate_codes[rows],
-            timestamps=None if self.timestamps is None else self.timestamps[rows],
+            query_codes=taken(self.query_codes, rows),
+            candidate_codes=taken(self.candidate_codes, rows),
+            timestamps=None if self.timestamps is None else taken(self.timestamps, rows),
             extra=extra,
-            weights=None if self.weights is None else self.weights[rows],
+            weights=None if self.weights is None else taken(self.weights, rows),
             negatives=shown,
             in_order=self.in_order and mask,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from recs_core.contract.errors import BundleError, DataError
 from recs_core.data.interactions import Interactions
 from recs_core.storage.tensors import DTYPES
 from recs_core.store.layout import COLUMNS, Names, write
+from recs_core.tables import memory
 
 NUMBERS = {"query": [0, 0, 1], "candidate": [1, 0, 1], "time": [5.0, 6.0, 2.0], "weight": [1.0, 0.0, 2.0]}
 
@@ -94,3 +96,22 @@ def test_rows_taken_by_a_mask_stay_in_order(tmp_path: Path) -> None:
     data: Interactions = recs.open_store(stored(tmp_path / "store"))
     assert data.take(np.array([True, False, True])).in_order
     assert not data.take([2, 0]).in_order
+    train, _ = data.split(by="time", at=5.5)
+    assert all(memory.is_mapped(part) for part in (train.query_codes, train.candidate_codes, train.timestamps))
+
+
+@pytest.mark.parametrize("rows", [
+    lambda n: np.arange(n) % 3 == 0,
+    lambda n: np.arange(n)[::-2],
+    lambda n: np.zeros(n, bool),
+])  # fmt: skip
+def test_rows_that_are_taken_stay_on_disk(tmp_path: Path, rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "BLOCK", 7)
+    array = np.arange(100, dtype=np.float64)
+    array.tofile(tmp_path / "a")
+    found = memory.taken(np.memmap(tmp_path / "a", np.float64, "r"), rows(100))
+    np.testing.assert_array_equal(found, array[rows(100)])
+    assert memory.is_mapped(found) and not memory.is_mapped(memory.taken(array, rows(100)))
+    assert type(found) is np.ndarray or not len(found)
+    with pytest.raises(ValueError, match="read-only"):
+        found[:] = 0
