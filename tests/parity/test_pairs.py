@@ -1,6 +1,7 @@
 """Train in one backend, load in another: the same answers, and training goes on as if nothing had happened.
 
-Every ordered pair, each backend in a process of its own; encoders of histories in a ring of the backends. Tolerances go
+Every ordered pair, each backend in a process of its own, one for all that it trains and one for all that it loads;
+encoders of histories in a ring of the backends. Tolerances go
 by what is compared: the same weights in another backend (P4), training on in float64 (P1) and in float32 with smooth
 towers (P3), ReLU towers in float32 (P5).
 """
@@ -11,6 +12,7 @@ import itertools
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,46 +27,41 @@ ALL = ("torch", "tensorflow", "keras[torch]", "keras[tensorflow]", "keras[jax]")
 PAIRS = list(itertools.permutations(ALL, 2))
 RING = list(zip(ALL, (*ALL[1:], ALL[0]), strict=True))
 REAL_PAIRS = (("torch", "tensorflow"), ("tensorflow", "keras[jax]"))
+RELU = tuple(dict.fromkeys(itertools.chain(*REAL_PAIRS)))
+ENCODERS = ("attention", "time", "gru")
 WORKER = Path(__file__).parent / "worker.py"
 
-pytestmark = EVERY_BACKEND
+# Whoever spreads tests over processes keeps these together: what the backends made is made once.
+pytestmark = [*EVERY_BACKEND, pytest.mark.xdist_group("pairs")]
 
 
-def work(*arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, WORKER, *arguments], env={**os.environ}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{' '.join(arguments)}\n{done.stderr[-4000:]}"
+def work(folder: Path, jobs: dict[str, list[str]]) -> None:
+    """The jobs of each backend, in a process of its own, as many at once as there are cores."""
+
+    def done(backend: str) -> None:
+        command = [sys.executable, WORKER, backend, str(folder), *jobs[backend]]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert found.returncode == 0, f"{' '.join(map(str, command))}\n{found.stderr[-4000:]}"
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(done, jobs))
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = trained(tmp_path_factory.mktemp("tiny"), "tiny", ALL)
-    for backend in ALL:
-        work("second", backend, str(folder), "tiny", *(other for other in ALL if other != backend))
-    return folder
-
-
-@pytest.fixture(scope="session")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = trained(tmp_path_factory.mktemp("real"), "online-retail", tuple(first for first, _ in REAL_PAIRS))
-    for first, second in REAL_PAIRS:
-        work("second", second, str(folder), "online-retail", first)
-    return folder
-
-
-@pytest.fixture(scope="session", params=["attention", "time", "gru"])
-def in_order(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = trained(tmp_path_factory.mktemp(request.param), request.param, ALL)
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what each backend made of each world, and of what others had made of it."""
+    folder = tmp_path_factory.mktemp("parity")
+    trained = {backend: ["tiny", *ENCODERS, "report"] for backend in ALL}
+    loaded = {backend: [f"tiny:{','.join(other for other in ALL if other != backend)}"] for backend in ALL}
+    for backend in RELU:
+        trained[backend].append("relu")
     for first, second in RING:
-        work("second", second, str(folder), request.param, first)
-    return folder
-
-
-def trained(folder: Path, world: str, backends: tuple[str, ...]) -> Path:
-    """A folder with what each backend made of a world."""
-    for backend in backends:
-        work("first", backend, str(folder), world)
+        loaded[second] += [f"{world}:{first}" for world in ENCODERS]
+    for first, second in REAL_PAIRS:
+        trained[first].append("online-retail")
+        loaded[second].append(f"online-retail:{first}")
+    work(folder, trained)
+    work(folder, loaded)
     return folder
 
 
@@ -113,32 +110,35 @@ def weights(found: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name.startswith("weight/")}
 
 
+@pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize(("first", "second"), RING)
-def test_encoders_of_histories(in_order: Path, first: str, second: str) -> None:
+def test_encoders_of_histories(made: Path, encoder: str, first: str, second: str) -> None:
     # Normalising small rows makes a rounding larger: 1.5e-6 was seen in float32, and as many ulps (3e-15) in float64.
-    assert_loaded(in_order, first, second, float32=5e-6)
-    assert_going_on(in_order, first, second)
+    assert_loaded(made / encoder, first, second, float32=5e-6)
+    assert_going_on(made / encoder, first, second)
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
-def test_the_same_weights_give_the_same_answers(tiny: Path, first: str, second: str) -> None:
-    assert_loaded(tiny, first, second)
+def test_the_same_weights_give_the_same_answers(made: Path, first: str, second: str) -> None:
+    assert_loaded(made / "tiny", first, second)
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
-def test_training_goes_on_in_float64_as_in_the_first_backend(tiny: Path, first: str, second: str) -> None:
-    assert_going_on(tiny, first, second)
+def test_training_goes_on_in_float64_as_in_the_first_backend(made: Path, first: str, second: str) -> None:
+    assert_going_on(made / "tiny", first, second)
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
-def test_training_goes_on_in_float32_as_in_the_first_backend(tiny: Path, first: str, second: str) -> None:
+def test_training_goes_on_in_float32_as_in_the_first_backend(made: Path, first: str, second: str) -> None:
+    tiny = made / "tiny"
     stayed, moved = read(tiny / first / "on-float32.npz"), read(tiny / second / f"on-{first}-float32.npz")
     np.testing.assert_allclose(moved["losses"], stayed["losses"], rtol=1e-5)
     assert_same_lists(stayed, moved)
 
 
 @pytest.mark.parametrize(("first", "second"), REAL_PAIRS)
-def test_on_real_purchases(real: Path, first: str, second: str) -> None:
+def test_on_real_purchases(made: Path, first: str, second: str) -> None:
+    real = made / "online-retail"
     saved, loaded = read(real / first / "saved-float32.npz"), read(real / second / f"loaded-{first}-float32.npz")
     assert_same_answers(saved, loaded, 1e-6)
     np.testing.assert_allclose(loaded["metrics"], saved["metrics"], atol=1e-9)
@@ -147,23 +147,20 @@ def test_on_real_purchases(real: Path, first: str, second: str) -> None:
     assert_same_lists(stayed, moved)
 
 
-def test_a_hundred_steps_on_the_reports_data_are_the_oracles(tmp_path: Path) -> None:
+def test_a_hundred_steps_on_the_reports_data_are_the_oracles(made: Path) -> None:
     train, test = WORLDS["report"].data()
     oracle = WORLDS["report"].model(backend=OracleBackend(), dtype="float64")
     oracle.fit(train, epochs=WORLDS["report"].before + WORLDS["report"].after, progress=False)
     assert len(oracle.history.losses) == 100
     expected = answers(oracle, train, test)
-    trained(tmp_path, "report", ALL)
     for backend in ALL:
-        found = read(tmp_path / backend / "on-float32.npz")
+        found = read(made / "report" / backend / "on-float32.npz")
         np.testing.assert_allclose(found["losses"], oracle.history.losses, rtol=1e-5, err_msg=backend)
         assert_same_lists(expected, found)
 
 
-def test_relu_towers_in_float32_end_within_each_others_intervals(tmp_path: Path) -> None:
-    backends = tuple(dict.fromkeys(itertools.chain(*REAL_PAIRS)))
-    trained(tmp_path, "relu", backends)
-    ends = {backend: read(tmp_path / backend / "saved-float32.npz") for backend in backends}
-    for first, second in itertools.permutations(backends, 2):
+def test_relu_towers_in_float32_end_within_each_others_intervals(made: Path) -> None:
+    ends = {backend: read(made / "relu" / backend / "saved-float32.npz") for backend in RELU}
+    for first, second in itertools.permutations(RELU, 2):
         assert (ends[second]["metrics"] >= ends[first]["low"]).all(), (first, second)
         assert (ends[second]["metrics"] <= ends[first]["high"]).all(), (first, second)

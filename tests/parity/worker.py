@@ -1,14 +1,13 @@
-"""One backend in a process of its own: `first` trains and saves, `second` loads what every other saved and trains on.
+"""One backend in a process of its own: it trains worlds and saves them, or loads what others saved and trains on.
 
-    python worker.py first keras[jax] FOLDER WORLD
-    python worker.py second keras[jax] FOLDER WORLD torch tensorflow …
+    python worker.py keras[jax] FOLDER tiny gru …
+    python worker.py keras[jax] FOLDER tiny:torch,tensorflow gru:torch …
 
-A world is one of `WORLDS`. Everything is written under FOLDER/<backend>/.
+A world is one of `WORLDS`. Everything is written under FOLDER/<world>/<backend>/.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -213,10 +212,12 @@ def second(backend: str, folder: Path, world: World, others: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    phase, name, where, which, *rest = sys.argv[1:]
-    (Path(where) / name).mkdir(parents=True, exist_ok=True)
-    if phase == "first":
-        first(name, Path(where), WORLDS[which])
-    else:
-        second(name, Path(where), WORLDS[which], rest)
-    print(json.dumps({"done": name}))
+    name, where, *jobs = sys.argv[1:]
+    for job in jobs:
+        print(job, file=sys.stderr, flush=True)  # so that who reads of an error sees of what it is
+        world, _, others = job.partition(":")
+        (Path(where) / world / name).mkdir(parents=True, exist_ok=True)
+        if others:
+            second(name, Path(where) / world, WORLDS[world], others.split(","))
+        else:
+            first(name, Path(where) / world, WORLDS[world])
