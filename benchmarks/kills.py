@@ -1,9 +1,9 @@
-"""A random worker is killed, again and again, under torchrun: does the run go on, and end as if nobody had disturbed it?
+"""A random worker is killed again and again under torchrun: does the run go on, and end as if nobody had disturbed it?
 
     python benchmarks/kills.py [--kills 20] [--workers 2] [--epochs 100] [--seed 0]
 
-A kill comes up to a second after the workers, started anew, have saved a checkpoint. Prints how many kills there were and
-the largest difference in a loss, relative, and in a weight, to a run of one process, in float64. Linux.
+A kill comes up to a second after the workers, started anew, have saved a checkpoint. Prints how many kills there were
+and the largest difference in a loss, relative, and in a weight, to a run of one process, in float64. Linux.
 """
 
 from __future__ import annotations
