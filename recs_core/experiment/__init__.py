@@ -4,7 +4,7 @@
 """
 
 from recs_core.experiment.continued import continued
-from recs_core.experiment.data import Parts, cut, load_data
+from recs_core.experiment.data import Parts, absolute, cut, load_data
 from recs_core.experiment.execute import execute
 from recs_core.experiment.model import build
 from recs_core.experiment.outcome import Outcome
@@ -17,6 +17,7 @@ __all__ = [
     "ModelSpec",
     "Outcome",
     "Parts",
+    "absolute",
     "build",
     "continued",
     "cut",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -65,6 +65,16 @@ def load_data(spec: DataSpec) -> Interactions:
     if spec.min_per_query > 1 or spec.min_per_candidate > 1:
         data = data.filter(min_per_query=spec.min_per_query, min_per_candidate=spec.min_per_candidate)
     return data
+
+
+def absolute(spec: DataSpec) -> DataSpec:
+    """The same with absolute paths of files, for a process that works in another folder."""
+    from recs_core import datasets
+
+    names = ["path", "queries", "candidates"] + (["source"] if spec.source not in datasets.names() else [])
+    files = {name: getattr(spec, name) for name in names if isinstance(getattr(spec, name), str)}
+    whole: dict[str, Any] = {name: str(local(file, name, DataError).absolute()) for name, file in files.items()}
+    return replace(spec, **whole)
 
 
 def _file_or_columns(side: str | Sequence[str] | None, role: str) -> Path | Sequence[str] | None:

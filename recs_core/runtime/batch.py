@@ -11,53 +11,33 @@ import hashlib
 import json
 import shlex
 import shutil
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recs_core.contract.errors import DataError
-from recs_core.index.diverse import pool_size
-from recs_core.index.plan import check_k
 from recs_core.recommender import Recommender
+from recs_core.runtime.answering import PART_ROWS, Answering, Question
 from recs_core.runtime.query_files import QueryFile, opened, reading
-from recs_core.runtime.requests import Requests
 from recs_core.storage.paths import local
 from recs_core.tables import parquet_files
 from recs_core.tables.csv_files import Dialect
-from recs_core.where import Filters, parse
-
-PART_ROWS = 8_192
-"""Queries answered together: enough for the search to be one of large matrices, little to lose or to hold."""
 
 _PLAN = "job.json"
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is asked. `bundle`: digest of the bundle that answers, so that a job is not finished with another.
-
-    `where`: a condition as text (`recs_core.where.parse`); `diversity` and `pool` as in `recommend`. `context`, `at`:
-    as in `recs_core.runtime.requests.Requests`.
-    """
+class Job(Question):
+    """A question about a file of queries. `bundle`: digest of the bundle that answers, so that a job is not finished
+    with another. `dialect`: how a CSV file is written."""
 
     queries: Path
     out: Path
     bundle: str
-    k: int = 10
-    exclude_seen: bool = False
-    unknown: Literal["oov", "popular", "error"] = "oov"
-    column: str | None = None
-    where: str | None = None
-    diversity: float | None = None
-    pool: int | None = None
-    context: tuple[str, ...] = ()
-    at: str | None = None
     dialect: Dialect = field(default_factory=Dialect)
 
     @property
@@ -79,38 +59,33 @@ def recommend_file(model: Recommender, job: Job, progress: Callable[[int, int], 
     """Answer every query of `job.queries`, a Parquet or CSV file whose column `job.column` holds query ids: by default
     the one named as the model's, or the only one. `job.dialect`: how a CSV file is written.
 
-    `job.out` gets a row for each row of it, in order: the query id, a list of the best candidate ids under the
-    model's name for candidates, and a list of their `score`. Where fewer than k remain the lists are shorter. Queries
-    are answered by id, and by columns that the model reads of a request: a column of any other feature is left unread,
-    with a warning.
+    `job.out` gets a row for each row of it, in order, as `Answering` makes them. Queries are answered by id, and by
+    columns that the model reads of a request: a column of any other feature is left unread, with a warning.
 
     Raises `DataError` for a file or ids that cannot be used, an output that cannot be written, and if parts of another
     job are in the way; of these only a disk that fills up is noticed after the first part is there.
     """
     job = replace(job, queries=local(job.queries, "queries", DataError), out=local(job.out, "out", DataError))
     source = opened(job.queries, model.schema.queries, job.column, job.dialect)
-    unknown, options = _checked(model, job, source), _options(model, job)
-    requests = Requests.of(
-        model.query, model.schema, job.context, job.at, file=str(job.queries), columns=source.columns
-    )
-    _warn_of_features(model, source)
+    answering = Answering.of(model, job, source.columns, str(job.queries))
+    unknown = _checked(model, job, source)
+    answering.warn_of_features(source.columns)
     _check_out(job)
     plan = _plan(model, job, source.column)
     _check_parts(job, plan)
     _begin(job, plan)
     done, resumed = 0, 0
-    names, schema = [], _answers_schema(model)
-    for number, piece in enumerate(source.pieces(PART_ROWS, requests.columns)):
+    names = []
+    for number, piece in enumerate(source.pieces(PART_ROWS, answering.columns)):
         part = job.parts / f"part-{number:06d}.parquet"
         names.append(part)
         if part.exists():
             resumed += len(piece)
         else:
-            answer = _answer(model, source.ids(piece), job.k, {**options, **requests.asks(piece)})
-            parquet_files.write(part, [answer], schema)
+            parquet_files.write(part, [answering(piece)], answering.schema)
         done += len(piece)
         progress(done, source.rows)
-    parquet_files.write(job.out, (pq.read_table(part) for part in names), schema)
+    parquet_files.write(job.out, (pq.read_table(part) for part in names), answering.schema)
     shutil.rmtree(job.parts)
     return Done(source.rows, unknown, resumed)
 
@@ -132,35 +107,6 @@ def _checked(model: Recommender, job: Job, source: QueryFile) -> int:
             f"in training, the first is {first!r}; leave them out, or ask for unknown 'oov' or 'popular'"
         )
     return strangers
-
-
-def _options(model: Recommender, job: Job) -> dict[str, Any]:
-    """How each part is asked. Raises `DataError` for what cannot be."""
-    corpus = len(model.schema.candidates)
-    pool_size(check_k(job.k, corpus), job.diversity, job.pool, corpus)
-    where = None if job.where is None else parse(job.where, model.catalog.attributes.schema)
-    if where is not None:
-        Filters(model.catalog.attributes).kept(where)
-    return {
-        "exclude": "seen" if job.exclude_seen else None,
-        "where": where,
-        "diversity": job.diversity,
-        "pool": job.pool,
-        "unknown": "quiet" if job.unknown == "oov" else job.unknown,  # how many there are is said once, at the end
-    }
-
-
-def _warn_of_features(model: Recommender, source: QueryFile) -> None:
-    """Whoever gives a feature beside an id expects it to count."""
-    of_request = {source.column, *model.schema.context}
-    read = {feature.name for feature in model.query.features if not feature.reads_past} - of_request
-    unread = [name for name in source.columns if name in read]
-    if unread:
-        warnings.warn(
-            f"{source.path}: {', '.join(unread)} not read: queries are answered by id, with the features that the "
-            "model knows of them; in Python, model.recommend(features=table) reads these",
-            stacklevel=3,
-        )
 
 
 def _check_out(job: Job) -> None:
@@ -218,22 +164,3 @@ def _begin(job: Job, plan: Mapping[str, Any]) -> None:
         job.parts.mkdir(parents=True, exist_ok=True)
         text = json.dumps(plan, indent=1)
         parquet_files.replace(job.parts / _PLAN, lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def _answer(model: Recommender, ids: pa.Array, k: int, options: Mapping[str, Any]) -> pa.Table:
-    found = model.recommend_codes(ids, k, **options)
-    there = found.ids >= 0
-    offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(1))]).astype(np.int32))
-    names = model.schema.candidates.ids.take(pa.array(found.ids[there]))
-    scores = pa.array(found.scores[there].astype(np.float32))
-    lists = [pa.ListArray.from_arrays(offsets, values) for values in (names, scores)]
-    return pa.table([ids, *lists], schema=_answers_schema(model))
-
-
-def _answers_schema(model: Recommender) -> pa.Schema:
-    schema = model.schema
-    fields = [
-        (schema.query_name, schema.queries.ids.type),
-        (schema.candidate_name, pa.list_(schema.candidates.ids.type)),
-    ]
-    return pa.schema([*fields, ("score", pa.list_(pa.float32()))])

@@ -15,6 +15,7 @@ from recs_core.contract.columns import as_values
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import one_line
 from recs_core.contract.vocabulary import Vocabulary
+from recs_core.runtime.answering import id_column
 from recs_core.tables import readers
 from recs_core.tables.csv_files import Dialect, read_csv
 
@@ -72,7 +73,7 @@ def opened(path: Path, queries: Vocabulary, column: str | None, dialect: Dialect
     with reading(path):
         parquet = pq.ParquetFile(path)
     names = parquet.schema_arrow.names
-    chosen = _column(names, queries.name, column, path)
+    chosen = id_column(names, queries.name, column, path)
     return QueryFile(path, chosen, tuple(names), parquet.metadata.num_rows, parquet=parquet)
 
 
@@ -92,7 +93,7 @@ def _csv(path: Path, queries: Vocabulary, column: str | None, dialect: Dialect) 
         raise DataError(f"{path}: no such file")
     wanted = column or queries.name
     table = read_csv(path, (wanted,), dialect)
-    chosen = _column(table.column_names, queries.name, column, path)
+    chosen = id_column(table.column_names, queries.name, column, path)
     if chosen != wanted:
         _refuse_an_id_as_name(chosen, queries, path)
         table = read_csv(path, (chosen,), dialect)  # again, with its ids as they are written
@@ -100,17 +101,6 @@ def _csv(path: Path, queries: Vocabulary, column: str | None, dialect: Dialect) 
     ids = readers.follow(source, readers.id_column(source, chosen), queries.ids.type, chosen, "the model's ids")
     table = table.set_column(table.column_names.index(chosen), chosen, ids)
     return QueryFile(path, chosen, tuple(table.column_names), len(ids), table=table)
-
-
-def _column(names: Sequence[str], usual: str, column: str | None, path: Path) -> str:
-    wanted = column or usual
-    if column is None and wanted not in names and len(names) == 1:
-        return names[0]
-    if wanted not in names:
-        raise DataError(f"{path}: no column {wanted!r} with query ids; it has {', '.join(names)}")
-    if names.count(wanted) > 1:
-        raise DataError(f"{path}: column {wanted!r} appears more than once")
-    return wanted
 
 
 def _refuse_an_id_as_name(name: str, queries: Vocabulary, path: Path) -> None:

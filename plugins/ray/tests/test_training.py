@@ -1,0 +1,170 @@
+"""A training on Ray whose workers are killed is the training of one process, undisturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import recs_core_ray
+from conftest import CORES, below
+
+import recs_core as recs
+from recs_core.contract.errors import BundleError, DataError, WorkerLost
+from recs_core.experiment import DataSpec, Experiment, ModelSpec, execute
+
+pytestmark = pytest.mark.slow
+
+EPOCHS = 8
+RUN = Experiment(
+    DataSpec("synthetic", split=None),
+    ModelSpec("ids", training=recs.TrainingSpec(epochs=EPOCHS, batch_size=256)),
+    backend="torch",
+    dtype="float64",
+)
+WAIT = 240.0
+"""Seconds that a run may take from one epoch to the next, the start of Ray's workers included."""
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run in this process."""
+    out = tmp_path_factory.mktemp("alone") / "run"
+    execute(RUN, out=out, progress=False).write(out)
+    return out
+
+
+def same(out: Path, alone: Path) -> None:
+    got, expected = (json.loads((folder / "run.json").read_text()) for folder in (out, alone))
+    np.testing.assert_allclose(got["losses"], expected["losses"], rtol=1e-12)
+    weights = recs.load(alone / "bundle", runtime="numpy").weights()
+    for name, weight in recs.load(out / "bundle", runtime="numpy").weights().items():
+        np.testing.assert_allclose(weight, weights[name], rtol=0, atol=1e-10, err_msg=name)
+    assert sorted(path.name for path in out.iterdir()) == ["bundle", "run.json"]
+
+
+def workers() -> list[int]:
+    """The processes in which Ray trains."""
+    found = []
+    for process in below(os.getpid()):
+        try:
+            if Path(f"/proc/{process}/cmdline").read_bytes().startswith(b"ray::RayTrainWorker"):
+                found.append(process)
+        except OSError:
+            continue
+    return found
+
+
+def saved(out: Path, epochs: int) -> None:
+    """Wait until so many epochs are saved."""
+    wait_for(lambda: epochs_in(out) >= epochs, f"epoch {epochs}")
+
+
+def wait_for(is_so: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + WAIT
+    while not is_so():
+        assert time.monotonic() < until, f"{what} did not come"
+        time.sleep(0.02)
+
+
+def epochs_in(out: Path) -> int:
+    try:
+        return recs.bundle.info(out / "bundle").manifest["position"]["epoch"]
+    except BundleError:
+        return 0
+
+
+@contextmanager
+def beside(then: Callable[[], None]) -> Iterator[None]:
+    """Do something while the block waits for Ray."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            then()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(WAIT)
+    assert not raised, raised
+
+
+def test_three_kills_of_random_workers_change_nothing(cluster: Any, alone: Path, tmp_path: Path) -> None:
+    out, chance, killed = tmp_path / "run", random.Random(), []
+
+    def kill() -> None:
+        for epoch in sorted(chance.sample(range(1, EPOCHS), 3)):
+            saved(out, epoch)
+            threading.Event().wait(chance.random())  # to some step
+            killed.append(chance.choice(workers()))
+            os.kill(killed[-1], signal.SIGKILL)
+
+    with beside(kill):
+        assert recs_core_ray.fit(RUN, out=out, workers=2, max_failures=3) == out / "bundle"
+    assert len(set(killed)) == 3
+    same(out, alone)
+    told = recs.bundle.info(out / "bundle").manifest["provenance"]["command"]
+    assert told == shlex.join(sys.argv)
+
+
+def test_a_run_that_may_not_fail_says_who_was_lost_and_is_finished_by_another_number(
+    cluster: Any, alone: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+
+    def kill() -> None:
+        saved(out, 2)
+        os.kill(workers()[1], signal.SIGKILL)
+
+    with beside(kill), pytest.raises(WorkerLost) as caught:
+        recs_core_ray.fit(RUN, out=out, workers=2)
+    said, _, way_on = str(caught.value).partition("; ")
+    who = r"recs_core_ray\.fit\(max_failures=0\): worker [01] was lost, its process died \(ActorDiedError\)"
+    assert re.fullmatch(who, said)
+    assert way_on == (
+        f"finish the run with fit(out='{out}', resume=True), or on one machine with recs train --resume --out {out}"
+    )
+    assert recs_core_ray.fit(out=out, resume=True, workers=1) == out / "bundle"
+    same(out, alone)
+
+
+def test_as_many_work_as_there_is_room_for_and_go_on_when_a_machine_is_gone(
+    cluster: Any, alone: Path, tmp_path: Path
+) -> None:
+    out, machine = tmp_path / "run", cluster.add_node(num_cpus=1)
+
+    def take_away() -> None:
+        saved(out, 1)
+        first = set(workers())
+        assert len(first) == CORES + 1
+        cluster.remove_node(machine, allow_graceful=False)
+        wait_for(lambda: len(then := set(workers())) == CORES and not then & first, "two new workers")
+
+    with beside(take_away):
+        recs_core_ray.fit(RUN, out=out, workers=(1, 8), max_failures=1)
+    same(out, alone)
+
+
+def test_an_error_of_ours_is_raised_as_it_is_and_nothing_is_left(cluster: Any, tmp_path: Path) -> None:
+    other = replace(RUN, data=DataSpec(str(tmp_path / "none.parquet"), query="user", candidate="item"))
+    with pytest.raises(DataError, match=f"^{tmp_path}/none.parquet: no such file$"):
+        recs_core_ray.fit(other, out=tmp_path / "run", max_failures=-1)
+    assert not any(tmp_path.iterdir())
