@@ -310,6 +310,27 @@ def bundle_to_serve() -> dict[str, Any]:
     return {}
 
 
+def queries_to_answer() -> dict[str, Any]:
+    """A bundle of a few purchases, and two files of its customers."""
+    customers = purchases().query_ids.ids
+    Path("queries").mkdir()
+    for name, ids in (("a", customers[:20]), ("b", customers[20:])):
+        pq.write_table(pa.table({"customer_id": ids}), f"queries/{name}.parquet")
+    return bundle_to_serve()
+
+
+def dask_answers_as_one_machine(names: dict[str, Any], printed: str) -> None:
+    """The files that Dask wrote, in the order of the queries, against the model's own answers and the command's."""
+    found = pa.concat_tables(pq.read_table(f"answers/part.{number}.parquet") for number in range(2))
+    customers = pq.read_table("queries/a.parquet")["customer_id"].to_pylist()
+    customers += pq.read_table("queries/b.parquet")["customer_id"].to_pylist()
+    due = names["model"].recommend(customers, 100, exclude="seen").ids
+    assert found["customer_id"].to_pylist() == customers
+    assert found["item_id"].to_pylist() == due.tolist()
+    assert pq.read_table("answers.parquet")["item_id"].to_pylist() == due[:20].tolist()
+    assert names["few"]["item_id"].to_pylist() == due[:3].tolist()
+
+
 def model_to_index() -> dict[str, Any]:
     """A model of a few purchases."""
     return {"model": small_model(purchases(), "torch")}
@@ -375,6 +396,7 @@ BY_DOING_IT = "tests/test_docs_write_a_plugin.py"
 
 PAGES = {
     "README.md": Page((*TORCH, *TENSORFLOW, "jax"), slow=True, after=readme_holds),
+    "docs/batch.md": Page(("dask", *TORCH), setup=queries_to_answer, after=dask_answers_as_one_machine),
     "docs/bundle.md": Page((*TORCH, *TENSORFLOW, "jax"), slow=True, setup=bundle_page),
     "docs/callbacks.md": Page((*TORCH, "keras", "tensorflow"), setup=callbacks_page, after=callbacks_were_heard),
     "docs/configuration.md": Page(after=settings_are_read),

@@ -35,7 +35,11 @@ from textwrap import dedent
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("recs_core", "plugins/torch/src", "plugins/tensorflow/src", "plugins/qdrant/src", "examples")
+SOURCES = (
+    "recs_core",
+    *(f"plugins/{name}/src" for name in ("torch", "tensorflow", "qdrant", "ray")),
+    "examples",
+)
 LANGUAGES = ("python", "sh", "console", "toml", "json", "text")
 NOT_RUN = "not run: "
 FENCE = re.compile(r"^( *)```(?P<language>[^\s`]*)[ ]*(?P<note>[^\n`]*)\n(?P<text>.*?)^\1```$", flags=re.M | re.S)

@@ -19,7 +19,7 @@ from tests.pages import PAGES, Page
 from tests.snippets import LANGUAGES, NOT_RUN, ROOT, Reader, blocks, check_mention, docstrings, pages, sources
 
 OWN_TEST = Path(__file__).relative_to(ROOT).as_posix()
-DOTTED = re.compile(r"`((?:recs|recs_core|recs_core_torch|recs_core_tensorflow|recs_core_qdrant)(?:\.\w+)+)")
+DOTTED = re.compile(r"`((?:recs|recs_core(?:_torch|_tensorflow|_qdrant|_ray)?)(?:\.\w+)+)")
 COMMAND = re.compile(r"`((?:recs |pip install |tox |python [a-z]+/)[^`]+)`")
 GROUPS = {"recs_core.backends", "recs_core.indexes"}  # of entry points
 
@@ -142,7 +142,7 @@ def is_there(name: str) -> bool:
 
 def module_file(parts: list[str]) -> Path | None:
     """Where a module's source lies."""
-    for root in (ROOT, *(ROOT / f"plugins/{name}/src" for name in ("torch", "tensorflow", "faiss", "qdrant"))):
+    for root in (ROOT, *(ROOT / f"plugins/{name}/src" for name in ("torch", "tensorflow", "faiss", "qdrant", "ray"))):
         for file in (root.joinpath(*parts).with_suffix(".py"), root.joinpath(*parts, "__init__.py")):
             if file.is_file():
                 return file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -13,7 +14,7 @@ from recs_core import bundle, datasets
 from recs_core.cli.main import main
 from recs_core.config import CONFIG_VARIABLE
 from recs_core.contract.errors import BundleError, ConfigError, DataError, RecsError
-from recs_core.experiment import DataSpec, Experiment, execute
+from recs_core.experiment import DataSpec, Experiment, absolute, execute
 from recs_core.index import CandidateIndex
 from recs_core.runtime.batch import Job, recommend_file
 from recs_core.storage.paths import local
@@ -194,6 +195,15 @@ def test_a_settings_file_in_a_home_folder(home, monkeypatch):
     monkeypatch.setenv(CONFIG_VARIABLE, "s3://bucket/recs.toml")
     with pytest.raises(ConfigError, match=f"^{CONFIG_VARIABLE}: 's3://bucket/recs.toml' is a URL"):
         select(None)
+
+
+def test_the_files_of_an_experiment_by_absolute_paths_and_what_is_no_file_as_it_is(home):
+    here = home.parent / "here"
+    files = DataSpec("rows.csv", queries="~/q.csv", candidates=("title", "price"))
+    assert absolute(files) == replace(files, source=f"{here}/rows.csv", queries=f"{home}/q.csv")
+    named = DataSpec("movielens-100k", path="ml-100k")
+    assert absolute(named) == replace(named, path=f"{here}/ml-100k")
+    assert absolute(DataSpec("synthetic")) == DataSpec("synthetic")
 
 
 def test_errors_are_of_the_kind_that_the_call_names():
