@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -80,11 +80,21 @@ def wait_for(is_so: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
+def new_workers(number: int, before: Collection[int] = ()) -> set[int]:
+    """Wait until so many train, none of them from `before`."""
+    wait_for(lambda: len(now := workers()) == number and not {*now} & {*before}, f"{number} new workers")
+    return set(workers())
+
+
 def epochs_in(out: Path) -> int:
     try:
-        return recs.bundle.info(out / "bundle").manifest["position"]["epoch"]
+        return int(recs.bundle.info(out / "bundle").manifest["position"]["epoch"])
     except BundleError:
         return 0
+
+
+def seconds_of_an_epoch(out: Path) -> float:
+    return float(recs.bundle.info(out / "bundle").manifest["history"]["epochs"][-1]["seconds"])
 
 
 @contextmanager
@@ -111,15 +121,17 @@ def test_three_kills_of_random_workers_change_nothing(cluster: Any, alone: Path,
     out, chance, killed = tmp_path / "run", random.Random(), []
 
     def kill() -> None:
-        for epoch in sorted(chance.sample(range(1, EPOCHS), 3)):
+        before: set[int] = set()
+        for epoch in sorted(chance.sample(range(1, EPOCHS - 1), 3)):
             saved(out, epoch)
-            threading.Event().wait(chance.random())  # to some step
-            killed.append(chance.choice(workers()))
+            before = new_workers(2, before)
+            threading.Event().wait(chance.random() * seconds_of_an_epoch(out))  # to some step of the next
+            killed.append(chance.choice(sorted(before)))
             os.kill(killed[-1], signal.SIGKILL)
 
     with beside(kill):
         assert recs_core_ray.fit(RUN, out=out, workers=2, max_failures=3) == out / "bundle"
-    assert len(set(killed)) == 3
+    assert len(killed) == 3
     same(out, alone)
     told = recs.bundle.info(out / "bundle").manifest["provenance"]["command"]
     assert told == shlex.join(sys.argv)
@@ -153,10 +165,9 @@ def test_as_many_work_as_there_is_room_for_and_go_on_when_a_machine_is_gone(
 
     def take_away() -> None:
         saved(out, 1)
-        first = set(workers())
-        assert len(first) == CORES + 1
+        first = new_workers(CORES + 1)
         cluster.remove_node(machine, allow_graceful=False)
-        wait_for(lambda: len(then := set(workers())) == CORES and not then & first, "two new workers")
+        new_workers(CORES, first)
 
     with beside(take_away):
         recs_core_ray.fit(RUN, out=out, workers=(1, 8), max_failures=1)
