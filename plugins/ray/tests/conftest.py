@@ -22,7 +22,7 @@ os.environ |= {
 }
 
 CORES = 2
-"""As Ray counts them; the machine may have others."""
+"""Of the machine that stays, as Ray counts them; the real one may have others."""
 
 END = 30.0
 """Seconds in which Ray's processes may end."""
@@ -30,12 +30,14 @@ END = 30.0
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Any]:
-    """Ray on this machine, to which machines can be added; its processes are gone when the tests are done."""
+    """Ray as if on two machines: one of `CORES`, and one of a core, which may be taken away. Its processes are gone when
+    the tests are done."""
     import ray
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": CORES, "include_dashboard": False, "object_store_memory": 128 << 20}
     made = Cluster(initialize_head=True, head_node_args=head)
+    made.add_node(num_cpus=1, object_store_memory=128 << 20)
     ray.init(address=made.address, log_to_driver=False)
     yield made
     started = below(os.getpid())

@@ -19,12 +19,6 @@ from recs_core.experiment import DataSpec, Experiment
 RUN = Experiment(DataSpec("synthetic"), backend="torch")
 
 
-@pytest.fixture(autouse=True)
-def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here gets as far as Ray."""
-    monkeypatch.setitem(sys.modules, "ray", None)
-
-
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

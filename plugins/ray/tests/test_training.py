@@ -161,7 +161,7 @@ def test_a_run_that_may_not_fail_says_who_was_lost_and_is_finished_by_another_nu
 def test_as_many_work_as_there_is_room_for_and_go_on_when_a_machine_is_gone(
     cluster: Any, alone: Path, tmp_path: Path
 ) -> None:
-    out, machine = tmp_path / "run", cluster.add_node(num_cpus=1)
+    out, (machine,) = tmp_path / "run", cluster.worker_nodes
 
     def take_away() -> None:
         saved(out, 1)
