@@ -30,8 +30,8 @@ END = 30.0
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Any]:
-    """Ray as if on two machines: one of `CORES`, and one of a core, which may be taken away. Its processes are gone when
-    the tests are done."""
+    """Ray as if on two machines: one of `CORES`, and one of a core, which may be taken away. Its processes are gone
+    when the tests are done."""
     import ray
     from ray.cluster_utils import Cluster
 

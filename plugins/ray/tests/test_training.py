@@ -175,7 +175,9 @@ def test_as_many_work_as_there_is_room_for_and_go_on_when_a_machine_is_gone(
 
 
 def test_an_error_of_ours_is_raised_as_it_is_and_nothing_is_left(cluster: Any, tmp_path: Path) -> None:
+    heard = signal.getsignal(signal.SIGINT)
     other = replace(RUN, data=DataSpec(str(tmp_path / "none.parquet"), query="user", candidate="item"))
     with pytest.raises(DataError, match=f"^{tmp_path}/none.parquet: no such file$"):
         recs_core_ray.fit(other, out=tmp_path / "run", max_failures=-1)
+    assert signal.getsignal(signal.SIGINT) is heard
     assert not any(tmp_path.iterdir())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -131,6 +133,18 @@ def _run(run: Run, workers: int | tuple[int, int], cpus: int, max_failures: int)
         ),
     )
     try:
-        trainer.fit()
+        with _ctrl_c_given_back():
+            trainer.fit()
     except TrainingFailedError as failed:
         raise in_our_words(failed, Path(run["out"]), max_failures) from failed
+
+
+@contextmanager
+def _ctrl_c_given_back() -> Iterator[None]:
+    """Ray takes Ctrl-C for the training, and would keep it for the rest of the process."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
