@@ -236,10 +236,10 @@ class WithDevices(Backend, Protocol):
 class WithWorkers(Backend, Protocol):
     """A backend that declares the capability `distributed`.
 
-    On a group its models hold the rows of every table, and of `task/bias`, that lie on this worker
-    (`recs_core.distributed.rows`), and all other weights; towers and task answer nothing there, and say so.
+    On a group its models hold some of the rows of every table, and of `task/bias` (`recs_core.distributed.rows` says
+    which names), and all other weights; towers and task answer nothing there, and say so.
     `Trainer.step` keeps its meaning: every worker is given the same global batch, takes its share of it
-    (`recs_core.distributed.share`), and returns the loss of the whole. `weights` and `state` are whole on every worker,
+    (`recs_core.distributed.share` makes one), and returns the loss of the whole. `weights` and `state` are whole on every worker,
     `load_weights` and `load_state` take whole arrays: all workers call them, and `step`, in the same order.
     """
 
