@@ -239,8 +239,9 @@ class WithWorkers(Backend, Protocol):
     On a group its models hold some of the rows of every table, and of `task/bias` (`recs_core.distributed.rows` says
     which names), and all other weights; towers and task answer nothing there, and say so.
     `Trainer.step` keeps its meaning: every worker is given the same global batch, takes its share of it
-    (`recs_core.distributed.share` makes one), and returns the loss of the whole. `weights` and `state` are whole on every worker,
-    `load_weights` and `load_state` take whole arrays: all workers call them, and `step`, in the same order.
+    (`recs_core.distributed.share` makes one), and returns the loss of the whole. `weights` and `state` are whole on
+    every worker, `load_weights` and `load_state` take whole arrays: all workers call them, and `step`, in the same
+    order.
     """
 
     @property
