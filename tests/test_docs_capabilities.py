@@ -57,9 +57,12 @@ def table(what: str, known: Mapping[str, str], infos: list[Any]) -> list[str]:
         cells = []
         for info in infos:
             declared = info.capabilities[name]
-            cells.append("yes" if declared is True else "no")
+            lacks = {engine: nos[name] for engine, nos in getattr(info, "lacks", {}).items() if name in nos}
+            able = f"yes; {', '.join(f'`[{engine}]`' for engine in lacks)}: no" if lacks else "yes"
+            cells.append(able if declared is True else "no")
             if declared is not True:
                 reasons.append(f"- `{info.name}`, `{name}`: {declared.reason}")
+            reasons += [f"- `{info.name}[{engine}]`, `{name}`: {no.reason}" for engine, no in lacks.items()]
         rows.append(f"| `{name}` | {meaning} | {' | '.join(cells)} |")
     head = [
         f"| {what} | meaning | {' | '.join(f'`{info.name}`' for info in infos)} |",

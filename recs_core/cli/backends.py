@@ -63,6 +63,8 @@ def _summary(row: Listed[Any]) -> str:
     declared = row.info.capabilities
     lacks = [f"{name} ({answer.reason})" for name, answer in declared.items() if answer is not True]
     able = f"{len(declared) - len(lacks)} of {len(declared)}"
+    for engine, nos in getattr(row.info, "lacks", {}).items():
+        lacks += [f"{name} on {row.name}[{engine}] ({no.reason})" for name, no in nos.items()]
     return f"{able}; not {', not '.join(lacks)}" if lacks else able
 
 
@@ -76,4 +78,6 @@ def _as_data(row: Listed[Any]) -> dict[str, Any]:
     if row.info is not None:
         capabilities = {name: answer is True or answer.reason for name, answer in row.info.capabilities.items()}
         data |= vars(row.info) | {"capabilities": capabilities}
+    if row.info is not None and "lacks" in data:
+        data["lacks"] = {e: {name: no.reason for name, no in nos.items()} for e, nos in data["lacks"].items()}
     return data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from recs_core.contract.errors import SpecError
 
@@ -83,7 +83,9 @@ class BackendInfo:
 
     `factory`: `"module:attribute"`, called as `factory(engine=…)` and returning a `Backend`. `requires`: top-level
     modules that must be importable, checked without importing them. `engines`: names after `name[…]`; empty for
-    none. `capabilities`: each name of `BACKEND_CAPABILITIES` → True or `No(reason)`. `static_shapes`: a step
+    none. `capabilities`: each name of `BACKEND_CAPABILITIES` → True or `No(reason)`. `lacks`: engine → those that are
+    True, and not on this engine. `one_worker_per_process`: of several workers each is a process of its own, as the
+    framework joins others once in one. `static_shapes`: a step
     also takes batches that are padded (rows out of range, targets of weight 0), which the suite then checks; the core
     pads none, and a backend that compiles by shape pads its own.
     """
@@ -95,6 +97,21 @@ class BackendInfo:
     engines: tuple[str, ...] = ()
     capabilities: Mapping[str, bool | No] = field(default_factory=dict)
     static_shapes: bool = False
+    lacks: Mapping[str, Mapping[str, No]] = field(default_factory=dict)
+    one_worker_per_process: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises `SpecError` for `lacks` of an engine, or of a capability, that it has not."""
+        for engine, lacks in self.lacks.items():
+            if engine not in self.engines or not all(self.capabilities.get(name) is True for name in lacks):
+                raise SpecError(
+                    f"backend {self.name!r} lacks {', '.join(lacks)} on {engine!r}; name one of its engines, and "
+                    "capabilities that are True on another"
+                )
+
+    def on(self, engine: str | None) -> BackendInfo:
+        """The manifest of one engine."""
+        return replace(self, capabilities={**self.capabilities, **self.lacks.get(engine or "", {})})
 
 
 RECALL_K = 10

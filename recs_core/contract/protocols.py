@@ -238,14 +238,14 @@ class WithDevices(Backend, Protocol):
 class WithWorkers(Backend, Protocol):
     """A backend that declares the capability `distributed`.
 
-    On a group its models hold the rows of every table, and of `task/bias`, that lie on this worker
-    (`recs_core.distributed.rows`), and all other weights; towers and task answer nothing there, and say so.
+    On a group its models hold some of the rows of every table, and of `task/bias` (`recs_core.distributed.rows` says
+    which names), and all other weights; towers and task answer nothing there, and say so.
     `Trainer.step` keeps its meaning: every worker is given the same global batch, takes its share of it
-    (`recs_core.distributed.share`), and returns the loss of the whole. `weights` and `state` are whole on every worker:
-    all workers call them, and `step`, in the same order. A model may have `own_weights`, and a trainer `own_state`: the
-    same without asking anybody, with `Rows` that hold this worker's part where an array lies in rows. Such a model has
-    `whole` too, which all workers call and which makes arrays of these. `load_weights` and `load_state` take arrays and
-    `Rows`, of which they read this worker's own.
+    (`recs_core.distributed.share` makes one), and returns the loss of the whole. `weights` and `state` are whole on
+    every worker: all workers call them, and `step`, in the same order. A model may have `own_weights`, and a trainer
+    `own_state`: the same without asking anybody, with `Rows` that hold this worker's part where an array lies in rows.
+    Such a model has `whole` too, which all workers call and which makes arrays of these. `load_weights` and
+    `load_state` take arrays and `Rows`.
     """
 
     @property

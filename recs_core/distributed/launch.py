@@ -24,8 +24,11 @@ from recs_core.contract.workers import TIMEOUT, Workers
 LOST = 3
 """The exit code of a worker that waited for another."""
 
+NOTICE = 20.0
+"""Seconds in which the others may notice that one was killed, and say what they waited for."""
+
 GRACE = 10.0
-"""Seconds in which the others may notice that one is lost, and say what they waited for."""
+"""The same where one has noticed already; and those in which a worker may end that is told to."""
 
 SHORT = 1.0
 """The same where one has ended with an error of its own, which the others know, or cannot know."""
@@ -67,10 +70,13 @@ def _number(environ: Mapping[str, str], name: str) -> int:
 
 
 def free_port() -> int:
-    """A port of this machine on which nobody listens, for workers to meet at."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """A port of this machine on which nobody listens, nor on the one after it, where workers of JAX meet."""
+    while True:
+        with socket.socket() as found, socket.socket() as after, suppress(OSError, OverflowError):
+            found.bind(("127.0.0.1", 0))
+            port = int(found.getsockname()[1])
+            after.bind(("127.0.0.1", port + 1))
+            return port
 
 
 @dataclass
@@ -107,7 +113,7 @@ def launch(size: int, command: Sequence[str]) -> tuple[int, list[str]]:
         if first is None:
             return 0, []
         code = int(first.process.poll() or 0)
-        until = time.monotonic() + (GRACE if code < 0 or code == LOST else SHORT)
+        until = time.monotonic() + (NOTICE if code < 0 else GRACE if code == LOST else SHORT)
         while time.monotonic() < until and any(worker.process.poll() is None for worker in workers):
             time.sleep(LOOK)
         return max(1, code), _words(workers)

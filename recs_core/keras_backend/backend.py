@@ -6,20 +6,24 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from recs_core.contract.errors import MissingExtra, SpecError
+from recs_core.config import check_workers
+from recs_core.contract.errors import MissingExtra, SpecError, UnsupportedFeature
 from recs_core.contract.features import Column
 from recs_core.contract.manifest import BackendInfo
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.protocols import DType, Tower
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.weights import Weights
+from recs_core.contract.workers import Workers
 from recs_core.environment import ENGINES, imported_keras_engine, is_installed, prepare_keras
 from recs_core.keras_backend.plugin import INFO
 
 if TYPE_CHECKING:
     from recs_core.keras_backend.adopted import AdoptedTower
     from recs_core.keras_backend.engines import Engine
+    from recs_core.keras_backend.group import Group
     from recs_core.keras_backend.model import Model
+    from recs_core.keras_backend.placement import Placement
     from recs_core.keras_backend.task import RetrievalTask
     from recs_core.keras_backend.trainer import Trainer
 
@@ -48,11 +52,27 @@ def _first_installed() -> str:
 class Backend:
     """See `Backend` of the contract. One process has one engine: Keras chooses it when it is first imported."""
 
-    info: BackendInfo = INFO
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine.name
+    def __init__(self, engine: Engine, group: Group | None = None) -> None:
+        self.info: BackendInfo = INFO.on(engine.name)
+        self.engine, self.group = engine.name, group
         self._engine = engine
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle. Raises `UnsupportedFeature` on a group."""
+        if self.group is not None:
+            raise UnsupportedFeature("a model on several workers has no copy; copy a model of it, TwoTower.gathered()")
+        return create, (self.engine,)
+
+    def over(self, workers: Workers | None) -> Backend:
+        """See `WithWorkers`. Raises `UnsupportedFeature` on another engine than JAX, and as `group.joined`."""
+        if workers is None:
+            return create(self.engine)
+        check_workers(self.info)
+        from recs_core.keras_backend.distributed import SpreadEngine
+        from recs_core.keras_backend.group import joined
+
+        group = joined(workers)
+        return Backend(SpreadEngine(group), group)
 
     def model(
         self,
@@ -67,7 +87,7 @@ class Backend:
         from recs_core.keras_backend.model import Model
 
         self._allow(dtype)
-        return Model(self._engine, query, candidate, retrieval, weights, dtype)  # type: ignore[arg-type]
+        return Model(self._engine, query, candidate, retrieval, weights, dtype, self._placement())  # type: ignore[arg-type]
 
     def task(self, spec: RetrievalSpec, *, weights: Weights | None = None, dtype: DType = "float32") -> RetrievalTask:
         """See `Backend.task`."""
@@ -93,6 +113,15 @@ class Backend:
         if not isinstance(model, Model):
             raise SpecError(f"the keras backend trains its own models, not a {type(model).__name__}")
         return Trainer(self._engine, model, plan)
+
+    def _placement(self) -> Placement:
+        from recs_core.keras_backend.placement import Placement
+
+        if self.group is None:
+            return Placement()
+        from recs_core.keras_backend.distributed import Spread
+
+        return Spread(self.group)
 
     def _allow(self, dtype: DType) -> None:
         if dtype not in ("float32", "float64"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from recs_core.environment import ENGINES
 from recs_core.plugin import BackendInfo, No, hookimpl
 
+ONE_PROCESS = No("its step runs in one process; train on the workers of keras[jax] or torch, and load the bundle here")
+
 INFO = BackendInfo(
     name="keras",
     factory="recs_core.keras_backend.backend:create",
@@ -53,14 +55,14 @@ INFO = BackendInfo(
         "state": True,
         "adopt": True,
         "native_loop": True,
-        "distributed": No(
-            "its engines' steps run in one process so far; train on torch's workers, and load the bundle here"
-        ),
+        "distributed": True,
         "device": No(
             "Keras's engine computes on the first GPU that it finds, else on the CPU; say which it finds by "
             "CUDA_VISIBLE_DEVICES, before Python starts"
         ),
     },
+    one_worker_per_process=True,
+    lacks={engine: {"distributed": ONE_PROCESS} for engine in ENGINES if engine != "jax"},
 )
 
 

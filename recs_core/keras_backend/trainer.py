@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Batch
@@ -21,6 +20,7 @@ from recs_core.keras_backend.engines import Engine, Full, Tensor, full_like
 from recs_core.keras_backend.kernel import Kernel, pack
 from recs_core.keras_backend.model import Model
 from recs_core.keras_backend.move import Move, Towers
+from recs_core.keras_backend.placement import cut
 
 
 class Trainer:
@@ -39,6 +39,7 @@ class Trainer:
             for name, variable in model.variables.items()
             if name not in buffers
         }
+        self._due = plan.state_shapes({name: model.shapes[name] for name in self._slots})
         groups = {name: {"value": v, **self._slots.get(name, {})} for name, v in model.variables.items()}
         towers = Towers(
             engine,
@@ -58,25 +59,26 @@ class Trainer:
         with self._model.guard:
             loss = self._run(inputs, full)
             self._step += 1
+            self._model.placement.moved()
         return loss
 
     def state(self) -> dict[str, NDArray[Any]]:
         """See `Trainer.state`."""
         with self._model.guard:
-            out: dict[str, NDArray[Any]] = {
-                f"{name}/{slot}": np.array(ops.convert_to_numpy(variable))
-                for name, slots in self._slots.items()
-                for slot, variable in slots.items()
-            }
+            found = self._model.placement.read(
+                {f"{name}/{slot}": v for name, slots in self._slots.items() for slot, v in slots.items()}
+            )
+        out = {name: cut(value, self._due[name]) for name, value in found.items()}
         return {**out, "step": np.asarray(self._step, np.int64)}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """See `Trainer.load_state`."""
-        check_state(state, self._plan.state_shapes({n: tuple(self._model.variables[n].shape) for n in self._slots}))
+        check_state(state, self._due)
+        placement = self._model.placement
         with self._model.guard:
             for name, slots in self._slots.items():
                 for slot, variable in slots.items():
-                    variable.assign(np.array(state[f"{name}/{slot}"], variable.dtype))
+                    placement.write(name, variable, placement.padded(name, state[f"{name}/{slot}"], self._plan.start))
         self._step = int(state["step"])
 
     def _inputs(self, batch: Batch, full: Full) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def list_indexes() -> list[Listed[IndexInfo]]:
 def backend_info(name: str, engine: str | None = None, *, asked_by: str = "backend=") -> BackendInfo:
     """The manifest of a backend, found and checked; nothing is built. Raises as `load_backend`."""
     plugin = _Plugin(BACKENDS, _claim(BACKENDS, name, asked_by, engine), asked_by)
-    return plugin.manifest(engine)
+    return plugin.manifest(engine).on(engine)
 
 
 def load_backend(name: str, engine: str | None = None, *, asked_by: str = "backend=", **options: Any) -> Backend:
@@ -112,7 +112,7 @@ def load_backend(name: str, engine: str | None = None, *, asked_by: str = "backe
     requires is not installed).
     """
     plugin = _Plugin(BACKENDS, _claim(BACKENDS, name, asked_by, engine), asked_by)
-    info = plugin.manifest(engine)
+    info = plugin.manifest(engine).on(engine)
     plugin.check_requirements(info, engine)
     plugin.tell_selected(info)
     return cast("Backend", plugin.build(info, engine=engine, **options))

@@ -238,8 +238,9 @@ def test_a_model_on_several_workers_says_what_answers() -> None:
 
 
 def test_a_backend_that_trains_on_one_worker_says_why_before_its_framework_is_imported() -> None:
-    with pytest.raises(UnsupportedFeature, match="'keras' trains on one worker alone: .*torch's"):
-        config.over("keras[jax]", Workers(0, 2))
+    for engine in ("torch", "tensorflow"):
+        with pytest.raises(UnsupportedFeature, match=r"'keras' trains on one worker alone: .*of keras.jax. or torch"):
+            config.over(f"keras[{engine}]", Workers(0, 2))
 
 
 def test_workers_that_cannot_be_meant() -> None:

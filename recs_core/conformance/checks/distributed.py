@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 
 from recs_core.config import check_workers
 from recs_core.conformance import expect
@@ -63,9 +64,8 @@ def agree(context: BackendContext, world: World, optimizer: Optimizer, number_of
     check_workers(context.info)
     batches, dtype = world.batches(number_of_steps), context.finest
     expected = steps(context.backend, world, optimizer, batches, dtype=dtype)
-    found = on_workers(
-        context.backend, context.workers, lambda backend: steps(backend, world, optimizer, batches, dtype=dtype)
-    )
+    job = partial(steps, world=world, optimizer=optimizer, batches=batches, dtype=dtype)
+    found = on_workers(context.backend, context.workers, job)
     for rank, got in enumerate(found):
         with expect.about(f"worker {rank} of {context.workers}"):
             expect.close("the losses", got.losses, expected.losses, expect.LOSS_WORKERS[dtype])
@@ -174,7 +174,6 @@ def state(context: BackendContext) -> None:
 
 
 def _on_workers(backend: Backend, size: int, batches: list[Batch], before: Steps | None, dtype: DType) -> Steps:
-    def job(over: Backend) -> Steps:
-        return steps(over, WORLD, OPTIMIZERS["lazy-adam"], batches, before, dtype)
-
+    optimizer = OPTIMIZERS["lazy-adam"]
+    job = partial(steps, world=WORLD, optimizer=optimizer, batches=batches, before=before, dtype=dtype)
     return on_workers(backend, size, job)[0]

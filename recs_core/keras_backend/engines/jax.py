@@ -75,9 +75,21 @@ class JaxEngine:
             carry, of_rows, of_targets = body(carry, block)
             return carry, (of_rows, of_targets)
 
-        carry, parts = jax.lax.scan(one, carry, xs)
+        carry, parts = self.scanned(one, carry, xs)
         of_rows, of_targets = (part.reshape(-1, *part.shape[2:]) for part in parts)
         return carry, of_rows, of_targets
+
+    def scanned(self, one: Callable[..., Any], carry: Any, blocks: Any) -> tuple[Any, Any]:
+        """`one` over all blocks, which adds to what it carries."""
+        return jax.lax.scan(one, carry, blocks)
+
+    def placed(self, inputs: Tree) -> dict[str, Any]:
+        """A padded batch where its step runs."""
+        return jax.device_put(inputs)
+
+    def kept(self, weight: str, value: Tensor) -> Tensor:
+        """What a step makes of a weight or of a slot of it, lying as it lay."""
+        return value
 
     def scan(self, step: Step, state: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         def one(state: Tensor, now: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
@@ -127,7 +139,7 @@ class JaxEngine:
         tables = _tables(move.towers)
 
         def call(inputs: Tree, full: Full) -> Tensor:
-            padded = jax.device_put(pad(inputs, full, tables, totals))
+            padded = self.placed(pad(inputs, full, tables, totals))
             task, now = padded.pop("task"), padded.pop("now")
             state = {name: {part: v.value for part, v in group.items()} for name, group in groups.items()}
             small = "bias" in task["at"]
@@ -146,7 +158,7 @@ class JaxEngine:
         tables = _tables(move.towers)
 
         def call(inputs: Tree, full: Full) -> Tensor:
-            padded = jax.device_put(pad(inputs, full, tables, totals))
+            padded = self.placed(pad(inputs, full, tables, totals))
             state = {name: {part: v.value for part, v in group.items()} for name, group in groups.items()}
             loss, moved = _compiled(_step, move, "bias" in padded["task"]["at"])(state, padded)
             _assign(groups, moved)
@@ -228,7 +240,7 @@ def _vectors(towers: Towers, small: bool) -> Callable[[Values, Tree], Values]:
 def _finish(towers: Towers, small: bool) -> Callable[[Groups, Tree, Loss], Groups]:
     def run(state: Groups, inputs: Tree, loss: Loss) -> Groups:
         _, finish = towers.run(_taken(state, inputs["rows"]), inputs)
-        return _put(state, inputs["rows"], finish(loss))
+        return _put(towers.engine, state, inputs["rows"], finish(loss))
 
     return _jit(run, small, donate_argnums=0)
 
@@ -238,7 +250,7 @@ def _step(move: Move, small: bool) -> Callable[[Groups, Tree], tuple[Tensor, Gro
 
     def run(state: Groups, inputs: Tree) -> tuple[Tensor, Groups]:
         loss, moved = move(_taken(state, inputs["rows"]), inputs)
-        return loss, _put(state, inputs["rows"], moved)
+        return loss, _put(move.towers.engine, state, inputs["rows"], moved)
 
     return _jit(run, small, donate_argnums=0)
 
@@ -249,9 +261,10 @@ def _taken(state: Groups, rows: Tree) -> Groups:
     }
 
 
-def _put(state: Groups, rows: Tree, moved: Groups) -> Groups:
+def _put(engine: Engine, state: Groups, rows: Tree, moved: Groups) -> Groups:
+    keep = cast(JaxEngine, engine).kept
     return {
-        name: {part: _scatter(state[name][part], rows.get(name), value) for part, value in group.items()}
+        name: {part: keep(name, _scatter(state[name][part], rows.get(name), value)) for part, value in group.items()}
         for name, group in moved.items()
     }
 

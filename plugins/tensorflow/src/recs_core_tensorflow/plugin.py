@@ -55,7 +55,7 @@ INFO = BackendInfo(
         "native_loop": True,
         "distributed": No(
             "tf.distribute keeps a copy of every table, and negatives within a worker, or it is asynchronous; train on "
-            "torch's workers, and recs.load(bundle, backend='tensorflow')"
+            "the workers of torch or keras[jax], and recs.load(bundle, backend='tensorflow')"
         ),
         "device": No(
             "TensorFlow computes on the first GPU that it finds, else on the CPU; say which it finds by "

@@ -1,36 +1,26 @@
-"""The workers that a model is spread over: how tensors and words go from one to another, and who is lost."""
+"""The workers that a model is spread over: how tensors go from one to another; what they say is the core's `Talk`."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import socket
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-from recs_core.contract.errors import RecsError, TrainingError, WorkerLost
+from recs_core.contract.errors import WorkerLost
 from recs_core.contract.messages import one_line
 from recs_core.contract.workers import Workers
-
-T = TypeVar("T")
-
-LOOK = 0.01
-"""Seconds between two looks at what the others have told."""
-
-GRACE = 5.0
-"""Seconds in which those that have noticed a failure say so, and are not taken for the one that is lost."""
+from recs_core.distributed.talk import LOOK, Talk, name
 
 
-class Group:
+class Group(Talk):
     """See `Group` of the contract. Tensors go by gloo, or by NCCL where they are on a CUDA device.
 
     `sent`: what was sent for → bytes that this worker sent, counted as if every pair of workers had a line of its own,
@@ -40,10 +30,8 @@ class Group:
     """
 
     def __init__(self, workers: Workers, device: torch.device) -> None:
-        self.workers, self.device = workers, device
-        self.rank, self.size, self.sent = workers.rank, workers.size, Counter[str]()
-        self._timeout, self._told, self._asked = timedelta(seconds=workers.timeout), 0, 0
-        self._name = f"worker {self.rank} of {self.size}"
+        self.device, self.sent = device, Counter[str]()
+        self._timeout = timedelta(seconds=workers.timeout)
         at = f"{workers.address}:{workers.port}"
         try:
             if not workers.hosts:
@@ -51,13 +39,13 @@ class Group:
             kept = TCPStore(
                 workers.address, workers.port, None, workers.hosts, timeout=self._timeout, wait_for_workers=False
             )
-            self._store = PrefixStore(f"recs/{workers.attempt}", kept)
-            self._all = self._connected()
+            store = PrefixStore(f"recs/{workers.attempt}", kept)
+            super().__init__(workers, _Words(store))
+            self._all = self._connected(PrefixStore("tensors", store))
         except (RuntimeError, OSError) as error:
-            raise WorkerLost(f"{self._name}: not all workers came to {at} ({one_line(error)})") from error
+            raise WorkerLost(f"{name(workers)}: not all workers came to {at} ({one_line(error)})") from error
 
-    def _connected(self) -> Any:
-        store = PrefixStore("tensors", self._store)
+    def _connected(self, store: Any) -> Any:
         if self.device.type != "cuda":
             return dist.ProcessGroupGloo(store, self.rank, self.size, self._timeout)
         options = dist.ProcessGroupNCCL.Options()
@@ -94,106 +82,25 @@ class Group:
             self._done(lambda: self._all.allreduce([x]), what)
         return x
 
-    def all(self, value: Any, what: str) -> list[Any]:
-        """See `Group.all`."""
-        key, self._asked = f"all/{self._asked}", self._asked + 1
-        with self._noticing(what):
-            self._store.set(f"{key}/{self.rank}", json.dumps(value))
-            return [json.loads(self._got(f"{key}/{rank}")) for rank in range(self.size)]
-
-    def _got(self, key: str) -> bytes:
-        until = time.monotonic() + self.workers.timeout
-        while not self._there(key):
-            if time.monotonic() > until:
-                raise RuntimeError(f"silent for {self.workers.timeout:g} s")
-        return self._store.get(key)
-
-    def told(self, make: Callable[[], T], what: str) -> T:
-        """See `Group.told`."""
-        key, self._told = f"told/{self._told}", self._told + 1
-        if self.rank:
-            return self._heard(key, what)
-        try:
-            with self._beating(key):
-                value = make()
-        except Exception as error:
-            self._store.set(key, json.dumps({"error": f"{type(error).__name__}: {one_line(error)}"}))
-            raise
-        self._store.set(key, json.dumps({"value": value}))
-        return value
-
-    def _heard(self, key: str, what: str) -> Any:
-        beats, until = 0, time.monotonic() + self.workers.timeout
-        with self._noticing(what):
-            while not self._there(key):
-                if time.monotonic() > until:
-                    before, beats = beats, self._store.add(f"{key}/beats", 0)
-                    if beats == before:
-                        raise RuntimeError(f"silent for {self.workers.timeout:g} s")
-                    until += self.workers.timeout
-            said = json.loads(self._store.get(key))
-        if "error" in said:
-            raise TrainingError(f"{self._name}: worker 0 failed in {what}: {said['error']}")
-        return said["value"]
-
-    def _there(self, key: str) -> bool:
-        """Whether somebody has told this; asked at intervals, as a wait would write lines of its own when it ends."""
-        found = bool(self._store.check([key]))
-        if not found:
-            time.sleep(LOOK)
-        return found
-
-    @contextlib.contextmanager
-    def _beating(self, key: str) -> Iterator[None]:
-        """Within the block the others know that this worker is alive."""
-        over = threading.Event()
-
-        def beat() -> None:
-            with contextlib.suppress(RuntimeError):
-                while not over.is_set():
-                    self._store.add(f"{key}/beats", 1)
-                    over.wait(self.workers.timeout / 4)
-
-        thread = threading.Thread(target=beat, name="recs-alive", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-
     def _done(self, begin: Callable[[], Any], what: str) -> None:
-        with self._noticing(what):
+        with self.noticing(what):
             begin().wait()
 
-    @contextlib.contextmanager
-    def _noticing(self, what: str) -> Iterator[None]:
-        """Within the block an error of the line to another worker becomes one that says who is lost."""
-        try:
-            yield
-        except RecsError:
-            raise
-        except RuntimeError as error:
-            raise WorkerLost(f"{self._name}: {self._lost()} in {what} ({one_line(error)})") from error
 
-    def _lost(self) -> str:
-        """Who has not noticed the failure too, in words."""
-        others = [rank for rank in range(self.size) if rank != self.rank]
-        if len(others) > 1:
-            try:
-                self._store.set(f"noticed/{self.rank}", "")
-                others = [rank for rank in others if not self._noticed(rank)] or others
-            except RuntimeError:
-                others = [0]  # what the workers tell one another is gone with its host
-        named = " and ".join(map(str, others))
-        return f"worker{'s' if len(others) > 1 else ''} {named} did not answer"
+class _Words:
+    """What workers tell one another, in PyTorch's store."""
 
-    def _noticed(self, rank: int) -> bool:
-        until = time.monotonic() + GRACE
-        while time.monotonic() < until:
-            if self._there(f"noticed/{rank}"):
-                return True
-        return False
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def set(self, key: str, word: str) -> None:
+        self._store.set(key, word)
+
+    def get(self, key: str) -> str | None:
+        return self._store.get(key).decode() if self._store.check([key]) else None
+
+    def add(self, key: str, number: int) -> int:
+        return int(self._store.add(key, number))
 
 
 def _wait_for(workers: Workers) -> None:
