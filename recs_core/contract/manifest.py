@@ -110,8 +110,10 @@ class BackendInfo:
                 )
 
     def on(self, engine: str | None) -> BackendInfo:
-        """The manifest of one engine."""
-        return replace(self, capabilities={**self.capabilities, **self.lacks.get(engine or "", {})})
+        """The manifest of one engine; None: of them all."""
+        if engine is None:
+            return self
+        return replace(self, capabilities={**self.capabilities, **self.lacks.get(engine, {})}, lacks={})
 
 
 RECALL_K = 10

@@ -6,6 +6,7 @@ JAX joins others once in a process, before it computes there, and stays with the
 from __future__ import annotations
 
 import atexit
+import ctypes
 import math
 import os
 import socket
@@ -52,9 +53,6 @@ BROKEN = ("Gloo", "NCCL", "DEADLINE_EXCEEDED", "UNAVAILABLE")
 """One of these stands in what JAX says where the line to another worker is broken."""
 
 _joined: Group | None = None
-
-_left: list[Any] = []
-"""What JAX is not to take leave with."""
 
 
 def joined(workers: Workers) -> Group:
@@ -232,15 +230,19 @@ def _join(workers: Workers) -> None:
 
 def _leave() -> None:
     """End together, as JAX wants it; where not all do, without a word to the others, which would end this process. And
-    where a thread waits in XLA for a worker that hangs, without more ado: the process would wait with it."""
-    state = distributed.global_state
-    if _joined is not None and _joined.busy:
+    where a thread waits in XLA for a worker that hangs, at once: the process would wait with it."""
+    state, stuck = distributed.global_state, _joined is not None and _joined.busy
+    if _joined is not None and not stuck and _all_end(state.client):
+        return
+    if state.service is not None:
+        time.sleep(LEAVING)  # the first ends last: the others talk by way of it
+    for kept in (state.client, state.service):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))  # for ever: what they do when freed ends the process
+    state.client = state.service = None
+    if stuck:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(LOST)
-    if _joined is None or not _all_end(state.client):
-        _left.extend((state.client, state.service))
-        state.client = state.service = None
 
 
 def _all_end(client: Any) -> bool:
