@@ -31,8 +31,7 @@ RELU = tuple(dict.fromkeys(itertools.chain(*REAL_PAIRS)))
 ENCODERS = ("attention", "time", "gru")
 WORKER = Path(__file__).parent / "worker.py"
 
-# Whoever spreads tests over processes keeps these together: what the backends made is made once.
-pytestmark = [*EVERY_BACKEND, pytest.mark.xdist_group("pairs")]
+pytestmark = EVERY_BACKEND
 
 
 def work(folder: Path, jobs: dict[str, list[str]]) -> None:
