@@ -30,6 +30,7 @@ REAL_PAIRS = (("torch", "tensorflow"), ("tensorflow", "keras[jax]"))
 RELU = tuple(dict.fromkeys(itertools.chain(*REAL_PAIRS)))
 ENCODERS = ("attention", "time", "gru")
 WORKER = Path(__file__).parent / "worker.py"
+ENVIRON = {**os.environ, "OMP_NUM_THREADS": "1"}  # several run at once, and PyTorch's threads would wait for one another
 
 pytestmark = EVERY_BACKEND
 
@@ -39,7 +40,7 @@ def work(folder: Path, jobs: dict[str, list[str]]) -> None:
 
     def done(backend: str) -> None:
         command = [sys.executable, WORKER, backend, str(folder), *jobs[backend]]
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        found = subprocess.run(command, env=ENVIRON, capture_output=True, text=True, check=False)
         assert found.returncode == 0, f"{' '.join(map(str, command))}\n{found.stderr[-4000:]}"
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
