@@ -30,7 +30,10 @@ REAL_PAIRS = (("torch", "tensorflow"), ("tensorflow", "keras[jax]"))
 RELU = tuple(dict.fromkeys(itertools.chain(*REAL_PAIRS)))
 ENCODERS = ("attention", "time", "gru")
 WORKER = Path(__file__).parent / "worker.py"
-ENVIRON = {**os.environ, "OMP_NUM_THREADS": "1"}  # several run at once, and PyTorch's threads would wait for one another
+ENVIRON = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+}  # several run at once, and PyTorch's threads would wait for one another
 
 pytestmark = EVERY_BACKEND
 
