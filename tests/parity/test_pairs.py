@@ -116,8 +116,8 @@ def weights(found: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize(("first", "second"), RING)
 def test_encoders_of_histories(made: Path, encoder: str, first: str, second: str) -> None:
-    # Normalising small rows makes a rounding larger: 1.5e-6 was seen in float32, and as many ulps (3e-15) in float64.
-    assert_loaded(made / encoder, first, second, float32=5e-6)
+    # Normalising small rows makes a rounding larger: 7e-6 was seen in float32, and as many ulps (6e-15) in float64.
+    assert_loaded(made / encoder, first, second, float32=3e-5)
     assert_going_on(made / encoder, first, second)
 
 
