@@ -33,12 +33,13 @@ def make_ready(folder: Path) -> None:
 def write_share(folder: Path, fitted: Fitted, rank: int, size: int) -> Share:
     """Write what worker `rank` of `size` has of the model to a folder that is ready; no bundle names it yet.
 
-    Of what lies in rows, `fitted` needs this worker's alone. Raises `BundleError` for numbers that are not finite, and
-    where the disk fails.
+    Of what lies in rows, `fitted` needs this worker's alone. Raises `BundleError` for a type that the format
+    lacks, numbers that are not finite, and where the disk fails.
     """
     commit, parts = Commit(folder, None, f".{rank}"), {}
     for part, arrays in arrays_of(fitted).items():
         own = share_of(arrays, rank, size)
+        tensors.check_dtypes(folder, own)
         tensors.check_finite(folder, own)
         parts[part] = commit.add(part, "safetensors", tensors.pieces(own))
     return Share(parts, commit.files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -100,6 +101,14 @@ def test_a_worker_writes_no_number_that_is_not_finite(model, tmp_path):
     write_share(tmp_path / "b", value, 0, 2)
     with pytest.raises(BundleError, match="'table/item' holds NaN"):
         write_share(tmp_path / "b", value, 1, 2)
+
+
+def test_a_worker_refuses_a_type_that_the_format_lacks_as_one_alone_does(model, tmp_path):
+    value = model.fitted()
+    odd = replace(value, weights={**value.weights, "table/item": value.weights["table/item"].astype(np.int16)})
+    make_ready(tmp_path / "b")
+    with pytest.raises(BundleError, match="'table/item' is int16; a bundle holds"):
+        write_share(tmp_path / "b", odd, 0, 2)
 
 
 def swapped(fields):
