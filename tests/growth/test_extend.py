@@ -62,14 +62,16 @@ def test_every_weight_slot_and_code_that_was_there_is_as_it_was(model: recs.TwoT
 )
 def test_every_old_score_is_as_it_was_until_the_next_step(model: recs.TwoTower, backend: object) -> None:
     asked = recs.TwoTower.of(model.fitted(), backend=backend)  # type: ignore[arg-type]
-    query, candidate = asked.encode_query(OLD_USERS, history=PASTS), asked.encode_candidate(OLD_ITEMS)
+    known = asked.catalog.candidate
+    vectors, query = asked.candidate_tower.embed(known), asked.encode_query(OLD_USERS, history=PASTS)
     list_ = asked.recommend(OLD_USERS, k=9, history=PASTS)
     asked.extend(days.second())
+    np.testing.assert_array_equal(asked.candidate_tower.embed(known), vectors)
     np.testing.assert_array_equal(asked.encode_query(OLD_USERS, history=PASTS), query)
-    np.testing.assert_array_equal(asked.encode_candidate(OLD_ITEMS), candidate)
     again = asked.recommend(OLD_USERS, k=9, history=PASTS, allow=OLD_ITEMS)
     np.testing.assert_array_equal(again.ids, list_.ids)
-    np.testing.assert_array_equal(again.scores, list_.scores)
+    # The corpus has more rows now, and a kernel may add those of a larger product up in another order.
+    np.testing.assert_allclose(again.scores, list_.scores, rtol=1e-6)
 
 
 @pytest.mark.parametrize("backend", HERE)
