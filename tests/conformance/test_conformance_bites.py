@@ -38,8 +38,13 @@ def test_the_check_bites(name, what, edits):
     assert outcome.status == "failed", f"{what}: {outcome}"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "what", "edits"), FAULTS)
+@pytest.mark.parametrize(
+    ("name", "what", "edits"),
+    [
+        pytest.param(*fault, marks=pytest.mark.long if number % 3 else pytest.mark.slow)
+        for number, fault in enumerate(FAULTS)
+    ],
+)
 def test_who_reads_the_first_red_check_reads_of_the_fault(name, what, edits):
     judged = session_of(name, *edits)
     outcomes = [judged.outcome(check.name) for check in judged.checks if check.name not in LONG or check.name == name]

@@ -94,6 +94,7 @@ def test_a_worker_that_is_killed_is_named_and_the_run_is_finished_by_any_number(
     same(out, alone)
 
 
+@pytest.mark.long
 def test_the_first_that_is_killed_is_named(tmp_path: Path) -> None:
     """JAX ends the others, which all talk by way of the first."""
     running = train(*DATA, "--workers", 2, "--out", tmp_path / "run")
@@ -103,6 +104,7 @@ def test_the_first_that_is_killed_is_named(tmp_path: Path) -> None:
     assert code == 1 and said.splitlines()[0] == "recs: worker 0 of 2 was ended by SIGKILL"
 
 
+@pytest.mark.long
 def test_a_worker_that_hangs_is_named_within_the_timeout(tmp_path: Path) -> None:
     out = tmp_path / "run"
     running = train(*DATA, "--workers", 2, "--timeout", 5, "--out", out)
@@ -114,6 +116,7 @@ def test_a_worker_that_hangs_is_named_within_the_timeout(tmp_path: Path) -> None
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_all_workers_and_the_checkpoint_stands(tmp_path: Path) -> None:
     out = tmp_path / "run"
     running = train(*DATA, "--workers", 2, "--out", out)
@@ -125,6 +128,7 @@ def test_ctrl_c_ends_all_workers_and_the_checkpoint_stands(tmp_path: Path) -> No
     assert recs_core.load(out / "bundle", runtime="numpy").weights()
 
 
+@pytest.mark.long
 def test_a_worker_with_another_seed_is_refused_by_all(tmp_path: Path) -> None:
     own = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     arguments = [(*DATA, "--seed", seed, "--out", tmp_path / "run", "--timeout", 60) for seed in (1, 2)]

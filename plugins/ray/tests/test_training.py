@@ -137,6 +137,7 @@ def test_three_kills_of_random_workers_change_nothing(cluster: Any, alone: Path,
     assert told == shlex.join(sys.argv)
 
 
+@pytest.mark.long
 def test_a_run_that_may_not_fail_says_who_was_lost_and_is_finished_by_another_number(
     cluster: Any, alone: Path, tmp_path: Path
 ) -> None:
@@ -158,6 +159,7 @@ def test_a_run_that_may_not_fail_says_who_was_lost_and_is_finished_by_another_nu
     same(out, alone)
 
 
+@pytest.mark.long
 def test_as_many_work_as_there_is_room_for_and_go_on_when_a_machine_is_gone(
     cluster: Any, alone: Path, tmp_path: Path
 ) -> None:

@@ -96,14 +96,16 @@ def test_two_workers_are_one_process(negatives: str, name: str, batch_by: str, e
 
 WAYS = ("interaction", "query", "sequence")
 PAIRS = [
-    (negatives, name, WAYS[(i + j) % 3], list(ORDERED)[(i + 2 * j) % 3])
+    pytest.param(
+        *(negatives, name, WAYS[(i + j) % 3], list(ORDERED)[(i + 2 * j) % 3]),
+        marks=pytest.mark.slow if (i + j) % 4 == 3 else pytest.mark.long,
+    )
     for i, negatives in enumerate(NEGATIVES)
     for j, name in enumerate(OPTIMIZERS)
 ]
-"""Every two choices meet in one of these."""
+"""Every two choices meet in one of these. `.ci/run` takes five: all negatives, all optimizers, all encoders."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("negatives", "name", "batch_by", "encoder"), PAIRS)
 def test_any_number_of_workers_is_one_process(negatives: str, name: str, batch_by: str, encoder: str) -> None:
     held_to_one_process(world(negatives, batch_by, encoder), name, (1, 2, 3, 4), 100)
