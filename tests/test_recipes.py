@@ -197,13 +197,17 @@ def test_few_ids_take_dense_adam_and_many_take_lazy_adam_three_times_as_fast(mon
     assert choice.adam(data, 5e-3)[0] == Adam(1.5e-2)
 
 
-@pytest.mark.parametrize(("rows", "layers", "length", "size", "epochs"), [(20, 1, 50, 512, 30), (21, 2, 200, 128, 40)])
+@pytest.mark.parametrize(
+    ("rows", "layers", "length", "dropout", "size", "epochs"),
+    [(20, 1, 50, 0.35, 512, 60), (21, 2, 200, 0.2, 128, 40)],
+)
 def test_sequences_are_encoded_by_how_long_they_are(
-    rows: int, layers: int, length: int, size: int, epochs: int
+    rows: int, layers: int, length: int, dropout: float, size: int, epochs: int
 ) -> None:
     chosen = choose("sequence", visits(rows, times=True))
     (read,) = chosen.query.features
-    assert read == History("page", dim=64, max_length=length, encoder=recs.SelfAttention(layers=layers, heads=2))
+    encoder = recs.SelfAttention(layers=layers, heads=2, dropout=dropout)
+    assert read == History("page", dim=64, max_length=length, encoder=encoder)
     assert (chosen.training.batch_by, chosen.training.batch_size) == ("sequence", size)
     assert chosen.training.epochs == epochs
     assert chosen.retrieval.mask_positives
