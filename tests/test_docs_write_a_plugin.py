@@ -115,8 +115,14 @@ def put(block: str, text: str) -> str:
     return text
 
 
-@pytest.mark.slow
-@EACH
+@pytest.mark.parametrize(
+    "guide",
+    [
+        pytest.param(guide, marks=pytest.mark.slow if guide.subject == "backend" else pytest.mark.long)
+        for guide in GUIDES
+    ],
+    ids=lambda guide: guide.subject,
+)
 def test_whoever_does_what_the_page_says_has_a_plugin(guide: Guide, tmp_path: Path) -> None:
     steps = blocks(guide.page)
     assert {block.language for block in steps} == {"console", "python"}

@@ -41,7 +41,7 @@ def test_the_check_bites(name, what, edits):
 @pytest.mark.parametrize(
     ("name", "what", "edits"),
     [
-        pytest.param(*fault, marks=pytest.mark.long if number % 3 else pytest.mark.slow)
+        pytest.param(*fault, marks=pytest.mark.long if number % 6 else pytest.mark.slow)
         for number, fault in enumerate(FAULTS)
     ],
 )

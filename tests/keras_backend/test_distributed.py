@@ -57,20 +57,16 @@ def test_two_workers_are_one_process(backend: Any) -> None:
     held_to_one_process(backend, SMALL["corpus"], "dense-adam", 2, 5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("of", "name", "size"),
     [
-        pytest.param(WORLD, "lazy-adam", 2, marks=pytest.mark.slow),
-        *(
-            pytest.param(*case, marks=pytest.mark.long)
-            for case in (
-                (BLOCKS, "adagrad", 3),
-                (SMALL["uniform"], "row-wise-adagrad", 2),
-                (SMALL["corpus"], "dense-adam", 3),
-                (WORLD, "lazy-adam", 1),
-                (WORLD, "lazy-adam", 3),
-            )
-        ),
+        (BLOCKS, "adagrad", 3),
+        (SMALL["uniform"], "row-wise-adagrad", 2),
+        (SMALL["corpus"], "dense-adam", 3),
+        (WORLD, "lazy-adam", 1),
+        (WORLD, "lazy-adam", 2),
+        (WORLD, "lazy-adam", 3),
     ],
 )
 def test_so_many_workers_are_one_process_after_a_hundred_steps(backend: Any, of: World, name: str, size: int) -> None:
