@@ -252,3 +252,34 @@ def test_the_page_states_the_rules_that_the_code_has() -> None:
     assert ", ".join(f"{step:g}" for step in choice.TEMPERATURES) in page
     assert f"({short.training.epochs} by interaction)" in page
     assert f"{short.training.batch_size} rows per batch" in page
+
+
+def asked(hours: list[int | None], **side: object) -> recs.Interactions:
+    """Two queries, whose rows tell an hour."""
+    rows = {"user": ["u", "u", "v", "v"], "page": ["a", "b", "a", "b"], "hour": hours}
+    return recs.Interactions.from_table(rows, query="user", candidate="page", **side)
+
+
+def test_context_that_is_named_twice_is_read_once() -> None:
+    names = [f.name for f in choose("features", asked([1, 2, 3, 4]), context=["hour", "hour"]).query.features]
+    assert names.count("hour") == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (asked([1, None, 3, 4]), "context: 'hour' cannot be read: 1 of 4 numbers are missing; fill them"),
+        (asked([None] * 4), "context: 'hour' cannot be read: it has no value at all"),
+        (asked([1, 2, 3, 4], queries={"user": ["u", "v"], "hour": [1, 2]}), "and the side table of queries have a"),
+    ],
+    ids=["a null", "nulls", "a query's too"],
+)
+def test_context_that_is_asked_for_is_read_or_refused(data: recs.Interactions, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        choose("features", data, context=["hour"])
+
+
+def test_context_beside_a_candidate_of_that_column_is_another_thing() -> None:
+    data = asked([1, 1, 2, 2], candidates={"page": ["a", "b"], "hour": [1, 2]})
+    read = [f for f in choose("features", data, context=["hour"]).query.features if f.name == "hour"]
+    assert len(read) == 1

@@ -15,5 +15,14 @@ def some(items: Iterable[Any], limit: int = 5) -> str:
 
 def one_line(error: BaseException) -> str:
     """What another library's error says, on one line and not too long."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else text[:197] + "…"
+    return _cut(str(error), 200)
+
+
+def shown(value: Any) -> str:
+    """A value as it would be typed, on one line and not too long."""
+    return _cut(repr(value), 80)
+
+
+def _cut(text: str, limit: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -8,7 +8,7 @@ and cannot those it began with.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,20 @@ from numpy.typing import NDArray
 
 from recs_core.contract.batch import offsets_of
 from recs_core.contract.errors import DataError
-from recs_core.contract.messages import one_line
+from recs_core.contract.messages import one_line, shown
+
+NO_COLUMNS = (str, bytes, bytearray, set, frozenset, Mapping)
 
 
 def as_array(values: Any, where: str) -> pa.Array:
-    """Anything list-like as one plain Arrow array; `DataError`, which `where` begins, for what is no column."""
+    """Anything list-like as one plain Arrow array, a matrix as one list per row; `DataError`, which `where` begins, for
+    what is no column: a string is no list of its letters, and a set has no order.
+    """
+    if isinstance(values, NO_COLUMNS) or not hasattr(values, "__iter__"):
+        raise DataError(f"{where}: expected one value per row, got {shown(values)}; write a list")
     try:
+        if isinstance(values, np.ndarray) and values.ndim == 2:
+            values = list(values)
         if hasattr(values, "__arrow_c_stream__"):
             values = pa.chunked_array(values)
         if isinstance(values, np.ndarray) and values.dtype.kind == "M":

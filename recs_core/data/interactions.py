@@ -313,7 +313,7 @@ def _weights(source: readers.Source, name: str) -> NDArray[np.float64]:
         got = source.table[name][row].as_py()
         raise DataError(
             f"{where}: a weight is 0, or a number from {LIGHTEST:g} to {HEAVIEST:g}, got {got} in row {row} (counting "
-            "from 0)"
+            "from 0): fill it, or drop the row"
         )
     if len(weights) and not weights.any():
         raise DataError(f"{where}: all {len(weights):,} weights are 0, so nothing would be learnt; leave weight out")

@@ -43,7 +43,7 @@ NORM_ROWS = 2048
 def run(work: Callable[[Job], None], jobs: Iterable[Job], threads: int) -> None:
     """`work` on every job, on so many threads, the BLAS single-threaded meanwhile. The first error is raised."""
     with _single_threaded_blas():
-        if threads == 1:
+        if threads <= 1:
             for job in jobs:
                 work(job)
             return

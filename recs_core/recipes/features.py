@@ -38,7 +38,10 @@ BLOCK = 1 << 12
 
 def choose(data: Interactions, context: Sequence[str] = ()) -> Recipe:
     """Settings for this training data: those of `history` but for the towers, by query, or by interaction where there
-    is `context`, columns of the rows that are known when a query is asked. Raises `DataError` for one there is not."""
+    is `context`, columns of the rows that are known when a query is asked.
+
+    Raises `DataError` for one that is not there, that stands in the queries' table too, or that cannot be read.
+    """
     if context:
         base = history.next_from_latest(data, "context is of an interaction")
     else:
@@ -80,7 +83,17 @@ def _of_requests(data: Interactions, context: Sequence[str]) -> tuple[list[Featu
         if name not in (*times, *data.extra.column_names):
             have = some([*times, *data.extra.column_names], 20)
             raise DataError(f"context: the interactions have no column {name!r} beside their ids; they have {have}")
-    features, reasons = side_features(data.extra.select([name for name in context if name not in times]), "the request")
+        if name in data.queries.column_names:
+            raise DataError(
+                f"context: both the interactions and the side table of queries have a column {name!r}, and which is "
+                "meant does not show; rename one"
+            )
+    named = [name for name in dict.fromkeys(context) if name not in times]
+    features, reasons = side_features(data.extra.select(named), "the request", elsewhere=data.candidates.column_names)
+    for name in named:
+        if name not in (feature.name for feature in features):
+            (why,) = (line for line in reasons if line.startswith(f"the request's {name}: "))
+            raise DataError(f"context: {name!r} cannot be read: {why.partition(': left out, ')[2]}")
     for name in set(times).intersection(context):
         features.append(Clock(name))
         reasons.append(f"the request's {name}: its hour, weekday and age")

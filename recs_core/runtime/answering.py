@@ -20,7 +20,7 @@ from recs_core.index.diverse import pool_size
 from recs_core.index.plan import check_k
 from recs_core.recommender import Recommender
 from recs_core.runtime.requests import Requests
-from recs_core.where import Filters, parse
+from recs_core.where import Filters, Where, parse
 
 PART_ROWS = 8_192
 """Queries answered together: enough for the search to be one of large matrices, little to lose or to hold."""
@@ -31,15 +31,16 @@ class Question:
     """What is asked about every query.
 
     `column`: that of the query ids, by default the one named as the model's, or the only one. `where`: a condition as
-    text (`recs_core.where.parse`); `diversity` and `pool` as in `recommend`. `unknown`: what a query that training
-    never saw gets, "oov" without a warning. `context`, `at`: as in `recs_core.runtime.requests.Requests`.
+    in `recommend`, or as text (`recs_core.where.parse`); `diversity` and `pool` as in `recommend`. `unknown`: what a
+    query that training never saw gets, "oov" without a warning. `context`, `at`: as in
+    `recs_core.runtime.requests.Requests`.
     """
 
     k: int = 10
     exclude_seen: bool = False
     unknown: Literal["oov", "popular", "error"] = "oov"
     column: str | None = None
-    where: str | None = None
+    where: Where | str | None = None
     diversity: float | None = None
     pool: int | None = None
     context: tuple[str, ...] = ()
@@ -134,7 +135,9 @@ def _options(model: Recommender, question: Question) -> dict[str, Any]:
     """How each table is asked. Raises `DataError` for what cannot be."""
     corpus = len(model.schema.candidates)
     pool_size(check_k(question.k, corpus), question.diversity, question.pool, corpus)
-    where = None if question.where is None else parse(question.where, model.catalog.attributes.schema)
+    where = question.where
+    if isinstance(where, str):
+        where = parse(where, model.catalog.attributes.schema)
     if where is not None:
         Filters(model.catalog.attributes).kept(where)
     return {

@@ -24,7 +24,7 @@ class Requests:
     schema: Schema
     values: Mapping[str, Any]
     columns: tuple[str, ...]
-    at: str | None
+    at: str | float | None
     blank: bool
 
     @classmethod
@@ -49,10 +49,16 @@ class Requests:
             raise DataError("--at: this model does not read the time of a request; leave it out")
         if BLANK in said and len(said) > 1:
             raise DataError("--context blank says that nothing is known of the request; leave the other --context out")
-        if at is not None:
-            times.seconds([at], "--at")
+        asked = None if at is None else _time(at)
+        if asked is not None:
+            times.seconds([asked], "--at")
         blank = BLANK in said
-        values = {} if blank else dict(_spoken(text, tower, schema) for text in said)
+        values: dict[str, Any] = {}
+        for text in () if blank else said:
+            name, value = _spoken(text, tower, schema)
+            if name in values:
+                raise DataError(f"--context: {name!r} is said twice; say it once")
+            values[name] = value
         given = tuple(name for name in schema.of_request if name in columns and name not in values and not blank)
         missing = [name for name in schema.context if name not in (*values, *given, schema.time_name)]
         if missing and not blank:
@@ -63,7 +69,7 @@ class Requests:
             )
         if file and schema.time_name not in (None, *given) and at is None and not blank:
             raise DataError(f"this model reads the time of a request: add {schema.time_name!r} to {file}, or say --at")
-        return cls(schema, values, given, at, blank)
+        return cls(schema, values, given, asked, blank)
 
     def asks(self, rows: pa.Table) -> dict[str, Any]:
         """The arguments `context` and `at` of `recommend`, for so many rows, those of the file."""
@@ -75,6 +81,12 @@ class Requests:
         told |= {name: pa.array([value] * len(rows)) for name, value in self.values.items()}
         context = BLANK if self.blank else pa.table(told) if told else None
         return {"context": context, "at": rows[time_name] if timed else self.at}
+
+
+def _time(at: str) -> str | float:
+    """Seconds, as typed, or an ISO time; fewer than nine digits are no seconds that anyone would ask as of."""
+    seconds = at.replace(".", "", 1).isdigit() and float(at) >= 1e8
+    return float(at) if seconds else at
 
 
 def _spoken(text: str, tower: TowerSpec, schema: Schema) -> tuple[str, Any]:

@@ -66,8 +66,9 @@ def _is_part(file: Path) -> bool:
 
 def _read(file: Path, coded: Sequence[str]) -> pa.Table:
     try:
+        there = [name for name in coded if name in pq.read_schema(file).names]
         # Without a buffer, which would hold the file beside what is read of it.
-        with pq.ParquetFile(file, read_dictionary=coded, pre_buffer=False) as opened:
+        with pq.ParquetFile(file, read_dictionary=there, pre_buffer=False) as opened:
             groups = [opened.schema_arrow.empty_table()]
             for number in range(opened.num_row_groups):
                 groups.append(opened.read_row_group(number))

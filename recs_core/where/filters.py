@@ -22,6 +22,7 @@ Where: TypeAlias = "pc.Expression | Mapping[str, Any]"
 REMEMBERED = 8
 """Conditions whose answer is kept: at most 8 MB each for a million candidates."""
 
+_NAME = re.compile(r"FieldRef\.Name\((.*?)\)")
 _MISSING = re.compile(r"No match for FieldRef\.(?:Name\((.*?)\)|(.*?)) in ", flags=re.S)
 
 
@@ -85,7 +86,7 @@ def _condition(column: pa.Field, value: Any) -> pc.Expression:
         return _between(column, value)
     if isinstance(value, (list, set, frozenset)):
         return one_of(column, value)
-    if isinstance(value, (Mapping, np.ndarray, pa.Array, pa.ChunkedArray)):
+    if isinstance(value, Mapping) or (hasattr(value, "__array__") and not isinstance(value, np.generic)):
         raise DataError(f"column {column.name!r}: expected a value, a list or (low, high), got {type(value).__name__}")
     return compared(column, "=", value)
 
@@ -120,7 +121,8 @@ def _refused(asked: pc.Expression, columns: pa.Schema, error: BaseException) -> 
     missing = _MISSING.match(str(error))
     if missing is not None:
         name = missing[1] or missing[2]
-        return DataError(f"where: there is no column {name!r} to filter by; there is {described(columns)}")
+        nested = ".".join(_NAME.findall(name))
+        return DataError(f"where: there is no column {nested or name!r} to filter by; there is {described(columns)}")
     return DataError(f"where: {_shown(asked)} cannot be asked, {one_line(error)}; there is {described(columns)}")
 
 

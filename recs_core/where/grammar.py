@@ -18,6 +18,7 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final, NoReturn, TypeAlias
 
 import pyarrow as pa
@@ -151,7 +152,7 @@ class _Parser:
             quote = token.text[0]
             value: Any = token.text[1:-1].replace(quote * 2, quote)
         elif token.kind == "number":
-            value = float(token.text) if set(".eE") & set(token.text) else int(token.text)
+            value = Decimal(token.text) if set(".eE") & set(token.text) else int(token.text)
         elif token.is_("true", "false"):
             value = token.text == "true"
         elif token.is_("null"):

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from recs_core.contract.columns import in_words
 from recs_core.contract.errors import DataError
+from recs_core.contract.messages import shown
 
 SIGNS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "=": operator.eq,
@@ -33,7 +34,8 @@ def compared(column: pa.Field, sign: str, value: Any) -> pc.Expression:
     """The column beside one value; `sign` as in `SIGNS`. Raises `DataError` for a value that it cannot hold."""
     made = literal(column, value)
     if not made.is_valid:
-        sign, made = _beside_integers(column.type, sign, _plain(value))
+        beside = _beside_times if pa.types.is_timestamp(column.type) else _beside_integers
+        sign, made = beside(column.type, sign, _plain(value))
     return SIGNS[sign](pc.field(column.name), made)
 
 
@@ -49,25 +51,31 @@ def one_of(column: pa.Field, asked: Iterable[Any]) -> pc.Expression:
 
 
 def literal(column: pa.Field, value: Any) -> pa.Scalar:
-    """The value in the column's type; of a decimal or a time in a wider one, and of an integer null, where it has none.
+    """The value in the column's type; of a decimal or a time in a wider one. Where the type has none, a number is null
+    beside integers, and a time beside nanoseconds.
 
     Times are UTC where they do not say otherwise; strings such as "2024-01-31" are times where the column holds times.
     Raises `DataError`.
     """
     value, kind = _plain(value), column.type
     if value is None:
-        raise DataError(f"column {column.name!r}: nothing equals a null; ask whether it is one")
-    for is_kind, read, holds in _READERS:
-        if is_kind(kind):
-            made = read(kind, value)
-            if made is None:
-                raise DataError(f"column {column.name!r} holds {in_words(kind)}, and {value!r} is no {holds}")
-            return made
-    return pa.scalar(value)  # of a column without any value
+        asked = f"pc.field({column.name!r}).is_null()"
+        raise DataError(f"column {column.name!r}: nothing equals a null; {asked} asks whether it is one")
+    read, holds = next(((read, holds) for is_kind, read, holds in _READERS if is_kind(kind)), _ANY)
+    try:
+        made = read(kind, value)
+    except (pa.ArrowException, OverflowError, ValueError, TypeError):  # what Python, or Arrow, has no place for
+        made = None
+    if made is None:
+        said = str(value) if isinstance(value, Decimal) else shown(value)
+        raise DataError(f"column {column.name!r} holds {in_words(kind)}, and {said} is no {holds}")
+    return made
 
 
 def _plain(value: Any) -> Any:
-    """A value of NumPy or Arrow as Python's own."""
+    """A value of NumPy or Arrow as Python's own; pandas' NaT is null."""
+    if isinstance(value, datetime) and value != value:  # noqa: PLR0124
+        return None
     if isinstance(value, np.datetime64):
         return value.astype("datetime64[us]").item()
     if isinstance(value, np.generic):
@@ -92,10 +100,9 @@ def _truth(kind: pa.DataType, value: Any) -> pa.Scalar | None:
 
 
 def _number(kind: pa.DataType, value: Any) -> pa.Scalar | None:
-    try:
-        return pa.scalar(float(value), kind) if _is_number(value) else None
-    except OverflowError:  # an integer beyond 10³⁰⁸
-        return None
+    """None beyond 10³⁰⁸, where no number is but infinity."""
+    made = float(value) if _is_number(value) else None
+    return None if made is None or math.isinf(made) != Decimal(value).is_infinite() else pa.scalar(made, kind)
 
 
 def _decimal(kind: pa.DataType, value: Any) -> pa.Scalar | None:
@@ -143,27 +150,42 @@ def _ends(kind: pa.DataType) -> tuple[int, int]:
 
 
 def _moment(kind: pa.DataType, value: Any) -> pa.Scalar | None:
-    try:
-        found = datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
+    """Null where the time lies beyond those of a column of nanoseconds, 1677 to 2262."""
+    found = _utc(value)
+    if found is None:
         return None
+    if pa.types.is_timestamp(kind):
+        made = pa.scalar(found, pa.timestamp("us", kind.tz)) if kind.tz else pa.scalar(found.replace(tzinfo=None))
+        return pa.scalar(None, kind) if kind.unit == "ns" and _exact(made, kind) is None else made
+    whole_day = found.time() == time()
+    return pa.scalar(found.date(), pa.date32()) if whole_day else pa.scalar(found.replace(tzinfo=None))
+
+
+def _beside_times(kind: pa.DataType, sign: str, value: Any) -> tuple[str, pa.Scalar]:
+    """The same comparison for a time that is none of the type's: what is true, or false, of every one of them."""
+    first = pa.scalar(-(2**63), pa.int64()).cast(kind)
+    always, never = (">=", first), ("<", first)
+    if sign in ("=", "!="):
+        return never if sign == "=" else always
+    found = _utc(value)
+    assert found is not None
+    return always if (found.year < 1970) == (sign in (">", ">=")) else never
+
+
+def _utc(value: Any) -> datetime | None:
+    """A date, a time or an ISO string as a time of UTC."""
+    found = datetime.fromisoformat(value) if isinstance(value, str) else value
     if not isinstance(found, date):
         return None
     if not isinstance(found, datetime):
         found = datetime(found.year, found.month, found.day)
-    found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    if pa.types.is_timestamp(kind) and kind.tz is not None:
-        return pa.scalar(found, pa.timestamp("us", kind.tz))  # Arrow compares other units, and no other zones
-    whole_day = pa.types.is_date(kind) and found.time() == time()
-    return pa.scalar(found.date(), pa.date32()) if whole_day else pa.scalar(found.replace(tzinfo=None))
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
 def _time_of_day(kind: pa.DataType, value: Any) -> pa.Scalar | None:
-    try:
-        found = time.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        return None
-    return pa.scalar(found) if isinstance(found, time) else None
+    """None of one with a zone: a time of day has none in Arrow."""
+    found = time.fromisoformat(value) if isinstance(value, str) else value
+    return pa.scalar(found) if isinstance(found, time) and found.tzinfo is None else None
 
 
 def _duration(kind: pa.DataType, value: Any) -> pa.Scalar | None:
@@ -189,3 +211,6 @@ _READERS: Final = (
     (pa.types.is_duration, _duration, "timedelta"),
 )
 """Which columns; what reads a value of theirs; and what that is called."""
+
+_ANY: Final = (lambda kind, value: pa.scalar(value), "value that Arrow has")
+"""Of a column without any value."""

@@ -115,6 +115,10 @@ def table(**changes):
         (lambda: read(table(user=[[1], [2], [3]])), ["'user'", "list"]),
         (lambda: read(table(user=["a", 1, "b"])), ["'user'", "one type"]),
         (lambda: read(table(user=["a", "b"])), ["interactions table"]),
+        (lambda: read(table(user="abc")), ["'user'", "one value per row", "'abc'", "write a list"]),
+        (lambda: read(table(user={"a", "b", "c"})), ["'user'", "one value per row"]),
+        (lambda: read(table(user=dict.fromkeys("abc"))), ["'user'", "one value per row"]),
+        (lambda: read(table(item=5)), ["'item'", "one value per row, got 5"]),
         (lambda: read(table(t=[1.0, float("nan"), 2.0])), ["'t'", "row 1"]),
         (lambda: read(pa.table(table(t=pa.array([1.0, float("nan"), 2.0])))), ["'t'", "nan", "row 1"]),
         (lambda: read(table(t=[1.0, 2.0, float("inf")])), ["'t'", "inf", "row 2"]),
@@ -174,3 +178,16 @@ def assert_refused(make, words):
     assert "\n" not in message
     for word in words:
         assert word in message, message
+
+
+def test_a_matrix_is_a_column_of_vectors():
+    about = np.arange(6, dtype=np.float32).reshape(3, 2)
+    candidates = {"item": [5, 6, 7], "about": about}
+    found = Interactions.from_table(COLUMNS, query="user", candidate="item", candidates=candidates).candidates
+    assert found["about"].to_pylist() == about.tolist()
+
+
+def test_a_parquet_file_without_the_column_of_ids_is_named(tmp_path):
+    pq.write_table(pa.table(COLUMNS), tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match=r"rows\.parquet.*no column 'buyer'"):
+        Interactions.from_table(tmp_path / "rows.parquet", query="buyer", candidate="item")

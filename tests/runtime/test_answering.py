@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 import recs_core as recs
 from recs_core.contract.errors import DataError
 from recs_core.runtime.answering import Answering, Question
+from recs_core.where import parse
 from tests.bundle.small import every_feature, fitted, ids_only, interactions
 
 IDS = [100, 106, 103, 100, 999, 101, 105, 102, 104, 7, 100, 103]
@@ -30,6 +32,14 @@ def test_pieces_are_answered_as_the_model_answers_all(model, size):
     for row, ids, scores in zip(found.to_pylist(), due.ids.tolist(), due.scores, strict=True):
         assert row["item"] == [id_ for id_ in ids if id_ is not None]
         np.testing.assert_allclose(row["score"], scores[np.isfinite(scores)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("where", ["item != 'i1'", {"item": ["i2", "i5"]}, pc.field("item") != "i1"])
+def test_a_condition_is_text_or_as_recommend_takes_it(model, where):
+    found = Answering.of(model, Question(k=4, where=where), ["user"])(pa.table({"user": [100]}))
+    asked = parse(where, model.catalog.attributes.schema) if isinstance(where, str) else where
+    due = model.recommend([100], 4, where=asked).ids[0].tolist()
+    assert found["item"].to_pylist() == [[id_ for id_ in due if id_ is not None]]
 
 
 @pytest.mark.parametrize("column", [pa.array(IDS, pa.int16()), pa.array(IDS).dictionary_encode()])

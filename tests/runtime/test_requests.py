@@ -85,11 +85,22 @@ def test_a_file_has_the_context_of_each_of_its_queries(bundle: Path, model: Any,
         (("t=5",), None, "'t' is the time of the request; say --at 5"),
         (("blank", "device=ios"), None, "says that nothing is known of the request"),
         (("blank",), "soon", "--at: 'soon' is no time"),
+        (("blank",), "2026", "--at: '2026' is no time"),
+        (("device=ios", "device=web", "page=1"), None, "--context: 'device' is said twice"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(model: Any, said: tuple[str, ...], at: str | None, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Requests.of(model.query, model.schema, said, at)
+
+
+def test_a_time_may_be_typed_in_seconds(model: Any) -> None:
+    asked = [
+        Requests.of(model.query, model.schema, ("device=ios", "page=1"), at)
+        for at in ("1600000000", "2020-09-13T12:26:40")
+    ]
+    one, other = (model.encode_query([1], **each.asks(pa.table({"user": [1]}))) for each in asked)
+    np.testing.assert_array_equal(one, other)
 
 
 def test_a_job_is_not_asked_as_of_now(model: Any, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recs_core.contract import weights as canonical
-from recs_core.contract.batch import Batch, Features, Ragged
+from recs_core.contract.batch import Batch, Features, Ragged, Sequences
+from recs_core.contract.encoders import GRU, SelfAttention
 from recs_core.contract.errors import DataError, UnsupportedFeature
 from recs_core.contract.feature_kinds import Bag, Categorical, History, Numeric, Text
 from recs_core.contract.plans import TowerPlan
@@ -33,6 +34,8 @@ FEATURES = {
     "bag sum": Bag("c", dim=4, pooling="sum"),
     "text": Text("d", dim=3, buckets=ROWS),
     "history": History("e", dim=5),
+    "gru": History("g", dim=4, max_length=6, encoder=GRU()),
+    "attention": History("h", dim=4, max_length=6, encoder=SelfAttention(layers=1, heads=2)),
     "numeric": Numeric("f"),
 }
 
@@ -49,7 +52,8 @@ def case(tower, size, seed, dtype="float32"):
         elif isinstance(feature, Categorical):
             codes[feature.name] = random.integers(0, ROWS, size).astype(np.int32)
         else:
-            codes[feature.name] = ragged(random, size)
+            bag = ragged(random, size)
+            codes[feature.name] = Sequences.last(bag) if getattr(feature, "encoder", None) else bag
     return weights, Features(size, codes, dense)
 
 
@@ -127,3 +131,13 @@ def test_a_batch_and_a_missing_feature_are_refused():
         tower(Batch({}, features, features, {}))
     with pytest.raises(DataError, match="lack 'a'"):
         tower.embed(Features(3))
+
+
+@pytest.mark.parametrize("encoder", [GRU(), SelfAttention()], ids=["gru", "attention"])
+def test_histories_that_are_all_empty_are_zeros(encoder):
+    spec = TowerSpec([History("e", dim=4, max_length=3, encoder=encoder)])
+    weights, _ = case(spec, 1, seed=1)
+    empty = Ragged(np.zeros(0, np.int32), np.zeros(3, np.int32))
+    np.testing.assert_array_equal(
+        numpy_tower(spec, weights).embed(Features(2, {"e": Sequences.last(empty)})), np.zeros((2, 4))
+    )

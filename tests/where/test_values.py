@@ -154,3 +154,34 @@ def test_values_that_a_column_cannot_hold(rows, value, said):
 def test_the_signs_are_those_of_the_grammar():
     assert set(SIGNS) == set(PYTHON)
     assert isinstance(compared(pa.field("x", pa.int64()), "<", 3), pc.Expression)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (pa.decimal128(9, 2), Decimal("1e-300")),
+        (pa.timestamp("us"), "0001-01-01T00:00+05:00"),
+        (pa.duration("us"), timedelta(days=999_999_999)),
+        (pa.string(), "\ud800"),
+        (pa.null(), object()),
+        (pa.time32("s"), "03:00+05:00"),
+    ],
+)
+def test_what_no_column_can_hold_is_refused_by_name(kind, value):
+    with pytest.raises(DataError, match=r"^column 'x' holds .*, and .* is no ") as caught:
+        compared(pa.field("x", kind), "=", value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_not_a_time_is_a_null():
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(DataError, match=r"nothing equals a null; pc\.field\('x'\)\.is_null\(\) asks"):
+        compared(pa.field("x", pa.timestamp("ns")), "=", pandas.NaT)
+
+
+@pytest.mark.parametrize("value", [datetime(9999, 12, 31), "0001-01-01", date(2024, 1, 3)])
+def test_nanoseconds_beside_any_time(value):
+    """Those of 64 bits reach from 1677 to 2262."""
+    rows = pa.array([datetime(2024, 1, 2), datetime(2024, 1, 3), None, datetime(2024, 1, 4)], pa.timestamp("ns"))
+    due = datetime.fromisoformat(value) if isinstance(value, str) else datetime(value.year, value.month, value.day)
+    check(rows, value, due)

@@ -25,6 +25,8 @@ from recs_core_ray.need import need_ray
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from recs_core.where import Where
+
 _OURS = re.compile(r"^recs_core\.contract\.errors\.(\w+): (.+)$", flags=re.M)
 
 
@@ -37,7 +39,7 @@ def recommend(
     exclude: Literal["seen"] | None = None,
     unknown: Literal["oov", "popular", "error"] = "oov",
     column: str | None = None,
-    where: str | None = None,
+    where: Where | str | None = None,
     diversity: float | None = None,
     pool: int | None = None,
     context: Sequence[str] = (),
