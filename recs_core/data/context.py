@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -100,6 +101,8 @@ def _given(context: Any, schema: Schema, size: int, *, needed: bool) -> pa.Table
                 "context='blank' to answer as if nothing was known"
             )
         return pa.table({"": np.zeros(size)}).select([])
+    if isinstance(context, str) and not Path(context).suffix:
+        raise DataError(f"context: a table of one row per query, a file of one, or 'blank'; got {context!r}")
     table = readers.read(context, "context", ids=(), may_be_empty=True).table
     if schema.time_name in table.column_names:
         raise DataError(f"context: {schema.time_name!r} is the time of the request; pass it as at=")
