@@ -4,7 +4,7 @@
 
 Two namespaces of the network, joined by a pair of interfaces that let so much through (tc, token buckets), with a
 worker of workers.py in each. Predicted: the step over interfaces without a limit, and the bytes that each worker sends,
-which go both ways at once, at the rate. `--delay` needs a kernel with netem; without it, the delay is the machine's own.
+which go both ways at once, at the rate. `--delay` needs a kernel with netem; without it the delay is the machine's own.
 """
 
 from __future__ import annotations
