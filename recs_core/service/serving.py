@@ -164,13 +164,13 @@ def _plain(value: Any) -> Any:
 
 
 class Serving:
-    """The bundle that serves now, if any does. Several threads may ask; `load` is one at a time."""
+    """The bundle that serves now, if any does. Several threads may ask; who replaces it holds `replacing`."""
 
     def __init__(self, path: str, index: str | None = None) -> None:
         self.path, self.index = path, index
         self._now: Served | None = None
         self.failed: str | None = None
-        self._loading = threading.Lock()
+        self.replacing = threading.Lock()
 
     @property
     def ready(self) -> bool:
@@ -185,25 +185,27 @@ class Serving:
             raise Problem(503, "NotReady", why, retry=1)
         return self._now
 
-    def load(self, warm: Callable[[Served], None] = lambda _: None) -> Served:
-        """Verify what lies at the path now, `warm` it, and serve it. Raises `RecsError`; what served before goes on."""
-        with self._loading:
-            try:
-                found = Served.of(self.path, self.index)
-                warm(found)
-            except RecsError as error:
-                self.failed = one_line(error)
-                raise
-            except Exception as error:  # whatever damaged files do to code that reads them
-                self.failed = f"{self.path}: {type(error).__name__}, {one_line(error)}"
-                raise BundleError(self.failed) from error
-            self._now, self.failed = found, None
-            return found
+    def verified(self, warm: Callable[[Served], None] = lambda _: None) -> Served:
+        """What lies at the path now, verified and `warm`; it does not serve yet. Raises `RecsError`."""
+        try:
+            found = Served.of(self.path, self.index)
+            warm(found)
+        except RecsError as error:
+            self.failed = one_line(error)
+            raise
+        except Exception as error:  # whatever damaged files do to code that reads them
+            self.failed = f"{self.path}: {type(error).__name__}, {one_line(error)}"
+            raise BundleError(self.failed) from error
+        return found
+
+    def serve(self, found: Served) -> None:
+        """From now on this one serves."""
+        self._now, self.failed = found, None
 
     def update(self, asks: Update, warm: Callable[[Served], None] = lambda _: None) -> Served:
         """Change candidates of what serves now, `warm` it, and serve it, until the next load. Raises `RecsError`, and
         `Problem` where nothing serves; what served before goes on."""
-        with self._loading:
+        with self.replacing:
             found = self.now.updated(asks, self.index)
             warm(found)
             self._now = found
