@@ -100,7 +100,7 @@ async def _handled(
         auth.check(headers, service.settings.api_key)
         asks = schema.model_validate_json(await body_of(receive, headers, service.settings.max_body))
         reply, waiting = await _asked(service, asks, receive)
-        told = {"bundle": reply["bundle"][:12], "batch": waiting.batch, "queued_ms": _ms(waiting.waited)}
+        told = {"bundle": _short(reply["bundle"]), "batch": waiting.batch, "queued_ms": _ms(waiting.waited)}
         if isinstance(asks, Recommend) and service.settings.log_requests:
             told |= told_of(asks, reply["answers"], service.settings.log_answers)
         response = json_response(reply)
@@ -133,6 +133,12 @@ async def _asked(service: Service, asks: Asked, receive: Receive) -> tuple[dict[
         watch.cancel()
     service.metrics.queued.observe(waiting.waited)
     return reply, waiting
+
+
+def _short(digest: str) -> str:
+    """As a line names it: how the bundle's digest begins, and the whole of that of the changes since."""
+    bundle, plus, changes = digest.partition("+")
+    return bundle[:12] + plus + changes
 
 
 def _ms(seconds: float) -> float:

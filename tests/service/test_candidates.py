@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 import recs_core as recs
+from recs_core.monitor import monitor
 from recs_core.reference.backend import OracleBackend
+from recs_core.service.logs import Lines
 from tests.service import shops
 
 ASK = {"queries": [100], "k": 90}
@@ -60,6 +62,22 @@ def test_candidates_change_come_and_retire_as_in_the_library(priced: Path) -> No
         assert (client.get("/info").json()["retired"], client.get("/info").json()["candidates"]) == (2, 91)
         assert client.post("/admin/reload", json={}).json()["bundle"] == before["bundle"]
         assert asked(client) == before
+
+
+def test_a_log_tells_answers_after_a_change_from_those_before(
+    priced: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is compared with the bundle is what the bundle answered, and a candidate that was added is no bad line."""
+    with caplog.at_level("INFO", "recs_core.service"), shops.ready(priced, admin=True, log_answers=True) as client:
+        asked(client)
+        change = client.post("/admin/candidates", json={"candidates": {"item": ["new"], "price": [2.5]}}).json()
+        assert "new" in ids(asked(client, k=91))
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(f"{Lines().format(record)}\n" for record in caplog.records))
+    bundle, _, changes = change["bundle"].partition("+")
+    report = monitor(priced, log)
+    assert report.others == {f"{bundle[:12]}+{changes}": 1}
+    assert (report.malformed, [day.requests for day in report.days]) == (0, [1])
 
 
 def test_the_same_changes_have_the_same_name(priced: Path) -> None:
