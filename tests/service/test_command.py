@@ -39,6 +39,23 @@ def test_beyond_this_machine_it_wants_a_key(
     assert "contradict" in told(capsys, str(bundle), "--host", "0.0.0.0", "--no-auth")
 
 
+@pytest.mark.parametrize("key", ["secret\n", " secret", "sécret", "se\tcret", "\n"])
+def test_a_key_that_no_request_can_bring_is_refused(
+    bundle: Path, key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RECS_API_KEY", key)
+    monkeypatch.setattr("recs_core.service.server.run", lambda *_: pytest.fail("it serves"))
+    said = told(capsys, str(bundle))
+    assert "api_key" in said and "cret" not in said
+
+
+def test_a_key_of_printable_ascii_is_brought_as_it_is(bundle: Path) -> None:
+    key = "".join(map(chr, range(33, 127)))
+    with shops.ready(bundle, api_key=key) as client:
+        for headers in ({"x-api-key": key}, {"authorization": f"Bearer {key}"}):
+            assert client.post("/recommend", json={"queries": [100]}, headers=headers).status_code == 200
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1", "localhost"])
 def test_on_this_machine_it_does_not(host: str) -> None:
     check_host(host, None, no_auth=False)
