@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,11 @@ MAX_CONDITION = 10_000
 
 MAX_ID = 1_000
 """Characters of an id."""
+
+
+def is_finite(value: object) -> bool:
+    """Whether this is a number, and neither NaN nor infinity."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,8 @@ class Settings:
         if self.unknown not in ("oov", "popular", "error"):
             raise ConfigError(f"unknown is oov, popular or error; got {self.unknown!r}")
         for name in ("waiting", "deadline", "max_body"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise ConfigError(f"{name} must be a number above 0, got {value!r}")
+            if not is_finite(getattr(self, name)) or not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be a finite number above 0, got {getattr(self, name)!r}")
         if self.log_answers and not self.log_requests:
             raise ConfigError("log_answers adds to the lines that log_requests=False (--no-log) leaves out; name one")
         _check_key(self.api_key)

@@ -93,6 +93,17 @@ def test_what_cannot_be_served_is_said_at_once(
     assert "unknown is oov" in told(capsys, str(bundle), "--unknown", "guess")
 
 
+@pytest.mark.parametrize("seconds", ["inf", "nan", "-1"])
+@pytest.mark.parametrize("option", ["--deadline", "--linger", "--drain"])
+def test_seconds_are_finite(
+    bundle: Path, option: str, seconds: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RECS_API_KEY", raising=False)
+    monkeypatch.setattr("recs_core.service.server.bound", lambda *_: pytest.fail("it listens"))
+    said = told(capsys, str(bundle), option, seconds)
+    assert option.strip("-") in said and "finite" in said
+
+
 def test_an_address_that_is_taken(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import socket
 
