@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Features, Past, Ragged
-from recs_core.contract.errors import DataError
+from recs_core.contract.errors import DataError, about
 from recs_core.contract.towers import TowerSpec
 from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.catalog import Catalog, candidates_of, past_of
@@ -63,7 +63,8 @@ class Asked:
 
     def _of_queries(self, tower: TowerSpec, catalog: Catalog) -> Features:
         if self.table is not None:
-            return encode(tower, "query", catalog.schema, self.table, self.past)
+            with about("features"):
+                return encode(tower, "query", catalog.schema, self.table, self.past)
         known = catalog.query.take(np.maximum(self.codes, 0))
         missing = np.flatnonzero(self.codes < 0)
         if len(missing):
@@ -80,13 +81,14 @@ class Asked:
         first = self.ids[int(missing[0])].as_py()
         what = f"{len(missing)} of {len(self)} queries were never seen in training, the first is {first!r}"
         if unknown == "error":
-            raise DataError(f"{what}; leave it out, or pass unknown='oov' or 'popular'")
+            raise DataError(f"{what}; leave it out, or pass unknown='oov' or 'popular'", "queries")
         warnings.warn(
             f"{what}; answered from OOV rows (unknown='popular' answers by popularity, history= or features= by what "
             "is known)",
             stacklevel=stacklevel + 1,
         )
 
+    @about("exclude")
     def excluded(self, exclude: Exclude, catalog: Catalog) -> Ragged | None:
         """Candidate codes that must not come back, per query."""
         if exclude is None:
@@ -122,18 +124,24 @@ def asked(
     if queries is None and history is None and features is None:
         raise DataError("name the queries: ids, history=, or features=")
     schema = catalog.schema
-    ids = None if queries is None else id_list(queries, "queries", schema.queries)
+    with about("queries"):
+        ids = None if queries is None else id_list(queries, "queries", schema.queries)
     told = past_given(history, history_at, tower, schema.candidates)
     table = None
     if features is not None:
-        table, ids = side_table(features, tower, schema.query_name, ids, schema.queries)
+        with about("features"):
+            table, ids = side_table(features, tower, schema.query_name, ids, schema.queries)
     given: dict[str, Any] = {"queries": ids, "history": told and told.codes.lengths, "features": table}
     sizes = {name: len(value) for name, value in given.items() if value is not None}
-    if len(set(sizes.values())) > 1:
-        raise DataError(f"rows do not match: {', '.join(f'{name} has {size}' for name, size in sizes.items())}")
-    codes = codes_or_unknown(ids, schema.queries, next(iter(sizes.values())))
-    moment = time_of_request(context, at, schema, len(codes))
-    requested = of_request(context, moment, tower, schema, len(codes))
+    rows = next(iter(sizes.values()))
+    for name in (name for name, size in sizes.items() if size != rows):
+        listed = ", ".join(f"{name} has {size}" for name, size in sizes.items())
+        raise DataError(f"rows do not match: {listed}", name)
+    codes = codes_or_unknown(ids, schema.queries, rows)
+    with about("at"):
+        moment = time_of_request(context, at, schema, rows)
+    with about("context"):
+        requested = of_request(context, moment, tower, schema, rows)
     did = replace(catalog.past(codes) if told is None else told, at=moment)
     more = any(feature.name not in schema.context for feature in tower.features)
     return Asked(codes, did, ids, table, told is not None, requested, more)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recs_core.asked import asked
 from recs_core.contract.batch import Features, flat
-from recs_core.contract.errors import DataError, UnsupportedFeature
+from recs_core.contract.errors import DataError, UnsupportedFeature, about
 from recs_core.contract.features import Column
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.retrieval import RetrievalSpec
@@ -44,11 +44,13 @@ def explained(
     """`Recommender.explain`, from weights alone."""
     plan = _additive(model.query_tower.plan)
     asks = None if query is None else [query], None if history is None else [history], features, context, at
-    question = asked(model.catalog, model.query, *asks)
+    with about("query", instead_of="queries"):
+        question = asked(model.catalog, model.query, *asks)
     if len(question) != 1:
-        raise DataError(f"explain: features has {len(question)} rows; explain one query at a time")
+        raise DataError(f"explain: features has {len(question)} rows; explain one query at a time", "features")
     question.check_unknown("oov", stacklevel=3)
-    vector = model.encode_candidate([candidate])[0].astype(np.float64)
+    with about("candidate"):
+        vector = model.encode_candidate([candidate])[0].astype(np.float64)
     read = question.features(model.query, model.catalog)
     return _explanation(plan, model.retrieval, model.schema, model.weights(), read, vector)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,10 +10,6 @@ from starlette.responses import Response
 
 from recs_core.contract.errors import DataError, RecsError, UnsupportedFeature
 from recs_core.contract.messages import one_line
-
-FIELDS = re.compile(
-    r"(queries|query|candidates|retire|history|history_at|features|context|at|exclude|allow|where|diversity|pool|k)\b"
-)
 
 
 class Problem(Exception):
@@ -48,8 +43,7 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, ValidationError):
         return _invalid(error)
     if isinstance(error, (DataError, UnsupportedFeature)):
-        named = FIELDS.match(str(error))
-        return Problem(422, type(error).__name__, str(error), named and named[1])
+        return Problem(422, type(error).__name__, str(error), getattr(error, "argument", None))
     if isinstance(error, RecsError):
         return Problem(503, type(error).__name__, one_line(error))
     return Problem(500, "InternalError", "this is a bug of the service; its log has the request id and the reason")

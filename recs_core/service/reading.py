@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recs_core import scoring
 from recs_core.asked import Asked, asked
 from recs_core.contract.batch import Ragged
+from recs_core.contract.errors import about
 from recs_core.data.ids import codes_per_row
 from recs_core.service.schemas import Recommend
 from recs_core.service.serving import Served
@@ -134,6 +135,7 @@ def _excluded(served: Served, requests: Sequence[Recommend], part: _Part) -> Rag
     return excluded
 
 
+@about("exclude")
 def _listed(served: Served, requests: Sequence[Recommend], part: _Part) -> Ragged:
     """The lists of `exclude`; each request has as many as queries."""
     candidates, owners = served.model.schema.candidates, _owner(requests, part)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from recs_core import scoring
 from recs_core.contract.batch import Ragged
-from recs_core.contract.errors import BundleError, RecsError
+from recs_core.contract.errors import BundleError, RecsError, about
 from recs_core.contract.messages import one_line
 from recs_core.contract.protocols import TopK
 from recs_core.index.exact import ExactIndex
@@ -120,10 +120,12 @@ class Served:
 
     def allowed(self, allow: list[Any] | None, where: str | None) -> NDArray[np.integer] | None:
         """Codes of the candidates that may come back, ascending; None for all. Raises `DataError`."""
-        listed = None if allow is None else np.unique(self.model.catalog.asked_for(allow, "allow"))
+        with about("allow"):
+            listed = None if allow is None else np.unique(self.model.catalog.asked_for(allow, "allow"))
         if where is None:
             return listed
-        kept = self.filters.kept(self.condition(where))
+        with about("where"):
+            kept = self.filters.kept(self.condition(where))
         return kept if listed is None else np.intersect1d(kept, listed, assume_unique=True)
 
     def condition(self, where: str) -> pc.Expression:
@@ -137,7 +139,8 @@ class Served:
 
     def similar(self, candidates: list[Any], k: int, allow: Any) -> TopK:
         """Positions of the k nearest to each candidate, itself left out. Raises `DataError` for an unknown id."""
-        codes = self.model.catalog.asked_for(candidates, "candidates")
+        with about("candidates"):
+            codes = self.model.catalog.asked_for(candidates, "candidates")
         itself = Ragged(codes, np.arange(len(codes) + 1, dtype=np.int32))
         unit, index = self._neighbours
         return index.search(unit[codes], k, exclude=itself, allow=allow)

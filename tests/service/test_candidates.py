@@ -95,7 +95,7 @@ def test_the_same_changes_have_the_same_name(priced: Path) -> None:
         ({"candidates": {"item": ["a", "a"], "price": [1, 2]}}, 422, "candidates", "'a' appear more than once"),
         ({"candidates": {"item": [1], "price": [1]}}, 422, "candidates", "these are integers"),
         ({"candidates": {"item": ["a"]}}, 422, "candidates", "needs a column"),
-        ({"candidates": {"item": ["a"], "price": [None]}}, 422, None, "have no finite value, the first is 'a'"),
+        ({"candidates": {"item": ["a"], "price": [None]}}, 422, "candidates", "have no finite value, the first is 'a'"),
         ({"candidates": {"price": [1]}}, 422, "candidates", "no column 'item'"),
         ({"candidates": {"item": ["a"], "price": [1, 2]}}, 422, "candidates", "cannot be read as a table"),
         ({"candidates": {}}, 422, "candidates", "at least 1"),
