@@ -11,6 +11,8 @@ from starlette.testclient import TestClient
 
 import recs_core as recs
 from recs_core.reference.backend import OracleBackend
+from recs_core.service.schemas import SCHEMAS, Asked
+from recs_core.service.settings import MAX_LISTED
 from tests.service import shops
 
 
@@ -104,3 +106,61 @@ def test_what_the_others_are_measured_by_is_answered(client: TestClient, path: s
 def test_the_field_at_fault_is_named(client: TestClient, path: str, body: Any, field: str | None) -> None:
     status, named, said = refused(client, path, body)
     assert (status, named) == (422, field), said
+
+
+WRONG = [True, 1.5, 10**30, "x" * 30_000, [], {}, [[]], [[[]]], [None], [True], ["x" * 30_000], [["x" * 30_000]]]
+WRONG += [{"a": 1}, {"a": [{}]}, {"a": [["x" * 30_000]]}, {"a": ["x" * 30_000]}, ["i1"] * (MAX_LISTED + 1)]
+PYDANTIC = ("input", "should", "valid", "constrained", "literal", "union", "nullable", "dict", "instance")
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
+def test_what_a_field_takes_is_said_in_our_words(client: TestClient, schema: type[Asked]) -> None:
+    """Whatever else it is given; what may be is for the model to refuse."""
+    path = "/admin/candidates" if schema.__name__ == "Update" else f"/{schema.__name__.lower()}"
+    told = 0
+    for name, field in schema.model_fields.items():
+        for value in WRONG:
+            body = {"Explain": {"candidate": "i1"}, "Similar": {"candidates": ["i1"]}}.get(schema.__name__, {})
+            status, named, said = refused(client, path, {**body, name: value})
+            if status in (413, 422) and said.startswith(f"{name}: expected "):
+                told += 1
+                assert named == name
+                assert field.description in said
+            assert said is None or not any(word in said.lower() for word in PYDANTIC), said
+    assert told > 3 * len(schema.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        (
+            "/recommend",
+            {"queries": [100, True]},
+            "queries: expected 1 to 32 ids of queries, each an integer of 64 bits or text of at most 1,000 characters; "
+            "row 1 is something else",
+        ),
+        (
+            "/recommend",
+            {**ONE, "at": True},
+            "at: expected when the request is, by default now: a time as text of at most 1,000 characters or as a "
+            "finite number of seconds",
+        ),
+        ("/recommend", {**ONE, "k": 0}, "k: expected the number of candidates for each, an integer from 1 to 1,000"),
+        (
+            "/recommend",
+            {"queries": [100], "context": {"dev": "ios", "size": 1.0}},
+            'context: expected what is known of each request: "blank" for nothing, or an object of columns by name, '
+            "each a list of at most 32 values: true, false, null, finite numbers, text of at most 1,000 characters, or "
+            "lists of these",
+        ),
+        (
+            "/explain",
+            {},
+            "candidate: expected one candidate's id, an integer of 64 bits or text of at most 1,000 characters; it is "
+            "missing",
+        ),
+        ("/recommend", [], "the body is no object of fields; /openapi.json has all of them"),
+    ],
+)
+def test_refusals_in_full(client: TestClient, path: str, body: Any, said: str) -> None:
+    assert refused(client, path, body)[2] == said
