@@ -36,7 +36,8 @@ UNKNOWN: tuple[Unknown, ...] = ("oov", "popular", "error")
 class Asked:
     """n queries. `codes` (n,): −1 for one that training never saw. `ids`: as given, or None. `past`: what each query
     did, given or stored. `table`: side features, or None for those that the model knows. `context`:
-    what the query tower reads of each request, None where that is nothing; `reads_queries`: whether it reads more."""
+    what the query tower reads of each request, None where that is nothing; `reads_queries`: whether it reads more,
+    `reads_past`: and of that the past."""
 
     codes: NDArray[np.int32]
     past: Past
@@ -45,16 +46,27 @@ class Asked:
     given_past: bool = False
     context: Features | None = None
     reads_queries: bool = True
+    reads_past: bool = True
 
     def __len__(self) -> int:
         return len(self.codes)
 
     @property
     def strangers(self) -> NDArray[np.intp]:
-        """Rows of which nothing is known: never seen in training, and asked with neither history nor features."""
-        if self.given_past or self.table is not None or not self.reads_queries:
+        """Rows of which nothing is known: never seen in training, and asked with no features and no candidate of the
+        past that the tower can read."""
+        if self.table is not None or not self.reads_queries:
             return np.zeros(0, np.intp)
-        return np.flatnonzero(self.codes < 0)
+        told = self.past.codes.lengths > 0
+        return np.flatnonzero((self.codes < 0) & ~(told & self.reads_past))
+
+    @property
+    def unknown(self) -> NDArray[np.bool_]:
+        """(n,): whether training never saw the id of a row, or nothing is known of it."""
+        out = np.zeros(len(self), bool) if self.ids is None else self.ids.is_valid().to_numpy(zero_copy_only=False)
+        out = out & (self.codes < 0)
+        out[self.strangers] = True
+        return out
 
     def features(self, tower: TowerSpec, catalog: Catalog) -> Features:
         """What the query tower reads. A stranger's features say nothing: OOV rows, empty bags, mean numbers."""
@@ -75,13 +87,18 @@ class Asked:
         """Say who is a stranger: a warning for "oov", a `DataError` for "error", nothing for "popular"."""
         if unknown not in UNKNOWN:
             raise DataError(f"unknown is {', '.join(map(repr, UNKNOWN))}; got {unknown!r}")
-        missing = self.strangers if unknown != "error" else np.flatnonzero(self.codes < 0)
-        if self.ids is None or not len(missing) or unknown == "popular":
+        missing = np.flatnonzero(self.unknown) if unknown == "error" else self.strangers
+        if not len(missing) or unknown == "popular":
             return
-        first = self.ids[int(missing[0])].as_py()
-        what = f"{len(missing)} of {len(self)} queries were never seen in training, the first is {first!r}"
+        if self.ids is None:
+            what = f"{len(missing)} of {len(self)} queries have no history that the model can read, nor features; the "
+            what += f"first is row {missing[0]}"
+        else:
+            first = self.ids[int(missing[0])].as_py()
+            what = f"{len(missing)} of {len(self)} queries were never seen in training, the first is {first!r}"
         if unknown == "error":
-            raise DataError(f"{what}; leave it out, or pass unknown='oov' or 'popular'", "queries")
+            by = "history" if self.ids is None else "queries"
+            raise DataError(f"{what}; leave it out, or pass unknown='oov' or 'popular'", by)
         warnings.warn(
             f"{what}; answered from OOV rows (unknown='popular' answers by popularity, history= or features= by what "
             "is known)",
@@ -144,7 +161,7 @@ def asked(
         requested = of_request(context, moment, tower, schema, rows)
     did = replace(catalog.past(codes) if told is None else told, at=moment)
     more = any(feature.name not in schema.context for feature in tower.features)
-    return Asked(codes, did, ids, table, told is not None, requested, more)
+    return Asked(codes, did, ids, table, told is not None, requested, more, any(f.reads_past for f in tower.features))
 
 
 def asked_in_test(

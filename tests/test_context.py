@@ -86,7 +86,8 @@ def test_context_decides_where_it_alone_tells(model: recs.TwoTower) -> None:
 def test_a_context_is_encoded_as_in_training(model: recs.TwoTower) -> None:
     """The oracle's arithmetic on the weights, with the codes and numbers worked out here."""
     at = datetime(2020, 9, 17, 6)  # a Thursday
-    got = model.encode_query(["u1", "u9"], history=[["i1"], []], context=ASKED, at=at)
+    with pytest.warns(UserWarning, match="never seen in training, the first is 'u9'"):
+        got = model.encode_query(["u1", "u9"], history=[["i1"], []], context=ASKED, at=at)
     weights, learnt = model.weights(), model.schema.learnt
     ids = model.schema.vocabularies
     place = {name: 1 + vocabulary.ids.to_pylist().index(word) for name, vocabulary, word in (

@@ -192,9 +192,9 @@ class Candidate(BaseModel):
 
 
 class Answer(BaseModel):
-    """What one query is answered. `answered_by`: "model"; of a query of which nothing is known "oov", from OOV rows, or
-    "popular". `excluded`: how many candidates could not come back for this query. `returned` < `requested_k` only where
-    no more are left."""
+    """What one query is answered. `unknown_query`: training never saw its id, or nothing is known of it. `answered_by`:
+    "model"; of a query of which nothing is known "oov", from OOV rows, or "popular". `excluded`: how many candidates
+    could not come back for this query. `returned` < `requested_k` only where no more are left."""
 
     query: int | str | None
     unknown_query: bool
@@ -238,9 +238,10 @@ class Part(BaseModel):
 
 
 class Explained(BaseModel):
-    """A score and the parts that it is the sum of."""
+    """A score and the parts that it is the sum of. Those of an unknown query are of OOV rows, as "oov" answers it."""
 
     bundle: str
+    unknown_query: bool
     score: float
     parts: list[Part]
 

@@ -64,7 +64,7 @@ def _explain(served: Served, asks: Explain) -> dict[str, Any]:
         warnings.simplefilter("ignore")  # whose words, in the log, would have the id of whom nobody knows
         found = served.model.explain(asks.query, asks.candidate, **told)
     parts = [{"name": name, "value": value} for name, value in found.parts]
-    return {"bundle": served.digest, "score": found.score, "parts": parts}
+    return {"bundle": served.digest, "unknown_query": found.unknown_query, "score": found.score, "parts": parts}
 
 
 def _history(served: Served, asks: History) -> dict[str, Any]:
