@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from recs_core.service import auth
 from recs_core.service.problems import Problem, json_response, problem_of
-from recs_core.service.routes import QUESTIONS, Front, body_of
+from recs_core.service.routes import QUESTIONS, Front, body_of, refusal
 from recs_core.service.schemas import Error, Update
 from recs_core.service.service import Service
 from recs_core.service.settings import Settings
@@ -71,7 +71,7 @@ def application(settings: Settings) -> Front:
     if beside is not None:
         app.mount("/beside", beside)
     app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(Problem, lambda _, problem: problem.response())
+    app.add_exception_handler(Problem, lambda request, problem: refusal(request.scope, problem))
     return Front(app, service)
 
 
@@ -151,7 +151,7 @@ def _add_page(app: FastAPI) -> None:
         app.add_api_route(f"/{path}", shown(name, kind), include_in_schema=False)
 
 
-async def _refused(_: Request, error: Any) -> Response:
+async def _refused(request: Request, error: Any) -> Response:
     """What Starlette refuses by itself, in our shape."""
     words = {404: "NotFound", 405: "MethodNotAllowed"}
     what = {
@@ -160,4 +160,4 @@ async def _refused(_: Request, error: Any) -> Response:
     }
     status = error.status_code
     problem = Problem(status, words.get(status, "Refused"), what.get(status, str(error.detail)))
-    return problem.response(dict(error.headers or {}))
+    return refusal(request.scope, problem, dict(error.headers or {}))
