@@ -159,6 +159,12 @@ class Queries(Asked):
     ] = 50
 
 
+class Reload(Asked):
+    """Nothing but an object: what is served lies at the bundle's path."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{}]})
+
+
 class Update(Asked):
     """Candidates to change, to add and to retire."""
 

@@ -50,6 +50,18 @@ def test_s3_a_failed_reload_leaves_the_old_bundle(bundle: Path, place: Path, tmp
         assert 'recs_reloads_total{outcome="BundleError"} 1.0' in client.get("/metrics").text
 
 
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [(b"xx", 400, None), (b"", 400, None), (b"[]", 422, None), (b'{"bundle": "b"}', 422, "bundle"), (b"{}", 200, None)],
+)
+def test_a_reload_takes_an_empty_object(bundle: Path, body: bytes, status: int, field: str | None) -> None:
+    with shops.ready(bundle, admin=True) as client:
+        told = client.post("/admin/reload", content=body, headers={"content-type": "application/json"})
+        assert (told.status_code, told.json().get("field")) == (status, field)
+        reloads = 2 if status == 200 else 1  # the first is the start's
+        assert f'recs_reloads_total{{outcome="ok"}} {reloads}.0' in client.get("/metrics").text
+
+
 @pytest.mark.parametrize("broken", ["main", "beside"])
 def test_of_two_bundles_both_are_replaced_or_neither(bundle: Path, other: Path, tmp_path: Path, broken: str) -> None:
     damaged = Path(shutil.copytree(bundle, tmp_path / "damaged"))
