@@ -45,6 +45,7 @@ def _with_table(tower: TowerSpec, catalog: Catalog, candidates: Any, gone: Codes
     """The catalog with what the table says, and the codes of its candidates, in its order; `gone`: those to retire."""
     schema = catalog.schema
     table = _read(candidates, schema)
+    _refuse_unread(tower, table, catalog)
     ids = table[schema.candidate_name].combine_chunks()
     _refuse_both(ids, gone, schema)
     corpus = schema.candidates.grown(ids)
@@ -88,6 +89,17 @@ def _refuse_both(ids: pa.Array, gone: Codes, schema: Schema) -> None:
         named = some(schema.candidates.decode(both).to_pylist())
         raise DataError(
             f"retire: {named} stands in the table of candidates too, which would bring it back; choose one", "retire"
+        )
+
+
+def _refuse_unread(tower: TowerSpec, table: pa.Table, catalog: Catalog) -> None:
+    """Raise `DataError` for a column that would change nothing: neither a feature nor an attribute."""
+    known = list(dict.fromkeys([*(feature.name for feature in tower.features), *catalog.attributes.column_names]))
+    unread = [name for name in table.column_names if name not in {catalog.schema.candidate_name, *known}]
+    if unread:
+        raise DataError(
+            f"candidates: the model neither reads {some(unread)} nor keeps it as an attribute; it knows "
+            f"{some(known, 20)}; leave it out"
         )
 
 

@@ -98,6 +98,7 @@ def test_the_same_changes_have_the_same_name(priced: Path) -> None:
         ({"candidates": {"item": ["a"], "price": [None]}}, 422, "candidates", "have no finite value, the first is 'a'"),
         ({"candidates": {"price": [1]}}, 422, "candidates", "no column 'item'"),
         ({"candidates": {"item": ["a"], "price": [1, 2]}}, 422, "candidates", "cannot be read as a table"),
+        ({"candidates": {"item": ["i1"], "prise": [9.0]}}, 422, "candidates", "neither reads 'prise' nor keeps it"),
         ({"candidates": {}}, 422, "candidates", "columns by name, the candidates' ids among them"),
         ({"retire": ["nobody"]}, 422, "retire", "'nobody' is not in the corpus of 90"),
         ({"retire": "i1"}, 422, "retire", "at most 10,000 ids"),
