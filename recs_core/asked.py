@@ -24,7 +24,7 @@ from recs_core.data.encoding import blank, encode, past
 from recs_core.data.given import past_given
 from recs_core.data.ids import codes_or_unknown, codes_per_row, id_list
 from recs_core.data.interactions import Interactions
-from recs_core.tables.readers import read
+from recs_core.tables.readers import read, refuse_unread
 
 Unknown: TypeAlias = Literal["oov", "popular", "error"]
 Exclude: TypeAlias = "Interactions | Sequence[Interactions] | Literal['seen'] | Sequence[Sequence[Any]] | None"
@@ -147,7 +147,7 @@ def asked(
     table = None
     if features is not None:
         with about("features"):
-            table, ids = side_table(features, tower, schema.query_name, ids, schema.queries)
+            table, ids = side_table(features, tower, schema.query_name, ids, schema.queries, schema.context)
     given: dict[str, Any] = {"queries": ids, "history": told and told.codes.lengths, "features": table}
     sizes = {name: len(value) for name, value in given.items() if value is not None}
     rows = next(iter(sizes.values()))
@@ -185,12 +185,22 @@ def asked_in_test(
 
 
 def side_table(
-    features: Any, tower: TowerSpec, id_name: str, ids: pa.Array | None, vocabulary: Vocabulary
+    features: Any,
+    tower: TowerSpec,
+    id_name: str,
+    ids: pa.Array | None,
+    vocabulary: Vocabulary,
+    elsewhere: Sequence[str] = (),
 ) -> tuple[pa.Table, pa.Array | None]:
     """A table of features with an id column, and its ids; None where neither the table nor `ids` name them.
 
-    A null id stands for one that is new. Raises `DataError` where the table's ids are not the `ids` given.
+    `elsewhere`: features that are not read of this table. A null id stands for one that is new. Raises `DataError`
+    where the table's ids are not the `ids` given, and for a dict with a column that nobody reads.
     """
+    read_of_it = [
+        feature.name for feature in tower.features if not feature.reads_past and feature.name not in elsewhere
+    ]
+    refuse_unread(features, "features", [*dict.fromkeys([*read_of_it, id_name])])
     table = read(features, "features", ids=(), may_be_empty=True).table
     if id_name not in table.column_names:
         if ids is None and all(feature.name == id_name for feature in tower.features):
