@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Features, Past, Ragged
-from recs_core.contract.errors import DataError
+from recs_core.contract.errors import DataError, about
 from recs_core.contract.towers import TowerSpec
 from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.catalog import Catalog, candidates_of, past_of
@@ -24,7 +24,7 @@ from recs_core.data.encoding import blank, encode, past
 from recs_core.data.given import past_given
 from recs_core.data.ids import codes_or_unknown, codes_per_row, id_list
 from recs_core.data.interactions import Interactions
-from recs_core.tables.readers import read
+from recs_core.tables.readers import read, refuse_unread
 
 Unknown: TypeAlias = Literal["oov", "popular", "error"]
 Exclude: TypeAlias = "Interactions | Sequence[Interactions] | Literal['seen'] | Sequence[Sequence[Any]] | None"
@@ -36,7 +36,8 @@ UNKNOWN: tuple[Unknown, ...] = ("oov", "popular", "error")
 class Asked:
     """n queries. `codes` (n,): −1 for one that training never saw. `ids`: as given, or None. `past`: what each query
     did, given or stored. `table`: side features, or None for those that the model knows. `context`:
-    what the query tower reads of each request, None where that is nothing; `reads_queries`: whether it reads more."""
+    what the query tower reads of each request, None where that is nothing; `reads_queries`: whether it reads more,
+    `reads_past`: and of that the past."""
 
     codes: NDArray[np.int32]
     past: Past
@@ -45,16 +46,27 @@ class Asked:
     given_past: bool = False
     context: Features | None = None
     reads_queries: bool = True
+    reads_past: bool = True
 
     def __len__(self) -> int:
         return len(self.codes)
 
     @property
     def strangers(self) -> NDArray[np.intp]:
-        """Rows of which nothing is known: never seen in training, and asked with neither history nor features."""
-        if self.given_past or self.table is not None or not self.reads_queries:
+        """Rows of which nothing is known: never seen in training, and asked with no features and no candidate of the
+        past that the tower can read."""
+        if self.table is not None or not self.reads_queries:
             return np.zeros(0, np.intp)
-        return np.flatnonzero(self.codes < 0)
+        told = self.past.codes.lengths > 0
+        return np.flatnonzero((self.codes < 0) & ~(told & self.reads_past))
+
+    @property
+    def unknown(self) -> NDArray[np.bool_]:
+        """(n,): whether training never saw the id of a row, or nothing is known of it."""
+        out = np.zeros(len(self), bool) if self.ids is None else self.ids.is_valid().to_numpy(zero_copy_only=False)
+        out = out & (self.codes < 0)
+        out[self.strangers] = True
+        return out
 
     def features(self, tower: TowerSpec, catalog: Catalog) -> Features:
         """What the query tower reads. A stranger's features say nothing: OOV rows, empty bags, mean numbers."""
@@ -63,7 +75,8 @@ class Asked:
 
     def _of_queries(self, tower: TowerSpec, catalog: Catalog) -> Features:
         if self.table is not None:
-            return encode(tower, "query", catalog.schema, self.table, self.past)
+            with about("features"):
+                return encode(tower, "query", catalog.schema, self.table, self.past)
         known = catalog.query.take(np.maximum(self.codes, 0))
         missing = np.flatnonzero(self.codes < 0)
         if len(missing):
@@ -74,19 +87,25 @@ class Asked:
         """Say who is a stranger: a warning for "oov", a `DataError` for "error", nothing for "popular"."""
         if unknown not in UNKNOWN:
             raise DataError(f"unknown is {', '.join(map(repr, UNKNOWN))}; got {unknown!r}")
-        missing = self.strangers if unknown != "error" else np.flatnonzero(self.codes < 0)
-        if self.ids is None or not len(missing) or unknown == "popular":
+        missing = np.flatnonzero(self.unknown) if unknown == "error" else self.strangers
+        if not len(missing) or unknown == "popular":
             return
-        first = self.ids[int(missing[0])].as_py()
-        what = f"{len(missing)} of {len(self)} queries were never seen in training, the first is {first!r}"
+        if self.ids is None:
+            what = f"{len(missing)} of {len(self)} queries have no history that the model can read, nor features; the "
+            what += f"first is row {missing[0]}"
+        else:
+            first = self.ids[int(missing[0])].as_py()
+            what = f"{len(missing)} of {len(self)} queries were never seen in training, the first is {first!r}"
         if unknown == "error":
-            raise DataError(f"{what}; leave it out, or pass unknown='oov' or 'popular'")
+            by = "history" if self.ids is None else "queries"
+            raise DataError(f"{what}; leave it out, or pass unknown='oov' or 'popular'", by)
         warnings.warn(
             f"{what}; answered from OOV rows (unknown='popular' answers by popularity, history= or features= by what "
             "is known)",
             stacklevel=stacklevel + 1,
         )
 
+    @about("exclude")
     def excluded(self, exclude: Exclude, catalog: Catalog) -> Ragged | None:
         """Candidate codes that must not come back, per query."""
         if exclude is None:
@@ -122,21 +141,27 @@ def asked(
     if queries is None and history is None and features is None:
         raise DataError("name the queries: ids, history=, or features=")
     schema = catalog.schema
-    ids = None if queries is None else id_list(queries, "queries", schema.queries)
+    with about("queries"):
+        ids = None if queries is None else id_list(queries, "queries", schema.queries)
     told = past_given(history, history_at, tower, schema.candidates)
     table = None
     if features is not None:
-        table, ids = side_table(features, tower, schema.query_name, ids, schema.queries)
+        with about("features"):
+            table, ids = side_table(features, tower, schema.query_name, ids, schema.queries, schema.context)
     given: dict[str, Any] = {"queries": ids, "history": told and told.codes.lengths, "features": table}
     sizes = {name: len(value) for name, value in given.items() if value is not None}
-    if len(set(sizes.values())) > 1:
-        raise DataError(f"rows do not match: {', '.join(f'{name} has {size}' for name, size in sizes.items())}")
-    codes = codes_or_unknown(ids, schema.queries, next(iter(sizes.values())))
-    moment = time_of_request(context, at, schema, len(codes))
-    requested = of_request(context, moment, tower, schema, len(codes))
+    rows = next(iter(sizes.values()))
+    for name in (name for name, size in sizes.items() if size != rows):
+        listed = ", ".join(f"{name} has {size}" for name, size in sizes.items())
+        raise DataError(f"rows do not match: {listed}", name)
+    codes = codes_or_unknown(ids, schema.queries, rows)
+    with about("at"):
+        moment = time_of_request(context, at, schema, rows)
+    with about("context"):
+        requested = of_request(context, moment, tower, schema, rows)
     did = replace(catalog.past(codes) if told is None else told, at=moment)
     more = any(feature.name not in schema.context for feature in tower.features)
-    return Asked(codes, did, ids, table, told is not None, requested, more)
+    return Asked(codes, did, ids, table, told is not None, requested, more, any(f.reads_past for f in tower.features))
 
 
 def asked_in_test(
@@ -160,12 +185,22 @@ def asked_in_test(
 
 
 def side_table(
-    features: Any, tower: TowerSpec, id_name: str, ids: pa.Array | None, vocabulary: Vocabulary
+    features: Any,
+    tower: TowerSpec,
+    id_name: str,
+    ids: pa.Array | None,
+    vocabulary: Vocabulary,
+    elsewhere: Sequence[str] = (),
 ) -> tuple[pa.Table, pa.Array | None]:
     """A table of features with an id column, and its ids; None where neither the table nor `ids` name them.
 
-    A null id stands for one that is new. Raises `DataError` where the table's ids are not the `ids` given.
+    `elsewhere`: features that are not read of this table. A null id stands for one that is new. Raises `DataError`
+    where the table's ids are not the `ids` given, and for a dict with a column that nobody reads.
     """
+    read_of_it = [
+        feature.name for feature in tower.features if not feature.reads_past and feature.name not in elsewhere
+    ]
+    refuse_unread(features, "features", [*dict.fromkeys([*read_of_it, id_name])])
     table = read(features, "features", ids=(), may_be_empty=True).table
     if id_name not in table.column_names:
         if ids is None and all(feature.name == id_name for feature in tower.features):

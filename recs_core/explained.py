@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recs_core.asked import asked
 from recs_core.contract.batch import Features, flat
-from recs_core.contract.errors import DataError, UnsupportedFeature
+from recs_core.contract.errors import DataError, UnsupportedFeature, about
 from recs_core.contract.features import Column
 from recs_core.contract.plans import TowerPlan
 from recs_core.contract.retrieval import RetrievalSpec
@@ -28,10 +28,12 @@ Array = NDArray[np.float64]
 @dataclass(frozen=True)
 class Explanation:
     """A score and its parts, (name, value) in the order of the query tower: one for each feature, for each id of a
-    feature with several, and the candidate's bias. `score` is their sum, in float64."""
+    feature with several, and the candidate's bias. `score` is their sum, in float64. `unknown_query`: whether training
+    never saw the query, or nothing is known of it."""
 
     score: float
     parts: tuple[tuple[str, float], ...]
+    unknown_query: bool
 
     def __str__(self) -> str:
         largest_first = sorted(self.parts, key=lambda part: -abs(part[1]))
@@ -44,13 +46,16 @@ def explained(
     """`Recommender.explain`, from weights alone."""
     plan = _additive(model.query_tower.plan)
     asks = None if query is None else [query], None if history is None else [history], features, context, at
-    question = asked(model.catalog, model.query, *asks)
+    with about("query", instead_of="queries"):
+        question = asked(model.catalog, model.query, *asks)
     if len(question) != 1:
-        raise DataError(f"explain: features has {len(question)} rows; explain one query at a time")
+        raise DataError(f"explain: features has {len(question)} rows; explain one query at a time", "features")
     question.check_unknown("oov", stacklevel=3)
-    vector = model.encode_candidate([candidate])[0].astype(np.float64)
+    with about("candidate"):
+        vector = model.encode_candidate([candidate])[0].astype(np.float64)
     read = question.features(model.query, model.catalog)
-    return _explanation(plan, model.retrieval, model.schema, model.weights(), read, vector)
+    parts = _parts(plan, model.retrieval, model.schema, model.weights(), read, vector)
+    return Explanation(math.fsum(value for _, value in parts), parts, bool(question.unknown[0]))
 
 
 def _additive(plan: TowerPlan | None) -> TowerPlan:
@@ -71,9 +76,9 @@ def _additive(plan: TowerPlan | None) -> TowerPlan:
     return plan
 
 
-def _explanation(
+def _parts(
     plan: TowerPlan, spec: RetrievalSpec, schema: Schema, weights: Weights, features: Features, candidate: Array
-) -> Explanation:
+) -> tuple[tuple[str, float], ...]:
     """Of one query's `features`, and a candidate's retrieval vector, (d,) or (d + 1,)."""
     products: list[tuple[str, float]] = []
     square, start = 0.0, 0
@@ -87,7 +92,7 @@ def _explanation(
     parts = [(name, scale * product) for name, product in products]
     if spec.candidate_bias:
         parts.append(("bias", float(candidate[-1])))
-    return Explanation(math.fsum(value for _, value in parts), tuple(parts))
+    return tuple(parts)
 
 
 def _vectors(column: Column, schema: Schema, weights: Weights, features: Features) -> list[tuple[str, Array]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -86,7 +87,8 @@ def test_context_decides_where_it_alone_tells(model: recs.TwoTower) -> None:
 def test_a_context_is_encoded_as_in_training(model: recs.TwoTower) -> None:
     """The oracle's arithmetic on the weights, with the codes and numbers worked out here."""
     at = datetime(2020, 9, 17, 6)  # a Thursday
-    got = model.encode_query(["u1", "u9"], history=[["i1"], []], context=ASKED, at=at)
+    with pytest.warns(UserWarning, match="never seen in training, the first is 'u9'"):
+        got = model.encode_query(["u1", "u9"], history=[["i1"], []], context=ASKED, at=at)
     weights, learnt = model.weights(), model.schema.learnt
     ids = model.schema.vocabularies
     place = {name: 1 + vocabulary.ids.to_pylist().index(word) for name, vocabulary, word in (
@@ -252,6 +254,15 @@ def test_columns_that_tell_of_the_query_are_moved_to_its_side_table() -> None:
     assert schema.context == ()
 
 
+@pytest.mark.parametrize("frame", [pa.table, pd.DataFrame])
+def test_a_table_may_have_more_columns_than_are_read(model: recs.TwoTower, frame: Any) -> None:
+    more = {**ASKED, "plan": ["free", "paid"]}
+    due = model.encode_query(["u1", "u2"], context=ASKED, at=0)
+    np.testing.assert_array_equal(model.encode_query(["u1", "u2"], context=frame(more), at=0), due)
+    features = frame({"user": ["u1", "u2"], "name": ["Ann", "Bob"]})
+    np.testing.assert_array_equal(model.encode_query(features=features, context=ASKED, at=0), due)
+
+
 def test_what_cannot_be_meant_is_refused(model: recs.TwoTower) -> None:
     for asks, message in (
         ({}, r"this model reads 'device', 'page' of a request: pass context=\{'device': \[…\]\}, one value per query"),
@@ -272,6 +283,14 @@ def test_what_cannot_be_meant_is_refused(model: recs.TwoTower) -> None:
         ({"context": "blank", "at": "yesterday"}, "at: 'yesterday' is no time"),
         ({"context": "blank", "at": [0, 1]}, "at: one time for all queries, or one for each of 1; got 2"),
         ({"context": "neutral"}, "neutral"),
+        (
+            {"context": {"device": ["ios"], "page": [1], "devise": ["web"]}},
+            "context: this model does not read 'devise' there; it reads 'device', 'page'; leave it out",
+        ),
+        (
+            {"context": "blank", "features": {"user": ["u1"], "device": ["ios"]}},
+            "features: this model does not read 'device' there; it reads 'user'; leave it out",
+        ),
     ):
         with pytest.raises(DataError, match=message):
             model.recommend(["u1"], **asks)  # type: ignore[arg-type]

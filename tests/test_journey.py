@@ -258,7 +258,7 @@ def test_int64_ids_beyond_2_to_the_40_come_back_as_they_are() -> None:
         (lambda m: m.recommend(), "name the queries"),
         (lambda m: m.recommend(["c0"], history=[["i1"], ["i2"]]), "rows do not match: queries has 1, history has 2"),
         (
-            lambda m: m.recommend(features={"nothing": ["x"]}),
+            lambda m: m.recommend(features=pa.table({"nothing": ["x"]})),
             r"Categorical\('customer'\): the query table has no such column; it has nothing",
         ),
         (lambda m: m.recommend(["c0"], exclude=[["i1"], ["i2"]]), "exclude: 2 lists of ids for 1 queries"),

@@ -4,6 +4,8 @@ Each message is one line that names what is wrong, where, who asked, and what to
 line prints that line and exits with code 2; it never shows a traceback for a `RecsError`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -16,7 +18,23 @@ class SpecError(RecsError, ValueError):
 
 
 class DataError(RecsError, ValueError):
-    """Data that cannot be used: names the table, column and row, id or file."""
+    """Data that cannot be used: names the table, column and row, id or file. `argument`: which one of the call it is
+    about, where whoever read that said so."""
+
+    def __init__(self, message: str = "", argument: str | None = None) -> None:
+        super().__init__(message)
+        self.argument = argument
+
+
+@contextmanager
+def about(argument: str, instead_of: str | None = None) -> Iterator[None]:
+    """A `DataError` from within is about this argument: where it is about none, or about `instead_of`."""
+    try:
+        yield
+    except DataError as error:
+        if error.argument == instead_of:
+            error.argument = argument
+        raise
 
 
 class BadRows(DataError):

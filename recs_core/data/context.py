@@ -106,6 +106,7 @@ def _given(context: Any, schema: Schema, size: int, *, needed: bool) -> pa.Table
     table = readers.read(context, "context", ids=(), may_be_empty=True).table
     if schema.time_name in table.column_names:
         raise DataError(f"context: {schema.time_name!r} is the time of the request; pass it as at=")
+    readers.refuse_unread(context, "context", names)
     for name in names:
         if name not in table.column_names:
             have = ", ".join(table.column_names) or "none"

@@ -10,13 +10,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Past
-from recs_core.contract.errors import DataError
+from recs_core.contract.errors import DataError, about
 from recs_core.contract.towers import TowerSpec
 from recs_core.contract.vocabulary import Vocabulary
 from recs_core.data.ids import all_codes_per_row
 from recs_core.tables import times
 
 
+@about("history")
 def past_given(history: Any, history_at: Any, tower: TowerSpec, candidates: Vocabulary) -> Past | None:
     """What is told of each query by one list of ids, and where the query tower reads it one of times; None without
     lists. Unknown ids are left out, with their times.
@@ -25,9 +26,11 @@ def past_given(history: Any, history_at: Any, tower: TowerSpec, candidates: Voca
     read, and for another number of times than of ids.
     """
     if history_at is not None and history is None:
-        raise DataError("history_at: the times of history=, which is not given; pass both")
+        raise DataError("history_at: the times of history=, which is not given; pass both", "history_at")
     if history_at is not None and not tower.reads_time:
-        raise DataError("history_at: this model does not read when past candidates were; leave history_at out")
+        raise DataError(
+            "history_at: this model does not read when past candidates were; leave history_at out", "history_at"
+        )
     if history is None:
         return None
     if history_at is None and tower.reads_time:
@@ -40,6 +43,7 @@ def past_given(history: Any, history_at: Any, tower: TowerSpec, candidates: Voca
     return Past(codes, at).without(codes.values < 0)
 
 
+@about("history_at")
 def _times_per_row(values: Any, where: str, lengths: NDArray[np.integer]) -> NDArray[np.float64]:
     """(nnz,) seconds, row after row."""
     rows = _lists(values, where)

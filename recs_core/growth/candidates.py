@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Features
-from recs_core.contract.errors import DataError
+from recs_core.contract.errors import DataError, about
 from recs_core.contract.messages import some
 from recs_core.contract.towers import TowerSpec
 from recs_core.contract.vocabulary import refuse_duplicates
@@ -29,20 +29,29 @@ Codes = NDArray[np.int32]
 def changed(tower: TowerSpec, catalog: Catalog, candidates: Any, retire: Any) -> tuple[Catalog, Codes]:
     """The catalog after an update, and the codes whose features it stated, ascending. Arguments and errors as in
     `update_candidates`; `tower`: the candidate tower's spec."""
-    schema, codes = catalog.schema, np.zeros(0, np.int32)
-    gone = _retired(retire, schema)
+    codes, gone = np.zeros(0, np.int32), _retired(retire, catalog.schema)
     if candidates is not None:
-        table = _read(candidates, schema)
-        ids = table[schema.candidate_name].combine_chunks()
-        _refuse_both(ids, gone, schema)
-        corpus = schema.candidates.grown(ids)
-        _refuse_unreadable(tower, corpus.ids[len(schema.candidates) :], table, schema)
-        codes = corpus.encode(ids)
-        catalog = _stated(catalog, replace(schema, candidates=corpus), tower, table, codes)
+        with about("candidates"):
+            catalog, codes = _with_table(tower, catalog, candidates, gone)
     retired = np.union1d(np.setdiff1d(catalog.retired, codes), gone).astype(np.int32)
     if len(retired) == len(catalog.schema.candidates):
-        raise DataError(f"retire: all {len(retired):,} candidates would be retired, and none be left to recommend")
+        raise DataError(
+            f"retire: all {len(retired):,} candidates would be retired, and none be left to recommend", "retire"
+        )
     return replace(catalog, retired=retired), np.sort(codes)
+
+
+def _with_table(tower: TowerSpec, catalog: Catalog, candidates: Any, gone: Codes) -> tuple[Catalog, Codes]:
+    """The catalog with what the table says, and the codes of its candidates, in its order; `gone`: those to retire."""
+    schema = catalog.schema
+    table = _read(candidates, schema)
+    _refuse_unread(tower, table, catalog)
+    ids = table[schema.candidate_name].combine_chunks()
+    _refuse_both(ids, gone, schema)
+    corpus = schema.candidates.grown(ids)
+    _refuse_unreadable(tower, corpus.ids[len(schema.candidates) :], table, schema)
+    codes = corpus.encode(ids)
+    return _stated(catalog, replace(schema, candidates=corpus), tower, table, codes), codes
 
 
 def with_catalog(fitted: Fitted, catalog: Catalog) -> Fitted:
@@ -68,6 +77,7 @@ def _read(candidates: Any, schema: Schema) -> pa.Table:
     return pa.table([ids, *rest.columns], names=[name, *rest.column_names])
 
 
+@about("retire")
 def _retired(retire: Any, schema: Schema) -> Codes:
     return np.unique(known_codes(retire, "retire", schema.candidates))
 
@@ -77,7 +87,20 @@ def _refuse_both(ids: pa.Array, gone: Codes, schema: Schema) -> None:
     both = np.intersect1d(schema.candidates.encode(ids), gone)
     if len(both):
         named = some(schema.candidates.decode(both).to_pylist())
-        raise DataError(f"retire: {named} stands in the table of candidates too, which would bring it back; choose one")
+        raise DataError(
+            f"retire: {named} stands in the table of candidates too, which would bring it back; choose one", "retire"
+        )
+
+
+def _refuse_unread(tower: TowerSpec, table: pa.Table, catalog: Catalog) -> None:
+    """Raise `DataError` for a column that would change nothing: neither a feature nor an attribute."""
+    known = list(dict.fromkeys([*(feature.name for feature in tower.features), *catalog.attributes.column_names]))
+    unread = [name for name in table.column_names if name not in {catalog.schema.candidate_name, *known}]
+    if unread:
+        raise DataError(
+            f"candidates: the model neither reads {some(unread)} nor keeps it as an attribute; it knows "
+            f"{some(known, 20)}; leave it out"
+        )
 
 
 def _refuse_unreadable(tower: TowerSpec, new: pa.Array, table: pa.Table, schema: Schema) -> None:

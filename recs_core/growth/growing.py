@@ -57,8 +57,9 @@ class Growing:
         `retire`: ids that must never come back. Their rows and their place in histories stay.
 
         Raises `NotFitted` before `fit`, and `DataError` naming column and row for an id that is there twice, that
-        is of another type, or that `retire` names and nobody knows; for a value or a new candidate that the tower
-        cannot read; and where nobody would be left. Then nothing has changed.
+        is of another type, or that `retire` names and nobody knows; for a column that is neither a feature nor an
+        attribute; for a value or a new candidate that the tower cannot read; and where nobody would be left. Then
+        nothing has changed.
         """
         from recs_core.growth.candidates import changed
 

@@ -23,15 +23,19 @@ def pool_size(k: int, diversity: Any, pool: Any, corpus: int) -> int:
     """
     if diversity is None:
         if pool is not None:
-            raise DataError(f"pool={pool!r} is what diversity chooses from; pass diversity= too, or leave it out")
+            raise DataError(
+                f"pool={pool!r} is what diversity chooses from; pass diversity= too, or leave it out", "pool"
+            )
         return min(k, corpus)
     number = isinstance(diversity, (int, float, np.integer, np.floating)) and not isinstance(diversity, bool)
     if not number or not 0 <= diversity <= 1:
-        raise DataError(f"diversity is a number from 0 (only scores count) to 1, got {diversity!r}")
+        raise DataError(f"diversity is a number from 0 (only scores count) to 1, got {diversity!r}", "diversity")
     if pool is None:
         pool = max(10 * k, 100)
     elif isinstance(pool, bool) or not isinstance(pool, (int, np.integer)) or pool <= k:
-        raise DataError(f"pool must be a whole number above k = {k}, or nothing is left to choose; got {pool!r}")
+        raise DataError(
+            f"pool must be a whole number above k = {k}, or nothing is left to choose; got {pool!r}", "pool"
+        )
     return min(int(pool) if diversity else k, corpus)
 
 

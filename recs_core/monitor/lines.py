@@ -14,7 +14,7 @@ from recs_core.contract.errors import DataError
 
 ROUTE = "/recommend"
 SHORTEST = 8
-"""Digits of a digest that name a bundle; the service logs the first twelve."""
+"""Digits of a digest that name a bundle; the service logs the first twelve, and what changed since after a `+`."""
 
 
 @dataclass(frozen=True)

@@ -122,8 +122,7 @@ def _searched(served: Served, rows: Rows, part: NDArray[np.intp], allowed: NDArr
 
 def _answers(served: Served, rows: Rows, found: TopK) -> list[Reply]:
     lists = candidates(served, found, [rows.requests[owner].k for owner in rows.owner.tolist()])
-    unknown = ((rows.codes < 0) & rows.named).tolist()
-    told = zip(rows.names, unknown, rows.answered_by, _distinct(rows.excluded), lists, strict=True)
+    told = zip(rows.names, rows.unknown.tolist(), rows.answered_by, _distinct(rows.excluded), lists, strict=True)
     answers: list[list[dict[str, Any]]] = [[] for _ in rows.requests]
     for owner, (name, stranger, by, excluded, listed) in zip(rows.owner.tolist(), told, strict=True):
         answers[owner].append(

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from pydantic import ValidationError
@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException
 
 from recs_core.service import auth
 from recs_core.service.problems import Problem, json_response, problem_of
-from recs_core.service.routes import QUESTIONS, Front, body_of
-from recs_core.service.schemas import Error, Update
+from recs_core.service.routes import QUESTIONS, Front, body_of, refusal
+from recs_core.service.schemas import Asked, Error, Reload, Update
 from recs_core.service.service import Service
 from recs_core.service.settings import Settings
 from recs_core.service.stated import facts
@@ -28,7 +28,7 @@ PAGE = {
 }
 ONLY_OURS = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"  # fmt: skip  # noqa: E501
 
-UPDATE = {"requestBody": {"required": True, "content": {"application/json": {"schema": Update.model_json_schema()}}}}
+Body = TypeVar("Body", bound=Asked)
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Error, "description": "The body is no JSON."},
@@ -40,6 +40,10 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     429: {"model": Error, "description": "As many wait as may; ask again."},
     503: {"model": Error, "description": "No bundle serves yet, or the request waited too long."},
 }
+
+
+def _takes(schema: type[Asked]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema.model_json_schema()}}}}
 
 
 def application(settings: Settings) -> Front:
@@ -71,7 +75,7 @@ def application(settings: Settings) -> Front:
     if beside is not None:
         app.mount("/beside", beside)
     app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(Problem, lambda _, problem: problem.response())
+    app.add_exception_handler(Problem, lambda request, problem: refusal(request.scope, problem))
     return Front(app, service)
 
 
@@ -108,27 +112,28 @@ def _add_operations(app: FastAPI, service: Service) -> None:
         text = service.metrics.text(len(service.batcher))
         return Response(text, media_type="text/plain; version=0.0.4")
 
+    async def asked(request: Request, schema: type[Body]) -> Body:
+        allowed(request)
+        body = await body_of(request.receive, dict(request.headers), service.settings.max_body)
+        try:
+            return schema.model_validate_json(body)
+        except ValidationError as error:
+            raise problem_of(error) from error
+
     if service.settings.admin:
 
-        @app.post("/admin/reload", responses={**REFUSALS, 409: {"model": Error}})
+        @app.post("/admin/reload", responses={**REFUSALS, 409: {"model": Error}}, openapi_extra=_takes(Reload))
         async def reload(request: Request) -> dict[str, str]:
             """Serve what lies at the bundle's path now; where it cannot be served, what served before goes on."""
-            allowed(request)
-            await body_of(request.receive, dict(request.headers), service.settings.max_body)
+            await asked(request, Reload)
             served = await service.reload()
             service.reloaded()
             return {"bundle": served.digest}
 
-        @app.post("/admin/candidates", responses={**REFUSALS, 409: {"model": Error}}, openapi_extra=UPDATE)
+        @app.post("/admin/candidates", responses={**REFUSALS, 409: {"model": Error}}, openapi_extra=_takes(Update))
         async def candidates(request: Request) -> dict[str, Any]:
             """Change, add and retire candidates of what serves now, until the next reload."""
-            allowed(request)
-            body = await body_of(request.receive, dict(request.headers), service.settings.max_body)
-            try:
-                asks = Update.model_validate_json(body)
-            except ValidationError as error:
-                raise problem_of(error) from error
-            served = await service.update(asks)
+            served = await service.update(await asked(request, Update))
             known = len(served.model.schema.candidates)
             return {"bundle": served.digest, "candidates": known, "retired": len(served.model.catalog.retired)}
 
@@ -151,7 +156,7 @@ def _add_page(app: FastAPI) -> None:
         app.add_api_route(f"/{path}", shown(name, kind), include_in_schema=False)
 
 
-async def _refused(_: Request, error: Any) -> Response:
+async def _refused(request: Request, error: Any) -> Response:
     """What Starlette refuses by itself, in our shape."""
     words = {404: "NotFound", 405: "MethodNotAllowed"}
     what = {
@@ -160,4 +165,4 @@ async def _refused(_: Request, error: Any) -> Response:
     }
     status = error.status_code
     problem = Problem(status, words.get(status, "Refused"), what.get(status, str(error.detail)))
-    return problem.response(dict(error.headers or {}))
+    return refusal(request.scope, problem, dict(error.headers or {}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,10 +10,7 @@ from starlette.responses import Response
 
 from recs_core.contract.errors import DataError, RecsError, UnsupportedFeature
 from recs_core.contract.messages import one_line
-
-FIELDS = re.compile(
-    r"(queries|query|candidates|retire|history|history_at|features|context|at|exclude|allow|where|diversity|pool|k)\b"
-)
+from recs_core.service.schemas import SCHEMAS
 
 
 class Problem(Exception):
@@ -48,8 +44,7 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, ValidationError):
         return _invalid(error)
     if isinstance(error, (DataError, UnsupportedFeature)):
-        named = FIELDS.match(str(error))
-        return Problem(422, type(error).__name__, str(error), named and named[1])
+        return Problem(422, type(error).__name__, str(error), getattr(error, "argument", None))
     if isinstance(error, RecsError):
         return Problem(503, type(error).__name__, one_line(error))
     return Problem(500, "InternalError", "this is a bug of the service; its log has the request id and the reason")
@@ -75,10 +70,15 @@ def _invalid(error: ValidationError) -> Problem:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     if first["type"] == "json_invalid":
         return Problem(400, "InvalidJson", f"the body is no JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
-    names = [str(part) for part in first["loc"] if part not in ("int", "str", "float", "bool", "constrained-str")]
-    field = names[0] if names else None
-    where = ".".join(names) or "body"
+    if not first["loc"]:
+        return Problem(422, "InvalidRequest", "the body is no object of fields; /openapi.json has all of them")
+    field, *place = first["loc"]
     if first["type"] == "extra_forbidden":
-        return Problem(422, "InvalidRequest", f"there is no field {where!r}; /openapi.json has all of them", field)
-    status = 413 if first["type"] == "too_long" and len(names) == 1 else 422
-    return Problem(status, "TooMany" if status == 413 else "InvalidRequest", f"{where}: {first['msg']}", field)
+        return Problem(422, "InvalidRequest", f"there is no field {field!r}; /openapi.json has all of them", str(field))
+    takes = SCHEMAS[error.title].model_fields[str(field)].description
+    rows = [f"; row {part} is something else" for part in place if isinstance(part, int)]
+    missing = "; it is missing" if first["type"] == "missing" else ""
+    said = f"{field}: expected {takes}{missing}{''.join(rows[:1])}"
+    if first["type"] == "too_long" and not place:
+        return Problem(413, "TooMany", said, str(field))
+    return Problem(422, "InvalidRequest", said, str(field))

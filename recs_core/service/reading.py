@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recs_core import scoring
 from recs_core.asked import Asked, asked
 from recs_core.contract.batch import Ragged
+from recs_core.contract.errors import about
 from recs_core.data.ids import codes_per_row
 from recs_core.service.schemas import Recommend
 from recs_core.service.serving import Served
@@ -21,14 +22,14 @@ from recs_core.service.serving import Served
 class Rows:
     """The queries of several requests, end to end.
 
-    `owner` (n,): the request of each. `codes` (n,): −1 for one that training never saw; `names`: ids as given, None
-    without. `vectors` (n, d): retrieval vectors. `excluded`: candidate codes per row. `strangers` (n,): of whom nothing
-    is known; `popular` (n,): those of them that popularity answers.
+    `owner` (n,): the request of each. `unknown` (n,): as of `Asked`; `names`: ids as given, None without. `vectors`
+    (n, d): retrieval vectors. `excluded`: candidate codes per row. `strangers` (n,): of whom nothing is known;
+    `popular` (n,): those of them that popularity answers.
     """
 
     requests: Sequence[Recommend]
     owner: NDArray[np.intp]
-    codes: NDArray[np.int32]
+    unknown: NDArray[np.bool_]
     names: list[Any]
     vectors: NDArray[np.float32]
     excluded: Ragged
@@ -37,11 +38,6 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.owner)
-
-    @property
-    def named(self) -> NDArray[np.bool_]:
-        """(n,): whether the query was asked for by id."""
-        return np.array([name is not None for name in self.names], bool)
 
     @property
     def answered_by(self) -> list[str]:
@@ -76,7 +72,7 @@ def read(served: Served, requests: Sequence[Recommend], unknown: str) -> Rows:
     return Rows(
         requests,
         owner,
-        np.concatenate([part.question.codes for part in parts]),
+        np.concatenate([part.question.unknown for part in parts]),
         [name for part in parts for name in _names(part.question)],
         np.concatenate([part.vectors for part in parts]),
         _end_to_end(excluded),
@@ -134,6 +130,7 @@ def _excluded(served: Served, requests: Sequence[Recommend], part: _Part) -> Rag
     return excluded
 
 
+@about("exclude")
 def _listed(served: Served, requests: Sequence[Recommend], part: _Part) -> Ragged:
     """The lists of `exclude`; each request has as many as queries."""
     candidates, owners = served.model.schema.candidates, _owner(requests, part)

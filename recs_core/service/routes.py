@@ -10,8 +10,9 @@ from itertools import count
 from secrets import token_hex
 from typing import Any, get_type_hints
 
+from fastapi import FastAPI
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recs_core.service import auth
 from recs_core.service.batching import Waiting
@@ -67,60 +68,91 @@ QUESTIONS = (recommend, similar, explain, history, queries)
 _SCHEMAS = {f"/{endpoint.__name__}": get_type_hints(endpoint)["body"] for endpoint in QUESTIONS}
 
 
+TOLD = "recs_core.told"
+"""Where the scope of a request has what its line says beside its status and its time."""
+
+PROBES = ("/livez", "/readyz")
+"""Asked every few seconds, for as long as the process lives: they have no line."""
+
+
 class Front:
     """Answers the questions itself and leaves all else to `app`, which declares them for the OpenAPI: what FastAPI does
-    with each request takes longer than the answer."""
+    with each request takes longer than the answer. Whoever answers, the answer has an id and the log a line."""
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: FastAPI, service: Service) -> None:
         self.app, self.service = app, service
+        self._routes = {getattr(route, "path", None) for route in app.routes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI."""
-        response = None
-        if scope["type"] == "http":
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            path = scope["path"].removeprefix(scope.get("root_path", ""))  # where it is mounted
-            schema = _SCHEMAS.get(path) if scope["method"] == "POST" else None
-            if self.service.settings.local and not auth.names_this_machine(headers.get("host", "")):
-                response = Problem(
-                    421, "OtherHost", "only requests to this machine by its own name are answered"
-                ).response()
-            elif schema is not None:
-                response = await _handled(self.service, path, schema, headers, receive)
-        await (response or self.app)(scope, receive, send)
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        path = scope["path"].removeprefix(scope.get("root_path", ""))  # where it is mounted
+        request_id = request_id_of(headers)
+        schema = _SCHEMAS.get(path) if scope["method"] == "POST" else None
+
+        async def answered(message: Message) -> None:
+            begins = message["type"] == "http.response.start"
+            if begins and not any(name == b"x-request-id" for name, _ in message["headers"]):  # else that beside has
+                spent = time.perf_counter() - start
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", request_id.encode()),
+                    (b"x-compute-time", f"{spent:.6f}".encode()),
+                ]
+                if schema is not None:
+                    self.service.metrics.answered(path, scope.get(TOLD, {}).get("error_type", "ok"), spent)
+                self._tell(path, request_id, message["status"], spent, scope.get(TOLD, {}))
+            await send(message)
+
+        answer: ASGIApp = self.app
+        if self.service.settings.local and not auth.names_this_machine(headers.get("host", "")):
+            answer = refusal(
+                scope, Problem(421, "OtherHost", "only requests to this machine by its own name are answered")
+            )
+        elif schema is not None:
+            answer = await _handled(self.service, scope, path, schema, headers, receive, request_id)
+        await answer(scope, receive, answered)
+
+    def _tell(self, path: str, request_id: str, status: int, spent: float, told: dict[str, Any]) -> None:
+        """The line of a request. A path that is no route of ours may hold an id, so it stays unsaid."""
+        if self.service.settings.log_requests and path not in PROBES:
+            route = path if path in self._routes else None
+            tell(logging.INFO, "request", request=request_id, route=route, status=status, ms=_ms(spent), **told)
+
+
+def refusal(scope: Scope, problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    """The answer that says so, and in the request's line its type and field."""
+    scope[TOLD] = {"error_type": problem.error_type, "field": problem.field}
+    return problem.response(headers)
 
 
 async def _handled(
-    service: Service, path: str, schema: type[Asked], headers: dict[str, str], receive: Receive
+    service: Service,
+    scope: Scope,
+    path: str,
+    schema: type[Asked],
+    headers: dict[str, str],
+    receive: Receive,
+    request_id: str,
 ) -> Response:
-    start = time.perf_counter()
-    told: dict[str, Any] = {}
-    outcome, request_id = "ok", request_id_of(headers)
     try:
         auth.check(headers, service.settings.api_key)
         asks = schema.model_validate_json(await body_of(receive, headers, service.settings.max_body))
         reply, waiting = await _asked(service, asks, receive)
-        told = {"bundle": reply["bundle"][:12], "batch": waiting.batch, "queued_ms": _ms(waiting.waited)}
+        told = {"bundle": _short(reply["bundle"]), "batch": waiting.batch, "queued_ms": _ms(waiting.waited)}
         if isinstance(asks, Recommend) and service.settings.log_requests:
             told |= told_of(asks, reply["answers"], service.settings.log_answers)
-        response = json_response(reply)
+        scope[TOLD] = told
+        return json_response(reply)
     except Exception as error:
         problem = problem_of(error)
-        outcome, response = problem.error_type, problem.response()
-        told = {"error_type": outcome, "field": problem.field}
         if problem.status == 500:
             tell(logging.ERROR, "bug", trace=error, request=request_id, route=path)
-    spent = time.perf_counter() - start
-    response.raw_headers += [
-        (b"x-request-id", request_id.encode()),
-        (b"x-compute-time", f"{spent:.6f}".encode()),
-    ]
-    service.metrics.answered(path, outcome, spent)
-    if service.settings.log_requests:
-        tell(
-            logging.INFO, "request", request=request_id, route=path, status=response.status_code, ms=_ms(spent), **told
-        )
-    return response
+        return refusal(scope, problem)
 
 
 async def _asked(service: Service, asks: Asked, receive: Receive) -> tuple[dict[str, Any], Waiting]:
@@ -133,6 +165,12 @@ async def _asked(service: Service, asks: Asked, receive: Receive) -> tuple[dict[
         watch.cancel()
     service.metrics.queued.observe(waiting.waited)
     return reply, waiting
+
+
+def _short(digest: str) -> str:
+    """As a line names it: how the bundle's digest begins, and the whole of that of the changes since."""
+    bundle, plus, changes = digest.partition("+")
+    return bundle[:12] + plus + changes
 
 
 def _ms(seconds: float) -> float:

@@ -20,9 +20,20 @@ Ids = Annotated[list[Id], Field(max_length=MAX_LISTED)]
 Columns: TypeAlias = dict[Text, Annotated[list[Value | list[Value]], Field(max_length=MAX_QUERIES)]]
 Rows: TypeAlias = dict[Text, Annotated[list[Value | list[Value]], Field(max_length=MAX_LISTED)]]
 
+TEXT = f"text of at most {MAX_ID:,} characters"
+ID = f"an integer of 64 bits or {TEXT}"
+IDS = f"at most {MAX_LISTED:,} ids, each {ID}"
+LISTS = f"1 to {MAX_QUERIES} lists, one per query"
+TIME = f"a time as {TEXT} or as a finite number of seconds"
+VALUES = f"true, false, null, finite numbers, {TEXT}, or lists of these"
+COLUMNS = f"an object of columns by name, each a list of at most {MAX_QUERIES} values: {VALUES}"
+FEATURES = f"columns that the query tower reads, one value per query: {COLUMNS}"
+CONTEXT = f'what is known of each request: "blank" for nothing, or {COLUMNS}'
+
 
 class Asked(BaseModel):
-    """Nothing that is unknown, and nothing of another type, is read as something else."""
+    """Nothing that is unknown, and nothing of another type, is read as something else. A field's description says what
+    it takes, and is what a request is told that brings something else."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -30,17 +41,21 @@ class Asked(BaseModel):
 class Filtered(Asked):
     """How many candidates, and which may come back."""
 
-    k: Annotated[int, Field(ge=1, le=MAX_K, description="How many candidates for each.")] = 10
-    allow: Annotated[Ids | None, Field(description="The only candidates that may come back.")] = None
+    k: Annotated[
+        int, Field(ge=1, le=MAX_K, description=f"the number of candidates for each, an integer from 1 to {MAX_K:,}")
+    ] = 10
+    allow: Annotated[Ids | None, Field(description=f"the only candidates that may come back: {IDS}")] = None
     where: Annotated[
         str | None,
         Field(
-            max_length=MAX_CONDITION, description="What candidates must meet, such as price < 10 and country = 'UK'."
+            max_length=MAX_CONDITION,
+            description="what candidates must meet, such as price < 10 and country = 'UK': text of at most "
+            f"{MAX_CONDITION:,} characters",
         ),
     ] = None
-    attributes: Annotated[bool, Field(description="Each candidate with what the bundle's side table says of it.")] = (
-        False
-    )
+    attributes: Annotated[
+        bool, Field(description="true for each candidate with what the bundle's side table says of it, or false")
+    ] = False
 
 
 class Recommend(Filtered):
@@ -50,36 +65,51 @@ class Recommend(Filtered):
         json_schema_extra={"examples": [{"queries": ["12347"], "k": 5, "exclude_seen": True}, {"history": [["22423"]]}]}
     )
 
-    queries: Annotated[list[Id] | None, Field(min_length=1, max_length=MAX_QUERIES, description="Query ids.")] = None
+    queries: Annotated[
+        list[Id] | None,
+        Field(min_length=1, max_length=MAX_QUERIES, description=f"1 to {MAX_QUERIES} ids of queries, each {ID}"),
+    ] = None
     history: Annotated[
         list[Ids] | None,
-        Field(min_length=1, max_length=MAX_QUERIES, description="A list of candidate ids per query, oldest first."),
+        Field(
+            min_length=1,
+            max_length=MAX_QUERIES,
+            description=f"{LISTS}, of the candidates that it had, oldest first: {IDS}",
+        ),
     ] = None
     history_at: Annotated[
         list[Annotated[list[Time], Field(max_length=MAX_LISTED)]] | None,
-        Field(min_length=1, max_length=MAX_QUERIES, description="When each candidate of history was."),
+        Field(
+            min_length=1,
+            max_length=MAX_QUERIES,
+            description=f"{LISTS}, of when each candidate of history was: {TIME}",
+        ),
     ] = None
-    features: Annotated[
-        Columns | None, Field(min_length=1, description="Columns that the query tower reads, one value per query.")
-    ] = None
-    context: Annotated[
-        Columns | Literal["blank"] | None, Field(description="What is known of each request, or blank for nothing.")
-    ] = None
-    at: Annotated[Time | None, Field(description="The time of the request; by default now.")] = None
+    features: Annotated[Columns | None, Field(min_length=1, description=FEATURES)] = None
+    context: Annotated[Columns | Literal["blank"] | None, Field(description=CONTEXT)] = None
+    at: Annotated[Time | None, Field(description=f"when the request is, by default now: {TIME}")] = None
     exclude: Annotated[
         list[Ids] | None,
         Field(
-            min_length=1, max_length=MAX_QUERIES, description="Candidates that must not come back, a list per query."
+            min_length=1,
+            max_length=MAX_QUERIES,
+            description=f"{LISTS}, of candidates that must not come back: {IDS}",
         ),
     ] = None
-    exclude_seen: Annotated[bool, Field(description="Leave out what training saw, and the history given.")] = False
+    exclude_seen: Annotated[
+        bool, Field(description="true to leave out what training saw and the history given, or false")
+    ] = False
     diversity: Annotated[
-        float | None, Field(ge=0, le=1, allow_inf_nan=False, description="Choose for variety too.")
+        float | None,
+        Field(ge=0, le=1, allow_inf_nan=False, description="how much variety counts, a number from 0 to 1"),
     ] = None
-    pool: Annotated[int | None, Field(ge=1, le=10 * MAX_K, description="How many diversity chooses from.")] = None
+    pool: Annotated[
+        int | None,
+        Field(ge=1, le=10 * MAX_K, description=f"how many diversity chooses from, an integer from 1 to {10 * MAX_K:,}"),
+    ] = None
     unknown: Annotated[
         Literal["oov", "popular", "error"] | None,
-        Field(description="Queries never seen; by default as the service was told."),
+        Field(description='"oov", "popular" or "error" for queries never seen; by default as the service was told'),
     ] = None
 
 
@@ -88,7 +118,10 @@ class Similar(Filtered):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"candidates": ["85123A"], "k": 5}]})
 
-    candidates: Annotated[list[Id], Field(min_length=1, max_length=MAX_QUERIES, description="Candidate ids.")]
+    candidates: Annotated[
+        list[Id],
+        Field(min_length=1, max_length=MAX_QUERIES, description=f"1 to {MAX_QUERIES} ids of candidates, each {ID}"),
+    ]
 
 
 class Explain(Asked):
@@ -96,12 +129,12 @@ class Explain(Asked):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"query": "12347", "candidate": "22423"}]})
 
-    query: Id | None = None
-    candidate: Id
-    history: Ids | None = None
-    features: Annotated[Columns | None, Field(min_length=1)] = None
-    context: Columns | Literal["blank"] | None = None
-    at: Time | None = None
+    query: Annotated[Id | None, Field(description=f"one query's id, {ID}")] = None
+    candidate: Annotated[Id, Field(description=f"one candidate's id, {ID}")]
+    history: Annotated[Ids | None, Field(description=f"the candidates that the query had, oldest first: {IDS}")] = None
+    features: Annotated[Columns | None, Field(min_length=1, description=FEATURES)] = None
+    context: Annotated[Columns | Literal["blank"] | None, Field(description=CONTEXT)] = None
+    at: Annotated[Time | None, Field(description=f"when the request is, by default now: {TIME}")] = None
 
 
 class History(Asked):
@@ -109,8 +142,10 @@ class History(Asked):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"query": "12347"}]})
 
-    query: Id
-    last: Annotated[int, Field(ge=1, le=MAX_K, description="How many, the latest first.")] = 50
+    query: Annotated[Id, Field(description=f"one query's id, {ID}")]
+    last: Annotated[
+        int, Field(ge=1, le=MAX_K, description=f"how many, the latest first, an integer from 1 to {MAX_K:,}")
+    ] = 50
 
 
 class Queries(Asked):
@@ -118,8 +153,16 @@ class Queries(Asked):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"starts_with": "123", "most": 10}]})
 
-    starts_with: Text = ""
-    most: Annotated[int, Field(ge=1, le=MAX_K, description="How many, in the order of training.")] = 50
+    starts_with: Annotated[Text, Field(description=f"what the ids begin with, {TEXT}")] = ""
+    most: Annotated[
+        int, Field(ge=1, le=MAX_K, description=f"how many, in the order of training, an integer from 1 to {MAX_K:,}")
+    ] = 50
+
+
+class Reload(Asked):
+    """Nothing but an object: what is served lies at the bundle's path."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{}]})
 
 
 class Update(Asked):
@@ -130,9 +173,20 @@ class Update(Asked):
     )
 
     candidates: Annotated[
-        Rows | None, Field(min_length=1, description="Columns by name, the candidates' ids among them.")
+        Rows | None,
+        Field(
+            min_length=1,
+            description="an object of columns by name, the candidates' ids among them, each a list of at most "
+            f"{MAX_LISTED:,} values: {VALUES}",
+        ),
     ] = None
-    retire: Annotated[Ids, Field(description="Candidates that must not come back.")] = []
+    retire: Annotated[Ids, Field(description=f"candidates that must not come back: {IDS}")] = []
+
+
+SCHEMAS: dict[str, type[Asked]] = {
+    each.__name__: each for each in (Recommend, Similar, Explain, History, Queries, Update)
+}
+"""What a body may be, by name."""
 
 
 class Candidate(BaseModel):
@@ -144,9 +198,9 @@ class Candidate(BaseModel):
 
 
 class Answer(BaseModel):
-    """What one query is answered. `answered_by`: "model"; of a query of which nothing is known "oov", from OOV rows, or
-    "popular". `excluded`: how many candidates could not come back for this query. `returned` < `requested_k` only where
-    no more are left."""
+    """What one query is answered. `unknown_query`: training never saw its id, or nothing is known of it. `answered_by`:
+    "model"; of a query of which nothing is known "oov", from OOV rows, or "popular". `excluded`: how many candidates
+    could not come back for this query. `returned` < `requested_k` only where no more are left."""
 
     query: int | str | None
     unknown_query: bool
@@ -190,9 +244,10 @@ class Part(BaseModel):
 
 
 class Explained(BaseModel):
-    """A score and the parts that it is the sum of."""
+    """A score and the parts that it is the sum of. Those of an unknown query are of OOV rows, as "oov" answers it."""
 
     bundle: str
+    unknown_query: bool
     score: float
     parts: list[Part]
 

@@ -28,7 +28,7 @@ from recs_core.service.app import application
 from recs_core.service.logs import tell, to_stderr
 from recs_core.service.metrics import MANY
 from recs_core.service.service import Service
-from recs_core.service.settings import Settings
+from recs_core.service.settings import Settings, is_finite
 
 SWITCH = 0.0005
 """Seconds that one thread may keep the interpreter: the loop reads the next requests while a batch is answered."""
@@ -41,7 +41,7 @@ AGAIN = 1.0
 class Address:
     """Where to listen, and how long to end. `port` 0: a free one. `threads`: of the search, in each worker. `linger`:
     seconds between SIGTERM, from which on `/readyz` is 503, and the end of listening. `drain`: seconds that requests
-    which are in the process then may take."""
+    which are in the process then may take. Raises `ConfigError` for seconds that are not finite."""
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -49,6 +49,11 @@ class Address:
     threads: int = 1
     linger: float = 0.0
     drain: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name in ("linger", "drain"):
+            if not is_finite(value := getattr(self, name)) or value < 0:
+                raise ConfigError(f"--{name} must be a finite number of seconds, 0 or more; got {value!r}")
 
 
 def run(settings: Settings, address: Address) -> None:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from recs_core.contract.errors import RecsError
+from recs_core.contract.errors import BundleError, RecsError
 from recs_core.contract.messages import one_line
 from recs_core.service.answering import Spent
 from recs_core.service.batching import Batcher, Waiting
@@ -40,7 +40,7 @@ class Service:
         """Begin to verify the bundle, once. `/readyz` says when it serves."""
         if not self._started:
             self._started = True
-            self.reload_soon()
+            self._soon(self._load)
         if self.beside is not None:
             self.beside.start()
 
@@ -59,15 +59,13 @@ class Service:
         return self.batcher.put(asks)
 
     async def reload(self) -> Served:
-        """Serve what lies at the path now. Raises `Problem` 409, and what served before goes on."""
+        """Serve what lies at the path now, and at that of the bundle beside. Raises `Problem` 409 where one of them
+        cannot be served, and what served before goes on."""
         try:
-            served = await asyncio.to_thread(self._load)
+            return await asyncio.to_thread(self._load_both)
         except RecsError as error:
             goes_on = f"; {self.serving.now.digest} goes on" if self.serving.ready else ""
             raise Problem(409, type(error).__name__, one_line(error) + goes_on) from error
-        if self.beside is not None:
-            await self.beside.reload()
-        return served
 
     async def update(self, asks: Update) -> Served:
         """Serve what serves now with other candidates, until the next reload. Raises `Problem`, and what served before
@@ -90,7 +88,7 @@ class Service:
 
     def reload_soon(self) -> None:
         """As `reload`, beside whatever is asked: what becomes of it is logged."""
-        self._loading = asyncio.ensure_future(self._quietly())
+        self._soon(self._load_both)
 
     def close(self) -> None:
         """Answer what is being answered, and end the thread."""
@@ -98,25 +96,54 @@ class Service:
         if self.beside is not None:
             self.beside.close()
 
-    async def _quietly(self) -> None:
-        with contextlib.suppress(Problem):
-            await self.reload()
+    def _soon(self, load: Callable[[], Served]) -> None:
+        async def quietly() -> None:
+            with contextlib.suppress(RecsError):
+                await asyncio.to_thread(load)
+
+        self._loading = asyncio.ensure_future(quietly())
+
+    # On any thread
+
+    def _load_both(self) -> Served:
+        """Serve this bundle and the one beside it, or neither. Raises `RecsError`."""
+        if self.beside is None:
+            return self._load()
+        with self.serving.replacing, self.beside.serving.replacing:
+            served = self._verified()
+            try:
+                other = self.beside._verified()
+            except RecsError as error:
+                raise BundleError(f"the bundle beside: {one_line(error)}") from error
+            self._serve(served)
+            self.beside._serve(other)
+        return served
 
     def _load(self) -> Served:
-        """On any thread. Raises `RecsError`."""
+        """Serve this bundle. Raises `RecsError`."""
+        with self.serving.replacing:
+            served = self._verified()
+            self._serve(served)
+        return served
+
+    def _verified(self) -> Served:
         try:
-            served = self.serving.load(self._answer.warm)
+            return self.serving.verified(self._answer.warm)
         except RecsError as error:
             self.metrics.reloads.labels(type(error).__name__).inc()
             tell(logging.ERROR, "bundle refused", path=self.settings.bundle, error=one_line(error))
             raise
+
+    def _serve(self, served: Served) -> None:
+        self.serving.serve(served)
         self.metrics.reloads.labels("ok").inc()
         self.metrics.serves(served.digest)
         tell(logging.INFO, "bundle serves", path=self.settings.bundle, bundle=served.digest)
-        return served
+
+    # On the batcher's thread
 
     def _work(self, requests: Sequence[Any]) -> Sequence[Any]:
-        """On the batcher's thread: all of a batch is answered by one bundle."""
+        """All of a batch is answered by one bundle."""
         spent = Spent()
         replies = self._answer(self.serving.now, requests, spent)
         self.metrics.batch.observe(len(requests))

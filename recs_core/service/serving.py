@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from recs_core import scoring
 from recs_core.contract.batch import Ragged
-from recs_core.contract.errors import BundleError, RecsError
+from recs_core.contract.errors import BundleError, RecsError, about
 from recs_core.contract.messages import one_line
 from recs_core.contract.protocols import TopK
 from recs_core.index.exact import ExactIndex
@@ -120,10 +120,12 @@ class Served:
 
     def allowed(self, allow: list[Any] | None, where: str | None) -> NDArray[np.integer] | None:
         """Codes of the candidates that may come back, ascending; None for all. Raises `DataError`."""
-        listed = None if allow is None else np.unique(self.model.catalog.asked_for(allow, "allow"))
+        with about("allow"):
+            listed = None if allow is None else np.unique(self.model.catalog.asked_for(allow, "allow"))
         if where is None:
             return listed
-        kept = self.filters.kept(self.condition(where))
+        with about("where"):
+            kept = self.filters.kept(self.condition(where))
         return kept if listed is None else np.intersect1d(kept, listed, assume_unique=True)
 
     def condition(self, where: str) -> pc.Expression:
@@ -137,7 +139,8 @@ class Served:
 
     def similar(self, candidates: list[Any], k: int, allow: Any) -> TopK:
         """Positions of the k nearest to each candidate, itself left out. Raises `DataError` for an unknown id."""
-        codes = self.model.catalog.asked_for(candidates, "candidates")
+        with about("candidates"):
+            codes = self.model.catalog.asked_for(candidates, "candidates")
         itself = Ragged(codes, np.arange(len(codes) + 1, dtype=np.int32))
         unit, index = self._neighbours
         return index.search(unit[codes], k, exclude=itself, allow=allow)
@@ -164,13 +167,13 @@ def _plain(value: Any) -> Any:
 
 
 class Serving:
-    """The bundle that serves now, if any does. Several threads may ask; `load` is one at a time."""
+    """The bundle that serves now, if any does. Several threads may ask; who replaces it holds `replacing`."""
 
     def __init__(self, path: str, index: str | None = None) -> None:
         self.path, self.index = path, index
         self._now: Served | None = None
         self.failed: str | None = None
-        self._loading = threading.Lock()
+        self.replacing = threading.Lock()
 
     @property
     def ready(self) -> bool:
@@ -185,25 +188,27 @@ class Serving:
             raise Problem(503, "NotReady", why, retry=1)
         return self._now
 
-    def load(self, warm: Callable[[Served], None] = lambda _: None) -> Served:
-        """Verify what lies at the path now, `warm` it, and serve it. Raises `RecsError`; what served before goes on."""
-        with self._loading:
-            try:
-                found = Served.of(self.path, self.index)
-                warm(found)
-            except RecsError as error:
-                self.failed = one_line(error)
-                raise
-            except Exception as error:  # whatever damaged files do to code that reads them
-                self.failed = f"{self.path}: {type(error).__name__}, {one_line(error)}"
-                raise BundleError(self.failed) from error
-            self._now, self.failed = found, None
-            return found
+    def verified(self, warm: Callable[[Served], None] = lambda _: None) -> Served:
+        """What lies at the path now, verified and `warm`; it does not serve yet. Raises `RecsError`."""
+        try:
+            found = Served.of(self.path, self.index)
+            warm(found)
+        except RecsError as error:
+            self.failed = one_line(error)
+            raise
+        except Exception as error:  # whatever damaged files do to code that reads them
+            self.failed = f"{self.path}: {type(error).__name__}, {one_line(error)}"
+            raise BundleError(self.failed) from error
+        return found
+
+    def serve(self, found: Served) -> None:
+        """From now on this one serves."""
+        self._now, self.failed = found, None
 
     def update(self, asks: Update, warm: Callable[[Served], None] = lambda _: None) -> Served:
         """Change candidates of what serves now, `warm` it, and serve it, until the next load. Raises `RecsError`, and
         `Problem` where nothing serves; what served before goes on."""
-        with self._loading:
+        with self.replacing:
             found = self.now.updated(asks, self.index)
             warm(found)
             self._now = found

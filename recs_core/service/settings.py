@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,11 @@ MAX_ID = 1_000
 """Characters of an id."""
 
 
+def is_finite(value: object) -> bool:
+    """Whether this is a number, and neither NaN nor infinity."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a service is run.
@@ -35,7 +41,8 @@ class Settings:
     wait; one more is told 429. `deadline`: seconds that one may wait. `max_body`: bytes of a request. `log_requests`: a
     line for each; `log_answers`: with what was recommended, of which `recs monitor` tells drift.
 
-    Raises `ConfigError` for a number that cannot be meant, and for answers logged without requests.
+    Raises `ConfigError` for a number that cannot be meant, answers logged without requests, and a key that is not
+    printable ASCII without spaces around it.
     """
 
     bundle: str
@@ -56,10 +63,23 @@ class Settings:
         if self.unknown not in ("oov", "popular", "error"):
             raise ConfigError(f"unknown is oov, popular or error; got {self.unknown!r}")
         for name in ("waiting", "deadline", "max_body"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise ConfigError(f"{name} must be a number above 0, got {value!r}")
+            if not is_finite(getattr(self, name)) or not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be a finite number above 0, got {getattr(self, name)!r}")
         if self.log_answers and not self.log_requests:
             raise ConfigError("log_answers adds to the lines that log_requests=False (--no-log) leaves out; name one")
-        if self.api_key is not None and not self.api_key.strip():
-            raise ConfigError("api_key is empty; give a long random one, or none at all")
+        _check_key(self.api_key)
+
+
+def _check_key(key: str | None) -> None:
+    """Raise `ConfigError` for a key that no request can bring as it is."""
+    if key is None:
+        return
+    if not key.strip():
+        raise ConfigError("api_key is empty; give a long random one, or none at all")
+    if key != key.strip():
+        raise ConfigError(
+            "api_key begins or ends with a space or a line break, which no header can bring; strip it, as "
+            'RECS_API_KEY="$(cat FILE)" does of a line break'
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError("api_key holds more than printable ASCII, which no header brings as it is; take another key")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow.compute as pc
 
+from recs_core.contract.errors import about
 from recs_core.data.ids import codes_of
 from recs_core.service.answering import Reply, Spent, candidates, describe, recommend
 from recs_core.service.schemas import Explain, History, Queries, Recommend, Similar
@@ -63,12 +64,13 @@ def _explain(served: Served, asks: Explain) -> dict[str, Any]:
         warnings.simplefilter("ignore")  # whose words, in the log, would have the id of whom nobody knows
         found = served.model.explain(asks.query, asks.candidate, **told)
     parts = [{"name": name, "value": value} for name, value in found.parts]
-    return {"bundle": served.digest, "score": found.score, "parts": parts}
+    return {"bundle": served.digest, "unknown_query": found.unknown_query, "score": found.score, "parts": parts}
 
 
 def _history(served: Served, asks: History) -> dict[str, Any]:
     catalog = served.model.catalog
-    code = int(codes_of([asks.query], "query", catalog.schema.queries)[0])
+    with about("query"):
+        code = int(codes_of([asks.query], "query", catalog.schema.queries)[0])
     seen = catalog.seen.take_or_empty(np.array([code])).values[::-1]
     latest = seen[: asks.last]
     ids = catalog.schema.candidates.decode(latest).to_pylist()

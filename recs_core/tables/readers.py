@@ -7,7 +7,7 @@ row (counting from 0; a CSV message counts lines from 1).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,15 @@ def read(
     if len(found.table) == 0 and not (may_be_empty and found.table.num_columns):
         raise DataError(f"{found.where}: empty table")
     return Source(plain_table(found.table, coded=ids), found.where, found.text)
+
+
+def refuse_unread(source: Any, argument: str, read: Sequence[str]) -> None:
+    """Raise `DataError` for a column that nobody reads of what is written by hand, a mapping of columns: a slip of the
+    pen. A table of another kind, or a file, may have more columns than are read."""
+    unread = [name for name in source if name not in read] if isinstance(source, Mapping) else []
+    if unread:
+        reads = some(read, 20) or "no column"
+        raise DataError(f"{argument}: this model does not read {some(unread)} there; it reads {reads}; leave it out")
 
 
 def is_csv(source: Any) -> bool:

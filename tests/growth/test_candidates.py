@@ -204,6 +204,8 @@ def recs_ragged(rows: list[list[int]]):
         (None, [f"i{n}" for n in range(9)], "all 9 candidates would be retired"),
         ({"item": ["i1"], "title": [3]}, (), r"Text\('title'\)|column 'title'"),
         ([1, 2], (), "candidates table: expected a pyarrow, pandas"),
+        ({"item": ["i1"], "prise": [9.0]}, (), "neither reads 'prise' nor keeps it .* it knows 'item', .*'price'"),
+        (pa.table({"item": ["i1"], "price": [9.0], "tagz": [["x"]]}), (), "neither reads 'tagz' nor keeps it"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_has_changed(model: Recommender, table, retire, said: str) -> None:
@@ -221,8 +223,9 @@ def test_a_tower_of_ids_alone_can_retire_and_not_add() -> None:
         DataError, match=r"'n0' cannot be added, as the candidate tower reads nothing but ids: model\.extend"
     ):
         model.update_candidates({"item": ["n0"]})
-    model.update_candidates({"item": ["i1"], "colour": ["red"]}, retire=["i3"])
-    assert model.catalog.attributes["colour"].to_pylist() == [None, "red", *[None] * 7]
+    before = model.catalog.attributes["title"].to_pylist()
+    model.update_candidates({"item": ["i1"], "title": ["red"]}, retire=["i3"])
+    assert model.catalog.attributes["title"].to_pylist() == [before[0], "red", *before[2:]]
     assert "i3" not in everybody(model)
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 import recs_core as recs
+from recs_core.monitor import monitor
 from recs_core.reference.backend import OracleBackend
+from recs_core.service.logs import Lines
 from tests.service import shops
 
 ASK = {"queries": [100], "k": 90}
@@ -62,6 +64,22 @@ def test_candidates_change_come_and_retire_as_in_the_library(priced: Path) -> No
         assert asked(client) == before
 
 
+def test_a_log_tells_answers_after_a_change_from_those_before(
+    priced: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is compared with the bundle is what the bundle answered, and a candidate that was added is no bad line."""
+    with caplog.at_level("INFO", "recs_core.service"), shops.ready(priced, admin=True, log_answers=True) as client:
+        asked(client)
+        change = client.post("/admin/candidates", json={"candidates": {"item": ["new"], "price": [2.5]}}).json()
+        assert "new" in ids(asked(client, k=91))
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(f"{Lines().format(record)}\n" for record in caplog.records))
+    bundle, _, changes = change["bundle"].partition("+")
+    report = monitor(priced, log)
+    assert report.others == {f"{bundle[:12]}+{changes}": 1}
+    assert (report.malformed, [day.requests for day in report.days]) == (0, [1])
+
+
 def test_the_same_changes_have_the_same_name(priced: Path) -> None:
     names = []
     for changes in ([["i1"], ["i2"]], [["i1"], ["i2"]], [["i2"], ["i1"]]):
@@ -77,12 +95,13 @@ def test_the_same_changes_have_the_same_name(priced: Path) -> None:
         ({"candidates": {"item": ["a", "a"], "price": [1, 2]}}, 422, "candidates", "'a' appear more than once"),
         ({"candidates": {"item": [1], "price": [1]}}, 422, "candidates", "these are integers"),
         ({"candidates": {"item": ["a"]}}, 422, "candidates", "needs a column"),
-        ({"candidates": {"item": ["a"], "price": [None]}}, 422, None, "have no finite value, the first is 'a'"),
+        ({"candidates": {"item": ["a"], "price": [None]}}, 422, "candidates", "have no finite value, the first is 'a'"),
         ({"candidates": {"price": [1]}}, 422, "candidates", "no column 'item'"),
         ({"candidates": {"item": ["a"], "price": [1, 2]}}, 422, "candidates", "cannot be read as a table"),
-        ({"candidates": {}}, 422, "candidates", "at least 1"),
+        ({"candidates": {"item": ["i1"], "prise": [9.0]}}, 422, "candidates", "neither reads 'prise' nor keeps it"),
+        ({"candidates": {}}, 422, "candidates", "columns by name, the candidates' ids among them"),
         ({"retire": ["nobody"]}, 422, "retire", "'nobody' is not in the corpus of 90"),
-        ({"retire": "i1"}, 422, "retire", "valid array"),
+        ({"retire": "i1"}, 422, "retire", "at most 10,000 ids"),
         ({"retired": ["i1"]}, 422, "retired", "there is no field 'retired'"),
         ({"retire": [f"i{n}" for n in range(90)]}, 422, "retire", "none be left"),
     ],

@@ -39,6 +39,23 @@ def test_beyond_this_machine_it_wants_a_key(
     assert "contradict" in told(capsys, str(bundle), "--host", "0.0.0.0", "--no-auth")
 
 
+@pytest.mark.parametrize("key", ["secret\n", " secret", "sécret", "se\tcret", "\n"])
+def test_a_key_that_no_request_can_bring_is_refused(
+    bundle: Path, key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RECS_API_KEY", key)
+    monkeypatch.setattr("recs_core.service.server.run", lambda *_: pytest.fail("it serves"))
+    said = told(capsys, str(bundle))
+    assert "api_key" in said and "cret" not in said
+
+
+def test_a_key_of_printable_ascii_is_brought_as_it_is(bundle: Path) -> None:
+    key = "".join(map(chr, range(33, 127)))
+    with shops.ready(bundle, api_key=key) as client:
+        for headers in ({"x-api-key": key}, {"authorization": f"Bearer {key}"}):
+            assert client.post("/recommend", json={"queries": [100]}, headers=headers).status_code == 200
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1", "localhost"])
 def test_on_this_machine_it_does_not(host: str) -> None:
     check_host(host, None, no_auth=False)
@@ -74,6 +91,17 @@ def test_what_cannot_be_served_is_said_at_once(
     assert "newer" in told(capsys, str(newer))
     assert "pip install" in told(capsys, str(bundle), "--index", "faizz")
     assert "unknown is oov" in told(capsys, str(bundle), "--unknown", "guess")
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "-1"])
+@pytest.mark.parametrize("option", ["--deadline", "--linger", "--drain"])
+def test_seconds_are_finite(
+    bundle: Path, option: str, seconds: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RECS_API_KEY", raising=False)
+    monkeypatch.setattr("recs_core.service.server.bound", lambda *_: pytest.fail("it listens"))
+    said = told(capsys, str(bundle), option, seconds)
+    assert option.strip("-") in said and "finite" in said
 
 
 def test_an_address_that_is_taken(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

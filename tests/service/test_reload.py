@@ -50,6 +50,44 @@ def test_s3_a_failed_reload_leaves_the_old_bundle(bundle: Path, place: Path, tmp
         assert 'recs_reloads_total{outcome="BundleError"} 1.0' in client.get("/metrics").text
 
 
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [(b"xx", 400, None), (b"", 400, None), (b"[]", 422, None), (b'{"bundle": "b"}', 422, "bundle"), (b"{}", 200, None)],
+)
+def test_a_reload_takes_an_empty_object(bundle: Path, body: bytes, status: int, field: str | None) -> None:
+    with shops.ready(bundle, admin=True) as client:
+        told = client.post("/admin/reload", content=body, headers={"content-type": "application/json"})
+        assert (told.status_code, told.json().get("field")) == (status, field)
+        reloads = 2 if status == 200 else 1  # the first is the start's
+        assert f'recs_reloads_total{{outcome="ok"}} {reloads}.0' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize("broken", ["main", "beside"])
+def test_of_two_bundles_both_are_replaced_or_neither(bundle: Path, other: Path, tmp_path: Path, broken: str) -> None:
+    damaged = Path(shutil.copytree(bundle, tmp_path / "damaged"))
+    (damaged / "manifest.json").write_text("{}")
+    places = {name: tmp_path / name for name in ("main", "beside")}
+    for place in places.values():
+        place.symlink_to(bundle, target_is_directory=True)
+    digest, following = (shops.answers_of(each, 100)[0] for each in (bundle, other))
+    with shops.ready(places["main"], beside=str(places["beside"]), admin=True) as client:
+
+        def serve() -> list[str]:
+            return [client.get(f"{at}/readyz").json().get("bundle") for at in ("", "/beside")]
+
+        shops.wait_until(lambda: serve() == [digest, digest])
+        for name, place in places.items():
+            point(place, damaged if name == broken else other)
+        told = client.post("/admin/reload", json={})
+        assert told.status_code == 409
+        assert told.json()["error"].startswith("the bundle beside: ") == (broken == "beside")
+        assert str(places[broken]) in told.json()["error"] and told.json()["error"].endswith(f"{digest} goes on")
+        assert serve() == [digest, digest]
+        point(places[broken], other)
+        assert client.post("/admin/reload", json={}).json() == {"bundle": following}
+        assert serve() == [following, following]
+
+
 def test_s3_every_answer_under_reloads_is_of_the_bundle_that_it_names(bundle: Path, other: Path, place: Path) -> None:
     """Two clients ask while the bundle is replaced over and over; what is right was asked of each bundle before."""
     right: dict[str, dict[int, Any]] = {}

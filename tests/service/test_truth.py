@@ -122,6 +122,22 @@ def test_s9_an_unknown_query_is_answered_as_declared_and_said(client: TestClient
         assert answer(other, queries=[7], k=3)["answers"][0] == popular
 
 
+@pytest.mark.parametrize("history", [[], ["zz"], ["zz", "yy"]])
+def test_s9_a_history_of_nothing_that_is_known_makes_nobody_known(client: TestClient, history: list[str]) -> None:
+    asked = {"history": [history, ["zz", "i1"]], "k": 3}
+    for how in ("oov", "popular"):
+        stranger, known = answer(client, **asked, unknown=how)["answers"]
+        assert (stranger["unknown_query"], stranger["answered_by"]) == (True, how)
+        assert (known["unknown_query"], known["answered_by"]) == (False, "model")
+    popular = answer(client, queries=[7], k=3, unknown="popular")["answers"][0]
+    assert shops.listed(answer(client, **asked, unknown="popular")["answers"][0]) == shops.listed(popular)
+    told = client.post("/recommend", json={**asked, "unknown": "error"})
+    assert (told.status_code, told.json()["field"]) == (422, "history")
+    assert "1 of 2 queries have no history that the model can read" in told.json()["error"]
+    mine = answer(client, queries=[100], history=[history], unknown="error")["answers"][0]
+    assert (mine["unknown_query"], mine["answered_by"]) == (False, "model")
+
+
 def test_s9_somebody_new_with_a_history_is_answered_by_the_model(client: TestClient) -> None:
     told = answer(client, history=[["i1", "i2"]], features={"age": [33.0]}, exclude_seen=True, k=4)["answers"][0]
     assert (told["query"], told["unknown_query"], told["answered_by"], told["excluded"]) == (None, False, "model", 2)
@@ -152,7 +168,14 @@ def test_the_other_questions(additive: Path) -> None:
 def test_a_score_of_somebody_unknown_is_explained_without_a_word_to_the_log(additive: Path) -> None:
     """A warning would have the id."""
     with shops.ready(additive) as client:
-        assert client.post("/explain", json={"query": 7, "candidate": "i1"}).status_code == 200
+        for asked, unknown in (
+            ({"query": 7}, True),
+            ({"query": 100}, False),
+            ({"history": ["zz"]}, True),
+            ({"history": ["i1"]}, False),
+        ):
+            told = client.post("/explain", json={**asked, "candidate": "i1"})
+            assert (told.status_code, told.json()["unknown_query"]) == (200, unknown)
 
 
 def test_layers_leave_a_score_unexplained_and_that_is_said(client: TestClient) -> None:
