@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -22,7 +23,7 @@ class Workers:
     number of this worker on its machine. `attempt`: how many times they were started anew, so that what an earlier
     attempt told is not taken for this one's. `timeout`: seconds to wait for another worker.
 
-    Raises `ConfigError` for a rank that is none of them, and a timeout that is no number above 0.
+    Raises `ConfigError` for a rank that is none of them, and a timeout that is no finite number above 0.
     """
 
     rank: int
@@ -37,8 +38,8 @@ class Workers:
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.size:
             raise ConfigError(f"workers: rank is one of 0 … size − 1, got rank {self.rank} of {self.size}")
-        if not self.timeout > 0:
-            raise ConfigError(f"workers: timeout is seconds above 0, got {self.timeout!r}")
+        if not 0 < self.timeout < math.inf:
+            raise ConfigError(f"workers: timeout is a finite number of seconds above 0, got {self.timeout!r}")
 
 
 def is_first(workers: Workers | None) -> bool:

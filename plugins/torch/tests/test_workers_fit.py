@@ -246,5 +246,6 @@ def test_a_backend_that_trains_on_one_worker_says_why_before_its_framework_is_im
 def test_workers_that_cannot_be_meant() -> None:
     with pytest.raises(ConfigError, match="rank is one of 0 … size − 1, got rank 2 of 2"):
         Workers(2, 2)
-    with pytest.raises(ConfigError, match="timeout is seconds above 0, got 0"):
-        dataclasses.replace(Workers(0, 2), timeout=0)
+    for never in (0, float("inf"), float("nan")):
+        with pytest.raises(ConfigError, match=f"timeout is a finite number of seconds above 0, got {never}"):
+            dataclasses.replace(Workers(0, 2), timeout=never)
