@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import signal
 import sys
@@ -75,8 +76,8 @@ def _check(workers: int | tuple[int, int], cpus: int, max_failures: int, timeout
         raise ConfigError(f"fit(cpus=…) is a number of cores from 1, got {cpus!r}")
     if not _is_whole(max_failures) or max_failures < -1:
         raise ConfigError(f"fit(max_failures=…) is a number from 0, or -1 for any number, got {max_failures!r}")
-    if timeout is not None and not timeout > 0:
-        raise ConfigError(f"fit(timeout=…) is seconds above 0, got {timeout!r}")
+    if timeout is not None and not 0 < timeout < math.inf:
+        raise ConfigError(f"fit(timeout=…) is a finite number of seconds above 0, got {timeout!r}")
 
 
 def _is_whole(number: object) -> bool:
