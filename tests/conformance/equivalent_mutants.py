@@ -107,9 +107,11 @@ BY_REASON: dict[str, Iterable[str]] = {
         "drop/exact/exact.py:_Held.sorted:np.argsort(-self.scores, axis=1, kind='stable') → np.argsort(-self.scores, kind='stable') in order = np.argsort(-self.scores, axis=1, kind='stable')[:, …",
         "drop/exact/exact.py:_Held._weigh:np.partition(scores, scores.shape[1] - self.k, axis=1) → np.partition(scores, scores.shape[1] - self.k) in worst = np.partition(scores, scores.shape[1] - self.k, axis…",
     ),
-    "What goes through the narrower type fits: − inf, − 1, 0, a count of few, or rows and columns of a block (at most 512 by 1,020 + 2k + 64).": (
+    "What goes through the narrower type fits: − inf, − 1, 0, a count of few, a bucket of 128, or rows and columns of a block (at most 512 by 1,020 + 2k + 64).": (
         "narrow/exact/exact.py:_Held._weigh:np.float32 → np.float16 in limit = np.nextafter(worst - self.slack, np.float32(-np.inf…",
         "narrow/exact/exact.py:_true_places:int16 on the way out",
+        "narrow/oracle/encoders.py:_time_bias:np.minimum(TIME_BUCKETS - 1, np.floor(np.log(np.maximum(1, … by way of int16 in row = np.minimum(TIME_BUCKETS - 1, np.floor(np.log(np.maxim…",
+        "narrow/oracle/encoders.py:_attention:np.zeros((3, n, d)) by way of float32 in dq, dk, dv = np.zeros((3, n, d))",
         "narrow/exact/exact.py:ExactIndex.search:np.full((len(queries), k), -1, np.int64) by way of int16 in ids = np.full((len(queries), k), -1, np.int64)",
         "narrow/exact/exact.py:ExactIndex.search:np.full((len(queries), k), -1, np.int64) by way of int8 in ids = np.full((len(queries), k), -1, np.int64)",
         "narrow/oracle/numpy_backend.py:NumpyTrainer.__init__:self._rounded(optimizers.initial_state(optimizer, model.wei… by way of int8 in self._state = self._rounded(optimizers.initial_state(optimi…",
