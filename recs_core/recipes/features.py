@@ -7,7 +7,7 @@ per tower.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -89,11 +89,12 @@ def _of_requests(data: Interactions, context: Sequence[str]) -> tuple[list[Featu
                 "meant does not show; rename one"
             )
     named = [name for name in dict.fromkeys(context) if name not in times]
-    features, reasons = side_features(data.extra.select(named), "the request", elsewhere=data.candidates.column_names)
-    for name in named:
-        if name not in (feature.name for feature in features):
-            (why,) = (line for line in reasons if line.startswith(f"the request's {name}: "))
-            raise DataError(f"context: {name!r} cannot be read: {why.partition(': left out, ')[2]}")
+    features, reasons = [], []
+    for name, feature, why in _looked_at(data.extra.select(named), "the request", data.candidates.column_names):
+        if feature is None:
+            raise DataError(f"context: {name!r} cannot be read: {why.removeprefix('left out, ')}")
+        features.append(feature)
+        reasons.append(f"the request's {name}: {why}")
     for name in set(times).intersection(context):
         features.append(Clock(name))
         reasons.append(f"the request's {name}: its hour, weekday and age")
@@ -108,15 +109,20 @@ def side_features(
     `of`: the id column of the table. `elsewhere`: columns of other tables; one of the same name is another thing, so
     its feature gets a table of its own. `taken`: names that the tower's other features have.
     """
-    features, reasons = [], []
+    found = list(_looked_at(table, of, elsewhere, taken))
+    return [feature for _, feature, _ in found if feature is not None], [
+        f"{of}'s {name}: {why}" for name, _, why in found
+    ]
+
+
+def _looked_at(
+    table: pa.Table, of: str, elsewhere: Sequence[str] = (), taken: Sequence[str] = ()
+) -> Iterator[tuple[str, Feature | None, str]]:
+    """Each column's name, its feature, None where it is left out, and why. Arguments as of `side_features`."""
     names = {*table.column_names, *elsewhere}
     for name in table.column_names:
         own = _unused(f"{of}.{name}", names) if name in elsewhere else None
-        feature, why = _feature(name, table[name], own, taken)
-        reasons.append(f"{of}'s {name}: {why}")
-        if feature is not None:
-            features.append(feature)
-    return features, reasons
+        yield name, *_feature(name, table[name], own, taken)
 
 
 def _feature(name: str, column: pa.ChunkedArray, table: str | None, taken: Sequence[str]) -> tuple[Feature | None, str]:
