@@ -115,15 +115,27 @@ class AdoptedTower:
 
 def adopt(engine: Engine, module: Any, features: Sequence[Column | str], output_dim: int | None) -> AdoptedTower:
     """The module as a tower; one that has no weights yet gets them here. Raises `SpecError` for what is no Keras module
-    or does not take these features."""
+    or does not take these features, and for one that was made in float64 where JAX held it in float32."""
     if not isinstance(module, keras.Layer):
         raise SpecError(f"keras adopts a keras.Model or keras.Layer, not a {type(module).__name__}")
     columns = as_columns(features)
     by_name, width = _tried(module, columns, output_dim)
+    _check_held(module)
     if output_dim not in (None, width):
         name = type(module).__name__
         raise SpecError(f"adopt: output_dim={output_dim} is stated, but the output of {name} has {width} columns")
     return AdoptedTower(engine, module, columns, width, by_name)
+
+
+def _check_held(module: Any) -> None:
+    """JAX without x64 holds a float64 weight in float32, and Keras says float64 of it still."""
+    for variable in module.variables:
+        held = keras.backend.standardize_dtype(variable.value.dtype)
+        if variable.dtype == "float64" and held != "float64":
+            raise SpecError(
+                f"adopt: {variable.path} of {module.name!r} was made as float64, but JAX holds it in {held}; set "
+                "JAX_ENABLE_X64=1 before the module is made, or make it as float32"
+            )
 
 
 def _tried(module: Any, columns: Sequence[Column], stated: int | None) -> tuple[bool, int]:

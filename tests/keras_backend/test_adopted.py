@@ -184,3 +184,17 @@ def test_the_example_runs(
     monkeypatch.setattr(sys, "argv", ["gru4rec_keras.py", "synthetic"])
     runpy.run_path(str(EXAMPLE), run_name="__main__")
     assert "recall@20" in capsys.readouterr().out
+
+
+def test_float64_that_jax_holds_in_float32_is_refused(backend: Backend) -> None:
+    """Keras says float64 of such a weight still: a model in float64 would be trained with sums in float32."""
+    if backend.engine != "jax":
+        pytest.skip("the other engines hold what they are asked for")
+    import jax
+    import keras
+
+    module = keras.Sequential([keras.layers.Embedding(4, 2, dtype="float64")], name="own")
+    with jax.enable_x64(False), pytest.warns(UserWarning, match="truncated"):
+        module.build((None,))
+    with pytest.raises(SpecError, match=r"of 'own' was made as float64, but JAX holds it in float32; set JAX_ENABLE_X"):
+        backend.adopt(module, ["user"])

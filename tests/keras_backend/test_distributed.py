@@ -23,6 +23,7 @@ from recs_core.contract.errors import BackendConflict, DataError, TrainingError,
 from recs_core.contract.plans import UpdatePlan
 from recs_core.contract.workers import Workers
 from recs_core.distributed.launch import free_port
+from recs_core.environment import prepare_jax_x64
 
 jax = pytest.importorskip("jax")
 pytestmark = pytest.mark.skipif(keras.config.backend() != "jax", reason="of the engines, JAX trains on several workers")
@@ -104,6 +105,7 @@ def test_a_table_and_its_slots_lie_on_each_in_part_and_are_whole_to_others(backe
 
 def trained_with_a_module(backend: Any) -> tuple[list[float], dict[str, Any]]:
     """Steps with a tower of one's own; the module answers in a model on one worker between them."""
+    prepare_jax_x64("this test")  # before the module is made
     module = keras.Sequential([keras.layers.Embedding(11, 3, dtype="float64")])
     module.build((None,))
     module.set_weights([np.linspace(-1, 1, 33).reshape(11, 3)])
