@@ -354,12 +354,17 @@ def sequences(rows: int, bound: int, longest: int, random: np.random.Generator) 
     return Sequences(codes, at)
 
 
+UNDER_AN_EDGE = 171_999_131
+"""Seconds: 3 less than exp(63 · TIME_STEP), where bucket 63 begins; float32, in steps of 16 here, rounds past it."""
+
+
 def timed(held: Sequences, reads: Time, random: np.random.Generator) -> Sequences:
     """The histories, each code from a moment to months after the one before it; the first of a history aeons before it,
-    and the third of some before the second."""
+    or `UNDER_AN_EDGE`, and the third of some before the second."""
     starts = held.codes.offsets[:-1][held.codes.lengths > 0]
     times = 1.6e9 + np.cumsum(np.exp(random.uniform(-2, 17, len(held.values))))
     times[starts[::2]] -= np.exp(39)
+    times[starts[1::2]] = times[np.minimum(starts[1::2] + 1, len(times) - 1)] - UNDER_AN_EDGE
     third = starts[1::2] + 2
     third = third[third < len(times)]
     times[third] = times[third - 1] - 5
