@@ -359,12 +359,14 @@ UNDER_AN_EDGE = 171_999_131
 
 
 def timed(held: Sequences, reads: Time, random: np.random.Generator) -> Sequences:
-    """The histories, each code from a moment to months after the one before it; the first of a history aeons before it,
-    or `UNDER_AN_EDGE`, and the third of some before the second."""
+    """The histories, each code from a moment to months after the one before it. Of some, the first is aeons before the
+    rest. Of the others, the third is before the second; for "history" the first is `UNDER_AN_EDGE` before it. A hundred
+    steps are trained for "request", and Adam would enlarge what a gradient of 0, which that pair has, is rounded to."""
     starts = held.codes.offsets[:-1][held.codes.lengths > 0]
     times = 1.6e9 + np.cumsum(np.exp(random.uniform(-2, 17, len(held.values))))
     times[starts[::2]] -= np.exp(39)
-    times[starts[1::2]] = times[np.minimum(starts[1::2] + 1, len(times) - 1)] - UNDER_AN_EDGE
+    if reads == "history":
+        times[starts[1::2]] = times[np.minimum(starts[1::2] + 1, len(times) - 1)] - UNDER_AN_EDGE
     third = starts[1::2] + 2
     third = third[third < len(times)]
     times[third] = times[third - 1] - 5
