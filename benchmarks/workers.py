@@ -2,6 +2,7 @@
 
     python benchmarks/workers.py                                # B = 1024 and 8192, two workers
     python benchmarks/workers.py --workers 4 --batch 65536
+    python benchmarks/workers.py --corpus --batch 1024          # against all of 50,000 candidates
 
 Every process has one thread. Contenders take turns, a pass over a few batches each, on the same machine; what counts is
 the ratio of their median times, and where the machine does other work too, that of the processor's. 1M × 1M ids,
@@ -42,7 +43,9 @@ from recs_core.distributed.rows import lies_in_rows
 from recs_core.distributed.share import share
 
 IDS, DIM, PASSES, BATCHES = 1_000_000, 64, 7, 4
-SPEC = RetrievalSpec(logq=False)
+CORPUS = 50_000 if "--corpus" in sys.argv else None
+ITEMS = CORPUS or IDS
+SPEC = RetrievalSpec(negatives="corpus" if CORPUS else "in-batch", logq=False)
 PLANS = tuple(
     TowerPlan.of(side, TowerSpec((Categorical(name, dim=DIM),), layers=(DIM,)))  # type: ignore[arg-type]
     for side, name in (("query", "user"), ("candidate", "item"))
@@ -56,23 +59,26 @@ Milliseconds per step: by the clock, and of the processor (of N workers the busi
 
 
 def batch(size: int, number: int) -> Batch:
-    """A batch of uniform pairs."""
+    """A batch of uniform pairs, against one another or against all candidates."""
     random = np.random.default_rng(number)
-    user, item = random.integers(0, IDS, (2, size)).astype(np.int32)
+    user, item = (random.integers(0, ids, size).astype(np.int32) for ids in (IDS, ITEMS))
+    own: Any = np.arange(size, dtype=np.int32)
+    columns, target = (np.arange(ITEMS, dtype=np.int32), item) if CORPUS else (item, own)
     rows, codes = {}, {}
-    for name, ids in (("table/user", user + 1), ("table/item", item + 1), ("task/bias", item)):
+    for name, ids in (("table/user", user + 1), ("table/item", columns + 1), ("task/bias", columns)):
         rows[name], at = np.unique(ids, return_inverse=True)
         codes[name] = at.astype(np.int32)
-    own: Any = np.arange(size, dtype=np.int32)
-    task: Any = {"target_query": own, "target_candidate": own, "candidate_ids": item, "negatives_from": 0}
-    query, candidate = (Features(size, {name: codes[f"table/{name}"]}) for name in ("user", "item"))
+    task: Any = {"target_query": own, "target_candidate": target, "candidate_ids": columns, "negatives_from": 0}
+    query, candidate = (
+        Features(len(codes[table]), {table[6:]: codes[table]}) for table in ("table/user", "table/item")
+    )
     return Batch(rows, query, candidate, task, codes["task/bias"])
 
 
 def trainer(backend: Any) -> Any:
     """A trainer of the model, from the same weights everywhere."""
-    rows = {"table/user": IDS + 1, "table/item": IDS + 1}
-    start = canonical.initial(*PLANS, SPEC, rows, IDS, seed=1)
+    rows = {"table/user": IDS + 1, "table/item": ITEMS + 1}
+    start = canonical.initial(*PLANS, SPEC, rows, ITEMS, seed=1)
     return backend.trainer(backend.model(*PLANS, SPEC, start), UpdatePlan(Adagrad(0.1)))
 
 
@@ -84,7 +90,10 @@ def formula(of: Batch, size: int, widths: dict[str, int], dense: int) -> int:
         for name, rows in own.rows.items():
             total += int((rows % size != rank).sum()) * (INT + 2 * FLOAT * widths[name])
     total += size * (size - 1) * LONG * len(widths)
-    total += 2 * (size - 1) * of.candidate.size * (DIM + 1) * FLOAT
+    if CORPUS and of.query.size * DIM < CORPUS * (DIM + 1):
+        total += 2 * (size - 1) * of.query.size * DIM * FLOAT + size * (size - 1) * of.query.size * FLOAT
+    else:
+        total += 2 * (size - 1) * of.candidate.size * (DIM + 1) * FLOAT
     return total + 2 * (size - 1) * (dense + 1) * FLOAT
 
 
@@ -146,6 +155,7 @@ def row(size: int, passes: Sequence[Sequence[tuple[float, float]]], moved: Seque
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--corpus", action="store_true", help="against all candidates, not those of the batch")
     parser.add_argument("--batch", type=int, nargs="*", default=[1024, 8192])
     asked = parser.parse_args()
     workers = workers_of(os.environ)

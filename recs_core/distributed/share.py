@@ -5,18 +5,23 @@ columns: those of the others reach it as vectors.
 
     rank 0   own queries × [ own columns | columns of 1 | columns of 2 ]
     rank 1   own queries × [ columns of 0 | own columns | columns of 2 ]
+
+Where columns outnumber queries, as those of a whole corpus may, the queries travel instead, and it scores all queries
+against its own columns (`own_columns`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.contract.batch import Batch, Codes, Features, Ragged, Sequences, TaskInputs, flat, recoded
+from recs_core.contract.batch import Batch, Codes, Features, Ragged, Sequences, TaskInputs, flat, offsets_of, recoded
 from recs_core.contract.plans import TowerPlan
+from recs_core.contract.task import TaskPlan
 
 
 def edges(number: int, size: int) -> NDArray[np.int64]:
@@ -66,6 +71,29 @@ def share(
         rows["task/bias"], bias_codes = bias[used], bias_codes[batch.bias_codes[first:last]]
     task = _own_task(batch.task, batch.query.size, low, high, reduction)
     return Batch(rows, own_query, own_candidate, task, bias_codes, full=batch.full)
+
+
+def own_columns(plan: TaskPlan, first: int, last: int) -> tuple[TaskPlan, NDArray[np.bool_]]:
+    """The plan of a global batch for columns first … last − 1 alone, at least one; (T,): whose column is among them.
+
+    Rows, targets and weights are those of all columns. A target whose column is elsewhere names one of these for it.
+    For a plan whose columns are all negatives, and which keeps them all (`hard_negatives`).
+    """
+    assert plan.start == 0 and plan.hard_negatives is None
+    mine = (plan.column >= first) & (plan.column < last)
+    masked = plan.masked_sets
+    if masked is not None:
+        kept = (masked.values >= first) & (masked.values < last)
+        masked = Ragged(masked.values[kept] - np.int32(first), offsets_of(kept)[masked.offsets])
+    own = replace(
+        plan,
+        column=np.where(mine, plan.column - np.int32(first), np.int32(0)),
+        correction=None if plan.correction is None else plan.correction[first:last],
+        hit_codes=None if plan.hit_codes is None else (plan.hit_codes[0], plan.hit_codes[1][first:last]),
+        masked_sets=masked,
+        score_mask=None if plan.score_mask is None else np.ascontiguousarray(plan.score_mask[:, first:last]),
+    )
+    return own, mine
 
 
 def _own_rows(

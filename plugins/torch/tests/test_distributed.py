@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -111,10 +112,41 @@ def test_any_number_of_workers_is_one_process(negatives: str, name: str, batch_b
     held_to_one_process(world(negatives, batch_by, encoder), name, (1, 2, 3, 4), 100)
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_the_same_number_twice_is_equal_bit_for_bit(size: int) -> None:
+CORPUS = World(queries=7, corpus=40).with_(negatives="corpus", candidate_bias=True, learn_temperature=True)
+MANY = dataclasses.replace(CORPUS, queries=60)
+
+
+@pytest.mark.parametrize("own", [{}, {"mask_positives": True, "scoring": "cosine"}, {"remove_accidental_hits": True}])
+@pytest.mark.parametrize("batch_by", ["interaction", "query", "sequence"])
+def test_a_corpus_larger_than_the_batch_is_scored_by_candidate(batch_by: str, own: dict[str, Any]) -> None:
+    """All queries against the own columns: masks, hits and targets of other workers' columns among them."""
+    held_to_one_process(dataclasses.replace(CORPUS, batch_by=batch_by).with_(**own), "dense-adam", (2, 3), 6)
+
+
+def test_a_corpus_smaller_than_the_batch_is_gathered() -> None:
+    held_to_one_process(MANY, "adagrad", (2,), 3)
+
+
+@pytest.mark.parametrize(("of", "travel"), [(CORPUS, "queries"), (MANY, "candidates")])
+def test_the_fewer_vectors_travel(of: World, travel: str) -> None:
+    def job(backend: Any) -> Counter[str]:
+        steps(backend, of, optimizer("adagrad"), of.batches(2))
+        return backend.group.sent
+
+    number, width = (of.queries, of.query.output_dim) if travel == "queries" else (of.corpus, of.query.output_dim + 1)
+    sent = on_workers(Backend(), 3, job)
+    there, back = (
+        sum(one[what] for one in sent) for what in (f"vectors of {travel}", f"gradients of vectors of {travel}")
+    )
+    assert there == back == 2 * (3 - 1) * number * width * 8  # steps, other workers, float64
+    summed = sum(one["sums of scores"] for one in sent)
+    assert summed == (2 * 3 * (3 - 1) * number * 8 if travel == "queries" else 0)
+
+
+@pytest.mark.parametrize(("size", "of"), [(2, WORLD), (3, WORLD), (3, CORPUS)])
+def test_the_same_number_twice_is_equal_bit_for_bit(size: int, of: World) -> None:
     def job(backend: Any) -> Steps:
-        return steps(backend, WORLD, optimizer("adagrad"), WORLD.batches(20))
+        return steps(backend, of, optimizer("adagrad"), of.batches(20))
 
     runs = [on_workers(Backend(), size, job) for _ in range(2)]
     for first, again in zip(*runs, strict=True):

@@ -4,6 +4,7 @@
 2  towers      own queries, own columns
 3  gather      the columns' vectors of all; backwards each gets the SUM of its columns' gradients
 4  task        own queries against all columns, weights divided by their global sum
+   or, of a corpus larger than the batch, 3 the queries' vectors of all, 4 all queries against own columns
 5  sum         the loss and the gradients of weights that every worker has, in one buffer
 6  rows back   gradients of rows → their owners, added there by rank; one clip of all; then the update of a step
 """
@@ -26,9 +27,10 @@ from recs_core.contract.errors import DataError, UnsupportedFeature
 from recs_core.contract.plans import TowerPlan, UpdatePlan
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.rows import Rows, held, is_finite
+from recs_core.contract.task import plan_task
 from recs_core.contract.weights import Weights
 from recs_core.distributed.rows import lies_in_rows, own_places, own_rows
-from recs_core.distributed.share import edges, share
+from recs_core.distributed.share import edges, own_columns, query_edges, share
 from recs_core_torch import optimizers
 from recs_core_torch.adopted import AdoptedTower
 from recs_core_torch.group import Group
@@ -166,7 +168,7 @@ class SpreadTrainer(Trainer):
         values = lanes.fetch({name: self.weights[name].parameter.detach() for name in fetched})
         values |= {name: w.parameter for name, w in self.weights.items() if name not in values}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
-            loss = self._loss(own, values, batch.candidate.size)
+            loss = self._loss(own, batch, values)
         found = torch.autograd.grad(loss, list(values.values()), allow_unused=True)
         with torch.no_grad():
             gradients = {name: dense(g, values[name]) for name, g in zip(values, found, strict=True)}
@@ -203,19 +205,45 @@ class SpreadTrainer(Trainer):
             reduction=model.task.spec.reduction,
         )
 
-    def _loss(self, own: Batch, values: Mapping[str, Tensor], columns: int) -> Tensor:
-        """What the own targets add to the loss, against the columns of all."""
+    def _loss(self, own: Batch, batch: Batch, values: Mapping[str, Tensor]) -> Tensor:
+        """What this worker adds to the loss."""
         query, candidate, bias = self.model.vectors(own, values)
-        sizes = np.diff(edges(columns, self.group.size)).tolist()
+        sizes = np.diff(edges(batch.candidate.size, self.group.size)).tolist()
+        if self._by_candidate(batch, query.shape[1]):
+            return self._of_own_columns(batch, query, candidate, bias, sizes)
         candidate, bias = self._of_all(candidate, bias, sizes)
         return self.task.loss(query, candidate, bias, **own.task)
+
+    def _by_candidate(self, batch: Batch, dim: int) -> bool:
+        """Whether the columns are more numbers than the queries, so that the queries had better travel. In-batch and
+        sampled columns are about as many as queries."""
+        spec, columns = self.model.task.spec, batch.candidate.size
+        if spec.negatives != "corpus" or spec.hard_negatives is not None:  # the hardest are those of all columns
+            return False
+        return columns >= self.group.size and batch.query.size * dim < columns * (dim + spec.candidate_bias)
+
+    def _of_own_columns(
+        self, batch: Batch, query: Tensor, candidate: Tensor, bias: Tensor | None, sizes: Sequence[int]
+    ) -> Tensor:
+        """What the targets whose columns are here add to the loss, of all queries against the own columns."""
+        task = self.model.task
+        query, candidate = (x.to(task.log_temperature.dtype) for x in (query, candidate))
+        queries = np.diff(query_edges(batch.query, self.group.size)).tolist()
+        query = _Gather.apply(query, queries, self.group, "vectors of queries")  # type: ignore[no-untyped-call]
+        first = sum(sizes[: self.group.rank])
+        plan = plan_task(task.spec, len(query), batch.candidate.size, **batch.task)
+        plan, mine = own_columns(plan, first, first + len(candidate))
+        others = Columns(self.group, max(sizes), as_tensor(mine, self.device))
+        with torch.autocast(self.device.type, enabled=False):
+            return task.planned(plan, query, candidate, bias, others)
 
     def _of_all(self, candidate: Tensor, bias: Tensor | None, sizes: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         """The columns' vectors of all workers, and their biases, which travel as one more number of each vector."""
         candidate = candidate.to(self.model.task.log_temperature.dtype)
         if bias is None:
-            return _Gather.apply(candidate, sizes, self.group), None  # type: ignore[no-untyped-call]
-        both = _Gather.apply(torch.cat([candidate, bias[:, None]], 1), sizes, self.group)  # type: ignore[no-untyped-call]
+            return _Gather.apply(candidate, sizes, self.group, "vectors of candidates"), None  # type: ignore[no-untyped-call]
+        both = torch.cat([candidate, bias[:, None]], 1)
+        both = _Gather.apply(both, sizes, self.group, "vectors of candidates")  # type: ignore[no-untyped-call]
         return both[:, :-1], both[:, -1].contiguous()
 
     def _sum(self, loss: Tensor, gradients: dict[str, Tensor]) -> Tensor:
@@ -303,17 +331,35 @@ class Lanes:
         }
 
 
+@dataclass(frozen=True)
+class Columns:
+    """See `kernel.Others`."""
+
+    group: Group
+    columns: int
+    mine: Tensor
+
+    def log_sum(self, here: Tensor) -> Tensor:
+        """See `kernel.Others.log_sum`; added by rank, alike on every worker."""
+        sizes = [len(here)] * self.group.size
+        return self.group.gather(here, sizes, "sums of scores").view(self.group.size, -1).logsumexp(0)
+
+    def z(self, here: Tensor) -> Tensor:
+        """See `kernel.Others.z`; each comes from one worker."""
+        return self.group.sum(here.where(self.mine, 0), "scores of targets")
+
+
 class _Gather(torch.autograd.Function):
     """The rows of all workers, by rank. Backwards each worker gets the SUM over all of the gradients of its rows."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, sizes: Sequence[int], group: Group) -> Tensor:
-        ctx.sizes, ctx.group = sizes, group
-        return group.gather(x, sizes, "vectors of candidates")
+    def forward(ctx: Any, x: Tensor, sizes: Sequence[int], group: Group, what: str) -> Tensor:
+        ctx.sizes, ctx.group, ctx.what = sizes, group, what
+        return group.gather(x, sizes, what)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.group.scatter_sum(grad.contiguous(), ctx.sizes, "gradients of candidates"), None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return ctx.group.scatter_sum(grad.contiguous(), ctx.sizes, f"gradients of {ctx.what}"), None, None, None
 
 
 def _put(rows: Tensor, order: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -77,21 +77,50 @@ def pack(plan: TaskPlan, like: Tensor) -> Packed:
     return Packed(plan, **tensors)
 
 
-def loss(query: Tensor, candidate: Tensor, bias: Tensor | None, log_temperature: Tensor, packed: Packed) -> Tensor:
-    """The loss, a scalar, of (Q, d) queries against (C, d) candidates with a bias (C,) each; differentiable once."""
+class Others(Protocol):
+    """The workers that have the other columns, where each has some of the columns, and every row and target."""
+
+    @property
+    def columns(self) -> int:
+        """The most that one of them has: all take as many rows in a block."""
+
+    @property
+    def mine(self) -> Tensor:
+        """(T,): which targets' columns are here."""
+
+    def log_sum(self, here: Tensor) -> Tensor:
+        """(rows,) log Σ exp of scores over all columns, from that over those here."""
+
+    def z(self, here: Tensor) -> Tensor:
+        """(T,) the z of each target, from those of `mine`."""
+
+
+def loss(
+    query: Tensor,
+    candidate: Tensor,
+    bias: Tensor | None,
+    log_temperature: Tensor,
+    packed: Packed,
+    others: Others | None = None,
+) -> Tensor:
+    """The loss, a scalar, of (Q, d) queries against (C, d) candidates with a bias (C,) each; differentiable once.
+
+    With `others` the candidates are those here, columns count among them, and the loss is that of the targets of
+    `others.mine`: it adds up over the workers.
+    """
     start = packed.plan.start
     rows = query * torch.exp(-log_temperature).to(query.dtype)
     negatives, added = (candidate[start:], bias if bias is None else bias[start:]) if start else (candidate, bias)
     if packed.correction is not None:
         added = packed.correction if added is None else added + packed.correction
     z = None
-    if packed.place is None:  # index_select takes a fifth of the time of indexing
+    if packed.place is None or others is not None:  # index_select takes a fifth of the time of indexing
         own = rows.index_select(0, packed.query)
         z = (own * candidate.index_select(0, packed.column)).sum(1)
         z = z if bias is None else z + bias.index_select(0, packed.column)
         z = z if packed.positive_correction is None else z + packed.positive_correction
         rows = own if packed.plan.expand else rows
-    return _BlockedSoftmax.apply(rows, negatives, added, z, packed)  # type: ignore[no-untyped-call]
+    return _BlockedSoftmax.apply(rows, negatives, added, z, packed, others)  # type: ignore[no-untyped-call]
 
 
 class _BlockedSoftmax(torch.autograd.Function):
@@ -104,9 +133,15 @@ class _BlockedSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, negatives: Tensor, added: Tensor | None, z: Tensor | None, packed: Packed
+        ctx: Any,
+        rows: Tensor,
+        negatives: Tensor,
+        added: Tensor | None,
+        z: Tensor | None,
+        packed: Packed,
+        others: Others | None,
     ) -> Tensor:
-        total, *gradients = _run(packed, rows, negatives, added, z, with_gradients=any(ctx.needs_input_grad))
+        total, *gradients = _run(packed, others, rows, negatives, added, z, with_gradients=any(ctx.needs_input_grad))
         ctx.save_for_backward(*gradients)
         return total
 
@@ -114,16 +149,26 @@ class _BlockedSoftmax(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         wanted = zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
-        return *(grad * g if needed else None for g, needed in wanted), None
+        return *(grad * g if needed else None for g, needed in wanted), None, None
 
 
 def _run(
-    packed: Packed, rows: Tensor, negatives: Tensor, added: Tensor | None, z: Tensor | None, *, with_gradients: bool
+    packed: Packed,
+    others: Others | None,
+    rows: Tensor,
+    negatives: Tensor,
+    added: Tensor | None,
+    z: Tensor | None,
+    *,
+    with_gradients: bool,
 ) -> tuple[Tensor, ...]:
     """The loss, and its gradients by rows, negatives, what is added, and z."""
-    scores = _Scores(packed.plan, rows, negatives, added)
+    scores = _Scores(packed.plan, rows, negatives, added, len(negatives) if others is None else others.columns)
+    own_weight = packed.weight if others is None else packed.weight * others.mine
     # What a row's sum lacks: exp z, or nothing where the own column is already among the row's scores.
-    lacking = torch.full_like(packed.weight, -math.inf) if z is None else z.masked_fill(packed.own_included, -math.inf)
+    lacking = torch.full_like(packed.weight, -math.inf)
+    if z is not None and not packed.plan.own_included.all():
+        lacking = (z if others is None else others.z(z)).masked_fill(packed.own_included, -math.inf)
     losses, dz = torch.zeros_like(packed.weight), torch.zeros_like(packed.weight)
     dx = torch.zeros_like(rows)
     # Accumulated as (d, N), the orientation in which a block's product is fastest.
@@ -132,22 +177,23 @@ def _run(
         # This block's scores, and the z of the targets in its rows
         high = min(low + scores.block_rows, len(rows))
         here = slice(*np.searchsorted(packed.plan.row, (low, high)))
-        block, local, weight = scores.block_of(low, high), packed.row[here] - low, packed.weight[here]
-        if packed.place is not None:
+        block, local = scores.block_of(low, high), packed.row[here] - low
+        if z is None and packed.place is not None:
             flat = local * len(negatives) + packed.place[here]
         own = block.view(-1).index_select(0, flat) * LN_2 if z is None else z[here]
 
         # Losses: log(Σ exp score + what the sum lacks) − z
         share, row_log_sum, row_sum = _exponentials(block, safe=scores.safe)
         log_sum = row_log_sum.index_select(0, local)
-        total = torch.logaddexp(log_sum, lacking[here])
+        every = log_sum if others is None else others.log_sum(row_log_sum).index_select(0, local)
+        total = torch.logaddexp(every, lacking[here])
         torch.sub(total, own, out=losses[here])
         if not with_gradients:
             continue
 
         # Gradients by the scores: their exponentials, times a factor per row
-        torch.mul(weight, torch.exp(lacking[here] - total) - 1, out=dz[here])
-        row_weight = torch.zeros_like(row_sum).index_add_(0, local, weight * torch.exp(log_sum - total))
+        torch.mul(own_weight[here], torch.exp(lacking[here] - total) - 1, out=dz[here])
+        row_weight = torch.zeros_like(row_sum).index_add_(0, local, packed.weight[here] * torch.exp(log_sum - total))
         if z is None:
             # Times the row's factor this is dz; a row without weight has neither.
             own_share = dz[here] / row_weight.index_select(0, local).clamp_min_(torch.finfo(dz.dtype).tiny)
@@ -160,19 +206,19 @@ def _run(
         dx[low:high] *= factor[:, None]
         dkeys[: len(share)].baddbmm_(x.mT, share)
     if not with_gradients:
-        return (packed.weight @ losses,)
+        return (own_weight @ losses,)
     dkeys = dkeys.sum(0)
-    return packed.weight @ losses, dx, dkeys[: rows.shape[1]].T, dkeys[-1], dz
+    return own_weight @ losses, dx, dkeys[: rows.shape[1]].T, dkeys[-1], dz
 
 
 class _Scores:
-    """Blocks of rows of scores, in base 2, corrected and masked, in one buffer."""
+    """Blocks of rows of scores, in base 2, corrected and masked, in one buffer. `columns`: how many a block is for."""
 
-    def __init__(self, plan: TaskPlan, x: Tensor, negatives: Tensor, added: Tensor | None) -> None:
+    def __init__(self, plan: TaskPlan, x: Tensor, negatives: Tensor, added: Tensor | None, columns: int) -> None:
         self.plan, self.x, self.keys = plan, x * LOG2_E, negatives
         self.on_cpu = x.device.type == "cpu"
         self.cores = min(torch.get_num_threads(), MAX_CORES) if self.on_cpu else 1
-        self.block_rows = self._block_rows(max(1, len(negatives)))
+        self.block_rows = self._block_rows(max(1, columns))
         self.buffer = x.new_empty(min(self.block_rows, len(x)), len(negatives))
         self.hits = None if plan.hit_codes is None else _Hits(*plan.hit_codes)
         wide = torch.finfo(x.dtype).max > math.exp(2 * SAFE)  # float16 is not

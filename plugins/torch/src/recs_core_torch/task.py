@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from recs_core.contract.errors import DataError, SpecError
 from recs_core.contract.retrieval import RetrievalSpec
-from recs_core.contract.task import COSINE_EPSILON, plan_task
+from recs_core.contract.task import COSINE_EPSILON, TaskPlan, plan_task
 from recs_core.contract.weights import Weights
 from recs_core_torch import kernel
 from recs_core_torch.tensors import as_tensor
@@ -94,10 +94,20 @@ class RetrievalTask(nn.Module):
             raise DataError(
                 f"query has {query.shape[1]} dims and candidate {candidate.shape[1]}; a score needs the same"
             )
-        packed = kernel.pack(plan_task(self.spec, len(query), len(candidate), **inputs), query)
+        return self.planned(plan_task(self.spec, len(query), len(candidate), **inputs), query, candidate, bias)
+
+    def planned(
+        self,
+        plan: TaskPlan,
+        query: Tensor,
+        candidate: Tensor,
+        bias: Tensor | None,
+        others: kernel.Others | None = None,
+    ) -> Tensor:
+        """The loss by a plan, of vectors in the task's own dtype. `others`: see `kernel.loss`."""
         if self.spec.scoring == "cosine":
             query, candidate = normalise(query), normalise(candidate)
-        return kernel.loss(query, candidate, bias, self.log_temperature, packed)
+        return kernel.loss(query, candidate, bias, self.log_temperature, kernel.pack(plan, query), others)
 
     def _vectors(self, name: str, vectors: Tensor | ArrayLike) -> Tensor:
         if not isinstance(vectors, Tensor):
