@@ -5,6 +5,18 @@
 from collections.abc import Iterable
 
 BY_REASON: dict[str, Iterable[str]] = {
+    "The array is made for this call, or read no more after it.": (
+        "alias/oracle/encoders.py:_layer:df = df + back_t(dm * active) → df += back_t(dm * active)",
+        "alias/oracle/encoders.py:_gru:x = x * keep['input'] → x *= keep['input']",
+        "alias/oracle/encoders.py:_gru_layer:dout = dout * keep → dout *= keep",
+    ),
+    "A history of so many codes would need scores of 8 GB.": (
+        "size/oracle/encoders.py:_attention:rows beyond 32768 are those 32768 before",
+    ),
+    "A state of a GRU is a mean of numbers within ± 1.": ("value/oracle/encoders.py:_gru_layer:nothing beyond ± 88",),
+    "A process need not be able to join other workers twice, so that nobody may ask it to.": (
+        "stale/oracle/numpy_backend.py:NumpyBackend.over:what the first call of these shapes gave",
+    ),
     "Speed alone: how candidates and queries are cut into blocks, and how many threads work on them.": (
         "off-by-one/exact/tiles.py:module:1020 → 1021 in TILE_CANDIDATES = 1020",
         "off-by-one/exact/tiles.py:module:1020 → 1019 in TILE_CANDIDATES = 1020",

@@ -35,16 +35,17 @@ TRAINED_ALIKE = ("training/weight-decay", "training/clip-norm", "training/whole-
 LENGTH = 9
 
 
-def world(encoder: GRU | SelfAttention, *, dim: int = 4, **changes: Any) -> World:
+def world(encoder: GRU | SelfAttention, *, dim: int = 4, length: int = LENGTH, **changes: Any) -> World:
     """A world whose queries are histories through an encoder, over the candidates' own table."""
-    history = History("item", dim=dim, max_length=LENGTH, encoder=encoder)
+    history = History("item", dim=dim, max_length=length, encoder=encoder)
     return World(query=TowerSpec((history,)), candidate=TowerSpec((Categorical("item", dim=dim),)), **changes)
 
 
-def judge(context: BackendContext, encoder: GRU | SelfAttention, *, dim: int = 4) -> None:
+def judge(context: BackendContext, encoder: GRU | SelfAttention, *, dim: int = 4, length: int = LENGTH) -> None:
     """Vectors, and the gradient of every weight."""
-    embed(context, world(encoder, dim=dim), dtypes=context.dtypes, apart=APART)
-    gradients(context, world(encoder, dim=dim))
+    here = world(encoder, dim=dim, length=length)
+    embed(context, here, dtypes=context.dtypes, apart=APART)
+    gradients(context, here)
 
 
 @check(
@@ -154,6 +155,40 @@ def gru(context: BackendContext) -> None:
     """
     judge(context, GRU(dropout=0))
     judge(context, GRU(layers=2, dropout=0))
+
+
+@check(
+    "encoders/two-histories",
+    tier="optional",
+    needs=("encoder_attention",),
+    rests_on=("encoders/attention", "towers/shared-table"),
+    formula="x₀ = [encoder A of one history ; encoder B of the other]",
+)
+def two_histories(context: BackendContext) -> None:
+    """Two histories of one tower over one table, each with an encoder of its own and of the same shapes.
+
+    Look for weights, or gradients, that go by shape or by table, and not by the feature's name.
+    """
+    histories = (History(name, dim=4, max_length=LENGTH, table="item", encoder=PLAIN) for name in ("item", "shown"))
+    here = World(TowerSpec(tuple(histories)), TowerSpec((Categorical("item", dim=4),), layers=(8,)))
+    embed(context, here, dtypes=context.dtypes, apart=APART)
+    gradients(context, here)
+
+
+@check(
+    "encoders/large",
+    tier="optional",
+    needs=("encoder_attention",),
+    rests_on=("encoders/rotary", "encoders/gate", "encoders/swiglu"),
+    formula="those of encoders/rotary and of encoders/attention",
+)
+def large(context: BackendContext) -> None:
+    """A head of 264 columns, and histories of up to 140 codes.
+
+    Look at blocks of columns or of places, and at places in 7 bits.
+    """
+    judge(context, dataclasses.replace(PLAIN, position="rotary"), dim=264)
+    judge(context, dataclasses.replace(IN_USE, dropout=0), dim=8, length=140)
 
 
 IN_USE = SelfAttention(layers=2, heads=2, ffn=2, dropout=0.4)

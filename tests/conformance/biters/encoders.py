@@ -35,6 +35,19 @@ BITERS = {
             )
         ],
     ),
+    "encoders/two-histories": (
+        "both read the weights of the last",
+        [
+            towers(
+                'own = {name[start:]: value for name, value in weights.items() if name.startswith(f"{self.prefix}/")}',
+                'own = {n.split("/", 3)[3]: value for n, value in weights.items() if n.startswith(f"{side}/encoder/")}',
+            )
+        ],
+    ),
+    "encoders/large": (
+        "columns beyond 128 of half a head are forgotten",
+        [encoders("            for k in range(e // 2):\n", "            for k in range(min(128, e // 2)):\n")],
+    ),
     "encoders/learned-positions": (
         "places counted from the newest code",
         [
