@@ -68,12 +68,12 @@ class CandidateIndex:
         ids that may come back. Raises `DataError` for k ≤ 0, an unknown id in `allow`, or shapes that do not fit.
         """
         hidden = self._positions_a_query(exclude, len(queries))
-        allowed = None if allow is None else self._known(allow)
+        allowed = None if allow is None else self._known(allow, "allow")
         return named(self._found.search(queries, k, exclude=hidden, allow=allowed), self._vocabulary)
 
     def similar(self, ids: Any, k: int, *, allow: Any = None) -> TopK:
         """The k candidates with the highest inner product with each one's own vector, itself left out."""
-        codes = self._known(ids)
+        codes = self._known(ids, "similar")
         itself = Ragged(codes, np.arange(len(codes) + 1, dtype=np.int32))
         return self.search(np.ascontiguousarray(self._vectors[codes]), k, exclude=itself, allow=allow)
 
@@ -83,7 +83,10 @@ class CandidateIndex:
         vectors = np.asarray(vectors)
         if vectors.dtype != np.float32 or vectors.shape != (len(given), self._vectors.shape[1]):
             expected = (len(given), self._vectors.shape[1])
-            raise DataError(f"upsert needs float32 vectors of shape {expected}, got {vectors.dtype} of {vectors.shape}")
+            raise DataError(
+                f"upsert needs float32 vectors of shape {expected}, got {vectors.dtype} of {vectors.shape}; give one "
+                "row per id, of as many numbers as the index holds"
+            )
         tiles.norms(vectors, "upserted")
         positions = self._vocabulary.encode(given.ids)
         new = np.flatnonzero(positions < 0)
@@ -98,7 +101,7 @@ class CandidateIndex:
     def delete(self, ids: Any) -> None:
         """Remove candidates for good. Raises `DataError` for an id that is not there."""
         kept = np.ones(len(self), bool)
-        kept[self._known(ids)] = False
+        kept[self._known(ids, "delete")] = False
         self._set(Vocabulary(self.ids.filter(pa.array(kept)), self._vocabulary.name), self._vectors[kept])
 
     def save(self, folder: str | Path) -> None:
@@ -127,21 +130,30 @@ class CandidateIndex:
 
     def _set(self, vocabulary: Vocabulary, vectors: NDArray[np.float32]) -> None:
         if vectors.ndim != 2 or len(vectors) != len(vocabulary):
-            raise DataError(f"{len(vocabulary)} ids need vectors of shape ({len(vocabulary)}, d), got {vectors.shape}")
+            raise DataError(
+                f"{len(vocabulary)} ids need vectors of shape ({len(vocabulary)}, d), got {vectors.shape}; give one "
+                "row per id"
+            )
         self._found = FilteredIndex(vectors, self._index)  # raises before anything is replaced
         self._vocabulary, self._vectors = vocabulary, vectors
 
-    def _known(self, ids: Any) -> NDArray[np.int32]:
+    def _known(self, ids: Any, asks: str) -> NDArray[np.int32]:
         codes = self._vocabulary.encode(ids)
         if (codes < 0).any():
             asked = pa.array(ids) if not isinstance(ids, (pa.Array, pa.ChunkedArray)) else ids
             missing = [asked[int(at)].as_py() for at in np.flatnonzero(codes < 0)]
-            raise DataError(f"{self._vocabulary.name} {some(missing)} not in this index of {len(self):,}")
+            cure = "leave it out" if asks == "delete" else "leave it out, or upsert it first"
+            raise DataError(
+                f"{asks}: {self._vocabulary.name} {some(missing)} not in this index of {len(self):,}; {cure}"
+            )
         return codes
 
     def _positions_a_query(self, exclude: Ragged | Sequence[Any] | None, num_queries: int) -> Ragged | None:
         if exclude is None or isinstance(exclude, Ragged):
             return exclude
         if len(exclude) != num_queries:
-            raise DataError(f"exclude has {len(exclude)} lists of ids for {num_queries} queries")
+            raise DataError(
+                f"exclude has {len(exclude)} lists of ids for {num_queries} queries; give one list per query, [] for "
+                "none"
+            )
         return ragged(self._vocabulary.encode(row) if len(row) else () for row in exclude)

@@ -55,7 +55,9 @@ class QueryFile:
             ids = as_values(table[self.column], f"{self.path}, column {self.column!r}")
             if ids.null_count:
                 row = seen + int(np.argmin(ids.is_valid().to_numpy(zero_copy_only=False)))
-                raise DataError(f"{self.path}, column {self.column!r}: null id in row {row} (counting from 0)")
+                raise DataError(
+                    f"{self.path}, column {self.column!r}: null id in row {row} (counting from 0); leave the row out"
+                )
             seen += len(ids)
             yield table.set_column(0, self.column, ids)
 
@@ -69,7 +71,7 @@ def opened(path: Path, queries: Vocabulary, column: str | None, dialect: Dialect
     if readers.is_csv(path):
         return _csv(path, queries, column, dialect)
     if dialect:
-        raise DataError(f"{path}: encoding, delimiter and null_values are for CSV files")
+        raise DataError(f"{path}: encoding, delimiter and null_values are for CSV files; leave them out")
     with reading(path):
         parquet = pq.ParquetFile(path)
     names = parquet.schema_arrow.names
