@@ -216,7 +216,8 @@ class Recommender(Evaluable, Growing):
 
         corpus = self._corpus_as_of_now()
         self.index = corpus.index_of = index
-        corpus.index = LiveIndex.of(corpus.vectors.astype(np.float32, copy=False), index, self.catalog.retired)
+        vectors = corpus.vectors.astype(np.float32, copy=False)
+        corpus.index = LiveIndex(vectors, index, self.catalog.retired, built=True)
 
     # Answers
 

@@ -26,9 +26,10 @@ from recs_core.storage.paths import local
 class CandidateIndex:
     """Candidates by id, found through any index of inner products.
 
-    `ids`: n strings or int64, unique; `vectors` (n, d) float32, kept as given. `index`: an empty `Index`, or the name
-    of an installed one. Position = row: an upsert replaces rows where they stand and adds new ids at the end, in the
-    order given; a delete closes the gap and keeps the order. Ties go to the lower position.
+    `ids`: n strings or int64, unique, or a `Vocabulary`; `vectors` (n, d) float32, kept as given. `index`: an empty
+    `Index`, or the name of an installed one; `built`: one that holds these vectors already, built or restored.
+    Position = row: an upsert replaces rows where they stand and adds new ids at the end, in the order given; a delete
+    closes the gap and keeps the order. Ties go to the lower position.
 
     An approximate index may miss candidates but leaks none: where filters leave it short of what it owes, the rows
     concerned are searched exactly.
@@ -38,12 +39,18 @@ class CandidateIndex:
     """
 
     def __init__(
-        self, ids: Any, vectors: NDArray[np.float32], index: Index | str = "exact", *, name: str = "candidate"
+        self,
+        ids: Any,
+        vectors: NDArray[np.float32],
+        index: Index | str = "exact",
+        *,
+        name: str = "candidate",
+        built: bool = False,
     ) -> None:
         self._index: Index = resolve(index)
         self._vocabulary: Vocabulary
         self._vectors: NDArray[np.float32]
-        self._set(Vocabulary(ids, name), np.asarray(vectors))
+        self._set(ids if isinstance(ids, Vocabulary) else Vocabulary(ids, name), np.asarray(vectors), built=built)
 
     @property
     def ids(self) -> pa.Array:
@@ -119,22 +126,18 @@ class CandidateIndex:
         """
         vocabulary, vectors, made = storage.load(local(folder, "CandidateIndex.load", BundleError))
         if index is not None or made is None:
-            return cls(vocabulary.ids, vectors, "exact" if index is None else index, name=vocabulary.name)
-        loaded = cls.__new__(cls)
-        loaded._index = made.restored(vectors)
-        loaded._found = FilteredIndex.of(vectors, loaded._index)
-        loaded._vocabulary, loaded._vectors = vocabulary, vectors
-        return loaded
+            return cls(vocabulary, vectors, "exact" if index is None else index)
+        return cls(vocabulary, vectors, made.restored(vectors), built=True)
 
     # Inside
 
-    def _set(self, vocabulary: Vocabulary, vectors: NDArray[np.float32]) -> None:
+    def _set(self, vocabulary: Vocabulary, vectors: NDArray[np.float32], *, built: bool = False) -> None:
         if vectors.ndim != 2 or len(vectors) != len(vocabulary):
             raise DataError(
                 f"{len(vocabulary)} ids need vectors of shape ({len(vocabulary)}, d), got {vectors.shape}; give one "
                 "row per id"
             )
-        self._found = FilteredIndex(vectors, self._index)  # raises before anything is replaced
+        self._found = FilteredIndex(vectors, self._index, built=built)  # raises before anything is replaced
         self._vocabulary, self._vectors = vocabulary, vectors
 
     def _known(self, ids: Any, asks: str) -> NDArray[np.int32]:
