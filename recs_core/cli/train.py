@@ -77,7 +77,8 @@ def train(
 ) -> None:
     """Train a model, evaluate it beside popularity, and save it as a bundle with its run.json.
 
-    With --continue a bundle is trained on instead: the queries and candidates of --data join it, and a bundle is saved.
+    With --continue a bundle is trained on instead: the queries and candidates of --data join it, and a bundle is saved,
+    without a run.json: no command repeats what several trainings made.
     """
     from dataclasses import replace
 
@@ -228,6 +229,10 @@ def _continue(
     if given:
         raise ConfigError(f"--continue trains the bundle's own model on all rows of --data; leave {given[0]} out")
     _check_out(out, force)
+    if (out / "run.json").exists():
+        raise ConfigError(
+            f"{out}/run.json: tells of another training, and a continued one has none; choose another --out"
+        )
     say = None if as_json else typer.echo
     settings: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "replay": replay, "device": device}
     model = continued(bundle, options.data_spec(data, "none", **file), say=say, **settings)
