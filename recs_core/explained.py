@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.asked import asked
+from recs_core.asked import Asked, Unknown, asked
 from recs_core.contract.batch import Features, flat
 from recs_core.contract.errors import DataError, UnsupportedFeature, about
 from recs_core.contract.features import Column
@@ -29,11 +29,12 @@ Array = NDArray[np.float64]
 class Explanation:
     """A score and its parts, (name, value) in the order of the query tower: one for each feature, for each id of a
     feature with several, and the candidate's bias. `score` is their sum, in float64. `unknown_query`: whether training
-    never saw the query, or nothing is known of it."""
+    never saw the query, or nothing is known of it. `answered_by`: "model", or "oov" where nothing is known of it."""
 
     score: float
     parts: tuple[tuple[str, float], ...]
     unknown_query: bool
+    answered_by: Literal["model", "oov"]
 
     def __str__(self) -> str:
         largest_first = sorted(self.parts, key=lambda part: -abs(part[1]))
@@ -41,7 +42,14 @@ class Explanation:
 
 
 def explained(
-    model: Recommender, query: Any, candidate: Any, history: Any, features: Any, context: Any, at: Any
+    model: Recommender,
+    query: Any,
+    candidate: Any,
+    history: Any,
+    features: Any,
+    context: Any,
+    at: Any,
+    unknown: Unknown,
 ) -> Explanation:
     """`Recommender.explain`, from weights alone."""
     plan = _additive(model.query_tower.plan)
@@ -50,12 +58,24 @@ def explained(
         question = asked(model.catalog, model.query, *asks)
     if len(question) != 1:
         raise DataError(f"explain: features has {len(question)} rows; explain one query at a time", "features")
-    question.check_unknown("oov", stacklevel=3)
+    _check_unknown(question, unknown)
     with about("candidate"):
         vector = model.encode_candidate([candidate])[0].astype(np.float64)
     read = question.features(model.query, model.catalog)
     parts = _parts(plan, model.retrieval, model.schema, model.weights(), read, vector)
-    return Explanation(math.fsum(value for _, value in parts), parts, bool(question.unknown[0]))
+    by: Literal["model", "oov"] = "oov" if len(question.strangers) else "model"
+    return Explanation(math.fsum(value for _, value in parts), parts, bool(question.unknown[0]), by)
+
+
+def _check_unknown(question: Asked, unknown: Unknown) -> None:
+    """As `recommend` answers one of whom nothing is known; popularity is no sum of parts."""
+    with about("query", instead_of="queries"):
+        question.check_unknown(unknown, stacklevel=4)
+    if unknown == "popular" and len(question.strangers):
+        raise UnsupportedFeature(
+            "explain: nothing is known of this query, which popularity answers: its score is a count of rows and no "
+            "sum of parts; pass unknown='oov' for those of OOV rows"
+        )
 
 
 def _additive(plan: TowerPlan | None) -> TowerPlan:

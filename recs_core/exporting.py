@@ -16,6 +16,7 @@ from recs_core.contract.errors import DataError
 from recs_core.loading import on_numpy
 from recs_core.recommender import EMBED_ROWS, Recommender
 from recs_core.restoring import opened, replay
+from recs_core.storage import whole
 from recs_core.storage.paths import local
 from recs_core.tables import parquet_files
 
@@ -66,7 +67,7 @@ def export_vectors(
     for a file that is there or cannot be written, and for an attribute that has the name of `column`.
     """
     out = local(to, "export_vectors", DataError)
-    parquet_files.check_out(out, "the vectors")
+    whole.check_file(out, "the vectors")
     if out.exists() and not force:
         raise DataError(f"{out} exists; name another file, or pass force=True to replace it")
     stored = opened(path, custom=custom, progress=False)

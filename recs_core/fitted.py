@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recs_core.contract.batch import Side
+from recs_core.contract.errors import SpecError
 from recs_core.contract.optimizers import Optimizer
 from recs_core.contract.protocols import DType
 from recs_core.contract.retrieval import RetrievalSpec
@@ -106,6 +107,13 @@ class Fitted:
     progress: Progress | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    def refuse_without(self, natives: Mapping[Side, Any], asks: str) -> None:
+        """Raise `SpecError` for a side whose tower is a user's own module and not among `natives`."""
+        for side, native in self.natives.items():
+            if side not in natives:
+                hint = f"pass natives={{{side!r}: recs.Adopted({native.built(side)}, …)}}"
+                raise SpecError(f"{asks}: the {side} tower is {native}; build it and {hint}")
 
     def as_arrays(self) -> Fitted:
         """The same, with an array wherever there are `Rows` in several parts."""

@@ -216,7 +216,8 @@ class Recommender(Evaluable, Growing):
 
         corpus = self._corpus_as_of_now()
         self.index = corpus.index_of = index
-        corpus.index = LiveIndex.of(corpus.vectors.astype(np.float32, copy=False), index, self.catalog.retired)
+        vectors = corpus.vectors.astype(np.float32, copy=False)
+        corpus.index = LiveIndex(vectors, index, self.catalog.retired, built=True)
 
     # Answers
 
@@ -305,16 +306,18 @@ class Recommender(Evaluable, Growing):
         features: Any = None,
         context: Context = None,
         at: Any = None,
+        unknown: Unknown = "oov",
     ) -> Explanation:
         """The parts that a score is the sum of: a query's features, each candidate of its history, and the bias.
 
         `query`: one id, or None; `candidate`: one id. `history`: a list of candidate ids, `features`: a table of one
-        row, `context` and `at`, as in `recommend`. Raises `UnsupportedFeature` where the query tower has layers or is a
-        module of one's own: such a score has no parts. Raises `DataError` as `recommend`.
+        row, `context`, `at` and `unknown`, as in `recommend`. Raises `UnsupportedFeature` where the query tower has
+        layers or is a module of one's own, and for a query that `unknown="popular"` answers by popularity: such a score
+        has no parts. Raises `DataError` as `recommend`.
         """
         from recs_core.explained import explained
 
-        return explained(self, query, candidate, history, features, context, at)
+        return explained(self, query, candidate, history, features, context, at, unknown)
 
     def similar(self, candidates: Any, k: int = 10, *, allow: Any = None, where: Where | None = None) -> TopK:
         """The k candidates nearest to each candidate by cosine of their embeddings, itself left out: ids and scores,

@@ -334,10 +334,7 @@ class TwoTower(BackedRecommender):
         own; it takes over the weights. Raises `SpecError` for one that is missing, and `DataError` if the weights do
         not fit it.
         """
-        for side, native in fitted.natives.items():
-            if side not in (natives or {}):
-                hint = f"pass natives={{{side!r}: recs.Adopted({native.built(side)}, …)}}"
-                raise SpecError(f"TwoTower.of: the {side} tower is {native}; build it and {hint}")
+        fitted.refuse_without(natives or {}, "TwoTower.of")
         given: dict[str, Any] = {**vars(fitted.declared), **{str(side): own for side, own in (natives or {}).items()}}
         out = cls(**given, backend=backend, device=device)
         if config.group_of(out.backend) is None:

@@ -240,10 +240,11 @@ def test_a_column_of_both_tables_is_refused() -> None:
     table = rows().to_table()
     queries = {"user": ["u1", "u2"], "device": ["ios", "web"]}
     both = recs.Interactions.from_table(table, query="user", candidate="item", timestamp="t", queries=queries)
-    with pytest.raises(
-        DataError, match=r"Categorical\('device'\): both the interactions and the side table of queries"
-    ):
+    told = "both the interactions and the side table of queries have column 'device', .*; leave it out of one of them"
+    with pytest.raises(DataError, match=rf"Categorical\('device'\): {told}"):
         declared(recs.TowerSpec([USER, DEVICE], layers=[5])).fit(both)
+    with pytest.raises(DataError, match=f"context: {told}"):
+        recs.recipe("features", both, context=["device"])
 
 
 def test_columns_that_tell_of_the_query_are_moved_to_its_side_table() -> None:

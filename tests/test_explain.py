@@ -108,3 +108,23 @@ def test_where_there_are_no_parts():
     ):
         with pytest.raises(DataError):
             wrong()
+
+
+def test_a_stranger_is_explained_as_recommend_answers_one():
+    """By OOV rows with a warning; not where popularity answers, or nobody does."""
+    made = additive(retrieval=recs.RetrievalSpec(scoring="dot"))
+    with pytest.warns(UserWarning, match="never seen in training, the first is 'zoe'"):
+        why = made.explain("zoe", "x")
+    assert (why.unknown_query, why.answered_by) == (True, "oov")
+    with pytest.warns(UserWarning):
+        assert why.score == pytest.approx(made.recommend(["zoe"], 1, allow=["x"]).scores[0, 0], rel=1e-5)
+    with pytest.raises(UnsupportedFeature, match="popularity answers: .*; pass unknown='oov'"):
+        made.explain("zoe", "x", unknown="popular")
+    with pytest.raises(DataError, match="never seen in training, the first is 'zoe'") as refused:
+        made.explain("zoe", "x", unknown="error")
+    assert refused.value.argument == "query"
+    told = {"age": [30.0], "likes": [["red"]]}
+    why = made.explain("zoe", "x", features=told, unknown="popular")
+    assert (why.unknown_query, why.answered_by) == (True, "model")
+    with pytest.raises(DataError, match="never seen"):
+        made.explain("zoe", "x", features=told, unknown="error")

@@ -78,6 +78,19 @@ def test_another_index_takes_the_place_of_the_first_and_a_save_of_both(bundle, t
     assert info(bundle).stated.index is None and not (bundle / first).exists()
 
 
+def test_an_index_that_a_save_drops_is_said_once_with_what_builds_it(bundle, trained, caplog):
+    model = recs.TwoTower.of(trained, backend=OracleBackend())
+    model.save(bundle)
+    assert not caplog.records, "there was none"
+    build(bundle, "int8:rescore=30", queries=30)
+    model.save(bundle)
+    model.save(bundle)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().endswith(f"`recs index build {bundle} --index int8:rescore=30` builds one of these")
+    assert served(bundle).index is None
+
+
 def test_a_model_that_trains_on_is_searched_exactly(bundle):
     build(bundle, "int8", queries=5)
     assert recs.load(bundle, backend=OracleBackend()).index is None

@@ -270,7 +270,10 @@ def test_context_that_is_named_twice_is_read_once() -> None:
     [
         (asked([1, None, 3, 4]), "context: 'hour' cannot be read: 1 of 4 numbers are missing; fill them"),
         (asked([None] * 4), "context: 'hour' cannot be read: it has no value at all"),
-        (asked([1, 2, 3, 4], queries={"user": ["u", "v"], "hour": [1, 2]}), "and the side table of queries have a"),
+        (
+            asked([1, 2, 3, 4], queries={"user": ["u", "v"], "hour": [1, 2]}),
+            "and the side table of queries have column 'hour'",
+        ),
     ],
     ids=["a null", "nulls", "a query's too"],
 )

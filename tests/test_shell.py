@@ -121,4 +121,5 @@ def test_a_warning_is_one_line():
 def test_what_only_resembles_an_integer_id_is_no_id(other, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["recommend", V1, f"--query={other}"])
-    assert capsys.readouterr().err == f"recs: --query: the ids of 'user' are integers, got {other!r}\n"
+    said = f"recs: --query: the ids of 'user' are integers, got {other!r}; write one as in 100\n"
+    assert capsys.readouterr().err == said

@@ -79,7 +79,7 @@ def test_a_killed_run_is_resumed_and_ends_as_one_that_was_not(tmp_path: Path) ->
     [
         (("train",), "name the data"),
         (("train", "report", "--config", "x.json"), "give either data or --config"),
-        (("train", "--config", "missing.json"), "missing.json: cannot be read, No such file or directory"),
+        (("train", "--config", "missing.json"), "missing.json: no such file; name what `recs train` wrote"),
         (("train", "nothing.csv"), "name its id columns with --query and --candidate"),
         (("train", "nothing.csv", "--query", "a", "--candidate", "b"), "nothing.csv"),
         (("train", "report", "--split", "sideways"), "--split is time, last, random or none"),

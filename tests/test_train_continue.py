@@ -63,6 +63,26 @@ def test_a_bundle_is_extended_trained_on_and_saved(
     assert (told["candidates"], told["queries"]) == (12, 10) and len(told["losses"]) == told["epochs"]
 
 
+def test_a_run_is_not_mixed_with_a_model_that_it_did_not_train(
+    bundle: Path, new: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`evaluate` would hold the model to the test part of the run, `--resume` go on with it."""
+    (tmp_path / "run.json").write_text("{}")
+    assert recs("train", "--continue", bundle, *options(new), "-o", tmp_path, "--force") == 2
+    assert "run.json: tells of another training" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_bundle_tells_how_it_was_continued(bundle: Path, new: Path, tmp_path: Path) -> None:
+    """In place of a run.json, which repeats one training from its data alone."""
+    out = tmp_path / "out"
+    assert recs("train", "--continue", bundle, *options(new), "-o", out) == 0
+    assert [path.name for path in out.iterdir()] == ["bundle"]
+    told = recs_core.bundle.info(out / "bundle").stated.provenance
+    assert (told.data.rows, told.data.digest) == (len(days.second()), days.second().digest())
+    assert told.command
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

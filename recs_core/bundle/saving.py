@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import platform
 import shlex
@@ -35,6 +37,8 @@ from recs_core.tables import arrow_files, id_files
 from recs_core.training import Position, TrainingHistory
 from recs_core.version import __version__, installed
 
+log = logging.getLogger("recs_core")
+
 Metrics = Mapping[str, "float | tuple[float, float, float]"]
 
 
@@ -56,14 +60,30 @@ def save(
     folder, in place of the weights here and where training stands.
 
     Raises `BundleError` if the folder is a URL, is no bundle and not empty, cannot be written, or the model, `metrics`
-    or `licence` cannot be saved. A card that cannot be written is a warning.
+    or `licence` cannot be saved. A card that cannot be written is a warning, and so is an index of the bundle that is
+    replaced: it was of other vectors, and is gone.
     """
     folder = local(path, "save", BundleError)
     said = {"metrics": _metrics({} if metrics is None else metrics, "save"), "licence": _licence(licence, "save")}
     with committing(folder) as commit:
+        index = _index_of(folder)
         fields = _write(commit, fitted, towers, shares)
         _finish(commit, {**fields, **said, "files": commit.files})
+    if index is not None:
+        log.warning(
+            "%s: the bundle that was replaced held the index %s, of its own vectors, and this one holds none; "
+            "`recs index build %s --index %s` builds one of these",
+            *(folder, index, shlex.quote(str(folder)), index),
+        )
     return folder
+
+
+def _index_of(folder: Path) -> str | None:
+    """The index that the bundle in a folder holds, if there is one and it can be read."""
+    with contextlib.suppress(BundleError):
+        held = manifest.read(folder)[1].get("index")
+        return str(held["spec"]) if isinstance(held, dict) and "spec" in held else None
+    return None
 
 
 def describe(path: str | Path, *, metrics: Metrics | None = None, licence: str | None = None) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,11 +29,14 @@ def check(
     from recs_core.conformance.registry import TIERS
     from recs_core.conformance.runner import run
     from recs_core.contract.errors import ConfigError
+    from recs_core.storage import whole
     from recs_core.storage.paths import local
 
     if index and device is not None:
         raise ConfigError(f"--device {device} is of a backend, and {name!r} is asked for as an index; leave it out")
     report_file = None if as_json in (None, "-") else local(as_json, "--json")
+    if report_file is not None:
+        whole.check_file(report_file, "--json", ConfigError)
     report = run(
         None if index else placed(name, device),
         index=name if index else None,
@@ -49,18 +51,9 @@ def check(
     else:
         typer.echo(report.table())
         if report_file is not None:
-            _write(report_file, text + "\n")
+            whole.replace(report_file, lambda to: to.write_text(text + "\n", encoding="utf-8"))
     if not report.green:
         raise typer.Exit(RED)
-
-
-def _write(path: Path, text: str) -> None:
-    from recs_core.contract.errors import ConfigError
-
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--json {path}: cannot be written, {error.strerror or error}") from error
 
 
 def _tell(outcome: Outcome) -> None:
@@ -71,6 +64,7 @@ def _tell(outcome: Outcome) -> None:
 def _listed(path: str | None) -> dict[str, str]:
     from recs_core.contract.errors import ConfigError
     from recs_core.storage.paths import local
+    from recs_core.storage.whole import why_unread
 
     if path is None:
         return {}
@@ -78,8 +72,10 @@ def _listed(path: str | None) -> dict[str, str]:
         listed = json.loads(local(path, "--expected-failures").read_text(encoding="utf-8"))
     except ConfigError:
         raise
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--expected-failures {path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"--expected-failures {path}: {why_unread(error)}") from error
+    except ValueError:
+        listed = None
     if not isinstance(listed, dict) or not all(isinstance(reason, str) for reason in listed.values()):
         raise ConfigError(f'--expected-failures {path}: must be JSON of {{"check": "reason it fails"}}')
     return listed

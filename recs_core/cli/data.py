@@ -50,8 +50,6 @@ def check(
     """Show duplicates, unseen ids, time leaks and the share of cold candidates; of a store, that it is whole."""
     from recs_core.data.audit import audit
     from recs_core.experiment import cut, load_data
-    from recs_core.storage.paths import local
-    from recs_core.store.layout import check_store, is_store
 
     spec = options.data_spec(
         source,
@@ -75,9 +73,7 @@ def check(
         test=test,
         known_only=False,
     )
-    if is_store(folder := local(source, "source")):
-        check_store(folder)
-    data = load_data(spec)
+    data = load_data(spec, check=True)
     parts = cut(data, spec, seed=42)
     report = audit(parts.train, parts.test)
     if as_json:

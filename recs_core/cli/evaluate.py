@@ -52,7 +52,8 @@ def evaluate(
     parts = cut(load_data(experiment.data), experiment.data, experiment.seed)
     if parts.test is None:
         raise ConfigError(
-            f"{folder}/run.json: the run keeps no test part (split is null), so there is nothing to evaluate"
+            f"{folder}/run.json: the run keeps no test part (split is null), so there is nothing to evaluate; train "
+            "with --split time, last or random"
         )
     bundle = folder / "bundle"
     model = load(bundle, runtime="numpy") if backend is None else load(bundle, backend=backend, device=device)

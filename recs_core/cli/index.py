@@ -38,6 +38,7 @@ def tune(
 
     from recs_core.contract.errors import ConfigError
     from recs_core.indexing import tune
+    from recs_core.storage import whole
     from recs_core.storage.paths import local
 
     if plot is not None:
@@ -47,13 +48,15 @@ def tune(
         check_extra()
         if plot.suffix.lower() != ".svg":
             raise ConfigError(f"--plot is drawn as SVG, got {plot.name!r}; name it {plot.stem}.svg")
+        whole.check_file(plot, "--plot", ConfigError)
     told = (lambda _: None) if as_json else (lambda measured: typer.echo(f"recs: measured {measured.spec}", err=True))
     found = tune(bundle, index or (), recall=recall, k=k, queries=queries, seed=seed, told=told)
     best = found.best
     if plot is not None:
         from recs_core.compare.tradeoff import tradeoff
 
-        plot.write_text(tradeoff(found.tried, recall).alone(), encoding="utf-8")
+        drawn = tradeoff(found.tried, recall).alone()
+        whole.replace(plot, lambda to: to.write_text(drawn, encoding="utf-8"))
     if as_json:
         print_json({"recall": recall, "best": best.spec, "tried": [asdict(one) for one in found.tried]})
         return

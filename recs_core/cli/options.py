@@ -79,13 +79,16 @@ def data_spec(source: str, split: str | None = None, **given: Any) -> DataSpec:
 
 
 def parquet_out(path: pathlib.Path, option: str, force: bool) -> pathlib.Path:
-    """The path of a Parquet file to write. Raises `ConfigError` for another ending, and without --force for a file."""
+    """The path of a Parquet file to write. Raises `ConfigError` for another ending, where none can be written, and
+    without --force for one that is there; its folder is for whoever writes it to see to."""
     from recs_core.contract.errors import ConfigError
     from recs_core.storage.paths import local
+    from recs_core.storage.whole import check_file
 
     out = local(path, option)
     if out.suffix.lower() not in ("", ".parquet", ".pq"):
         raise ConfigError(f"{option} is written as Parquet, got {out.name!r}; name it {out.stem}.parquet")
+    check_file(out, option, ConfigError, made=True)
     if out.exists() and not force:
         raise ConfigError(f"{out} exists; choose another {option}, or --force to replace it")
     return out

@@ -56,7 +56,7 @@ def recommend(
     if (query is None) == (queries is None):
         raise ConfigError("name the queries: --query ID, or --queries FILE with --out FILE.parquet")
     if (queries is None) != (out is None):
-        raise ConfigError("--queries and --out go together")
+        raise ConfigError("--queries FILE and --out FILE.parquet go together; name both")
     if unknown not in UNKNOWN:
         raise ConfigError(f"--unknown is {', '.join(UNKNOWN)}; got {unknown!r}")
     _leave_pandas_out()
@@ -161,7 +161,10 @@ def _typed(model: Recommender, query: list[str]) -> list[Any]:
         return query
     for name in query:
         if not INTEGER.fullmatch(name):  # int() would read 007, 1_0 and ７ too, which are other ids
-            raise DataError(f"--query: the ids of {model.schema.query_name!r} are integers, got {name!r}")
+            known = model.schema.queries.ids[0]
+            raise DataError(
+                f"--query: the ids of {model.schema.query_name!r} are integers, got {name!r}; write one as in {known}"
+            )
     return [int(name) for name in query]
 
 

@@ -77,7 +77,8 @@ def train(
 ) -> None:
     """Train a model, evaluate it beside popularity, and save it as a bundle with its run.json.
 
-    With --continue a bundle is trained on instead: the queries and candidates of --data join it, and a bundle is saved.
+    With --continue a bundle is trained on instead: the queries and candidates of --data join it, and a bundle is saved,
+    without a run.json: no command repeats what several trainings made.
     """
     from dataclasses import replace
 
@@ -126,7 +127,7 @@ def train(
         resume, config, source, settings = True, out / "run.json", None, {}
     experiment = _experiment(source, config, (split, {**file, **cut}), recipe, context)
     if is_first(this) and not (resume or anew):
-        _refuse_existing(out, force)
+        _check_out(out, force)
     if seed is not None:
         experiment = replace(experiment, seed=seed)
     if float64:
@@ -194,9 +195,11 @@ def _check_resumed(out: Path, source: str | None, config: Path | None, settings:
         raise ConfigError("--resume finishes the run as it was planned; leave --epochs, --batch-size, --precision out")
 
 
-def _refuse_existing(out: Path, force: bool) -> None:
+def _check_out(out: Path, force: bool) -> None:
     from recs_core.contract.errors import ConfigError
+    from recs_core.storage.whole import check_folder
 
+    check_folder(out, "--out", ConfigError)
     if out.exists() and not force:
         raise ConfigError(f"{out} exists; choose another --out, or --force to write into it")
 
@@ -225,7 +228,11 @@ def _continue(
     given = [name if name == "data" else f"--{name}" for name, value in refused.items() if value is not None]
     if given:
         raise ConfigError(f"--continue trains the bundle's own model on all rows of --data; leave {given[0]} out")
-    _refuse_existing(out, force)
+    _check_out(out, force)
+    if (out / "run.json").exists():
+        raise ConfigError(
+            f"{out}/run.json: tells of another training, and a continued one has none; choose another --out"
+        )
     say = None if as_json else typer.echo
     settings: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "replay": replay, "device": device}
     model = continued(bundle, options.data_spec(data, "none", **file), say=say, **settings)

@@ -10,10 +10,12 @@ from recs_core.compare.html import html
 from recs_core.compare.markdown import markdown
 from recs_core.compare.tables import Report
 from recs_core.contract.errors import ConfigError
+from recs_core.storage.whole import check_folder
 
 
 def prepare(folder: Path, *, force: bool) -> None:
     """An output folder to write into. Raises `ConfigError` if it exists without `force`, or cannot be written."""
+    check_folder(folder, "--out", ConfigError)
     if folder.exists() and not force:
         raise ConfigError(f"{folder} exists; choose another --out, or --force to write into it")
     try:

@@ -53,7 +53,10 @@ def known_codes(values: Any, where: str, vocabulary: Vocabulary) -> NDArray[np.i
     codes = vocabulary.encode(ids)
     if (codes < 0).any():
         row = int(np.argmin(codes))
-        raise DataError(f"{where}, row {row}: {ids[row].as_py()!r} is not in the corpus of {len(vocabulary):,}")
+        raise DataError(
+            f"{where}, row {row}: {ids[row].as_py()!r} is not in the corpus of {len(vocabulary):,}; leave it out, or "
+            "let it join the model first (extend)"
+        )
     return codes
 
 
@@ -108,7 +111,7 @@ def _listed(values: Any, where: str) -> list[Any]:
     if hasattr(values, "to_list"):  # pandas and polars
         return list(values.to_list())
     if not isinstance(values, Iterable):
-        raise DataError(f"{where}: expected a list, got {type(values).__name__}")
+        raise DataError(f"{where}: expected a list, got {type(values).__name__}; write [id, …]")
     return list(values)
 
 

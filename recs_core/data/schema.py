@@ -141,17 +141,22 @@ def _context(query: TowerSpec, train: Interactions) -> tuple[str, ...]:
     of_rows = {*train.extra.column_names, train.timestamp_name}
     found = tuple(feature for feature in query.features if feature.name in of_rows and not feature.reads_past)
     for feature in found:
-        if feature.name in train.queries.column_names:
-            raise DataError(
-                f"{feature.where}: both the interactions and the side table of queries have this column, and which is "
-                "meant is not told; leave it out of one of them"
-            )
+        refuse_told_twice(feature.where, feature.name, train)
         if feature.name in train.candidates.column_names:
             raise DataError(
                 f"{feature.where}: the side table of candidates has this column too, so that each row would tell the "
                 "query of the candidate that it is to find; rename the one of the rows if it tells of the request"
             )
     return tuple(feature.name for feature in found)
+
+
+def refuse_told_twice(where: str, name: str, train: Interactions) -> None:
+    """Raise `DataError` for a column of the rows that the side table of queries has too; `where` asks for it."""
+    if name in train.queries.column_names:
+        raise DataError(
+            f"{where}: both the interactions and the side table of queries have column {name!r}, and which is meant is "
+            "not told; leave it out of one of them"
+        )
 
 
 def of_rows(feature: Feature, train: Interactions) -> pa.Array:

@@ -25,11 +25,11 @@ class Parts:
     leakage: str | None
 
 
-def load_data(spec: DataSpec) -> Interactions:
-    """The interactions, filtered, before the cut. Raises `DataError`."""
+def load_data(spec: DataSpec, *, check: bool = False) -> Interactions:
+    """The interactions, filtered, before the cut. `check`: look at every row of a store. Raises `DataError`."""
     from recs_core import datasets
     from recs_core.data.interactions import Interactions
-    from recs_core.store.layout import is_store, open_store
+    from recs_core.store.layout import check_store, is_store, open_store
 
     named = spec.source in datasets.names()
     stored = not named and is_store(local(spec.source, "source", DataError))
@@ -38,7 +38,7 @@ def load_data(spec: DataSpec) -> Interactions:
         what = "store" if stored else "data set"
         raise ConfigError(f"{' and '.join(said)}: for files; the {what} {spec.source!r} knows its own")
     if stored:
-        data = open_store(spec.source)
+        data = (check_store if check else open_store)(spec.source)
     elif named:
         data = datasets.load(spec.source, **({} if spec.path is None else {"path": spec.path}))
     else:

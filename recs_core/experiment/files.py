@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recs_core.contract.errors import BundleError, ConfigError
+from recs_core.storage.whole import why_unread
 
 
 def read_json(path: Path) -> Any:
@@ -15,9 +16,11 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read, {error.strerror or error}") from error
+        raise ConfigError(f"{path}: {why_unread(error)}; name what `recs train` wrote") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not JSON that holds a run, nor text; name what `recs train` wrote") from error
     except ValueError as error:
-        raise ConfigError(f"{path}: is not JSON that holds a run, {error}") from error
+        raise ConfigError(f"{path}: is not JSON that holds a run, {error}; name what `recs train` wrote") from error
 
 
 def write_json(folder: Path, data: Mapping[str, Any]) -> None:

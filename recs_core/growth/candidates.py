@@ -36,7 +36,8 @@ def changed(tower: TowerSpec, catalog: Catalog, candidates: Any, retire: Any) ->
     retired = np.union1d(np.setdiff1d(catalog.retired, codes), gone).astype(np.int32)
     if len(retired) == len(catalog.schema.candidates):
         raise DataError(
-            f"retire: all {len(retired):,} candidates would be retired, and none be left to recommend", "retire"
+            f"retire: all {len(retired):,} candidates would be retired, and none be left to recommend; leave some out",
+            "retire",
         )
     return replace(catalog, retired=retired), np.sort(codes)
 
@@ -115,7 +116,7 @@ def _refuse_unreadable(tower: TowerSpec, new: pa.Array, table: pa.Table, schema:
     if len(new) and missing:
         raise DataError(
             f"candidates: {some(new.to_pylist())} new to the model, for which {some(missing)} needs a column that is "
-            f"not there; there are {some(table.column_names, 20)}"
+            f"not there; there are {some(table.column_names, 20)}; add it"
         )
 
 

@@ -26,9 +26,10 @@ from recs_core.storage.paths import local
 class CandidateIndex:
     """Candidates by id, found through any index of inner products.
 
-    `ids`: n strings or int64, unique; `vectors` (n, d) float32, kept as given. `index`: an empty `Index`, or the name
-    of an installed one. Position = row: an upsert replaces rows where they stand and adds new ids at the end, in the
-    order given; a delete closes the gap and keeps the order. Ties go to the lower position.
+    `ids`: n strings or int64, unique, or a `Vocabulary`; `vectors` (n, d) float32, kept as given. `index`: an empty
+    `Index`, or the name of an installed one; `built`: one that holds these vectors already, built or restored.
+    Position = row: an upsert replaces rows where they stand and adds new ids at the end, in the order given; a delete
+    closes the gap and keeps the order. Ties go to the lower position.
 
     An approximate index may miss candidates but leaks none: where filters leave it short of what it owes, the rows
     concerned are searched exactly.
@@ -38,12 +39,18 @@ class CandidateIndex:
     """
 
     def __init__(
-        self, ids: Any, vectors: NDArray[np.float32], index: Index | str = "exact", *, name: str = "candidate"
+        self,
+        ids: Any,
+        vectors: NDArray[np.float32],
+        index: Index | str = "exact",
+        *,
+        name: str = "candidate",
+        built: bool = False,
     ) -> None:
         self._index: Index = resolve(index)
         self._vocabulary: Vocabulary
         self._vectors: NDArray[np.float32]
-        self._set(Vocabulary(ids, name), np.asarray(vectors))
+        self._set(ids if isinstance(ids, Vocabulary) else Vocabulary(ids, name), np.asarray(vectors), built=built)
 
     @property
     def ids(self) -> pa.Array:
@@ -68,12 +75,12 @@ class CandidateIndex:
         ids that may come back. Raises `DataError` for k ≤ 0, an unknown id in `allow`, or shapes that do not fit.
         """
         hidden = self._positions_a_query(exclude, len(queries))
-        allowed = None if allow is None else self._known(allow)
+        allowed = None if allow is None else self._known(allow, "allow")
         return named(self._found.search(queries, k, exclude=hidden, allow=allowed), self._vocabulary)
 
     def similar(self, ids: Any, k: int, *, allow: Any = None) -> TopK:
         """The k candidates with the highest inner product with each one's own vector, itself left out."""
-        codes = self._known(ids)
+        codes = self._known(ids, "similar")
         itself = Ragged(codes, np.arange(len(codes) + 1, dtype=np.int32))
         return self.search(np.ascontiguousarray(self._vectors[codes]), k, exclude=itself, allow=allow)
 
@@ -83,7 +90,10 @@ class CandidateIndex:
         vectors = np.asarray(vectors)
         if vectors.dtype != np.float32 or vectors.shape != (len(given), self._vectors.shape[1]):
             expected = (len(given), self._vectors.shape[1])
-            raise DataError(f"upsert needs float32 vectors of shape {expected}, got {vectors.dtype} of {vectors.shape}")
+            raise DataError(
+                f"upsert needs float32 vectors of shape {expected}, got {vectors.dtype} of {vectors.shape}; give one "
+                "row per id, of as many numbers as the index holds"
+            )
         tiles.norms(vectors, "upserted")
         positions = self._vocabulary.encode(given.ids)
         new = np.flatnonzero(positions < 0)
@@ -98,7 +108,7 @@ class CandidateIndex:
     def delete(self, ids: Any) -> None:
         """Remove candidates for good. Raises `DataError` for an id that is not there."""
         kept = np.ones(len(self), bool)
-        kept[self._known(ids)] = False
+        kept[self._known(ids, "delete")] = False
         self._set(Vocabulary(self.ids.filter(pa.array(kept)), self._vocabulary.name), self._vectors[kept])
 
     def save(self, folder: str | Path) -> None:
@@ -116,32 +126,37 @@ class CandidateIndex:
         """
         vocabulary, vectors, made = storage.load(local(folder, "CandidateIndex.load", BundleError))
         if index is not None or made is None:
-            return cls(vocabulary.ids, vectors, "exact" if index is None else index, name=vocabulary.name)
-        loaded = cls.__new__(cls)
-        loaded._index = made.restored(vectors)
-        loaded._found = FilteredIndex.of(vectors, loaded._index)
-        loaded._vocabulary, loaded._vectors = vocabulary, vectors
-        return loaded
+            return cls(vocabulary, vectors, "exact" if index is None else index)
+        return cls(vocabulary, vectors, made.restored(vectors), built=True)
 
     # Inside
 
-    def _set(self, vocabulary: Vocabulary, vectors: NDArray[np.float32]) -> None:
+    def _set(self, vocabulary: Vocabulary, vectors: NDArray[np.float32], *, built: bool = False) -> None:
         if vectors.ndim != 2 or len(vectors) != len(vocabulary):
-            raise DataError(f"{len(vocabulary)} ids need vectors of shape ({len(vocabulary)}, d), got {vectors.shape}")
-        self._found = FilteredIndex(vectors, self._index)  # raises before anything is replaced
+            raise DataError(
+                f"{len(vocabulary)} ids need vectors of shape ({len(vocabulary)}, d), got {vectors.shape}; give one "
+                "row per id"
+            )
+        self._found = FilteredIndex(vectors, self._index, built=built)  # raises before anything is replaced
         self._vocabulary, self._vectors = vocabulary, vectors
 
-    def _known(self, ids: Any) -> NDArray[np.int32]:
+    def _known(self, ids: Any, asks: str) -> NDArray[np.int32]:
         codes = self._vocabulary.encode(ids)
         if (codes < 0).any():
             asked = pa.array(ids) if not isinstance(ids, (pa.Array, pa.ChunkedArray)) else ids
             missing = [asked[int(at)].as_py() for at in np.flatnonzero(codes < 0)]
-            raise DataError(f"{self._vocabulary.name} {some(missing)} not in this index of {len(self):,}")
+            cure = "leave it out" if asks == "delete" else "leave it out, or upsert it first"
+            raise DataError(
+                f"{asks}: {self._vocabulary.name} {some(missing)} not in this index of {len(self):,}; {cure}"
+            )
         return codes
 
     def _positions_a_query(self, exclude: Ragged | Sequence[Any] | None, num_queries: int) -> Ragged | None:
         if exclude is None or isinstance(exclude, Ragged):
             return exclude
         if len(exclude) != num_queries:
-            raise DataError(f"exclude has {len(exclude)} lists of ids for {num_queries} queries")
+            raise DataError(
+                f"exclude has {len(exclude)} lists of ids for {num_queries} queries; give one list per query, [] for "
+                "none"
+            )
         return ragged(self._vocabulary.encode(row) if len(row) else () for row in exclude)

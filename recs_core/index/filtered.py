@@ -18,27 +18,21 @@ from recs_core.index.plan import SearchPlan, plan_search
 class FilteredIndex:
     """Positions of (n, d) float32 `vectors`, kept as given, found through any index of inner products.
 
-    `index`: an `Index`, or the name of an installed one; by default every candidate is scored. An approximate index may
-    miss candidates but leaks none, and returns no less than an exact one would.
+    `index`: an `Index`, or the name of an installed one; by default every candidate is scored. `built`: it holds these
+    vectors already, built or restored. An approximate index may miss candidates but leaks none, and returns no less
+    than an exact one would.
 
     Raises `DataError` for another shape, dtype or NaN, `UnsupportedFeature` for an index of another metric,
     `BackendNotFound` for an unknown name.
     """
 
-    def __init__(self, vectors: NDArray[np.float32], index: Index | str | None = None) -> None:
+    def __init__(self, vectors: NDArray[np.float32], index: Index | str | None = None, *, built: bool = False) -> None:
         self._exact = ExactIndex()
         self._exact.build(vectors)  # checks dtype and finiteness before another index is touched
         found = self._exact if index is None else resolve(index)
         self._index: Index = self._exact if isinstance(found, ExactIndex) else found
-        if self._index is not self._exact:
+        if self._index is not self._exact and not built:
             self._index.build(vectors)
-
-    @classmethod
-    def of(cls, vectors: NDArray[np.float32], index: Index) -> FilteredIndex:
-        """The same around an index that holds these vectors already, built or restored."""
-        filtered = cls(vectors)
-        filtered._index = index
-        return filtered
 
     @property
     def info(self) -> IndexInfo:

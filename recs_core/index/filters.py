@@ -26,12 +26,13 @@ def ragged(rows: Iterable[ArrayLike]) -> Ragged:
 def check_positions(rows: Ragged, num_queries: int, num_candidates: int, what: str) -> Ragged:
     """`rows` itself. Raises `DataError` unless it has a row per query and every position is −1 or in the corpus."""
     if len(rows.offsets) != num_queries + 1:
-        raise DataError(f"{what} has {len(rows.offsets) - 1} rows for {num_queries} queries")
+        raise DataError(f"{what} has {len(rows.offsets) - 1} rows for {num_queries} queries; give one row per query")
     outside = (rows.values < -1) | (rows.values >= num_candidates)
     if outside.any():
         at = int(np.argmax(outside))
         raise DataError(
-            f"{what} of query {rows.segments[at]} holds position {rows.values[at]}, the corpus has {num_candidates}"
+            f"{what} of query {rows.segments[at]} holds position {rows.values[at]}, the corpus has {num_candidates}; "
+            "give positions from 0, or -1 for none"
         )
     return rows
 
@@ -40,13 +41,14 @@ def check_allow(allow: ArrayLike, num_candidates: int, what: str = "allow") -> N
     """The distinct positions of an allow-list, ascending. Raises `DataError` for one outside the corpus."""
     positions = np.asarray(allow)
     if positions.ndim != 1 or (positions.size and positions.dtype.kind not in "iu"):
-        raise DataError(f"{what} must be a list of positions, got {positions.dtype} of shape {positions.shape}")
+        got = f"{positions.dtype} of shape {positions.shape}"
+        raise DataError(f"{what} must be a list of positions, got {got}; give integers, in one dimension")
     if positions.size > 1 and not (positions[1:] > positions[:-1]).all():  # which takes a tenth of the time
         positions = np.unique(positions)
     positions = positions.astype(np.int64, copy=False)
     if len(positions) and (positions[0] < 0 or positions[-1] >= num_candidates):
         bad = positions[0] if positions[0] < 0 else positions[-1]
-        raise DataError(f"{what} holds position {bad}, the corpus has {num_candidates}")
+        raise DataError(f"{what} holds position {bad}, the corpus has {num_candidates}; leave it out")
     return positions
 
 

@@ -16,25 +16,22 @@ from recs_core.index.plan import check_k
 class LiveIndex:
     """Those of (n, d) float32 `vectors` whose row is not `retired`, found through any index of inner products.
 
-    Positions count all n. `retired`: rows, ascending; where there are some, the others are copied. `index` and errors
-    as in `FilteredIndex`.
+    Positions count all n. `retired`: rows, ascending; where there are some, the others are copied. `index`, `built`
+    (then it holds those that are retired too) and errors as in `FilteredIndex`.
     """
 
     def __init__(
-        self, vectors: NDArray[np.float32], index: Index | str | None = None, retired: NDArray[np.integer] | None = None
+        self,
+        vectors: NDArray[np.float32],
+        index: Index | str | None = None,
+        retired: NDArray[np.integer] | None = None,
+        *,
+        built: bool = False,
     ) -> None:
         self._size = len(vectors)
         self._live = live(self._size, retired)
-        self._holds_all = self._live is None
-        self._found = FilteredIndex(vectors if self._live is None else vectors[self._live], index)
-
-    @classmethod
-    def of(cls, vectors: NDArray[np.float32], index: Index, retired: NDArray[np.integer] | None = None) -> LiveIndex:
-        """The same around an index that holds all of these vectors already, built or restored."""
-        out = cls.__new__(cls)
-        out._size, out._live = len(vectors), live(len(vectors), retired)
-        out._holds_all, out._found = True, FilteredIndex.of(vectors, index)
-        return out
+        self._holds_all = built or self._live is None
+        self._found = FilteredIndex(vectors if self._holds_all else vectors[self._live], index, built=built)
 
     @property
     def info(self) -> IndexInfo:

@@ -32,7 +32,10 @@ class Made:
         storable = index.info.capabilities.get("storable")
         if not storable:
             reason = storable.reason if isinstance(storable, No) else "its manifest does not declare it"
-            raise UnsupportedFeature(f"{asks}: index {index.info.name!r} cannot be stored: {reason}")
+            raise UnsupportedFeature(
+                f"{asks}: index {index.info.name!r} cannot be stored: {reason}; name it where the bundle is loaded, as "
+                "index= or --index, and it is built there"
+            )
         held = cast(StorableIndex, index)
         return cls(held.spec, index_provider(held.spec, asked_by=asks), held.parts())
 

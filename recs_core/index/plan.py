@@ -126,5 +126,8 @@ def check_k(k: Any, size: int) -> int:
 def _float32(vectors: NDArray[Any], name: str) -> NDArray[np.float32]:
     vectors = np.asarray(vectors)
     if vectors.ndim != 2 or vectors.dtype != np.float32:
-        raise DataError(f"{name} vectors must be float32 of shape (n, d), got {vectors.dtype} of shape {vectors.shape}")
+        cure = "one row per vector" if vectors.ndim != 2 else "vectors.astype(np.float32)"
+        raise DataError(
+            f"{name} vectors must be float32 of shape (n, d), got {vectors.dtype} of shape {vectors.shape}; give {cure}"
+        )
     return vectors

@@ -59,7 +59,10 @@ def load(folder: Path) -> tuple[Vocabulary, NDArray[np.float32], Made | None]:
     vocabulary = id_files.read(*found["ids"], stated.name)
     arrays = tensors.read(*found["vectors"])
     if set(arrays) != {"vectors"} or arrays["vectors"].dtype != np.float32 or arrays["vectors"].ndim != 2:
-        raise BundleError(f"{found['vectors'][1]}: needs one array, vectors, of float32 numbers in two dimensions")
+        raise BundleError(
+            f"{found['vectors'][1]}: needs one array, vectors, of float32 numbers in two dimensions; save the index "
+            "again"
+        )
     if stated.index is None:
         return vocabulary, arrays["vectors"], None
     content, path = found["index"]
@@ -96,9 +99,12 @@ def _read_manifest(folder: Path) -> tuple[_Stated, dict[str, Any]]:
     """What the manifest states, and the files that it names."""
     path, (_, fields) = folder / files.MANIFEST, manifest.read(folder)
     if fields.get("kind") != KIND:
-        raise BundleError(f"{path}: is the manifest of another kind of bundle, not of an index")
+        raise BundleError(
+            f"{path}: is the manifest of another kind of bundle, not of an index; recs.load reads a model's, and an "
+            "index is saved to a folder of its own"
+        )
     stated = known(_Stated, fields, str(path))
     named = stated.parts.named
     if not set(named.values()) <= set(fields["files"]) or (stated.index is not None) != ("index" in named):
-        raise BundleError(f"{path}: does not name the files of its parts")
+        raise BundleError(f"{path}: does not name the files of its parts; save the index again")
     return stated, fields["files"]

@@ -110,19 +110,26 @@ def check_vectors(queries: NDArray[Any], candidates: NDArray[Any]) -> None:
     """Raise `DataError` unless both are (n, d) of one d."""
     for vectors, name in ((queries, "query"), (candidates, "candidate")):
         if vectors.ndim != 2:
-            raise DataError(f"{name} vectors must have shape (n, d), got {vectors.shape}")
+            raise DataError(f"{name} vectors must have shape (n, d), got {vectors.shape}; give one row per vector")
     if queries.shape[1] != candidates.shape[1]:
-        raise DataError(f"query vectors have {queries.shape[1]} numbers, candidate vectors {candidates.shape[1]}")
+        raise DataError(
+            f"query vectors have {queries.shape[1]} numbers, candidate vectors {candidates.shape[1]}; encode both with "
+            "the same model"
+        )
 
 
 def norms(vectors: NDArray[np.floating], name: str) -> NDArray[np.float64]:
-    """(n,) Euclidean norms. Raises `DataError` naming the first row that holds NaN or infinity, or a square that is."""
+    """(n,) Euclidean norms. Raises `DataError` naming the first row that holds NaN or infinity, or whose square is
+    more than float64 holds."""
     out = np.empty(len(vectors))
     for start in range(0, len(vectors), NORM_ROWS):
         block = vectors[start : start + NORM_ROWS].astype(np.float64)
         np.einsum("ij,ij->i", block, block, out=out[start : start + NORM_ROWS])
     if not np.isfinite(out).all():
-        raise DataError(f"{name} vector {int(np.argmin(np.isfinite(out)))} holds NaN or infinity, or squares to it")
+        row = int(np.argmin(np.isfinite(out)))
+        if np.isfinite(vectors[row]).all():
+            raise DataError(f"{name} vector {row} has a norm whose square float64 cannot hold; scale the vectors down")
+        raise DataError(f"{name} vector {row} holds NaN or infinity; leave it out, or mend what made it")
     return np.sqrt(out, out=out)
 
 

@@ -48,7 +48,7 @@ class Question:
 
     def measure(self, index: Index, spec: str, build: float) -> Measured:
         """Ask an index that holds the vectors; `build`: the seconds that it took to make."""
-        searched, k = FilteredIndex.of(self.vectors, index), self.best.shape[1]
+        searched, k = FilteredIndex(self.vectors, index, built=True), self.best.shape[1]
         found = np.empty_like(self.best)
         searched.search(self.queries[:1], k)  # what happens once, such as starting threads
         begun = perf_counter()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recs_core.contract.errors import DataError
+from recs_core.storage.whole import why_unread
 
 ROUTE = "/recommend"
 SHORTEST = 8
@@ -64,7 +65,7 @@ class Log:
                     if found is not None:
                         yield found
         except OSError as error:
-            raise DataError(f"{self.path}: cannot be read, {error.strerror or error}") from None
+            raise DataError(f"{self.path}: {why_unread(error)}; give the log of `recs serve`") from None
 
     def bad(self, number: int) -> None:
         """Line `number` is malformed."""

@@ -22,6 +22,7 @@ from recs_core.contract.plain import one_chunk
 from recs_core.contract.text_columns import thousands
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.interactions import Interactions
+from recs_core.data.schema import refuse_told_twice
 from recs_core.recipes import history
 from recs_core.recipes.choice import Recipe
 
@@ -83,11 +84,7 @@ def _of_requests(data: Interactions, context: Sequence[str]) -> tuple[list[Featu
         if name not in (*times, *data.extra.column_names):
             have = some([*times, *data.extra.column_names], 20)
             raise DataError(f"context: the interactions have no column {name!r} beside their ids; they have {have}")
-        if name in data.queries.column_names:
-            raise DataError(
-                f"context: both the interactions and the side table of queries have a column {name!r}, and which is "
-                "meant does not show; rename one"
-            )
+        refuse_told_twice("context", name, data)
     named = [name for name in dict.fromkeys(context) if name not in times]
     features, reasons = [], []
     for name, feature, why in _looked_at(data.extra.select(named), "the request", data.candidates.column_names):

@@ -125,9 +125,12 @@ def id_column(names: Sequence[str], usual: str, column: str | None, source: obje
     if column is None and wanted not in names and len(names) == 1:
         return names[0]
     if wanted not in names:
-        raise DataError(f"{source}: no column {wanted!r} with query ids; it has {', '.join(names)}")
+        raise DataError(
+            f"{source}: no column {wanted!r} with query ids; it has {', '.join(names)}; name theirs with column= "
+            "(--column)"
+        )
     if list(names).count(wanted) > 1:
-        raise DataError(f"{source}: column {wanted!r} appears more than once")
+        raise DataError(f"{source}: column {wanted!r} appears more than once; rename one of them")
     return wanted
 
 

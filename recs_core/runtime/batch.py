@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 from recs_core.contract.errors import DataError
 from recs_core.recommender import Recommender
 from recs_core.runtime.answering import PART_ROWS, Answering, Question
-from recs_core.runtime.query_files import QueryFile, opened, reading
+from recs_core.runtime.query_files import QueryFile, opened
+from recs_core.storage import whole
 from recs_core.storage.paths import local
 from recs_core.tables import parquet_files
 from recs_core.tables.csv_files import Dialect
@@ -110,14 +111,14 @@ def _checked(model: Recommender, job: Job, source: QueryFile) -> int:
 
 
 def _check_out(job: Job) -> None:
-    parquet_files.check_out(job.out, "the answers")
+    whole.check_file(job.out, "the answers", made=True)
     if job.out.exists() and job.out.samefile(job.queries):
         raise DataError(f"{job.out}: holds the queries; name another file for the answers")
 
 
 def _plan(model: Recommender, job: Job, column: str) -> dict[str, Any]:
     """What must be the same for parts to be of the same job."""
-    with reading(job.queries), job.queries.open("rb") as file:
+    with parquet_files.reading(job.queries), job.queries.open("rb") as file:
         queries = hashlib.file_digest(file, "sha256").hexdigest()
     stated = {"queries": queries, "out": job.out.name, "column": column, "index": _index(model)}
     plan = {**asdict(job), **stated, "part_rows": PART_ROWS}
@@ -160,7 +161,7 @@ def _stored(path: Path) -> dict[str, Any]:
 
 
 def _begin(job: Job, plan: Mapping[str, Any]) -> None:
-    with parquet_files.writing(job.parts):
+    with whole.writing(job.parts):
         job.parts.mkdir(parents=True, exist_ok=True)
         text = json.dumps(plan, indent=1)
-        parquet_files.replace(job.parts / _PLAN, lambda path: path.write_text(text, encoding="utf-8"))
+        whole.replace(job.parts / _PLAN, lambda path: path.write_text(text, encoding="utf-8"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +12,11 @@ import pyarrow.parquet as pq
 
 from recs_core.contract.columns import as_values
 from recs_core.contract.errors import DataError
-from recs_core.contract.messages import one_line
 from recs_core.contract.vocabulary import Vocabulary
 from recs_core.runtime.answering import id_column
 from recs_core.tables import readers
 from recs_core.tables.csv_files import Dialect, read_csv
+from recs_core.tables.parquet_files import reading
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,9 @@ class QueryFile:
             ids = as_values(table[self.column], f"{self.path}, column {self.column!r}")
             if ids.null_count:
                 row = seen + int(np.argmin(ids.is_valid().to_numpy(zero_copy_only=False)))
-                raise DataError(f"{self.path}, column {self.column!r}: null id in row {row} (counting from 0)")
+                raise DataError(
+                    f"{self.path}, column {self.column!r}: null id in row {row} (counting from 0); leave the row out"
+                )
             seen += len(ids)
             yield table.set_column(0, self.column, ids)
 
@@ -69,7 +70,7 @@ def opened(path: Path, queries: Vocabulary, column: str | None, dialect: Dialect
     if readers.is_csv(path):
         return _csv(path, queries, column, dialect)
     if dialect:
-        raise DataError(f"{path}: encoding, delimiter and null_values are for CSV files")
+        raise DataError(f"{path}: encoding, delimiter and null_values are for CSV files; leave them out")
     with reading(path):
         parquet = pq.ParquetFile(path)
     names = parquet.schema_arrow.names
@@ -77,20 +78,7 @@ def opened(path: Path, queries: Vocabulary, column: str | None, dialect: Dialect
     return QueryFile(path, chosen, tuple(names), parquet.metadata.num_rows, parquet=parquet)
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """What cannot be read of a Parquet file is a `DataError`."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a readable Parquet file ({one_line(error)})") from None
-
-
 def _csv(path: Path, queries: Vocabulary, column: str | None, dialect: Dialect) -> QueryFile:
-    if not path.exists():
-        raise DataError(f"{path}: no such file")
     wanted = column or queries.name
     table = read_csv(path, (wanted,), dialect)
     chosen = id_column(table.column_names, queries.name, column, path)

@@ -30,6 +30,11 @@ COLUMNS = f"an object of columns by name, each a list of at most {MAX_QUERIES} v
 FEATURES = f"columns that the query tower reads, one value per query: {COLUMNS}"
 CONTEXT = f'what is known of each request: "blank" for nothing, or {COLUMNS}'
 
+Unknown: TypeAlias = Annotated[
+    Literal["oov", "popular", "error"] | None,
+    Field(description='"oov", "popular" or "error" for queries never seen; by default as the service was told'),
+]
+
 
 class Asked(BaseModel):
     """Nothing that is unknown, and nothing of another type, is read as something else. A field's description says what
@@ -107,10 +112,7 @@ class Recommend(Filtered):
         int | None,
         Field(ge=1, le=10 * MAX_K, description=f"how many diversity chooses from, an integer from 1 to {10 * MAX_K:,}"),
     ] = None
-    unknown: Annotated[
-        Literal["oov", "popular", "error"] | None,
-        Field(description='"oov", "popular" or "error" for queries never seen; by default as the service was told'),
-    ] = None
+    unknown: Unknown = None
 
 
 class Similar(Filtered):
@@ -135,6 +137,7 @@ class Explain(Asked):
     features: Annotated[Columns | None, Field(min_length=1, description=FEATURES)] = None
     context: Annotated[Columns | Literal["blank"] | None, Field(description=CONTEXT)] = None
     at: Annotated[Time | None, Field(description=f"when the request is, by default now: {TIME}")] = None
+    unknown: Unknown = None
 
 
 class History(Asked):
@@ -244,10 +247,12 @@ class Part(BaseModel):
 
 
 class Explained(BaseModel):
-    """A score and the parts that it is the sum of. Those of an unknown query are of OOV rows, as "oov" answers it."""
+    """A score and the parts that it is the sum of. `unknown_query` and `answered_by` as of `Answer`; popularity has no
+    parts."""
 
     bundle: str
     unknown_query: bool
+    answered_by: Literal["model", "oov"]
     score: float
     parts: list[Part]
 

@@ -71,7 +71,7 @@ class Served:
         if held is None:
             return cls._of(model, stored, digest, index)
         vectors, retired = model.encode_candidate().astype(np.float32, copy=False), model.catalog.retired
-        return cls._with(model, stored, digest, LiveIndex.of(vectors, held, retired))
+        return cls._with(model, stored, digest, LiveIndex(vectors, held, retired, built=True))
 
     @classmethod
     def _of(cls, model: Recommender, stored: Stored, digest: str, index: str | None) -> Served:

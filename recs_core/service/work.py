@@ -27,7 +27,16 @@ class Worker:
         """A reply to each request, in their order."""
         together = [request for request in requests if isinstance(request, Recommend)]
         replies = iter(recommend(served, together, self.unknown, spent) if together else ())
-        return [next(replies) if isinstance(request, Recommend) else _alone(served, request) for request in requests]
+        return [
+            next(replies) if isinstance(request, Recommend) else _alone(served, self._told(request))
+            for request in requests
+        ]
+
+    def _told(self, request: Any) -> Any:
+        """With what the service was told where the request does not say."""
+        if not isinstance(request, Explain):
+            return request
+        return request.model_copy(update={"unknown": request.unknown or self.unknown})
 
     def warm(self, served: Served) -> None:
         """Answer a question of a known query once, as the first may take a second. Raises what answering it does."""
@@ -59,12 +68,13 @@ def _similar(served: Served, asks: Similar) -> dict[str, Any]:
 
 
 def _explain(served: Served, asks: Explain) -> dict[str, Any]:
-    told = {"history": asks.history, "features": asks.features, "context": asks.context, "at": asks.at}
+    told = {name: getattr(asks, name) for name in ("history", "features", "context", "at", "unknown")}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # whose words, in the log, would have the id of whom nobody knows
         found = served.model.explain(asks.query, asks.candidate, **told)
     parts = [{"name": name, "value": value} for name, value in found.parts]
-    return {"bundle": served.digest, "unknown_query": found.unknown_query, "score": found.score, "parts": parts}
+    said = {"unknown_query": found.unknown_query, "answered_by": found.answered_by, "score": found.score}
+    return {"bundle": served.digest, **said, "parts": parts}
 
 
 def _history(served: Served, asks: History) -> dict[str, Any]:

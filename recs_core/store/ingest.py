@@ -69,6 +69,10 @@ def ingest(
     check_target(folder)
     if not isinstance(memory, str) or not _MEMORY.fullmatch(memory):
         raise DataError(f"ingest: memory is a size such as '4GB', got {memory!r}")
+    if readers.is_csv(path) and not path.is_dir():
+        raise DataError(
+            f"{path}: ingest reads Parquet files; write it as one, or train on it as it is: recs train {path}"
+        )
     files = parquet_parts.files_of(path)
     schema = parquet_parts.schema_of(files)
     columns = _columns(schema, files[0], names, unit)

@@ -28,6 +28,7 @@ from recs_core.storage import files, manifest, tensors
 from recs_core.storage.commit import Commit, committing
 from recs_core.storage.known import known
 from recs_core.storage.paths import local
+from recs_core.storage.whole import check_folder
 from recs_core.tables import arrow_files
 
 if TYPE_CHECKING:
@@ -184,10 +185,12 @@ def check_target(folder: Path) -> None:
     """Raise where a store cannot be written: `DataError` for a bundle, `BundleError` for a folder of anything else."""
     if (folder / files.MANIFEST).exists():
         stated(folder)
-    elif folder.is_dir() and (foreign := files.others(folder, ())[1]):
-        raise BundleError(f"{folder}: is no store and holds {foreign[0]!r}; name a new or empty folder")
-    elif folder.exists() and not folder.is_dir():
+        return
+    if folder.exists() and not folder.is_dir():
         raise BundleError(f"{folder}: is a file; a store is a folder")
+    check_folder(folder, "the store", BundleError)
+    if folder.is_dir() and (foreign := files.others(folder, ())[1]):
+        raise BundleError(f"{folder}: is no store and holds {foreign[0]!r}; name a new or empty folder")
 
 
 def is_store(path: Path) -> bool:

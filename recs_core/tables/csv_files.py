@@ -19,6 +19,7 @@ from recs_core.contract.batch import offsets_of
 from recs_core.contract.errors import DataError
 from recs_core.contract.messages import one_line
 from recs_core.contract.plain import list_array, list_lengths
+from recs_core.storage.whole import why_unread
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".dat", ".dat.gz")
 
@@ -132,8 +133,10 @@ def read_csv(path: Path, ids: tuple[str, ...], dialect: Dialect) -> pa.Table:
 def _bytes(path: Path) -> bytes:
     try:
         return gzip.decompress(path.read_bytes()) if path.name.lower().endswith(".gz") else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path}: not a readable file ({one_line(error)})") from None
+    except OSError as error:
+        raise DataError(f"{path}: {why_unread(error)}") from None
 
 
 def _decoded(path: Path, data: bytes, encoding: str | None) -> bytes:

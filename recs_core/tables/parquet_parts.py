@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recs_core.contract.errors import DataError
-from recs_core.contract.messages import one_line, some
+from recs_core.contract.messages import some
 from recs_core.tables.memory import give_back
+from recs_core.tables.parquet_files import reading
 
 SUFFIXES = (".parquet", ".pq")
 
@@ -52,10 +53,8 @@ def schema_of(files: Sequence[Path]) -> pa.Schema:
     """The columns of the first file, which the others have too. Raises `DataError` as `read`, whose rows are not."""
     schemas = []
     for file in files:
-        try:
+        with reading(file):
             schemas.append(pq.read_schema(file))
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{file}: not a readable Parquet file ({one_line(error)})") from None
         _check_alike(file, schemas[-1], files[0], schemas[0])
     return schemas[0]
 
@@ -65,8 +64,9 @@ def _is_part(file: Path) -> bool:
 
 
 def _read(file: Path, coded: Sequence[str]) -> pa.Table:
-    try:
-        there = [name for name in coded if name in pq.read_schema(file).names]
+    with reading(file):
+        schema = pq.read_schema(file)
+        there = [name for name in coded if name in schema.names and not pa.types.is_nested(schema.field(name).type)]
         # Without a buffer, which would hold the file beside what is read of it.
         with pq.ParquetFile(file, read_dictionary=there, pre_buffer=False) as opened:
             groups = [opened.schema_arrow.empty_table()]
@@ -74,8 +74,6 @@ def _read(file: Path, coded: Sequence[str]) -> pa.Table:
                 groups.append(opened.read_row_group(number))
                 give_back()  # what it was unpacked from: half as large again
             return pa.concat_tables(groups)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{file}: not a readable Parquet file ({one_line(error)})") from None
 
 
 def _check_alike(file: Path, found: pa.Schema, first: Path, due: pa.Schema) -> None:

@@ -127,7 +127,8 @@ def _read_file(path: Path, ids: tuple[str, ...], dialect: Dialect) -> pa.Table:
             return parquet_parts.read(path, ids)
     elif not is_csv(path):
         known = ", ".join(csv_files.SUFFIXES + _PARQUET_SUFFIXES)
-        raise DataError(f"{path}: unknown kind of file, expected one that ends in {known}, or a folder of Parquet")
+        what = "unknown kind of file" if path.exists() else "no such file"
+        raise DataError(f"{path}: {what}; expected one that ends in {known}, or a folder of Parquet")
     raise DataError(f"{path}: no such file")
 
 

@@ -120,7 +120,7 @@ def test_the_ids_asked_for_are_shown(recs_compare, tmp_path):
     [
         (("--backends", "rigth"), "did you mean 'right'?"),
         (("--backends", "right", "--show", "nobody"), "--show nobody: no such id"),
-        (("--spec", "nowhere.json"), "nowhere.json: cannot be read"),
+        (("--spec", "nowhere.json"), "nowhere.json: no such file"),
         (("--spec", "run.json", "--recipe", "ids"), "give either --spec"),
         (("--backends", "right", "--dataset", "nowhere.csv"), "--query and --candidate"),
         (("--backends", ","), "no backend to compare"),
@@ -147,7 +147,7 @@ def test_a_folder_that_exists_is_not_written_into(tmp_path):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(ConfigError, match="is a file, not a folder; name another place"):
         prepare(tmp_path / "file" / "out", force=False)
 
 

@@ -24,7 +24,7 @@ def test_none_that_is_retired_comes_back(name: str, restored: bool, allow: np.nd
     index = load_index(name)
     if restored:
         index.build(VECTORS)
-        searched = LiveIndex.of(VECTORS, index, RETIRED)
+        searched = LiveIndex(VECTORS, index, RETIRED, built=True)
     else:
         searched = LiveIndex(VECTORS, index, RETIRED)
     exact = ExactIndex()

@@ -55,3 +55,10 @@ def test_blocks_and_tiles_cover_everything_once():
         blocks = tiles.query_blocks(number, 2)
         assert [i for part in blocks for i in range(part.start, part.stop)] == list(range(number))
         assert number < 2 or len(blocks) >= 2
+
+
+def test_a_norm_that_float64_cannot_hold_is_told_from_numbers_that_are_none():
+    with pytest.raises(DataError, match="candidate vector 1 has a norm .*; scale the vectors down"):
+        tiles.norms(np.array([[1.0], [1e200]]), "candidate")
+    with pytest.raises(DataError, match="candidate vector 1 holds NaN or infinity; leave it out"):
+        tiles.norms(np.array([[1.0], [-np.inf]]), "candidate")

@@ -185,7 +185,7 @@ def test_logs_that_tell_nothing(bundle: Path, digest: str, tmp_path: Path) -> No
         monitor(bundle, written(tmp_path, "what", "else"))
     with pytest.raises(DataError, match=f"by other bundles, whose digests begin with 'feedfeedfeed'.*{digest[:12]}"):
         monitor(bundle, written(tmp_path, line("feedfeedfeed")))
-    with pytest.raises(DataError, match="No such file"):
+    with pytest.raises(DataError, match="none: no such file; give the log of `recs serve`"):
         monitor(bundle, tmp_path / "none")
 
 

@@ -19,7 +19,7 @@ from recs_core.contract.errors import DataError
 from recs_core.index import ExactIndex
 from recs_core.runtime import batch
 from recs_core.runtime.batch import Done, Job, recommend_file
-from recs_core.tables import parquet_files
+from recs_core.storage import whole
 from recs_core.tables.csv_files import Dialect
 from tests.bundle.small import every_feature, fitted, ids_only, interactions
 
@@ -203,7 +203,7 @@ def test_an_output_that_cannot_be_written_is_said(model, job, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(parquet_files.os, "fsync", full)
+    monkeypatch.setattr(whole.os, "fsync", full)
     with pytest.raises(DataError, match="cannot be written, No space left on device"):
         recommend_file(model, job)
     assert not list(job.queries.parent.rglob("*.tmp"))

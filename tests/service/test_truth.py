@@ -178,6 +178,29 @@ def test_a_score_of_somebody_unknown_is_explained_without_a_word_to_the_log(addi
             assert (told.status_code, told.json()["unknown_query"]) == (200, unknown)
 
 
+@pytest.mark.parametrize("asked", [{"query": 7}, {"history": ["zz"]}])
+@pytest.mark.parametrize("told", ["request", "service"])
+def test_a_score_of_somebody_unknown_is_explained_as_it_is_answered(
+    additive: Path, asked: dict[str, Any], told: str
+) -> None:
+    """By OOV rows where they answer; popularity has no parts, and "error" is one here too."""
+    field = next(iter(asked))
+    for how in ("oov", "popular", "error"):
+        settings, more = ({"unknown": how}, {}) if told == "service" else ({}, {"unknown": how})
+        with shops.ready(additive, **settings) as client:
+            known = client.post("/explain", json={"query": 100, "candidate": "i1", **more})
+            assert (known.status_code, known.json()["answered_by"]) == (200, "model")
+            reply = client.post("/explain", json={**asked, "candidate": "i1", **more})
+        said = reply.json()
+        if how == "oov":
+            assert (reply.status_code, said["unknown_query"], said["answered_by"]) == (200, True, "oov")
+        else:
+            refusal = {"popular": "UnsupportedFeature", "error": "DataError"}[how]
+            assert (reply.status_code, said["error_type"]) == (422, refusal)
+            assert "unknown='oov'" in said["error"]
+        assert how != "error" or said["field"] == field
+
+
 def test_layers_leave_a_score_unexplained_and_that_is_said(client: TestClient) -> None:
     told = client.post("/explain", json={"query": 100, "candidate": "i1"})
     assert (told.status_code, told.json()["error_type"]) == (422, "UnsupportedFeature")

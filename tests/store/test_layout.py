@@ -11,8 +11,10 @@ import pyarrow as pa
 import pytest
 
 import recs_core as recs
+from recs_core.cli.main import main
 from recs_core.contract.errors import BundleError, DataError
 from recs_core.data.interactions import Interactions
+from recs_core.storage import files
 from recs_core.storage.tensors import DTYPES
 from recs_core.store.layout import COLUMNS, Names, write
 from recs_core.tables import memory
@@ -115,3 +117,20 @@ def test_rows_that_are_taken_stay_on_disk(tmp_path: Path, rows: Any, monkeypatch
     assert type(found) is np.ndarray or not len(found)
     with pytest.raises(ValueError, match="read-only"):
         found[:] = 0
+
+
+def test_data_check_reads_a_store_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And looks at every row of it."""
+    folder, read, digest = stored(tmp_path / "store"), [], files.check_digest
+    monkeypatch.setattr(files, "check_digest", lambda path, *more: (read.append(path.name), digest(path, *more)))
+    command = ["data", "check", "--split", "none"]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, str(folder)])
+    assert not ended.value.code, capsys.readouterr().err
+    assert len(read) >= 3 and len(read) == len(set(read))
+    with pytest.raises(SystemExit) as ended:
+        main([*command, str(stored(tmp_path / "other", time=[6.0, 5.0, 2.0]))])
+    assert ended.value.code == 2
+    assert "comes before the row above it" in capsys.readouterr().err

@@ -34,9 +34,9 @@ RUN = Experiment(DataSpec("synthetic"), backend="torch")
         ({"timeout": float("inf")}, "fit(timeout=…) is a finite number of seconds above 0, got inf"),
         ({"out": "s3://bucket/run"}, "fit(out=…): 's3://bucket/run' is a URL, not a path on this machine"),
         ({"config": None}, "fit: name the run.json to train, or resume=True to finish the run in out"),
-        ({"config": "none.json"}, "none.json: cannot be read, No such file or directory"),
+        ({"config": "none.json"}, "none.json: no such file; name what `recs train` wrote"),
         ({"resume": True}, "takes everything from "),
-        ({"config": None, "resume": True}, "run.json: cannot be read, No such file or directory"),
+        ({"config": None, "resume": True}, "run.json: no such file"),
     ],
 )
 def test_fit_refuses(wrong: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_the_package_is_imported_without_ray_or_a_framework() -> None:
     [
         ({"bundle": "none"}, BundleError, "none: "),
         ({"bundle": "s3://bucket/bundle"}, ConfigError, "recommend(bundle): 's3://bucket/bundle' is a URL"),
-        ({"queries": "none.parquet"}, DataError, "none.parquet: not a readable Parquet file"),
+        ({"queries": "none.parquet"}, DataError, "none.parquet: no such file"),
         ({"queries": "none/*.parquet"}, DataError, "a pattern that names no Parquet file"),
         ({"queries": "."}, DataError, "a folder that names no Parquet file"),
         ({"column": "customer"}, DataError, "no column 'customer' with query ids; it has user, note"),

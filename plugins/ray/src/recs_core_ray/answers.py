@@ -17,6 +17,7 @@ from recs_core.contract import errors
 from recs_core.contract.errors import BundleError, ConfigError, DataError, RecsError
 from recs_core.contract.messages import one_line
 from recs_core.runtime.answering import PART_ROWS, Answering, Question
+from recs_core.storage import whole
 from recs_core.storage.paths import local
 from recs_core.tables import parquet_files
 from recs_core.tables.parquet_parts import files_of, schema_of
@@ -143,11 +144,11 @@ def _whole(to: Path) -> Iterator[Path]:
     if to.exists():
         raise ConfigError(f"{to} exists; choose another folder for recommend(to=…)")
     new = to.with_name(f".{to.name}-{uuid.uuid4().hex}")
-    with parquet_files.writing(to):
+    with whole.writing(to):
         new.mkdir(parents=True)
     try:
         yield new
-        with parquet_files.writing(to):
+        with whole.writing(to):
             os.replace(new, to)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
