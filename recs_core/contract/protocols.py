@@ -350,8 +350,8 @@ class UpdatableIndex(Index, Protocol):
         """The corpus is now `vectors` (n, d), n no less than before: rows at `positions` are new or others than before.
 
         Positions are distinct, in any order, and every new row is among them. One that was deleted is back. `vectors`
-        may be kept, as in `build`. Raises `NotFitted` before `build`, and `DataError`, which changes nothing, for a row
-        that is new and not named, positions outside, another width, NaN or infinity.
+        may be kept, as in `build`. Raises `NotFitted` before `build`, and `DataError`, which changes nothing, for fewer
+        rows, one that is new and not named, positions outside, another width, NaN or infinity.
         """
         ...
 

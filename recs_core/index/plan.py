@@ -34,7 +34,7 @@ class Candidates:
         before, vectors = len(self.vectors), _float32(vectors, "candidate")
         changed = check_allow(positions, len(vectors), "upsert")
         tiles.check_vectors(vectors, self.vectors)
-        if not np.array_equal(changed[changed >= before], np.arange(before, len(vectors))):
+        if len(vectors) < before or not np.array_equal(changed[changed >= before], np.arange(before, len(vectors))):
             raise DataError(
                 f"upsert: {len(vectors)} vectors after {before}: name every new row among the positions, and drop none"
             )

@@ -120,7 +120,7 @@ class RescoredIndex(ABC):
         """As `UpdatableIndex.upsert`."""
         before = built(self._candidates)
         candidates = before.upserted(vectors, positions)
-        if not len(before.vectors) or not len(vectors):
+        if not len(before.vectors):
             return self.build(vectors)
         self._renew(vectors, np.unique(positions))
         self._candidates = candidates

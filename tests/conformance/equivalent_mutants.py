@@ -17,16 +17,13 @@ BY_REASON: dict[str, Iterable[str]] = {
     "A process need not be able to join other workers twice, so that nobody may ask it to.": (
         "stale/oracle/numpy_backend.py:NumpyBackend.over:what the first call of these shapes gave",
     ),
-    "Speed alone: how candidates and queries are cut into blocks, and how many threads work on them.": (
+    "Speed and memory alone: how candidates, queries and pairs are cut into blocks, how many threads work on them, and room beyond what is used.": (
         "off-by-one/exact/tiles.py:module:1020 → 1021 in TILE_CANDIDATES = 1020",
         "off-by-one/exact/tiles.py:module:1020 → 1019 in TILE_CANDIDATES = 1020",
-        "off-by-one/exact/tiles.py:module:16384 → 16383 in PAIRS = 16384",
-        "drop/exact/tiles.py:run:if threads == 1: for job in jobs: work(job) return → if True: for job in jobs: work(job) return",
         "off-by-one/exact/tiles.py:_Limit.__init__:1 → 0 in self.threads = 1",
         "drop/exact/tiles.py:_single_threaded_blas:if _limit.users == 0: _limit.restore() → if True: _limit.restore()",
         "drop/exact/tiles.py:_single_threaded_blas:if _limit.users == 0: _limit.restore() → if False: _limit.restore()",
         "swap/exact/tiles.py:_single_threaded_blas:_limit.users -= 1 → _limit.users += 1",
-        "drop/exact/exact.py:_Held.add:if self._append(scores, first): return True → if False: return True",
         "drop/exact/exact.py:_Held.add:self._weigh(self.scores, self.ids) → pass",
         "off-by-one/exact/exact.py:_Held.__init__:2 → 1 in self.room = 2 * k + 64",
         "off-by-one/exact/tiles.py:query_blocks:1 → 2 in size = max(1, min(QUERY_ROWS, -(-num_queries // threads)))",
@@ -38,16 +35,17 @@ BY_REASON: dict[str, Iterable[str]] = {
         "swap/exact/tiles.py:_single_threaded_blas:_limit.users += 1 → _limit.users -= 1",
         "stale/exact/tiles.py:num_threads:what the first call of these shapes gave",
         "stale/exact/tiles.py:_current_threads:what the first call of these shapes gave",
+        "off-by-one/exact/tiles.py:module:256 → 255 in QUERY_ROWS = 256",
+        "off-by-one/exact/tiles.py:module:1024 → 1023 in PAIRS = 1024",
+        "drop/exact/exact.py:_words:-size // 8 → -size in return -(-size // 8) * 8",
     ),
     "The slack stays above what rounding in float32 moves a score by, so no candidate is lost; more of them are scored again.": (
         "off-by-one/exact/tiles.py:rounding:2 → 3 in return float((dim + 4) * np.finfo(dtype).eps / 2)",
         "drop/exact/tiles.py:rounding:(dim + 4) * np.finfo(dtype).eps / 2 → (dim + 4) * np.finfo(dtype).eps in return float((dim + 4) * np.finfo(dtype).eps / 2)",
         "drop/exact/tiles.py:rounding:dim + 4 → dim in return float((dim + 4) * np.finfo(dtype).eps / 2)",
-        "drop/exact/exact.py:_Search.__init__:2 * tiles.rounding(queries.shape[1], np.float32) * scale → scale in self.slack = (2 * tiles.rounding(queries.shape[1], np.float…",
         "swap/exact/tiles.py:rounding:(dim + 4) * np.finfo(dtype).eps → (dim + 4) / np.finfo(dtype).eps in return float((dim + 4) * np.finfo(dtype).eps / 2)",
         "swap/exact/tiles.py:rounding:(dim + 4) * np.finfo(dtype).eps / 2 → (dim + 4) * np.finfo(dtype).eps * 2 in return float((dim + 4) * np.finfo(dtype).eps / 2)",
-        "narrow/exact/exact.py:_Search.__init__:np.float32 → np.float16 in self.slack = (2 * tiles.rounding(queries.shape[1], np.float…",
-        "narrow/exact/plan.py:Candidates.of:float(tiles.norms(vectors, 'candidate').max(initial=0.0)) by way of float32 in return cls(vectors, float(tiles.norms(vectors, 'candidate')…",
+        "swap/exact/tiles.py:slack:2 * rounding(dim, np.float32) → 2 / rounding(dim, np.float32) in out = (2 * rounding(dim, np.float32) * scale).astype(np.flo…",
     ),
     "What is held beyond the best k is cut off when it is sorted.": (
         "off-by-one/exact/exact.py:_Held._weigh:scores > limit[:, None] → scores >= limit[:, None] in chosen = scores > limit[:, None] #2",
@@ -75,7 +73,6 @@ BY_REASON: dict[str, Iterable[str]] = {
         "stale/example/towers.py:Tower.run:what the first call with these objects gave",
     ),
     "Any number below 0 stands for no candidate; −1 is put there at the end.": (
-        "off-by-one/exact/filters.py:within:1 → 2 in return Ragged(np.where(allowed[places] == rows.values, plac…",
         "off-by-one/exact/exact.py:_Held.__init__:1 → 2 in self.ids = np.full((num_queries, self.room), -1, np.int64)",
     ),
     "A block has at least one query, and room for more than one candidate.": (
@@ -90,15 +87,9 @@ BY_REASON: dict[str, Iterable[str]] = {
         "narrow/topk/topk.py:top_k:np.float64 → np.float32 in scores = np.einsum('qd,nd->qn', np.asarray(queries, np.floa… #2",
         "narrow/exact/exact.py:_Search._fill:self.queries.astype(dtype, copy=False) by way of float32 in queries = self.queries.astype(dtype, copy=False)",
     ),
-    "An allow-list of nobody: there is no place that could be named.": (
-        "drop/exact/filters.py:within:-1 → 1 in return Ragged(np.full_like(rows.values, -1), rows.offsets)",
-        "off-by-one/exact/filters.py:within:1 → 2 in return Ragged(np.full_like(rows.values, -1), rows.offsets)",
-        "off-by-one/exact/filters.py:within:1 → 0 in return Ragged(np.full_like(rows.values, -1), rows.offsets)",
-        "swap/exact/filters.py:within:Ragged(np.full_like(rows.values, -1), rows.offsets) → Ragged(rows.offsets, np.full_like(rows.values, -1)) in return Ragged(np.full_like(rows.values, -1), rows.offsets)",
-    ),
     "Vectors are float32, and their norms only bound what rounding may move a score by, with room to spare.": (
         "narrow/exact/exact.py:ExactIndex.build:Candidates.of(vectors) by way of float32 in self._candidates = Candidates.of(vectors)",
-        "narrow/exact/exact.py:ExactIndex.search:plan_search(self._candidates, queries, k, exclude, allow) by way of float32 in plan = plan_search(self._candidates, queries, k, exclude, a…",
+        "narrow/exact/exact.py:search_exactly:plan.norms * plan.candidates.norm by way of float32 in scale = plan.norms * plan.candidates.norm",
     ),
     "By the norms a score could leave float32; where exactly that is taken to be is the index's own.": (
         "off-by-one/exact/tiles.py:check_range:query_norm * candidate_norm > float(np.finfo(dtype).max) / 2 → query_norm * candidate_norm >= float(np.finfo(dtype).max) /… in if query_norm * candidate_norm > float(np.finfo(dtype).max)…",
@@ -109,23 +100,32 @@ BY_REASON: dict[str, Iterable[str]] = {
         "off-by-one/exact/filters.py:TilePatch.__init__:0 → -1 in known = np.flatnonzero(candidates >= 0)",
         "off-by-one/exact/exact.py:_Held._weigh:0 → -1 in if number.max(initial=0) > self.room: return False",
     ),
-    "An empty buffer, which the product overwrites.": (
+    "A buffer whose start is written over before each time that it is read, and of which no more is read.": (
         "narrow/exact/exact.py:_Search._fill:product[:, :len(tile)] by way of float32 in made = product[:, :len(tile)]",
+        "swap/exact/exact.py:_Held.__init__:np.zeros(_words(num_queries * tiles.TILE_CANDIDATES), bool) → np.ones(_words(num_queries * tiles.TILE_CANDIDATES), bool) in self.marks = np.zeros(_words(num_queries * tiles.TILE_CANDI…",
     ),
-    "A sum starts at 0, and 0 + −0 is 0: no score is −0.": (
+    "A sum starts at 0, and 0 + −0 is 0: a score is −0 only where a lower one is rounded to it, which ranks below 0 by itself.": (
         "value/exact/exact.py:ExactIndex.search:− 0 ranks below 0",
+    ),
+    "A block has at most 256 queries, whatever a search has.": (
+        "size/exact/tiles.py:slack:rows beyond 65536 are those 65536 before",
+        "size/exact/exact.py:_Search.best:rows beyond 256 are those 256 before",
+    ),
+    "No member of the protocol: an index that holds another to its filters sets it.": (
+        "drop/exact/exact.py:ExactIndex.candidates:self._candidates = candidates → pass",
+    ),
+    "The order that it stores is an example of a part, which nothing reads: any order of the same positions is as good.": (
+        "swap/topk/numpy_backend.py:NumpyIndex.parts:self.vectors.sum(1) → self.vectors.mean(1) in return {'order': np.argsort(self.vectors.sum(1), kind='stab…",
     ),
     "The last axis is the default.": (
         "drop/exact/exact.py:_Held.sorted:np.argsort(-self.scores, axis=1, kind='stable') → np.argsort(-self.scores, kind='stable') in order = np.argsort(-self.scores, axis=1, kind='stable')[:, …",
         "drop/exact/exact.py:_Held._weigh:np.partition(scores, scores.shape[1] - self.k, axis=1) → np.partition(scores, scores.shape[1] - self.k) in worst = np.partition(scores, scores.shape[1] - self.k, axis…",
     ),
-    "What goes through the narrower type fits: − inf, − 1, 0, a count of few, a bucket of 128, or rows and columns of a block (at most 512 by 1,020 + 2k + 64).": (
+    "What goes through the narrower type fits: − inf, − 1, 0, a count of few, a bucket of 128, or rows and columns of a block (at most 256 by 1,020 + 2k + 64).": (
         "narrow/exact/exact.py:_Held._weigh:np.float32 → np.float16 in limit = np.nextafter(worst - self.slack, np.float32(-np.inf…",
         "narrow/exact/exact.py:_true_places:int16 on the way out",
         "narrow/oracle/encoders.py:_time_bias:np.minimum(TIME_BUCKETS - 1, np.floor(np.log(np.maximum(1, … by way of int16 in row = np.minimum(TIME_BUCKETS - 1, np.floor(np.log(np.maxim…",
         "narrow/oracle/encoders.py:_attention:np.zeros((3, n, d)) by way of float32 in dq, dk, dv = np.zeros((3, n, d))",
-        "narrow/exact/exact.py:ExactIndex.search:np.full((len(queries), k), -1, np.int64) by way of int16 in ids = np.full((len(queries), k), -1, np.int64)",
-        "narrow/exact/exact.py:ExactIndex.search:np.full((len(queries), k), -1, np.int64) by way of int8 in ids = np.full((len(queries), k), -1, np.int64)",
         "narrow/oracle/numpy_backend.py:NumpyTrainer.__init__:self._rounded(optimizers.initial_state(optimizer, model.wei… by way of int8 in self._state = self._rounded(optimizers.initial_state(optimi…",
         "narrow/example/trainer.py:Trainer.__init__:np.zeros((), np.int64) by way of int8 in self.own['step'] = np.zeros((), np.int64)",
         "narrow/example/trainer.py:Trainer._move:np.zeros_like(weight) by way of float32 in whole = np.zeros_like(weight)",

@@ -6,14 +6,14 @@ import numpy as np
 
 from recs_core.contract import weights as canonical
 from recs_core.contract.batch import Batch
-from recs_core.contract.errors import ConfigError, DataError, NotFitted, SpecError, UnsupportedFeature
+from recs_core.contract.errors import ConfigError, DataError, SpecError, UnsupportedFeature
 from recs_core.contract.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES, BackendInfo, IndexInfo, No
 from recs_core.contract.plans import TowerPlan, as_columns
 from recs_core.contract.protocols import TopK
 from recs_core.contract.task import plan_task
 from recs_core.index import tiles
 from recs_core.index.filters import check_allow, check_positions
-from recs_core.index.plan import check_k
+from recs_core.index.plan import built, check_k
 from recs_core.reference import optimizers, task, topk, towers, training
 
 INFO = BackendInfo(
@@ -194,8 +194,7 @@ def refuse_vectors(vectors):
 
 
 def refuse(vectors, queries, k, exclude, allow):
-    if vectors is None:
-        raise NotFitted("the index is empty")
+    built(vectors)
     tiles.check_vectors(queries, vectors)
     norms = [tiles.norms(array, "query or candidate").max(initial=0) for array in (queries, vectors)]
     tiles.check_range(*norms, np.dtype(np.float32))
@@ -208,9 +207,9 @@ def refuse(vectors, queries, k, exclude, allow):
 
 def refuse_changes(before, vectors, positions):
     """What `UpdatableIndex.upsert` refuses."""
-    if before is None:
-        raise NotFitted("nothing is built")
+    built(before)
     refuse_vectors(vectors)
+    tiles.check_vectors(vectors, before)
     check_allow(positions, len(vectors))
     new = np.arange(len(before), len(vectors))
     if not np.isin(new, positions).all() or len(vectors) < len(before):
@@ -227,6 +226,7 @@ class NumpyIndex:
     )
 
     spec = "numpy"
+    vectors = None
 
     def build(self, vectors):
         refuse_vectors(vectors)
@@ -234,7 +234,7 @@ class NumpyIndex:
         self.deleted = np.zeros(len(vectors), bool)
 
     def search(self, queries, k, *, exclude=None, allow=None):
-        refuse(getattr(self, "vectors", None), queries, k, exclude, allow)
+        refuse(self.vectors, queries, k, exclude, allow)
         if self.deleted.any():
             left = np.flatnonzero(~self.deleted)
             allow = left if allow is None else np.intersect1d(allow, left)
@@ -242,6 +242,9 @@ class NumpyIndex:
         return TopK(found.ids, found.scores.astype(np.float32))
 
     def parts(self):
+        built(self.vectors)
+        if self.deleted.any():
+            raise DataError("some positions are deleted")
         return {"order": np.argsort(self.vectors.sum(1), kind="stable")}  # which nothing needs: an example of a part
 
     def restore(self, vectors, parts):
@@ -250,11 +253,11 @@ class NumpyIndex:
         self.build(vectors)
 
     def upsert(self, vectors, positions):
-        refuse_changes(getattr(self, "vectors", None), vectors, positions)
+        refuse_changes(self.vectors, vectors, positions)
         deleted = np.concatenate([self.deleted, np.zeros(len(vectors) - len(self.deleted), bool)])
         deleted[positions] = False
         self.vectors, self.deleted = vectors, deleted
 
     def delete(self, positions):
-        check_allow(positions, len(self.vectors))
+        check_allow(positions, len(built(self.vectors)))
         self.deleted[positions] = True

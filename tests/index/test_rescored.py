@@ -168,3 +168,13 @@ def test_a_filtered_index_changes_whatever_index_it_holds():
         index.upsert(np.concatenate([vectors, 99 * queries[:1]]), np.append(best[:1], 3000))
         found = index.search(queries[:1], 3000 + 1, exclude=ragged([[3000]])).ids
         assert best[0] in found and not np.isin(found, np.setdiff1d(best, best[:1])).any()
+
+
+def test_an_upsert_of_fewer_rows_is_refused_and_changes_nothing():
+    vectors = clustered(3000)
+    for inner in (Int8Index(), None):
+        index = FilteredIndex(vectors, inner)
+        before = index.search(vectors[-2:], 3).ids
+        with pytest.raises(DataError, match="2999 vectors after 3000: name every new row .* and drop none"):
+            index.upsert(vectors[:-1], np.array([0]))
+        np.testing.assert_array_equal(index.search(vectors[-2:], 3).ids, before)

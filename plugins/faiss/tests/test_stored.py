@@ -64,6 +64,22 @@ def test_a_walk_with_another_ef_needs_no_other_graph():
     assert (wide.search(QUERIES, 10).ids == best).mean() >= (index.search(QUERIES, 10).ids == best).mean()
 
 
+@pytest.mark.parametrize("scale", [1e37, 1e20, 1e-25, 1e-38])
+@pytest.mark.parametrize("spec", SPECS)
+def test_vectors_of_any_size_are_found_as_others_are(spec, scale):
+    now, queries = VECTORS * np.float32(scale), QUERIES / 16
+    index, again = load_index(spec), load_index(spec)
+    index.build(now)
+    again.restore(now, index.parts())
+    best = top_k(queries, now, 10).ids
+    for one in (index, again):
+        found = one.search(queries, 10).ids
+        assert np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(found, best, strict=True)]) > 0.8
+    now[best[:, 0]] *= -1
+    again.upsert(now, np.unique(best[:, 0]))
+    assert not (again.search(queries, 10).ids == best[:, :1]).any()
+
+
 def changed(parts, name, at, value):
     array = parts[name].copy()
     array.reshape(-1)[at] = value
@@ -85,6 +101,7 @@ def changed(parts, name, at, value):
         ("positions", 0, -5),
         ("positions", 0, 4000),
         ("ranges", 0, np.nan),
+        ("exponent", 0, 129),
     ],
 )
 def test_no_graph_of_a_stranger_leads_out_of_it(name, at, value):

@@ -73,7 +73,7 @@ def float64_scores(context: IndexContext) -> None:
     large, small = random.uniform(500, 7000, 9000).astype(np.float32), np.arange(9000) / 2**16
     cancelling = np.column_stack([large, small, -large])  # in float32 a sum is off by as much as 16 places in the list
     queries = np.array([[1, 1, 1], [1, -1, 1], [-2, -2, -2]], np.float32)
-    for scale in (1, 2.0**20, 2.0**-60):
+    for scale in (1, 2.0**40, 2.0**-60):
         for k in (5, 1000):
             judge(context, cancelling * scale, queries, k)
     equal = np.tile(random.normal(size=(1, 33)).astype(np.float32), (3000, 1))

@@ -200,7 +200,7 @@ BITERS = {
         [
             backend(
                 "        self.vectors = vectors",
-                "        before = getattr(self, 'vectors', vectors[:0])\n        self.vectors = np.concatenate([before, vectors])",
+                "        before = vectors[:0] if self.vectors is None else self.vectors\n        self.vectors = np.concatenate([before, vectors])",
             )
         ],
     ),
@@ -240,7 +240,7 @@ BITERS = {
         [
             backend(
                 "        self.vectors = vectors",
-                "        before = getattr(self, 'vectors', None)\n"
+                "        before = self.vectors\n"
                 "        if before is None or before.shape != vectors.shape or (before[:: len(before) - 1] != vectors[:: len(before) - 1]).any():\n"
                 "            self.vectors = vectors",
             ),

@@ -90,7 +90,9 @@ def judged(mutant: Mutant) -> tuple[str, str]:
             outcome = session.outcome(check.name)
             if outcome.status in RED:
                 cause = CHECKS[outcome.cause or check.name]
-                return ("optional" if cause.tier == "optional" else tier), cause.name
+                if tier == "required" and cause.tier == "optional":
+                    continue  # it is judged in its own tier, after those that need no optional check
+                return tier, cause.name
     return ("void" if mutant.effect and not effects.touched else "survived"), ""
 
 

@@ -16,10 +16,12 @@ STALE = 0.25
 
 
 class ChangingIndex(RescoredIndex):
-    """`_engine`: faiss's index. `_positions` (rows,): the position of each row of it, −1 where that has moved on."""
+    """`_engine`: faiss's index. `_positions` (rows,): the position of each row of it, −1 where that has moved on.
+    `_exponent`: faiss's rows are ours divided by two to this."""
 
     _engine: Any
     _positions: NDArray[np.int64]
+    _exponent: int
 
     @property
     def _coded(self) -> Any:
@@ -31,18 +33,23 @@ class ChangingIndex(RescoredIndex):
         """An index of faiss's for so many vectors of so many numbers, not trained, and without rows."""
 
     def _make(self, vectors: NDArray[np.float32]) -> None:
-        engine, vectors = self._empty(vectors.shape[1], len(vectors)), np.ascontiguousarray(vectors)
-        engine.train(vectors)
-        engine.add(vectors)
+        self._exponent = codes.exponent(vectors)
+        engine, rows = self._empty(vectors.shape[1], len(vectors)), self._rows(vectors)
+        engine.train(rows)
+        engine.add(rows)
         self._engine, self._positions = engine, np.arange(len(vectors))
 
     def _renew(self, vectors: NDArray[np.float32], changed: NDArray[np.int64]) -> None:
-        rows = np.ascontiguousarray(vectors[changed])
+        rows = self._rows(vectors[changed])
         stale = np.isin(self._positions, changed) | (self._positions < 0)
         if stale.sum() > STALE * len(stale) or not codes.within(self._coded, rows):
             return self._make(vectors)
         self._engine.add(rows)
         self._positions = np.concatenate([np.where(stale, -1, self._positions), changed])
+
+    def _rows(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Vectors as faiss holds them; the very same where nothing is to be divided."""
+        return np.ascontiguousarray(np.ldexp(vectors, -self._exponent) if self._exponent else vectors)
 
     def _positions_of(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
         """Positions of rows of faiss's, −1 for none."""

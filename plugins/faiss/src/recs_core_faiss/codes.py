@@ -17,6 +17,27 @@ KIND = faiss.ScalarQuantizer.QT_8bit
 BEYOND = 0.25
 """How far beyond the range that was seen, as a share of it, a number may lie and still be cut to it."""
 
+ORDINARY = 32
+"""Exponents of two, up and down, of numbers whose squares and sums are far within float32."""
+
+
+def exponent(vectors: NDArray[np.float32]) -> int:
+    """What two is raised to where it is about as large as the largest number; 0 where that is an ordinary one.
+
+    Of candidates of 1e37 each faiss's clustering ends the process, and its graph of 1e20 or 1e-25 finds few.
+    """
+    largest = max(vectors.max(initial=0), -vectors.min(initial=0))
+    found = int(np.frexp(largest)[1])
+    return 0 if abs(found) <= ORDINARY else found
+
+
+def stored_exponent(parts: Mapping[str, NDArray[Any]]) -> int:
+    """That of another index. Raises `DataError` for one that no float32 has."""
+    found = int(array(parts, "exponent", np.int32, (1,))[0])
+    if not -148 <= found <= 128:
+        raise DataError(f"part 'exponent' of the index is {found}, which no number of float32 has")
+    return found
+
 
 def ranges(coded: Any) -> NDArray[np.float32]:
     """(2, d): the least of each number of the vectors, and how far they reach."""

@@ -59,6 +59,7 @@ class HNSW(ChangingIndex):
             "levels": faiss.vector_to_array(graph.levels).copy(),
             "neighbors": codes.taken(graph.neighbors),
             "entry": np.array([graph.entry_point], np.int64),
+            "exponent": np.array([self._exponent], np.int32),
             "ranges": codes.ranges(storage),
             "codes": codes.taken(storage.codes).reshape(len(self._positions), -1),
             "positions": self._positions,
@@ -83,7 +84,7 @@ class HNSW(ChangingIndex):
         graph.entry_point, graph.max_level = int(entry[0]), int(levels.max()) - 1
         storage.ntotal = engine.ntotal = rows
         engine.is_trained = True
-        self._engine, self._positions = engine, positions
+        self._engine, self._positions, self._exponent = engine, positions, codes.stored_exponent(parts)
 
 
 def _positions(parts: Mapping[str, NDArray[Any]], size: int) -> NDArray[np.int64]:

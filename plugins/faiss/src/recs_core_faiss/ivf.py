@@ -66,7 +66,8 @@ class IVF(ChangingIndex):
         live = self._positions >= 0
         lists = np.empty(int(live.sum()), np.int32)
         lists[self._positions[live]] = of_rows[live]
-        return {"centroids": centroids, "ranges": codes.ranges(self._engine), "lists": lists}
+        exponent = np.array([self._exponent], np.int32)
+        return {"centroids": centroids, "ranges": codes.ranges(self._engine), "lists": lists, "exponent": exponent}
 
     def _take(self, vectors: NDArray[np.float32], parts: Mapping[str, NDArray[Any]]) -> None:
         centroids = parts.get("centroids")
@@ -79,9 +80,10 @@ class IVF(ChangingIndex):
             raise DataError(f"part 'lists' of the index holds others than its {len(centroids):,} clusters")
         if self.lists not in (0, len(centroids)):
             raise DataError(f"the stored index has {len(centroids)} lists, {self.lists} are asked for")
+        self._exponent = codes.stored_exponent(parts)
         engine = self._of_lists(vectors.shape[1], len(centroids))
         codes.set_ranges(engine, parts)
         self._coarse.add(np.ascontiguousarray(centroids))
-        rows, labels = np.ascontiguousarray(vectors), np.arange(len(vectors))
+        rows, labels = self._rows(vectors), np.arange(len(vectors))
         engine.add_core(len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(labels), faiss.swig_ptr(lists))
         self._engine, self._positions = engine, labels
