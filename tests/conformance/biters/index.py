@@ -230,8 +230,8 @@ BITERS = {
         "the selector of deleted positions is dropped where the search has one of its own",
         [
             backend(
-                "        if self.deleted.any():\n",
-                "        if self.deleted.any() and exclude is None and allow is None:\n",
+                "        if self.deleted.any():\n            left",
+                "        if self.deleted.any() and exclude is None and allow is None:\n            left",
             )
         ],
     ),
