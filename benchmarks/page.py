@@ -3,7 +3,7 @@
     python benchmarks/page.py [--only torch-4096x64 ranks …] [--page docs/benchmarks.md]
 
 Needs both plugins, jax, faiss-cpu and keras-rs. Takes about half an hour on 2 cores that do nothing else, a part at
-most four minutes; one that fails or is not asked for keeps what the page says of it.
+most eight minutes; one that fails or is not asked for keeps what the page says of it.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ SECTIONS = {
     "Exact ranks": {"ranks": "ranks.py"},
     "Exact top-k": {"topk": "topk.py"},
     "Filters": {"filters": "filters.py"},
+    "Approximate indexes": {"indexes": "indexes.py --index faiss-hnsw --index int8"},
     "Evaluation beside TFRS": {"evaluate-tensorflow": "evaluate_tensorflow.py --rounds 3"},
     "The bundle": {"bundle": "bundle.py"},
     "The service": {"service": "service.py"},
