@@ -6,6 +6,7 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from recs_core.contract.errors import ConfigError
 from recs_core.service.problems import Problem
@@ -43,6 +44,7 @@ def names_this_machine(host: str) -> bool:
     return is_loopback(name.strip("[]"))
 
 
+@lru_cache(64)  # asked for the same `Host` again and again
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches the address."""
     try:

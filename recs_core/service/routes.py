@@ -158,11 +158,12 @@ async def _handled(
 async def _asked(service: Service, asks: Asked, receive: Receive) -> tuple[dict[str, Any], Waiting]:
     """The reply of the batcher; a question whose client goes before its turn is dropped."""
     waiting = service.put(asks)
-    watch = asyncio.create_task(_until_gone(receive, waiting.future))
+    watch = None if waiting.at_once else asyncio.create_task(_until_gone(receive, waiting.future))
     try:
         reply = await waiting.future
     finally:
-        watch.cancel()
+        if watch is not None:
+            watch.cancel()
     service.metrics.queued.observe(waiting.waited)
     return reply, waiting
 

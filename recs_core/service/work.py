@@ -1,4 +1,4 @@
-"""What the one thread does with a batch: recommendations together, everything else one by one."""
+"""What is done with a batch: recommendations together, everything else one by one."""
 
 from __future__ import annotations
 
