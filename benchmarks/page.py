@@ -48,7 +48,7 @@ SECTIONS = {
     "Several workers": {"workers": "workers.py"},
     "Steps as a share of fit": {"fit-share": "fit_share.py --backend torch --backend tensorflow"},
     "Exact ranks": {"ranks": "ranks.py"},
-    "Exact top-k": {"topk": "topk.py"},
+    "Exact top-k": {"topk": "topk.py", "topk-4096": "topk.py --queries 4096"},
     "Filters": {"filters": "filters.py"},
     "Approximate indexes": {"indexes": "indexes.py --index faiss-hnsw --index int8"},
     "Evaluation beside TFRS": {"evaluate-tensorflow": "evaluate_tensorflow.py --rounds 3"},

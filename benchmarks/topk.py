@@ -100,7 +100,7 @@ def contenders(vectors: np.ndarray, queries: np.ndarray, k: int) -> dict[str, Ca
     of_tfrs, of_keras_rs = ((lambda graph=graph: graph(queries)[1].numpy()) for graph in graphs)
     return {
         OURS: lambda: index.search(queries, k).ids,
-        "faiss IndexFlatIP": lambda: flat.search(queries, k)[1],
+        f"faiss {faiss.__version__} IndexFlatIP": lambda: flat.search(queries, k)[1],
         "TFRS BruteForce": of_tfrs,
         "keras-rs BruteForceRetrieval": of_keras_rs,
     }

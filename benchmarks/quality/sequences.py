@@ -71,6 +71,7 @@ MODELS: Mapping[str, Callable[[Recipe], Recipe]] = {
     "learned positions": partial(encoder, position="learned"),
     "no positions": partial(encoder, position=None),
     "the latest 50": partial(with_history, max_length=50),
+    "the latest 50, 28 epochs": lambda specs: with_training(with_history(specs, max_length=50), epochs=28),
     "the latest 100": partial(with_history, max_length=100),
     "256 shared negatives": partial(against, number=256),
     "1,024 shared negatives": partial(against, number=1024),

@@ -1,32 +1,26 @@
-"""Several workers are one process (P6): kinds of negatives × optimizers × ways of batching × encoders, and the usual
-mistakes, each of which the suite sees. Workers are threads here; `tests/distributed` has processes."""
+"""Several workers are one process (P6): kinds of negatives × optimizers × ways of batching × encoders. Workers are
+threads here; `tests/distributed` has processes."""
 
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from recs_core_torch import Backend, distributed
-from recs_core_torch.group import Group
+from recs_core_torch import Backend
 from torch import nn
 
 import recs_core as recs
 from recs_core.conformance.checks.distributed import PLAIN, WORLD, Steps, steps
 from recs_core.conformance.context import BackendContext
 from recs_core.conformance.expect import LOSS_WORKERS, WEIGHT_WORKERS
-from recs_core.conformance.runner import session
 from recs_core.conformance.workers import on_workers
 from recs_core.conformance.worlds import OPTIMIZERS, World
-from recs_core.contract.errors import DataError, TrainingError, UnsupportedFeature, WorkerLost
+from recs_core.contract.errors import DataError, UnsupportedFeature
 from recs_core.contract.plans import UpdatePlan
-from recs_core.contract.workers import Workers
-from recs_core.distributed.launch import free_port
 
 ORDERED: dict[str, recs.Encoder | None] = {
     "mean": None,
@@ -268,155 +262,3 @@ def test_every_worker_has_the_loss_that_is_not_finite() -> None:
         return float(backend.trainer(model, UpdatePlan(OPTIMIZERS["adagrad"])).step(WORLD.batch(), 0.1))
 
     assert all(np.isnan(on_workers(Backend(), 2, loss)))
-
-
-# What workers tell one another
-
-
-def test_all_and_told() -> None:
-    def talk(backend: Any) -> tuple[Any, ...]:
-        group = backend.group
-        return (
-            group.all({"rank": group.rank}, "ranks"),
-            group.told(lambda: [group.rank, 0.1], "a list"),
-            group.all(group.rank, "again"),
-        )
-
-    assert on_workers(Backend(), 3, talk) == [([{"rank": r} for r in range(3)], [0, 0.1], [0, 1, 2])] * 3
-
-
-def test_what_fails_on_worker_0_fails_on_all() -> None:
-    def fails() -> None:
-        raise DataError("no such row")
-
-    def talk(backend: Any) -> str:
-        with pytest.raises((DataError, TrainingError)) as said:
-            backend.group.told(fails, "the evaluation")
-        return str(said.value)
-
-    alone, other = on_workers(Backend(), 2, talk)
-    assert alone == "no such row"
-    assert other == "worker 1 of 2: worker 0 failed in the evaluation: DataError: no such row"
-
-
-def test_the_others_wait_longer_than_the_timeout_for_what_worker_0_still_does() -> None:
-    reached = threading.Event()
-
-    def job(backend: Any) -> Any:
-        group: Group = backend.group
-        group.workers = dataclasses.replace(group.workers, timeout=0.4)
-        group._timeout /= 600  # 0.1 s
-        if group.rank:
-            reached.set()
-        return group.told(lambda: reached.wait() and threading.Event().wait(1.5), "a long evaluation")
-
-    assert on_workers(Backend(), 2, job) == [False, False]
-
-
-@pytest.mark.parametrize("hangs", [False, True])
-@pytest.mark.parametrize("size", [2, 3])
-def test_a_worker_that_is_lost_is_named_with_what_the_others_waited_for(size: int, hangs: bool) -> None:
-    over = threading.Event()
-    others = threading.Barrier(size - 1, action=over.set)
-
-    def job(backend: Any) -> str:
-        if backend.group.rank == size - 1:
-            if hangs:
-                over.wait()
-            return ""
-        try:
-            with pytest.raises(WorkerLost) as said:
-                backend.group.sum(torch.ones(1), "the loss")
-        finally:
-            others.wait()
-        return str(said.value)
-
-    found = on_workers(Backend(), size, job, timeout=2.0)
-    for rank in range(size - 1):
-        assert found[rank].startswith(f"worker {rank} of {size}: worker {size - 1} did not answer in the loss (")
-        assert "\n" not in found[rank]
-
-
-def test_a_worker_that_never_comes_is_waited_for_no_longer_than_the_timeout() -> None:
-    with pytest.raises(WorkerLost, match=r"worker 1 of 2: not all workers came to 127\.0\.0\.1:\d+ \(.*refused"):
-        Backend().over(Workers(1, 2, port=free_port(), timeout=0.1))
-    with pytest.raises(WorkerLost, match=r"worker 0 of 2: not all workers came to 127\.0\.0\.1:\d+ \("):
-        Backend().over(Workers(0, 2, port=free_port(), hosts=True, timeout=1.0))
-
-
-# The usual mistakes, each seen by the suite
-
-
-def _columns_without_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gradient of a column's vector from its own worker alone, as an all-gather without a backward has it."""
-
-    def own_alone(ctx: Any, grad: torch.Tensor) -> Any:
-        low = sum(ctx.sizes[: ctx.group.rank])
-        return grad[low : low + ctx.sizes[ctx.group.rank]], None, None
-
-    monkeypatch.setattr(distributed._Gather, "backward", staticmethod(own_alone))
-
-
-def _a_mean_for_a_sum(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = Group.scatter_sum
-    monkeypatch.setattr(Group, "scatter_sum", lambda self, x, sizes, what: whole(self, x, sizes, what) / self.size)
-
-
-def _negatives_of_the_own_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    of_all = distributed.SpreadTrainer._share
-
-    def own(self: Any, batch: Any) -> Any:
-        part, columns = of_all(self, batch), batch.candidate.size
-        low, high = distributed.edges(columns, self.group.size)[self.group.rank : self.group.rank + 2]
-        mask = np.zeros((part.query.size, columns), bool)
-        mask[:, low:high] = True
-        mask &= part.task.get("score_mask", True)
-        return dataclasses.replace(part, task={**part.task, "score_mask": mask})
-
-    monkeypatch.setattr(distributed.SpreadTrainer, "_share", own)
-
-
-def _a_row_moved_by_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each worker's part of a row's gradient moves the row, one after the other."""
-    added = distributed.SpreadTrainer._added
-
-    def twice(self: Any, name: str, touched: Any, places: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        ends = torch.nonzero(places[1:] <= places[:-1])[:, 0]  # the places of one worker ascend
-        cut = int(ends[0]) + 1 if len(ends) else len(places)
-        if cut < len(places):
-            first = added(self, name, touched, places[:cut], rows[:cut])
-            value = self.weights[name].parameter
-            value = value if touched is None else value.index_select(0, touched)
-            self._move(name, value, first, touched, self.plan.scalars(0.01, self.steps + 1))
-        return added(self, name, touched, places[cut:], rows[cut:]) if cut < len(places) else first_of(places, rows)
-
-    def first_of(places: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        raise AssertionError("every row is read by one worker alone: the world is too large to see the mistake")
-
-    monkeypatch.setattr(distributed.SpreadTrainer, "_added", twice)
-
-
-def _a_clip_for_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    clip = distributed.optimizers.clip
-    monkeypatch.setattr(distributed.SpreadTrainer, "_clip", lambda self, g, limit: clip(g.values(), limit))
-
-
-@pytest.mark.parametrize(
-    ("mistake", "seen_by"),
-    [
-        (_columns_without_gradient, "distributed/step"),
-        (_a_mean_for_a_sum, "distributed/step"),
-        (_negatives_of_the_own_worker, "distributed/step"),
-        (_a_row_moved_by_each_part, "distributed/step"),
-        (_a_clip_for_each_worker, "distributed/clip-and-decay"),
-    ],
-)
-def test_the_suite_sees_the_mistake(
-    mistake: Callable[[pytest.MonkeyPatch], None], seen_by: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert session(Backend()).outcome(seen_by).status == "passed"
-    mistake(monkeypatch)
-    judged = session(Backend())
-    assert judged.outcome(seen_by).status == "failed"
-    names = [c.name for c in judged.checks if c.name.startswith("distributed/")]
-    assert next(n for n in names if judged.outcome(n).status == "failed") == seen_by
