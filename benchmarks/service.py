@@ -69,6 +69,8 @@ class Round:
     failed: int
     cpu: float = 0.0
     """Seconds of processor time that the server took per request: what a busy neighbour changes least."""
+    ready: float = 0.0
+    """Seconds from the start of the server to its first answer."""
 
     @property
     def rate(self) -> float:
@@ -245,24 +247,28 @@ def main() -> None:
         rounds: dict[str, list[Round]] = {name: [] for name in commands}
         for _ in range(asked.rounds):
             for name, command in commands.items():
-                port = _free_port()
+                port, began = _free_port(), time.perf_counter()
                 server = start(command(port), port)
+                ready = time.perf_counter() - began
                 try:
                     with slow_clients(port, SLOW if name == slow else 0):
-                        rounds[name].append(measured(server.pid, port, queries, asked.connections, asked.seconds))
+                        seen = measured(server.pid, port, queries, asked.connections, asked.seconds)
+                        rounds[name].append(replace(seen, ready=ready))
                 finally:
                     server.terminate()
                     server.wait()
     plain = median(r.rate for r in rounds["plain FastAPI"])
     print(
-        "| server | requests/s | beside plain | p50, ms | p99, ms | processor µs per request | failed |\n"
-        "|---|--:|--:|--:|--:|--:|--:|"
+        "| server | requests/s | beside plain | p50, ms | p99, ms | processor µs per request | failed | ready, s |\n"
+        "|---|--:|--:|--:|--:|--:|--:|--:|"
     )
     for name, each in rounds.items():
         rate = median(r.rate for r in each)
         p50, p99 = (1000 * median(getattr(r, p) for r in each) for p in ("p50", "p99"))
         cpu, failed = 1e6 * median(r.cpu for r in each), sum(r.failed for r in each)
-        print(f"| {name} | {rate:,.0f} | {rate / plain:.1f}× | {p50:.1f} | {p99:.1f} | {cpu:,.0f} | {failed} |")
+        ready = median(r.ready for r in each)
+        times = f"{p50:.1f} | {p99:.1f} | {cpu:,.0f}"
+        print(f"| {name} | {rate:,.0f} | {rate / plain:.1f}× | {times} | {failed} | {ready:.1f} |")
 
 
 if __name__ == "__main__":

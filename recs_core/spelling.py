@@ -17,8 +17,22 @@ _FRAMEWORKS = {
 }
 """What people call a framework → the engine of keras that it is."""
 
+_OURS = {
+    "faiss": "recs-core-faiss",
+    "qdrant": "recs-core-qdrant",
+    "tensorflow": "recs-core-tensorflow",
+    "tfrs": "recs-core-tensorflow",
+    "torch": "recs-core-torch",
+}
+"""What the names of our own plugins begin with → the distribution that provides them."""
+
 _WORDS = (*_FRAMEWORKS, "keras")
 _CUTOFF = 0.75
+
+
+def distribution_of(name: str) -> str | None:
+    """Our distribution that provides a backend or an index of that name; None where another's would."""
+    return _OURS.get(name.partition("[")[0].partition("-")[0])
 
 
 def meant_engine(text: str) -> str | None:

@@ -100,6 +100,11 @@ def _whole(model: Model, value: Fitted) -> Model:
     return out
 
 
+def _settings(run: FitRun) -> dict[str, str]:
+    said = {**vars(run.settings), "k": run.k, "early_stopping": run.best.rule, "epochs": run.until}
+    return {name: repr(value) for name, value in said.items()}
+
+
 def check_alike(model: TwoTower, train: str, validation: Interactions | None) -> None:
     """Raise `ConfigError` on every worker where two would train different things. `train`: the data's digest."""
     group = group_of(model.backend)
@@ -114,7 +119,7 @@ def check_alike(model: TwoTower, train: str, validation: Interactions | None) ->
         "data": train,
         "validation": "none" if validation is None else validation.digest(),
         **declared,
-        "settings": "" if run is None else f"{run.settings}, {run.k}, {run.best.rule}, until epoch {run.until}",
+        **({} if run is None else _settings(run)),
         "position": f"epoch {model.position.epoch}, step {model.position.step}",
         "losses so far": f"{zlib.crc32(np.asarray(model.history.losses).tobytes()):08x}",
     }

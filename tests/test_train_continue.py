@@ -92,6 +92,7 @@ def test_a_bundle_tells_how_it_was_continued(bundle: Path, new: Path, tmp_path: 
         (["--continue", "BUNDLE", "--data", "x.parquet", "--recipe", "ids"], "leave --recipe out"),
         (["--continue", "BUNDLE", "--data", "x.parquet"], "name the column with --timestamp"),
         (["--continue", "BUNDLE", "--data", "x.parquet", "--timestamp", "t"], "x.parquet: no such file"),
+        (["--continue", "BUNDLE", "--data", "x.parquet"], "x.parquet: no such file"),
         (["--continue", "nowhere", "--data", "x.parquet"], "nowhere"),
     ],
 )

@@ -120,12 +120,15 @@ def launch(size: int, command: Sequence[str]) -> tuple[int, list[str]]:
 
 
 def _words(workers: Sequence[_Started]) -> list[str]:
-    """Which were ended by a signal; and what the others said, unless worker 0 failed by an error of its own."""
+    """Which were ended by a signal; and what the others said, unless worker 0 failed by an error of its own. That one
+    was lost is worker 0's to say, unless it is that."""
     lines = []
     size, codes = len(workers), [worker.process.poll() for worker in workers]
     for worker, code in zip(workers, codes, strict=True):
         if code is not None and code < 0:
             lines.append(f"recs: worker {worker.rank} of {size} was ended by {signal.Signals(-code).name}")
+        elif code == LOST and (codes[0] or 0) < 0 and worker.last_line():
+            lines.append(worker.last_line())
         elif code not in (0, LOST, None) and codes[0] in (0, LOST, None):
             lines.append(worker.last_line() or f"recs: worker {worker.rank} of {size} ended with code {code}")
     return lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,7 @@ def continued(
 
 
 def _named(data: DataSpec, model: Recommender) -> DataSpec:
-    """With the bundle's names where none are given. Raises `ConfigError` for a file whose times are not named."""
+    """With the bundle's names where none are given. Raises `ConfigError` for a file that is not there, or whose times are not named."""
     if data.source in datasets.names():
         return data
     schema = model.schema
@@ -77,6 +78,8 @@ def _named(data: DataSpec, model: Recommender) -> DataSpec:
         candidate=data.candidate or schema.candidate_name,
         timestamp=data.timestamp or schema.time_name,
     )
+    if not (has_magic(data.source) or Path(data.source).exists()):
+        raise ConfigError(f"{data.source}: no such file; name a file, a folder or a data set (recs data list)")
     if data.timestamp is None and model.catalog.seen_at is not None:
         raise ConfigError(f"{data.source}: this bundle knows when rows happened; name the column with --timestamp")
     return data

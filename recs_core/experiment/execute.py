@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from recs_core.config import over, placed
-from recs_core.contract.errors import WorkerLost
+from recs_core.contract.errors import ConfigError, WorkerLost
 from recs_core.contract.plans import check_precision
 from recs_core.contract.training import TrainingSettings
 from recs_core.contract.workers import Workers, is_first
 from recs_core.experiment.data import Parts, cut, load_data
-from recs_core.experiment.files import write_json
+from recs_core.experiment.files import take_back, write_json
 from recs_core.experiment.model import build, choose
 from recs_core.experiment.outcome import Outcome, beside_popularity
 from recs_core.experiment.spec import Experiment
@@ -70,10 +70,15 @@ def execute(
         model = build(replace(experiment, model=specs), parts.train, backend=backend)
         model.training = replace(model.training, **settings)
         check_precision(model.backend.info, model.training.precision, model.dtype)
-    if out is not None and not resume and is_first(workers):
+    writes = out is not None and not resume and is_first(workers)
+    if writes and out is not None:
         write_json(out, {"recs_core": __version__, "run": experiment.resolved(model).to_json()})
     try:
         history = model.fit(parts.train, parts.validation, progress=progress, checkpoint=checkpoint)
+    except ConfigError:  # of workers that disagree
+        if writes and out is not None:
+            take_back(out)
+        raise
     except WorkerLost as lost:
         raise WorkerLost(f"{lost}; {_way_on(checkpoint)}") from lost
     if history.masked_share is not None:

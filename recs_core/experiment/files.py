@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,13 @@ def read_json(path: Path) -> Any:
         raise ConfigError(f"{path}: is not JSON that holds a run, nor text; name what `recs train` wrote") from error
     except ValueError as error:
         raise ConfigError(f"{path}: is not JSON that holds a run, {error}; name what `recs train` wrote") from error
+
+
+def take_back(folder: Path) -> None:
+    """Remove `run.json`, and the folder if nothing else is in it: of a run that was refused before it began."""
+    (folder / "run.json").unlink(missing_ok=True)
+    with suppress(OSError):  # it holds what others wrote
+        folder.rmdir()
 
 
 def write_json(folder: Path, data: Mapping[str, Any]) -> None:

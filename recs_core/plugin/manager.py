@@ -30,7 +30,7 @@ from recs_core.contract.manifest import BACKEND_CAPABILITIES, INDEX_CAPABILITIES
 from recs_core.environment import ENGINES, is_installed
 from recs_core.plugin import hookspecs
 from recs_core.plugin.specs import split
-from recs_core.spelling import meant_backend
+from recs_core.spelling import distribution_of, meant_backend
 
 if TYPE_CHECKING:
     from recs_core.contract.protocols import Backend, Index
@@ -168,8 +168,8 @@ def _hint(kind: Kind[Any], name: str, installed: list[str]) -> str:
         return f"{name!r} is an index: add --index, or write index={name!r}"
     if kind is INDEXES and any(claim.name == name for claim in _claims(BACKENDS)):
         return f"{name!r} is a backend: leave out --index, or write backend={name!r}"
-    install = f"pip install what provides it in {kind.group!r}"
     meant = meant_backend(name) if kind is BACKENDS else None
+    install = f"pip install {distribution_of(meant or name) or f'what provides it in {kind.group!r}'}"
     if meant is not None and meant.partition("[")[0] in installed:
         return f"write {meant!r}"
     close = difflib.get_close_matches(name.lower(), installed, n=1)

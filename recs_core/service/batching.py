@@ -16,9 +16,10 @@ from recs_core.service.problems import full, late
 MOST = 64
 """Requests answered together: what a batch of them takes is what one that has just missed it waits."""
 
-QUICK = 0.005
-"""Seconds: where the last batch took less, the next is answered on the loop itself. To hand it to a thread and back
-costs a fifth of all that the service does for a request of a small corpus."""
+QUICK = 0.02
+"""Seconds: where the last batch took less, the next is answered on the loop itself, so that nobody waits for the loop
+longer than that. To hand a batch to a thread and back costs a quarter of all that the service does for a request of a
+small corpus."""
 
 Work = Callable[[Sequence[Any]], Sequence[Any]]
 

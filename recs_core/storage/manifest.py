@@ -55,7 +55,7 @@ def read(folder: Path) -> tuple[bytes, dict[str, Any]]:
         if not folder.is_dir():
             raise BundleError(f"{folder}: {'is a file; a bundle is a folder' if folder.exists() else 'no such folder'}")
         inside = folder / "bundle"
-        hint = f"; {inside} is one" if (inside / MANIFEST).exists() else ", or its first save was cut off"
+        hint = f"; {inside} is one" if (inside / MANIFEST).exists() else ", or its first save was cut off: save it anew"
         raise BundleError(f"{path}: missing; {folder} is no bundle{hint}")
     data = read_whole(path, LIMIT)
     fields = parse_object(data, str(path))

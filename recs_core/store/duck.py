@@ -149,6 +149,11 @@ def _ours() -> Iterator[None]:
     try:
         yield
     except duckdb.OutOfMemoryException as error:
+        if "max_temp_directory_size" in str(error):  # how DuckDB says that a disk is full
+            raise DataError(
+                f"ingest: the disk is full, of what is written while rows are sorted: {one_line(error)}; free some, "
+                "or name a store on another disk"
+            ) from None
         raise DataError(f"ingest: {one_line(error)}; give it more, as in memory='8GB' (--memory 8GB)") from None
     except duckdb.Error as error:
         raise DataError(f"ingest: {one_line(error)}") from None

@@ -165,8 +165,8 @@ def _check_space(folder: Path, rows: int) -> None:
     free, needed = shutil.disk_usage(folder).free, rows * ROW_BYTES
     if free < needed:
         raise DataError(
-            f"ingest: {rows:,} rows may take {needed / 1e9:,.1f} GB of disk while they are sorted, {folder.parent} has "
-            f"{free / 1e9:,.1f} GB; free some, or name a folder on another disk with to= (--to)"
+            f"ingest: {rows:,} rows may take {needed / 1e6:,.1f} MB of disk while they are sorted, {folder.parent} has "
+            f"{free / 1e6:,.1f} MB; free some, or name a folder on another disk with to= (--to)"
         )
 
 

@@ -194,11 +194,8 @@ def check_target(folder: Path) -> None:
 
 
 def is_store(path: Path) -> bool:
-    """Whether a folder says that it is a store; it may be damaged."""
-    try:
-        return manifest.read(path)[1].get("kind") == KIND
-    except (BundleError, OSError):
-        return False
+    """Whether a folder is to be opened as a store: it has a manifest, be that damaged or a bundle's, which is said."""
+    return (path / files.MANIFEST).is_file()
 
 
 def stated(folder: Path) -> tuple[Stated, dict[str, Any]]:

@@ -70,6 +70,16 @@ def test_what_ended_a_worker_is_named_where_the_others_only_waited_for_it() -> N
     assert code in (1, 3) and lines == ["recs: worker 2 of 3 was ended by SIGKILL"]
 
 
+def test_where_worker_0_was_ended_another_says_what_it_waited_for() -> None:
+    last = "sys.stderr.write('recs: worker 1 of 2: worker 0 did not answer in the loss\\n')"
+    program = f"os.kill(os.getpid(), signal.SIGKILL) if rank == '0' else ({last}, sys.exit(3))"
+    code, lines = ran(program, 2)
+    assert code in (1, 3) and lines == [
+        "recs: worker 0 of 2 was ended by SIGKILL",
+        "recs: worker 1 of 2: worker 0 did not answer in the loss",
+    ]
+
+
 class Said:
     """A group of which all is known."""
 

@@ -61,6 +61,11 @@ def test_missing(install: Install) -> None:
     assert "toy" in text and "pip install" in text and "recs_core.backends" in text
 
 
+def test_one_of_ours_that_is_missing_is_named_with_its_distribution() -> None:
+    text = message(BackendNotFound, lambda: load_index("qdrant-of-many-shards", asked_by="a test"))
+    assert text.endswith("pip install recs-core-qdrant")
+
+
 def test_missing_engine(install: Install) -> None:
     install(GOOD_PLUGIN)
     text = message(BackendNotFound, lambda: load(engine="two"))

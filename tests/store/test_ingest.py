@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import recs_core as recs
 from recs_core.contract.errors import BundleError, DataError, MissingExtra
 from recs_core.data.interactions import Interactions
+from recs_core.store import duck
 
 pytest.importorskip("duckdb", reason='needs duckdb: pip install "recs-core[ingest]"')
 
@@ -183,9 +184,28 @@ def test_what_is_no_store_is_not_overwritten(events: Path, tmp_path: Path) -> No
 
 def test_a_full_disk_is_said_before(events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**6, 10**6, 1000))
-    with pytest.raises(DataError, match="600 rows may take 0.0 GB of disk while they are sorted"):
+    with pytest.raises(DataError, match="600 rows may take 0.1 MB of disk while they are sorted, .* has 0.0 MB"):
         recs.ingest(events, to=tmp_path / "store", **NAMES)
     assert os.listdir(tmp_path) == ["events"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        (
+            "max_temp_directory_size = '1MB'",
+            r"^ingest: the disk is full, .*; free some, or name a store on another disk$",
+        ),
+        ("memory_limit = '1MB'", r"^ingest: Out of Memory .*; give it more, as in memory='8GB' \(--memory 8GB\)$"),
+    ],
+    ids=["disk", "memory"],
+)
+def test_a_disk_that_fills_up_is_no_want_of_memory(tmp_path: Path, setting: str, said: str) -> None:
+    """DuckDB calls both out of memory."""
+    with duck.connection(tmp_path, "40MB") as database:
+        database.execute(f"SET threads = 1; SET {setting}")
+        with pytest.raises(DataError, match=said), duck._ours():
+            database.execute("CREATE TABLE t AS SELECT repeat(md5(range::VARCHAR), 9) a FROM range(300000) ORDER BY a")
 
 
 def test_without_duckdb_the_line_to_install_it(events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,3 +134,21 @@ def test_data_check_reads_a_store_once(
         main([*command, str(stored(tmp_path / "other", time=[6.0, 5.0, 2.0]))])
     assert ended.value.code == 2
     assert "comes before the row above it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [('{"kind": "sto', "is not valid JSON"), ('{"kind": "another", "version": 1}', "store/manifest.json: ")],
+    ids=["cut off", "of another kind"],
+)
+@pytest.mark.parametrize("command", [["data", "check"], ["train"]], ids=" ".join)
+def test_a_damaged_manifest_is_what_the_shell_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str], manifest: str, said: str
+) -> None:
+    """And no advice on columns of a file."""
+    folder = stored(tmp_path / "store")
+    (folder / "manifest.json").write_text(manifest)
+    with pytest.raises(SystemExit) as ended:
+        main([*command, str(folder)])
+    error = capsys.readouterr().err
+    assert ended.value.code and said in error and "--query" not in error

@@ -181,7 +181,7 @@ def test_a_run_goes_on_with_another_number_of_workers(sizes: tuple[int, ...], tm
         ({"seed": 7}, "seed: 7 and 42"),
         ({"optimizer": recs.Adam(0.04)}, "optimizer"),
         ({"retrieval": recs.RetrievalSpec(temperature=0.2)}, "retrieval"),
-        ({"training": recs.TrainingSpec(epochs=3, batch_size=65)}, "settings"),
+        ({"training": recs.TrainingSpec(epochs=3, batch_size=65)}, "batch_size: 65 and 64"),
         ({"dtype": "float32"}, "dtype: 'float32' and 'float64'"),
     ],
 )
