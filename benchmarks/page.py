@@ -53,7 +53,7 @@ SECTIONS = {
     "Approximate indexes": {"indexes": "indexes.py --index faiss-hnsw --index int8"},
     "Evaluation beside TFRS": {"evaluate-tensorflow": "evaluate_tensorflow.py --rounds 3"},
     "The bundle": {"bundle": "bundle.py"},
-    "The service": {"service": "service.py"},
+    "The service": {"service": "service.py --seconds 4"},
 }
 """Title → part → the command that makes it."""
 

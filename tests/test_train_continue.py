@@ -90,16 +90,17 @@ def test_a_bundle_tells_how_it_was_continued(bundle: Path, new: Path, tmp_path: 
         (["--data", "new.parquet"], "--data and --replay are for --continue BUNDLE"),
         (["online-retail", "--continue", "BUNDLE", "--data", "x.parquet"], "leave data out"),
         (["--continue", "BUNDLE", "--data", "x.parquet", "--recipe", "ids"], "leave --recipe out"),
-        (["--continue", "BUNDLE", "--data", "x.parquet"], "name the column with --timestamp"),
+        (["--continue", "BUNDLE", "--data", "NEW"], "name the column with --timestamp"),
         (["--continue", "BUNDLE", "--data", "x.parquet", "--timestamp", "t"], "x.parquet: no such file"),
         (["--continue", "BUNDLE", "--data", "x.parquet"], "x.parquet: no such file"),
         (["--continue", "nowhere", "--data", "x.parquet"], "nowhere"),
     ],
 )
 def test_what_cannot_be_continued_is_said(
-    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+    bundle: Path, new: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
-    given = [str(bundle) if each == "BUNDLE" else each for each in arguments]
+    named = {"BUNDLE": str(bundle), "NEW": str(new)}
+    given = [named.get(each, each) for each in arguments]
     assert recs("train", *given, "--out", tmp_path / "out") == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -68,7 +68,8 @@ def continued(
 
 
 def _named(data: DataSpec, model: Recommender) -> DataSpec:
-    """With the bundle's names where none are given. Raises `ConfigError` for a file that is not there, or whose times are not named."""
+    """With the bundle's names where none are given. Raises `ConfigError` for a file that is not there, or whose times
+    are not named."""
     if data.source in datasets.names():
         return data
     schema = model.schema
