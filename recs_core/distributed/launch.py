@@ -127,8 +127,8 @@ def _words(workers: Sequence[_Started]) -> list[str]:
     for worker, code in zip(workers, codes, strict=True):
         if code is not None and code < 0:
             lines.append(f"recs: worker {worker.rank} of {size} was ended by {signal.Signals(-code).name}")
-        elif code == LOST and (codes[0] or 0) < 0 and worker.last_line():
-            lines.append(worker.last_line())
+        elif code == LOST and (codes[0] or 0) < 0 and (said := worker.last_line()):
+            lines.append(said)
         elif code not in (0, LOST, None) and codes[0] in (0, LOST, None):
             lines.append(worker.last_line() or f"recs: worker {worker.rank} of {size} ended with code {code}")
     return lines

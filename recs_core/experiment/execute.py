@@ -70,14 +70,14 @@ def execute(
         model = build(replace(experiment, model=specs), parts.train, backend=backend)
         model.training = replace(model.training, **settings)
         check_precision(model.backend.info, model.training.precision, model.dtype)
-    writes = out is not None and not resume and is_first(workers)
-    if writes and out is not None:
-        write_json(out, {"recs_core": __version__, "run": experiment.resolved(model).to_json()})
+    begun = out if is_first(workers) and not resume else None
+    if begun is not None:
+        write_json(begun, {"recs_core": __version__, "run": experiment.resolved(model).to_json()})
     try:
         history = model.fit(parts.train, parts.validation, progress=progress, checkpoint=checkpoint)
     except ConfigError:  # of workers that disagree
-        if writes and out is not None:
-            take_back(out)
+        if begun is not None:
+            take_back(begun)
         raise
     except WorkerLost as lost:
         raise WorkerLost(f"{lost}; {_way_on(checkpoint)}") from lost
