@@ -14,6 +14,7 @@ import argparse
 from time import perf_counter
 
 import numpy as np
+from clusters import clusters
 from filters import show
 
 from recs_core.contract.protocols import Index
@@ -23,7 +24,6 @@ from recs_core.plugin.manager import list_indexes, load_index
 
 K = 10
 SHARES = (0.001, 0.01, 0.1, 0.5, 0.9)
-SPREAD = 0.8
 EXCLUDED = 50
 
 
@@ -37,14 +37,7 @@ def main() -> None:
     options = asked.parse_args()
 
     random = np.random.default_rng(0)
-    middles = random.normal(size=(1000, options.dim))
-
-    def drawn(number: int) -> np.ndarray:
-        vectors = middles[random.integers(len(middles), size=number)] + SPREAD * random.normal(
-            size=(number, options.dim)
-        )
-        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-
+    drawn = clusters(options.dim, random)
     vectors, queries = drawn(options.candidates), drawn(options.queries)
     exact = ExactIndex()
     exact.build(vectors)

@@ -1,11 +1,13 @@
 """`recs serve` beside a plain FastAPI endpoint that calls `model.recommend`, under the same load on the same machine.
 
     python benchmarks/service.py [BUNDLE] [--rounds 5] [--seconds 5] [--workers 1,2] [--connections 32]
+    python benchmarks/service.py --candidates 1000000 --index faiss-hnsw
 
-Without a bundle it trains the recipe `history` on Online Retail. Both are processes of their own, as is the load:
-so many keep-alive connections, each of which asks for the next query once it has its answer (k=10, seen ones left out).
-The servers take turns; what is printed are medians over the rounds. One of them has 200 clients more, which send a body
-a byte at a time and never finish it.
+Without a bundle it trains the recipe `history` on Online Retail; with `--candidates` it makes a model of so many, 64
+numbers each, in clusters. `--index`: built, and kept in that bundle, before anything is asked.
+Both are processes of their own, as is the load: so many keep-alive connections, each of which asks for the next query
+once it has its answer (k=10, seen ones left out). The servers take turns; what is printed are medians over the rounds.
+One of them has 200 clients more, which send a body a byte at a time and never finish it.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from statistics import median
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+RECS = (sys.executable, "-m", "recs_core.cli")
 SLOW = 200
 
 PEER = """
@@ -41,7 +44,7 @@ model = recs.load(sys.argv[1], runtime="numpy")
 app = FastAPI()
 
 class Ask(BaseModel):
-    queries: list[str]
+    queries: list[int | str]
     k: int = 10
     exclude_seen: bool = False
 
@@ -77,7 +80,7 @@ class Round:
         return self.requests / self.seconds
 
 
-def load(port: int, queries: list[str], connections: int, seconds: float) -> Round:
+def load(port: int, queries: list[int | str], connections: int, seconds: float) -> Round:
     """Closed loop over raw sockets: what a client does to ask and to read costs as little as Python allows."""
     asks = [_request(query) for query in queries]
     selector = selectors.DefaultSelector()
@@ -119,7 +122,7 @@ def load(port: int, queries: list[str], connections: int, seconds: float) -> Rou
     return Round(len(times), spent, times[len(times) // 2], times[int(len(times) * 0.99)], failed)
 
 
-def _request(query: str) -> bytes:
+def _request(query: int | str) -> bytes:
     body = json.dumps({"queries": [query], "k": 10, "exclude_seen": True}).encode()
     return _head(len(body)) + body
 
@@ -160,7 +163,7 @@ def start(command: list[str], port: int) -> subprocess.Popen[bytes]:
     raise SystemExit(f"not ready within a minute: {' '.join(command)}")
 
 
-def measured(server: int, port: int, queries: list[str], connections: int, seconds: float) -> Round:
+def measured(server: int, port: int, queries: list[int | str], connections: int, seconds: float) -> Round:
     """A load from a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         pool.apply(load, (port, queries, connections, 0.5))
@@ -219,16 +222,37 @@ def train(folder: Path) -> Path:
     return model.save(folder / "bundle", include_vectors=True)
 
 
+def made(folder: Path, candidates: int) -> Path:
+    """A thousand queries and so many candidates, never trained."""
+    import numpy as np
+    from bundle import model
+    from clusters import clusters
+
+    big = model(candidates)
+    weights, drawn = big.weights(), clusters(64, np.random.default_rng(0))
+    for table in ("table/user", "table/item"):
+        weights[table][:] = drawn(len(weights[table]))
+    return big.save(folder / "bundle", include_vectors=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", nargs="?", type=Path)
+    parser.add_argument("--candidates", type=int)
+    parser.add_argument("--index")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--workers", default="1,2")
     asked = parser.parse_args()
+    if asked.bundle and asked.index:
+        parser.error("--index changes the bundle: leave one of them out")
     with tempfile.TemporaryDirectory() as folder:
-        bundle = asked.bundle or train(Path(folder))
+        bundle = asked.bundle or (made(Path(folder), asked.candidates) if asked.candidates else train(Path(folder)))
+        if asked.index:
+            subprocess.run(
+                [*RECS, "index", "build", str(bundle), "--index", asked.index], stdout=sys.stderr, check=True
+            )
         import recs_core as recs
 
         model = recs.load(bundle, runtime="numpy")
@@ -236,7 +260,7 @@ def main() -> None:
         (peer := Path(folder) / "peer.py").write_text(PEER)
         commands = {
             f"recs serve --workers {n}": lambda port, n=n: [
-                sys.executable, "-c", "from recs_core.cli.main import main; main()", "serve", str(bundle),
+                *RECS, "serve", str(bundle),
                 "--port", str(port), "--workers", n, "--no-log",
             ]
             for n in asked.workers.split(",")

@@ -139,7 +139,7 @@ def asked(
     not fit together or cannot be read.
     """
     if queries is None and history is None and features is None:
-        raise DataError("name the queries: ids, history=, or features=")
+        raise DataError("name the queries, by their ids, history= or features=")
     schema = catalog.schema
     with about("queries"):
         ids = None if queries is None else id_list(queries, "queries", schema.queries)

@@ -6,7 +6,7 @@ line prints that line and exits with code 2; it never shows a traceback for a `R
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 
 class RecsError(Exception):
@@ -84,6 +84,11 @@ class WorkerLost(TrainingError):
 
 class BundleError(RecsError, ValueError):
     """A saved bundle that is damaged, foreign, from a newer version, or cannot be written."""
+
+    @classmethod
+    def damaged(cls, where: object, why: str) -> Self:
+        """Of a file that is not what was written, and what to do about it."""
+        return cls(f"{where}: is damaged, {why}; copy it anew from where it is whole, or make it again")
 
 
 class IndexUnreachable(RecsError, ConnectionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,7 +11,10 @@ from starlette.responses import Response
 
 from recs_core.contract.errors import DataError, RecsError, UnsupportedFeature
 from recs_core.contract.messages import one_line
-from recs_core.service.schemas import SCHEMAS
+from recs_core.service.schemas import SCHEMAS, Recommend
+
+_ARGUMENT = re.compile(rf"\b({'|'.join(Recommend.model_fields)})=(\S?)")
+"""As the library names what it is called with."""
 
 
 class Problem(Exception):
@@ -44,10 +48,16 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, ValidationError):
         return _invalid(error)
     if isinstance(error, (DataError, UnsupportedFeature)):
-        return Problem(422, type(error).__name__, str(error), getattr(error, "argument", None))
+        return Problem(422, type(error).__name__, _as_fields(str(error)), getattr(error, "argument", None))
     if isinstance(error, RecsError):
         return Problem(503, type(error).__name__, one_line(error))
     return Problem(500, "InternalError", "this is a bug of the service; its log has the request id and the reason")
+
+
+def _as_fields(said: str) -> str:
+    """With names of fields in place of Python's arguments: `history=` as history, `unknown='popular'` as unknown
+    'popular'."""
+    return _ARGUMENT.sub(lambda found: f"{found[1]}{'' if found[2] in ' ,;.:' else ' '}{found[2]}", said)
 
 
 def full(waiting: int) -> Problem:

@@ -88,7 +88,7 @@ def is_as_written(path: Path, length: int, sha256: str) -> bool:
 def check_digest(path: Path, content: Buffer, sha256: str) -> None:
     """Raise `BundleError` unless the content has this SHA-256."""
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise BundleError(f"{path}: is damaged, its SHA-256 is not the one in the manifest")
+        raise BundleError.damaged(path, "its SHA-256 is not the one in the manifest")
 
 
 def others(folder: Path, named: Iterable[str]) -> tuple[list[str], list[str]]:

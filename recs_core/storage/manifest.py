@@ -85,7 +85,7 @@ def _check_version(path: Path, fields: Mapping[str, Any]) -> None:
 def _check_digest(path: Path, data: bytes) -> None:
     head, digest, tail = data[:-68], data[-68:-4], data[-4:]
     if tail != _TAIL or hashlib.sha256(head).hexdigest().encode() != digest or not head.endswith(b'"digest": "'):
-        raise BundleError(f"{path}: is damaged, its digest does not fit its content")
+        raise BundleError.damaged(path, "its digest does not fit its content")
 
 
 def _check_files(path: Path, fields: Mapping[str, Any]) -> None:

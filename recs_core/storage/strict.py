@@ -13,13 +13,13 @@ def parse_object(text: bytes, where: str) -> dict[str, Any]:
     try:
         value = json.loads(text.decode("utf-8"), object_pairs_hook=_pairs, parse_constant=_refuse)
     except UnicodeDecodeError:
-        raise BundleError(f"{where} is not UTF-8") from None
+        raise BundleError.damaged(where, "it is not UTF-8") from None
     except RecursionError:
-        raise BundleError(f"{where} is nested too deep") from None
+        raise BundleError.damaged(where, "it is nested too deep") from None
     except ValueError as error:
-        raise BundleError(f"{where} is not valid JSON, {error}") from None
+        raise BundleError.damaged(where, f"it is not valid JSON ({error})") from None
     if not isinstance(value, dict):
-        raise BundleError(f"{where} is not a JSON object")
+        raise BundleError.damaged(where, "it is not a JSON object")
     return value
 
 

@@ -88,7 +88,7 @@ def read(content: mmap | bytes, path: Path) -> dict[str, NDArray[Any]]:
     size = memoryview(content).nbytes
     length = int.from_bytes(bytes(memoryview(content)[:8]), "little")
     if size < 8 or length > size - 8:
-        raise BundleError(f"{path}: is cut off, or no safetensors file")
+        raise BundleError.damaged(path, "it is cut off, or no safetensors file")
     if length > HEADER_LIMIT:
         raise BundleError(f"{path}: its header is {length:,} bytes long, the most that is read is {HEADER_LIMIT:,}")
     header = parse_object(bytes(memoryview(content)[8 : 8 + length]), f"{path}: header")

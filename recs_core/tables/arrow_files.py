@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from recs_core.contract.errors import BundleError
+from recs_core.contract.messages import one_line
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
@@ -45,7 +46,7 @@ def read(data: Buffer, path: Path, check: Callable[[pa.Schema], None]) -> pa.Rec
         batch.validate(full=True)
         return batch
     except (pa.ArrowException, StopIteration, EOFError, OSError, struct.error) as error:
-        raise BundleError(f"{path}: is damaged, {' '.join(str(error).split()) or 'it ends too early'}") from error
+        raise BundleError.damaged(path, one_line(error) or "it ends too early") from error
 
 
 def _field(message: bytes, number: int) -> bool:

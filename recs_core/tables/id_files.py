@@ -36,4 +36,4 @@ def read(data: Buffer, path: Path, name: str) -> Vocabulary:
     try:
         return Vocabulary(ids, name)
     except DataError as error:
-        raise BundleError(f"{path}: is damaged, {error}") from error
+        raise BundleError.damaged(path, str(error)) from error

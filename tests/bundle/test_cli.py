@@ -184,7 +184,10 @@ def test_verify(recs, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
     code, out, err = recs("bundle", "verify", tmp_path)
     assert (code, out) == (2, "")
-    assert err == f"recs: {weights}: is damaged, its SHA-256 is not the one in the manifest\n"
+    assert err == (
+        f"recs: {weights}: is damaged, its SHA-256 is not the one in the manifest; "
+        "copy it anew from where it is whole, or make it again\n"
+    )
 
 
 @pytest.mark.parametrize(
