@@ -28,8 +28,6 @@ from recs_core.recommender import Recommender
 class BackedRecommender(Recommender):
     """What `TwoTower` is beside its training. `adopted`: the sides whose tower is a user's own native module."""
 
-    _gives_copies = True  # of weights and state: a backend keeps its own
-
     def __init__(
         self,
         query: TowerSpec,

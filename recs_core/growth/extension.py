@@ -23,14 +23,13 @@ from recs_core.growth.vocabularies import grown_schema
 Array = NDArray[np.floating]
 
 
-def grown(fitted: Fitted, data: Interactions, *, owned: bool = False) -> Fitted:
+def grown(fitted: Fitted, data: Interactions) -> Fitted:
     """`fitted` with the ids and rows of `data`: in vocabularies, tables, the bias, the optimizer's slots, counts, what
     queries took, and attributes. Every weight and code that was there is as it was, bit for bit.
 
     A new row starts at the mean of its table's, one of an id that stood in the catalog without a row of its own at the
     OOV row that it was read from; a bias starts at 0, and slots as those of a row that was never moved. A run of `fit`
-    that was not finished is closed, as it was over other tables. `owned`: the arrays of `fitted` are nobody else's, and
-    become the new ones where that can be.
+    that was not finished is closed, as it was over other tables.
 
     Raises `UnsupportedFeature` where a tower is a user's own module, `DataError` for what is no `Interactions`, names
     its columns otherwise, has ids of another type, or lacks what a tower reads of a new id.
@@ -50,18 +49,18 @@ def grown(fitted: Fitted, data: Interactions, *, owned: bool = False) -> Fitted:
     if "task/bias" in fitted.weights:
         below["task/bias"] = np.zeros(added, fitted.weights["task/bias"].dtype)
     below = {name: rows for name, rows in below.items() if len(rows)}
-    return with_rows_below(replace(fitted, catalog=catalog), below, owned=owned)
+    return with_rows_below(replace(fitted, catalog=catalog), below)
 
 
-def with_rows_below(fitted: Fitted, below: dict[str, Array], *, owned: bool = False) -> Fitted:
-    """`fitted` with rows below its weights, by name, and its run closed; `owned` as in `grown`."""
+def with_rows_below(fitted: Fitted, below: dict[str, Array]) -> Fitted:
+    """`fitted` with rows below its weights, by name, and its run closed."""
     fitted = fitted.as_arrays()
     progress = fitted.progress
     if progress is not None:
-        state = progress.state and grown_state(progress.state, fitted.declared.optimizer, below, owned=owned)
+        state = progress.state and grown_state(progress.state, fitted.declared.optimizer, below)
         position = replace(progress.position, step=0, loss_sum=0.0, weight_sum=0.0)
         progress = Progress(position, progress.history, None, state)
-    return replace(fitted, weights=grown_weights(fitted.weights, below, owned=owned), progress=progress)
+    return replace(fitted, weights=grown_weights(fitted.weights, below), progress=progress)
 
 
 def refuse_natives(fitted: Fitted, asks: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ class Growing:
     """A recommender that is made of a `Fitted`, and can become another one."""
 
     candidate: TowerSpec
-    _gives_copies: ClassVar[bool] = False  # whether the arrays of `fitted()` are nobody else's
 
     @property
     def catalog(self) -> Catalog:
@@ -44,7 +43,7 @@ class Growing:
         """
         from recs_core.growth.extension import grown
 
-        self._become(grown(self.fitted(), interactions, owned=self._gives_copies))
+        self._become(grown(self.fitted(), interactions))
         return self
 
     def update_candidates(self, candidates: Any = None, *, retire: Any = ()) -> Self:

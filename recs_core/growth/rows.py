@@ -26,32 +26,24 @@ def mean_row(array: Array, first: int) -> Array:
     return np.asarray(rows[:: -(-len(rows) // SAMPLE)].mean(0, dtype=np.float64), array.dtype)
 
 
-def with_rows(array: NDArray[Any], rows: NDArray[Any], *, owned: bool = False) -> NDArray[Any]:
-    """The array with these rows below. `owned`: it is nobody else's, and may be made longer where it lies: gigabytes
-    that are not copied."""
-    if not (owned and array.flags.owndata and array.flags.c_contiguous and array.flags.writeable):
-        return np.concatenate([array, rows.astype(array.dtype, copy=False)])
-    before = len(array)
-    array.resize((before + len(rows), *array.shape[1:]), refcheck=False)
-    array[before:] = rows
-    return array
+def with_rows(array: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
+    """The array with these rows below, a copy: `resize` would lose the large pages of memory, and takes longer."""
+    return np.concatenate([array, rows.astype(array.dtype, copy=False)])
 
 
-def grown_weights(weights: Weights, below: Mapping[str, Array], *, owned: bool) -> dict[str, Array]:
-    """Weights with rows below, by canonical name; the others are shared. `owned` as in `with_rows`."""
-    return {
-        name: with_rows(array, below[name], owned=owned) if name in below else array for name, array in weights.items()
-    }
+def grown_weights(weights: Weights, below: Mapping[str, Array]) -> dict[str, Array]:
+    """Weights with rows below, by canonical name; the others are shared."""
+    return {name: with_rows(array, below[name]) if name in below else array for name, array in weights.items()}
 
 
 def grown_state(
-    state: Mapping[str, NDArray[Any]], optimizer: Optimizer, below: Mapping[str, Array], *, owned: bool
+    state: Mapping[str, NDArray[Any]], optimizer: Optimizer, below: Mapping[str, Array]
 ) -> dict[str, NDArray[Any]]:
-    """An optimizer's state whose slots have rows for those of `below`, as a weight that was never moved has them;
-    `owned` as in `with_rows`."""
+    """An optimizer's state whose slots have rows for those of `below`, as a weight that was never moved has
+    them."""
     plan, out = UpdatePlan(optimizer), dict(state)
     for weight, rows in below.items():
         for slot, shape in plan.slots(weight, rows.shape).items():
             name = f"{weight}/{slot}"
-            out[name] = with_rows(state[name], np.full(shape, plan.start), owned=owned)
+            out[name] = with_rows(state[name], np.full(shape, plan.start))
     return out

@@ -21,7 +21,7 @@ from recs_core.contract.weights import Weights
 from recs_core_torch import encoders
 from recs_core_torch.adopted import AdoptedTower
 from recs_core_torch.task import RetrievalTask
-from recs_core_torch.tensors import as_tensor
+from recs_core_torch.tensors import as_tensor, copied
 from recs_core_torch.towers import Tower
 
 
@@ -45,8 +45,7 @@ class Weight:
 
     def inward(self, array: NDArray[Any]) -> Tensor:
         """The opposite: a tensor on the parameter's device, in its dtype."""
-        array = np.array(array.T if self.transposed else array, order="C")
-        return torch.from_numpy(array).to(self.parameter.device, self.parameter.dtype)
+        return copied(array.T if self.transposed else array, self.parameter.detach())
 
 
 class Model(nn.Module):
@@ -137,8 +136,10 @@ def build(
     declared = {name: value for name, value in weights.items() if not canonical.is_native(name)}
     canonical.check(declared, canonical.expected(query, candidate, retrieval, declared))
 
+    like = torch.empty(0, dtype=dtype, device=device)
+
     def own(name: str) -> Tensor:
-        return torch.tensor(np.asarray(declared[name]), dtype=dtype, device=device)
+        return copied(declared[name], like)
 
     tables = {
         name: nn.Embedding.from_pretrained(own(name), freeze=False) for name in declared if name.startswith("table/")
@@ -155,7 +156,6 @@ def build(
             tower.side = side
             return tower.to(device, dtype)
         maps = [linear(kernel) for kernel in tower.kernels]
-        like = torch.empty(0, dtype=dtype, device=device)
         built = [encoders.build(plan, declared, like) for plan in tower.encoders]
         layers = [linear(layer.kernel, layer.bias) for layer in tower.layers]
         return Tower(tower, tables, maps, built, layers, like)

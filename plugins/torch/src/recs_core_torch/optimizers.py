@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recs_core.contract.optimizers import Adagrad, Adam, Slots
 from recs_core.contract.plans import UpdatePlan
+from recs_core_torch.tensors import filled
 
 CHUNK = 1 << 16
 """Rows of a whole table that dense Adam updates at a time, so that its temporaries stay small."""
@@ -19,7 +20,7 @@ CHUNK = 1 << 16
 def new_slots(plan: UpdatePlan, name: str, weight: Tensor) -> dict[str, Tensor]:
     """A weight's slots before the first step."""
     shapes = plan.slots(name, tuple(weight.shape))
-    return {slot: weight.new_full(shape, plan.start, requires_grad=False) for slot, shape in shapes.items()}
+    return {slot: filled(shape, plan.start, weight.detach()) for slot, shape in shapes.items()}
 
 
 def update(

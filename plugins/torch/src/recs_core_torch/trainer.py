@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,11 @@ class Trainer:
         self.model, self.plan, self.steps = model, plan, 0
         self.device = model.task.log_temperature.device
         self.weights = {name: w for name, w in model.canonical().items() if w.parameter.requires_grad}
-        self.slots = {name: optimizers.new_slots(plan, name, w.parameter) for name, w in self.weights.items()}
+
+    @cached_property
+    def slots(self) -> dict[str, dict[str, Tensor]]:
+        """By weight and slot; made when first asked for, since a state that is loaded takes their place."""
+        return {name: optimizers.new_slots(self.plan, name, w.parameter) for name, w in self.weights.items()}
 
     def step(self, batch: Batch, learning_rate: float) -> Tensor:
         """Train on one batch; the loss before the update, a scalar tensor."""
@@ -56,9 +61,10 @@ class Trainer:
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Replace the state. Raises `DataError` for a missing or unknown name or a wrong shape, and changes nothing."""
         check_state(state, self.plan.state_shapes({name: w.shape for name, w in self.weights.items()}))
-        for name, slots in self.slots.items():
-            for slot, tensor in slots.items():
-                tensor.copy_(self.weights[name].inward(state[f"{name}/{slot}"]))
+        self.slots = {
+            name: {slot: weight.inward(state[f"{name}/{slot}"]) for slot in self.plan.slots(name, weight.shape)}
+            for name, weight in self.weights.items()
+        }
         self.steps = int(state["step"])
 
     def _touched(self, batch: Batch, name: str) -> Tensor | None:
