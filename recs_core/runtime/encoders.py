@@ -24,8 +24,9 @@ Weights: TypeAlias = "Mapping[str, Array]"
 Buckets: TypeAlias = "NDArray[np.uint8] | None"
 """(B, length, length), the row of the time bias of each place, seen from each other; None where no time is read."""
 
-CODES = 1 << 10
-"""Codes encoded at a time: 1 MB for each array of 256 float32 a code."""
+CODES = 1 << 9
+"""Codes encoded at a time: ½ MB for each array of 256 float32 a code. Four times as many leave the cache, and malloc
+gives arrays of that size back to the system, which clears every page of the next: a third of the processor time."""
 
 HISTORIES = 512
 """Histories that go through a GRU at a time, place by place."""
