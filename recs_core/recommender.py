@@ -152,10 +152,10 @@ class Recommender(Evaluable, Growing):
         where `queries` does not. `context`: of a model that reads what a row of the interactions tells, such as its
         device, a table of these columns, one row per query, or "blank" for a request that says nothing. `at`: of a
         model that reads the time, when the query is asked, as dates, timestamps, ISO strings or seconds, one for all or
-        one per query; by default now, which is logged once, or with `context="blank"` as if it was not known. An id that training never saw
-        is answered from OOV rows with a warning, or is an error with `unknown="error"`, and so is a row without an id
-        whose history says nothing to the model. Raises `DataError` naming the argument and the row that cannot be read,
-        and for a dict of columns that has one which the model does not read.
+        one per query; by default now, which is logged once, or with `context="blank"` as if it was not known. An id
+        that training never saw is answered from OOV rows with a warning, or is an error with `unknown="error"`, and so
+        is a row without an id whose history says nothing to the model. Raises `DataError` naming the argument and the
+        row that cannot be read, and for a dict of columns that has one which the model does not read.
         """
         question = self.asked(queries, history, features, context, at, history_at)
         question.check_unknown(unknown, stacklevel=2)
