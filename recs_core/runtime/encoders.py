@@ -26,7 +26,7 @@ Buckets: TypeAlias = "NDArray[np.uint8] | None"
 
 CODES = 1 << 9
 """Codes encoded at a time: ½ MB for each array of 256 float32 a code. Four times as many leave the cache, and malloc
-gives arrays of that size back to the system, which clears every page of the next: up to a third of the processor time."""
+gives arrays of that size back to the system, which clears every page of the next: up to a third of the time."""
 
 HISTORIES = 512
 """Histories that go through a GRU at a time, place by place."""
