@@ -44,6 +44,7 @@ SECTIONS = {
         "vectors-step": "vectors.py --only step --rounds 5 --threads 1 --cpu-time",
         "vectors-memory": "vectors.py --only memory",
     },
+    "Histories in order, in the NumPy runtime": {"histories": "histories.py"},
     "A PyTorch loop of one's own": {"loop-torch": "loop_torch.py"},
     "Several workers": {"workers": "workers.py"},
     "Steps as a share of fit": {"fit-share": "fit_share.py --backend torch --backend tensorflow"},

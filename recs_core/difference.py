@@ -164,8 +164,7 @@ def _known(vocabulary: Vocabulary, ids: pa.Array) -> NDArray[np.bool_]:
 def _answered(stored: Stored, queries: pa.Array) -> list[list[Any]]:
     """The best K ids of each, None where fewer are left."""
     model, _ = on_numpy(stored)
-    context = {"context": "blank"} if model.schema.context else {}
-    found = model.recommend_codes(queries, K, unknown="quiet", **context)  # type: ignore[arg-type]
+    found = model.recommend_codes(queries, K, unknown="quiet", context=model.schema.blank_request)
     ids = model.schema.candidates.decode(found.ids.ravel()).to_pylist()
     width = found.ids.shape[1]
     return [ids[start : start + width] for start in range(0, len(ids), width)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recs_core.asked import Asked, Unknown, asked
+from recs_core.asked import Asked, Unknown
 from recs_core.contract.batch import Features, flat
 from recs_core.contract.errors import DataError, UnsupportedFeature, about
 from recs_core.contract.features import Column
@@ -55,7 +55,7 @@ def explained(
     plan = _additive(model.query_tower.plan)
     asks = None if query is None else [query], None if history is None else [history], features, context, at
     with about("query", instead_of="queries"):
-        question = asked(model.catalog, model.query, *asks)
+        question = model.asked(*asks)
     if len(question) != 1:
         raise DataError(f"explain: features has {len(question)} rows; explain one query at a time", "features")
     _check_unknown(question, unknown)

@@ -100,5 +100,4 @@ def _asked(model: Recommender, number: int, seed: int) -> NDArray[np.float32]:
         raise ConfigError(f"queries is a whole number ≥ 1, got {number!r}")
     known = model.schema.queries.ids
     rows = np.sort(np.random.default_rng(seed).permutation(len(known))[:number])
-    context = "blank" if model.schema.context else None
-    return model.encode_query(known.take(rows), context=context).astype(np.float32, copy=False)
+    return model.encode_query(known.take(rows), context=model.schema.blank_request).astype(np.float32, copy=False)

@@ -27,7 +27,7 @@ from recs_core.contract.protocols import Index, TopK, Tower, lacking
 from recs_core.contract.retrieval import RetrievalSpec
 from recs_core.contract.towers import TowerSpec
 from recs_core.data.catalog import Catalog
-from recs_core.data.context import Context
+from recs_core.data.context import Context, is_asked_now
 from recs_core.data.encoding import encode
 from recs_core.data.ids import codes_or_unknown, id_list
 from recs_core.data.interactions import Interactions
@@ -79,6 +79,7 @@ class Recommender(Evaluable, Growing):
         self._catalog: Catalog | None = None
         self._corpus: _Corpus | None = None
         self._filters: Filters | None = None
+        self._told_of_clock = False
 
     def __setattr__(self, name: str, value: Any) -> None:
         """What was declared is fixed once fitted: answers, and a bundle, would no longer be those of the training."""
@@ -151,12 +152,12 @@ class Recommender(Evaluable, Growing):
         where `queries` does not. `context`: of a model that reads what a row of the interactions tells, such as its
         device, a table of these columns, one row per query, or "blank" for a request that says nothing. `at`: of a
         model that reads the time, when the query is asked, as dates, timestamps, ISO strings or seconds, one for all or
-        one per query; by default now, or with `context="blank"` as if it was not known. An id that training never saw
-        is answered from OOV rows with a warning, or is an error with `unknown="error"`, and so is a row without an id
-        whose history says nothing to the model. Raises `DataError` naming the argument and the row that cannot be read,
-        and for a dict of columns that has one which the model does not read.
+        one per query; by default now, which is logged once, or with `context="blank"` as if it was not known. An id
+        that training never saw is answered from OOV rows with a warning, or is an error with `unknown="error"`, and so
+        is a row without an id whose history says nothing to the model. Raises `DataError` naming the argument and the
+        row that cannot be read, and for a dict of columns that has one which the model does not read.
         """
-        question = asked(self.catalog, self.query, queries, history, features, context, at, history_at)
+        question = self.asked(queries, history, features, context, at, history_at)
         question.check_unknown(unknown, stacklevel=2)
         return self._query_vectors(question)
 
@@ -283,7 +284,7 @@ class Recommender(Evaluable, Growing):
 
         size = len(self.schema.candidates)
         k, pool = check_k(k, size), pool_size(k, diversity, pool, size)
-        question = asked(self.catalog, self.query, queries, history, features, context, at, history_at)
+        question = self.asked(queries, history, features, context, at, history_at)
         excluded = question.excluded(exclude, self.catalog)
         allowed = self._allowed(allow, where)
         if unknown != "quiet":
@@ -335,6 +336,19 @@ class Recommender(Evaluable, Growing):
         return named(found, self.schema.candidates)
 
     # Inside
+
+    def asked(
+        self, queries: Any, history: Any, features: Any, context: Context = None, at: Any = None, history_at: Any = None
+    ) -> Asked:
+        """What these arguments of `recommend` ask of this model. Logs, once, that the clock says when."""
+        question = asked(self.catalog, self.query, queries, history, features, context, at, history_at)
+        if not self._told_of_clock and is_asked_now(context, at, self.schema):
+            self._told_of_clock = True
+            log.warning(
+                "at: not given, so that queries are asked as of now, here and in later calls; this model reads when a "
+                "query is asked: pass at=, or context='blank' to answer as if it was not known"
+            )
+        return question
 
     def _test_vectors(
         self, test: Interactions, asked_for: Targets, past: Interactions | Sequence[Interactions] | None

@@ -18,7 +18,10 @@ from recs_core.contract.protocols import BatchPlan
 from recs_core.data.batching import Batching
 from recs_core.data.encoded import EncodedDataset
 from recs_core.data.schema import Schema
+from recs_core.difference import difference
 from recs_core.evaluation import targets_of
+from recs_core.indexing import tune
+from recs_core.monitor.reference import Reference
 from recs_core.reference.backend import OracleBackend
 
 ITEM = recs.TowerSpec([recs.Categorical("item", dim=4)])
@@ -214,6 +217,52 @@ def test_a_bundle_and_a_second_fit_keep_the_times(by_request: recs.TwoTower, tmp
         catalog_of(arrays, catalog.attributes, catalog.schema, by_request.query, by_request.candidate, tmp_path)
     with pytest.raises(DataError, match="needs a timestamp column"):
         by_request.fit(read(taken(), timestamp=None), progress=False)
+
+
+def clock_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [line.getMessage() for line in caplog.records if "as of now" in line.getMessage()]
+
+
+def test_a_request_without_its_time_is_asked_now_and_one_line_says_so(
+    by_request: recs.TwoTower, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = by_request.save(tmp_path / "b")
+    served = recs.load(bundle, runtime="numpy")
+    at = START + 500 * DAY
+    served.recommend(["u1"], at=at)
+    served.encode_query(history=[["i1"]], history_at=[[START]], context="blank")
+    served.evaluate(read({"user": ["u1"], "item": ["i1"], "t": [at]}), k=[1])
+    assert clock_lines(caplog) == []
+    served.recommend(["u1"])
+    (line,) = clock_lines(caplog)
+    assert "pass at=, or context='blank'" in line
+    served.recommend(["u2"])
+    served.encode_query(["u2"])
+    assert len(clock_lines(caplog)) == 1
+    recs.load(bundle, runtime="numpy").encode_query(["u2"])
+    assert len(clock_lines(caplog)) == 2
+
+
+def test_a_model_that_reads_no_time_of_a_request_says_nothing_of_the_clock(
+    by_history: recs.TwoTower, caplog: pytest.LogCaptureFixture
+) -> None:
+    by_history.recommend(["u1"])
+    assert clock_lines(caplog) == []
+
+
+def test_what_nobody_asks_does_not_depend_on_the_day(
+    by_request: recs.TwoTower, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Lists of training queries, for a difference, a monitor's reference or an index."""
+    bundle = by_request.save(tmp_path / "b")
+    served = recs.load(bundle, runtime="numpy")
+    blank = served.recommend(sorted(set(taken()["user"])), k=1, context="blank").scores
+    expected = Reference(served).expected(1, False)
+    assert expected is not None
+    np.testing.assert_allclose(expected[0].mean, blank.mean(), rtol=1e-5)
+    tune(bundle, ["exact"], queries=3)
+    assert difference(bundle, bundle).lists is not None
+    assert clock_lines(caplog) == []
 
 
 # Refused

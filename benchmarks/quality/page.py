@@ -188,7 +188,8 @@ def of_order(name: str, runs: dict[str, dict[str, Any]]) -> str:
             f"{_title(metric)} {value:.4f} (goal {goal:g}: {'reached' if value >= goal else 'not reached'})"
             for metric, value, goal in zip(test["metrics"], _means(best), test["goals"], strict=True)
         ]
-        sections += ["On the test:", _order_table(test), f"Recipe `sequence`: {', '.join(goals)}."]
+        settings = [f"{name}: {row['setting']}." for name, row in test["rows"].items() if "setting" in row]
+        sections += ["On the test:", _order_table(test), *settings, f"Recipe `sequence`: {', '.join(goals)}."]
     validation = runs.get(f"sequences.{name}.validation")
     if validation is not None:
         sections += ["On validation, with `--validation`:", _order_table(validation)]

@@ -5,9 +5,10 @@
     python benchmarks/quality/sequences.py online-retail-sequences
 
 Every model has the settings of the recipe `sequence` for the set, but for what its name says; beside them the recipe
-`history`, plain PyTorch loops of the published SASRec and GRU4Rec (plain_sequences.py), item-kNN and EASE. Rankings are
-of the whole corpus without the training items. `--jobs`: how many models train side by side; `--device`: where, such as
-cuda. Adds its rows to results/sequences.SET.json, or sequences.SET.validation.json.
+`history`, plain PyTorch loops of the published SASRec and GRU4Rec (plain_sequences.py), item-kNN and EASE; RecTools'
+SASRec has a command of its own (rectools_sequences.py). Rankings are of the whole corpus without the training items.
+`--jobs`: how many models train side by side; `--device`: where, such as cuda. Adds its rows to
+results/sequences.SET.json, or sequences.SET.validation.json.
 """
 
 from __future__ import annotations

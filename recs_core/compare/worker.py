@@ -172,7 +172,7 @@ def _evaluate(model: TwoTower, parts: Parts, seconds: dict[str, float], arrays: 
 
 def _recommend(model: TwoTower, parts: Parts, job: Job, arrays: dict[str, Any]) -> None:
     """Retrieval vectors of the asked queries and of the corpus, and their lists as corpus positions."""
-    arrays["vectors/query"] = model.encode_query(job.queries, context=_request(model))
+    arrays["vectors/query"] = model.encode_query(job.queries, context=model.schema.blank_request)
     arrays["vectors/candidate"] = model.encode_candidate()
     arrays["lists/codes"], arrays["lists/scores"] = _lists(model, parts, job)
 
@@ -183,17 +183,12 @@ def _lists(model: Any, parts: Parts, job: Job) -> tuple[Any, Any]:
     from recs_core.data.ids import codes_of
 
     exclude = parts.train if parts.test is not None else None
-    found = model.recommend(job.queries, k=job.k, exclude=exclude, context=_request(model))
+    found = model.recommend(job.queries, k=job.k, exclude=exclude, context=model.schema.blank_request)
     flat = found.ids.ravel()
     present = np.isfinite(found.scores.ravel())
     codes = np.full(flat.shape, -1, np.int32)
     codes[present] = codes_of(flat[present], "lists", model.schema.candidates)
     return codes.reshape(found.ids.shape), found.scores
-
-
-def _request(model: Any) -> str | None:
-    """The context of the lists that are shown: nothing is known of who would ask for them."""
-    return "blank" if model.schema.of_request else None
 
 
 def _save(model: TwoTower, parts: Parts, job: Job, arrays: dict[str, Any]) -> dict[str, Any]:

@@ -87,6 +87,11 @@ def time_of_request(context: Context, at: Any, schema: Schema, size: int) -> Tim
     return None if at is None and _is_blank(context) else _seconds(at, size)
 
 
+def is_asked_now(context: Context, at: Any, schema: Schema) -> bool:
+    """Whether the clock says when these queries are asked."""
+    return schema.time_name is not None and at is None and not _is_blank(context)
+
+
 def _is_blank(context: Context) -> bool:
     return isinstance(context, str) and context == "blank"
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -93,6 +94,11 @@ class Schema:
     def of_request(self) -> tuple[str, ...]:
         """Names of all columns that the query tower reads of each interaction: `context`, and the time."""
         return tuple(dict.fromkeys([*self.context, *([] if self.time_name is None else [self.time_name])]))
+
+    @property
+    def blank_request(self) -> Literal["blank"] | None:
+        """The `context` of a request of which nothing is known, not even its time; None where the tower reads none."""
+        return "blank" if self.of_request else None
 
     def known(self, side: str, feature: Feature) -> Known:
         """What a feature encodes by."""

@@ -34,7 +34,8 @@ def check_sequences(data: EncodedDataset, plan: BatchPlan) -> None:
         found = ", ".join(feature.where for feature in past) or "none"
         raise SpecError(
             "batch_by='sequence' needs one feature that reads the past, with an encoder: History(…, max_length=200, "
-            f"encoder=recs.SelfAttention()); the query tower has {found}"
+            f"encoder=recs.SelfAttention()); the query tower has {found}. A module of your own reads one history per "
+            "query: batch_by='interaction'"
         )
     if data.timestamps is None:
         raise DataError(

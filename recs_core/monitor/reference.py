@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,9 +49,11 @@ class Reference:
 
     def _ask(self, k: int, exclude_seen: bool) -> tuple[Expected, Expected] | None:
         schema = self._model.schema
-        context: Literal["blank"] | None = "blank" if schema.context else None
         found = self._model.recommend_codes(
-            schema.queries.decode(self._queries), k, exclude="seen" if exclude_seen else None, context=context
+            schema.queries.decode(self._queries),
+            k,
+            exclude="seen" if exclude_seen else None,
+            context=schema.blank_request,
         )
         some = found.ids[:, 0] >= 0
         if not some.any():

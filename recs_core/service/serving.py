@@ -109,10 +109,12 @@ class Served:
     def in_bulk(self) -> bool:
         """Whether the query tower may be asked for many queries at once: a row's bits are the same in every batch.
 
-        BLAS sums in another order for one row than for several, so a tower with a product is asked row by row.
+        BLAS sums in another order for one row than for several, so a tower with layers is asked row by row. The
+        runtime's encoders multiply each history by itself.
         """
         plan = self.model.query_tower.plan
-        return plan is not None and not plan.layers and all(column.kind in ("one", "many") for column in plan.columns)
+        kinds = ("one", "many", "sequence")
+        return plan is not None and not plan.layers and all(column.kind in kinds for column in plan.columns)
 
     def search(self, vectors: NDArray[np.float32], k: int, exclude: Ragged | None = None, allow: Any = None) -> TopK:
         """Positions of the best k of each query vector, as `FilteredIndex.search`."""

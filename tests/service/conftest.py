@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+import recs_core as recs
 from tests.service import shops
 
 
@@ -19,6 +20,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def additive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its query tower has none: a score is a sum of parts."""
     return shops.save(tmp_path_factory.mktemp("additive") / "bundle", layers=())
+
+
+@pytest.fixture(scope="session")
+def ordered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its query tower reads a history in order, and has no layers."""
+    encoder = recs.SelfAttention(layers=1)
+    return shops.save(tmp_path_factory.mktemp("ordered") / "bundle", layers=(), encoder=encoder)
 
 
 @pytest.fixture(scope="session")

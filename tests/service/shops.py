@@ -45,9 +45,10 @@ def interactions(seed: int = 0) -> recs.Interactions:
     )
 
 
-def save(folder: Path, *, layers: tuple[int, ...] = (48, 32), seed: int = 0) -> Path:
-    """A bundle. Its query tower reads an id, a history and a number through `layers`; without any, a history alone."""
-    history = recs.History("item", dim=32)
+def save(folder: Path, *, layers: tuple[int, ...] = (48, 32), seed: int = 0, encoder: Any = None) -> Path:
+    """A bundle. Its query tower reads an id, a history and a number through `layers`; without any, a history alone,
+    through the `encoder`."""
+    history = recs.History("item", dim=32, max_length=encoder and 20, encoder=encoder)
     read = [recs.Categorical("user", dim=32), history, recs.Numeric("age")] if layers else [history]
     model = recs.TwoTower(
         query=recs.TowerSpec(read, layers=list(layers)),

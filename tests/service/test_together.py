@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def question(random: np.random.Generator) -> dict[str, Any]:
     return asked
 
 
-@pytest.fixture(scope="module", params=["bundle", "additive"])
+@pytest.fixture(scope="module", params=["bundle", "additive", "ordered"])
 def served(request: pytest.FixtureRequest) -> Served:
     return Served.of(str(request.getfixturevalue(request.param)))
 
@@ -78,6 +79,11 @@ def test_s7_two_queries_of_one_request_are_answered_as_in_two(served: Served) ->
     together = ask(served, {"queries": [100, 117, 139], "exclude_seen": True, "k": 7})[0]["answers"]
     each = [ask(served, {"queries": [q], "exclude_seen": True, "k": 7})[0]["answers"][0] for q in (100, 117, 139)]
     assert together == each
+
+
+def test_histories_in_order_are_encoded_together(ordered: Path, bundle: Path) -> None:
+    assert Served.of(str(ordered)).in_bulk
+    assert not Served.of(str(bundle)).in_bulk
 
 
 def test_the_library_gives_the_same_answers(served: Served) -> None:
