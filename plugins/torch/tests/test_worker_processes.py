@@ -67,6 +67,21 @@ def test_workers_that_torchrun_starts_anew_go_on_by_themselves(alone: Path, tmp_
     assert_same(run.out, alone)
 
 
+def test_a_disk_that_is_full_at_the_first_checkpoint_leaves_none_and_the_run_can_be_finished(
+    alone: Path, tmp_path: Path
+) -> None:
+    out, roomless = tmp_path / "run", ("sh", "-c", 'ulimit -f 8; exec "$@"', "sh")
+    own = zip(two_by_hand(), ((), roomless), strict=True)
+    both = [Run.of(BACKEND, out, *DATA, environ=environ, by=by) for environ, by in own]
+    for run in both:
+        code, _, said = run.ended()
+        assert code == 2 and len(said.splitlines()) == 1 and "cannot be written, File too large" in said
+    assert [path.name for path in out.iterdir()] == ["run.json"]
+    code, printed, _ = Run.of(BACKEND, out, "--resume").ended()
+    assert code == 0 and f"no epoch was saved in {out}: starting at the first" in printed
+    assert_same(out, alone)
+
+
 def test_ctrl_c_ends_all_workers_and_the_checkpoint_stands(tmp_path: Path) -> None:
     run = Run.of(BACKEND, tmp_path / "run", *DATA, "--workers", 2)
     run.saved()
