@@ -42,7 +42,7 @@ def test_a_worker_that_is_killed_is_named_and_the_run_is_finished_by_any_number(
     code, _, said = run.ended()
     assert code == 1
     told, last = said.splitlines()
-    assert told.startswith("recs: worker 0 of 3: worker 2 did not answer in ")
+    assert told.startswith("recs: worker 0 of 3: worker 2 did not answer in ") and "(a connection was closed)" in told
     assert told.endswith(f"finish it from {out}/bundle, which holds the epochs before: recs train --resume --out {out}")
     assert last == "recs: worker 2 of 3 was ended by SIGKILL"
     assert Run.of(BACKEND, out, "--resume", "--workers", 2).ended()[0] == 0
@@ -56,6 +56,7 @@ def test_a_worker_that_hangs_is_named_within_the_timeout(tmp_path: Path) -> None
     code, _, said = run.ended()
     assert code == 3
     assert said.startswith("recs: worker 0 of 2: worker 1 did not answer in ") and "--resume" in said
+    assert "(silent for 3 s)" in said
     assert len(said.splitlines()) == 1
 
 
@@ -98,6 +99,18 @@ def test_what_all_refuse_is_said_once(tmp_path: Path) -> None:
     out.mkdir()
     code, _, said = Run.of(BACKEND, out, *DATA, "--workers", 2).ended()
     assert code == 2 and said == f"recs: {out} exists; choose another --out, or --force to write into it\n"
+
+
+def test_a_worker_on_another_backend_is_refused_by_both(tmp_path: Path) -> None:
+    """Neither understands the other's framework, and none says a word of its own."""
+    pytest.importorskip("jax")
+    out, backends = tmp_path / "run", (BACKEND, "keras[jax]")
+    both = [Run.of(b, out, *DATA, environ=own) for b, own in zip(backends, two_by_hand(), strict=True)]
+    for run in both:
+        code, _, said = run.ended()
+        assert code == 2 and len(said.splitlines()) == 1
+        assert said.startswith("recs: worker 1 and worker 0 disagree on backend: keras[jax] and torch; ")
+    assert not out.exists()
 
 
 def test_a_worker_with_another_seed_is_refused(tmp_path: Path) -> None:
