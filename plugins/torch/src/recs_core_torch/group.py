@@ -74,6 +74,8 @@ class Group(Talk):
 
     def scatter_sum(self, x: Tensor, sizes: Sequence[int], what: str) -> Tensor:
         """(sizes[rank], …): the sum over all of their rows of `x` (Σ sizes, …) that are this rank's, added by rank."""
+        if self.size == 1:
+            return x
         own = sizes[self.rank]
         got = self.exchange(x, sizes, [own] * self.size, what)
         return got.view(self.size, own, *x.shape[1:]).sum(0)
