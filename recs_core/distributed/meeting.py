@@ -136,7 +136,7 @@ def _told(workers: Workers, facts: Facts) -> Verdict:
     mine = {"rank": workers.rank, "attempt": workers.attempt, "facts": facts}
     while True:
         try:
-            with socket.create_connection(workers.meeting, workers.timeout) as line:
+            with socket.create_connection(workers.meeting, max(LOOK, until - time.monotonic())) as line:
                 _write(line, mine)
                 kind, said = _read(line, workers.timeout + GRACE)
                 return str(kind), said
