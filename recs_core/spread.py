@@ -20,7 +20,7 @@ from recs_core.distributed.agreement import check_agreement
 from recs_core.distributed.rows import own_state
 from recs_core.fitted import Fitted, Progress
 from recs_core.runtime.towers import NumpyTower
-from recs_core.version import __version__, installed
+from recs_core.version import installed
 
 if TYPE_CHECKING:
     from recs_core.data.interactions import Interactions
@@ -113,9 +113,7 @@ def check_alike(model: TwoTower, train: str, validation: Interactions | None) ->
     run, info = model.run, model.backend.info
     declared = {name: repr(value) for name, value in vars(model.declared).items() if name != "training"}
     facts = {
-        "version": f"recs-core {__version__}",
         **{f"version of {name}": version for name, version in installed(info.requires).items()},
-        "backend": model.backend_name,
         "data": train,
         "validation": "none" if validation is None else validation.digest(),
         **declared,

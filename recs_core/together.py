@@ -13,8 +13,9 @@ from recs_core.bundle.shares import Share, make_ready, weights_of, write_share
 from recs_core.config import group_of
 from recs_core.contract.errors import RecsError, TrainingError
 from recs_core.contract.messages import one_line
-from recs_core.contract.workers import Group
+from recs_core.contract.workers import Group, is_first
 from recs_core.spread import answering
+from recs_core.storage.commit import take_back
 
 if TYPE_CHECKING:
     from recs_core.two_tower import TwoTower
@@ -31,7 +32,17 @@ def saving(model: TwoTower, checkpoint: Path | None) -> Callable[[], object] | N
 
 
 def _saved_together(model: TwoTower, group: Group, folder: Path) -> None:
-    """Save the model as one bundle, to which each worker writes its own rows: nobody holds the whole."""
+    """Save the model as one bundle, to which each worker writes its own rows: nobody holds the whole. Where one fails
+    worker 0 takes back what all have written."""
+    try:
+        _written_together(model, group, folder)
+    except RecsError:
+        if is_first(group.workers):
+            take_back(folder)
+        raise
+
+
+def _written_together(model: TwoTower, group: Group, folder: Path) -> None:
     what, rank = f"the save to {folder}", group.workers.rank
     group.told(lambda: make_ready(folder), what)
     fitted = model.fitted(whole=False)

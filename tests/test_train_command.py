@@ -74,6 +74,19 @@ def test_a_killed_run_is_resumed_and_ends_as_one_that_was_not(tmp_path: Path) ->
         assert np.array_equal(value, weights(tmp_path / "cut")[name]), name
 
 
+def test_a_run_whose_first_save_was_cut_off_is_resumed_from_its_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert recs(*TRAIN, "--epochs", "2", "--out", tmp_path / "whole") == 0
+    assert recs(*TRAIN, "--epochs", "2", "--out", tmp_path / "cut") == 0
+    (tmp_path / "cut" / "bundle" / "manifest.json").unlink()
+    capsys.readouterr()
+    assert recs("train", "--resume", "--out", tmp_path / "cut") == 0
+    assert f"no epoch was saved in {tmp_path / 'cut'}: starting at the first" in capsys.readouterr().out
+    for name, value in weights(tmp_path / "whole").items():
+        assert np.array_equal(value, weights(tmp_path / "cut")[name]), name
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

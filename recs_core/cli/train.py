@@ -85,6 +85,7 @@ def train(
     from recs_core.contract.errors import ConfigError
     from recs_core.contract.workers import is_first
     from recs_core.experiment import execute
+    from recs_core.storage.manifest import is_bundle
     from recs_core.storage.paths import local
 
     this = _worker(shell.find_root().obj, workers, timeout, continue_)
@@ -123,7 +124,7 @@ def train(
     if resume:
         _check_resumed(out, source, config, settings)
     anew = this is not None and this.attempt > 0  # by its launcher, with the same command
-    if resume or (anew and (out / "bundle").exists()):
+    if resume or (anew and is_bundle(out / "bundle")):
         resume, config, source, settings = True, out / "run.json", None, {}
     experiment = _experiment(source, config, (split, {**file, **cut}), recipe, context)
     if is_first(this) and not (resume or anew):

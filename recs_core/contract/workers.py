@@ -35,6 +35,12 @@ class Workers:
     attempt: int = 0
     timeout: float = TIMEOUT
 
+    @property
+    def meeting(self) -> tuple[str, int]:
+        """Where worker 0 meets the others before they train, and a framework may keep meeting them: the port after the
+        one that is named, which may be a launcher's own."""
+        return self.address, self.port + 1
+
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.size:
             raise ConfigError(f"workers: rank is one of 0 … size − 1, got rank {self.rank} of {self.size}")

@@ -14,15 +14,22 @@ LONGEST = 80
 def check_agreement(group: Group, facts: Mapping[str, str]) -> None:
     """Raise `ConfigError`, on every worker, with the first worker whose `facts` (name → in words) differ from worker
     0's, the first fact that does, and both of its values. Raises `WorkerLost` if a worker gives none."""
-    first, *others = group.all(dict(facts), "what they are to train")
-    for rank, given in enumerate(others, 1):
-        for name, value in first.items():
+    said = disagreement(dict(enumerate(group.all(dict(facts), "what they are to train"))))
+    if said is not None:
+        raise ConfigError(said)
+
+
+def disagreement(each: Mapping[int, Mapping[str, str]]) -> str | None:
+    """Of the facts of each worker, by rank: who first differs from worker 0, and in what; None where none does."""
+    for rank, given in each.items():
+        for name, value in each[0].items():
             if given.get(name) != value:
                 mine, theirs = (_short(one) for one in _apart(value, str(given.get(name))))
-                raise ConfigError(
+                return (
                     f"worker {rank} and worker 0 disagree on {name}: {theirs} and {mine}; start all workers with the "
                     "same command, on the same data, in the same environment"
                 )
+    return None
 
 
 def _apart(mine: str, theirs: str) -> tuple[str, str]:

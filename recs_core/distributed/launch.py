@@ -70,7 +70,7 @@ def _number(environ: Mapping[str, str], name: str) -> int:
 
 
 def free_port() -> int:
-    """A port of this machine on which nobody listens, nor on the one after it, where workers of JAX meet."""
+    """A port of this machine on which nobody listens, nor on the one after it, where workers meet."""
     while True:
         with socket.socket() as found, socket.socket() as after, suppress(OSError, OverflowError):
             found.bind(("127.0.0.1", 0))

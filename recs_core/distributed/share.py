@@ -32,11 +32,13 @@ def edges(number: int, size: int) -> NDArray[np.int64]:
 def query_edges(query: Features, size: int) -> NDArray[np.int64]:
     """As `edges`, of the queries of a batch; moved up to where no history is read from both sides, so that each is
     encoded once."""
+    histories = [held for held in query.codes.values() if isinstance(held, Sequences)]
+    if not histories:
+        return edges(query.size, size)
     free = np.ones(query.size + 1, bool)
-    for held in query.codes.values():
-        if isinstance(held, Sequences):
-            of = np.searchsorted(held.codes.offsets, held.at, side="right")
-            free[1:-1] &= (of[1:] != of[:-1]) | (held.at[1:] < 0)
+    for held in histories:
+        of = np.searchsorted(held.codes.offsets, held.at, side="right")
+        free[1:-1] &= (of[1:] != of[:-1]) | (held.at[1:] < 0)
     places = np.flatnonzero(free)
     return places[np.searchsorted(places, edges(query.size, size))]
 
@@ -53,7 +55,8 @@ def share(
     """What worker `rank` of `size` computes of a global batch.
 
     `query` and `candidate`: the towers' plans, which say what column reads which table; None for an adopted one. `rows`
-    are those that the share reads, of each weight that the batch names, none if need be; no weight is `whole`. `query`
+    are those that the share reads, of each weight that the batch names, none if need be, those of worker 0 first, then
+    those of worker 1, and so on (`own_rows`), each's in the batch's order; no weight is `whole`. `query`
     holds its queries, `candidate` and `bias_codes` its own columns, and `task` its own targets, with queries counted
     from its first and columns, ids, probabilities and masks those of the global batch.
 
@@ -63,12 +66,12 @@ def share(
     low, high = (int(edge) for edge in query_edges(batch.query, size)[rank : rank + 2])
     first, last = (int(edge) for edge in edges(batch.candidate.size, size)[rank : rank + 2])
     own = batch.query.take(np.arange(low, high)), batch.candidate.take(np.arange(first, last))
-    rows, own_query, own_candidate = _own_rows(batch.rows, *own, query, candidate)
+    rows, own_query, own_candidate = _read_rows(batch.rows, *own, query, candidate, size)
     bias_codes = None
     if batch.bias_codes is not None:
-        bias = batch.rows["task/bias"]
-        used, bias_codes = _narrowed(len(bias), [batch.bias_codes[first:last]])
-        rows["task/bias"], bias_codes = bias[used], bias_codes[batch.bias_codes[first:last]]
+        mine = batch.bias_codes[first:last]
+        rows["task/bias"], place = _narrowed(batch.rows["task/bias"], [mine], size)
+        bias_codes = place[mine]
     task = _own_task(batch.task, batch.query.size, low, high, reduction)
     return Batch(rows, own_query, own_candidate, task, bias_codes, full=batch.full)
 
@@ -96,12 +99,13 @@ def own_columns(plan: TaskPlan, first: int, last: int) -> tuple[TaskPlan, NDArra
     return own, mine
 
 
-def _own_rows(
+def _read_rows(
     rows: Mapping[str, NDArray[np.int32]],
     query: Features,
     candidate: Features,
     query_plan: TowerPlan | None,
     candidate_plan: TowerPlan | None,
+    size: int,
 ) -> tuple[dict[str, NDArray[np.int32]], Features, Features]:
     """The rows that these features read, and the features with codes that count within them."""
     sides = ((query, query_plan), (candidate, candidate_plan))
@@ -110,7 +114,7 @@ def _own_rows(
         for column in plan.columns if plan else ():
             if column.table is not None:
                 uses[column.table].append(flat(features.codes[column.name]))
-    narrowed = {name: _narrowed(len(rows[name]), codes) for name, codes in uses.items()}
+    narrowed = {name: _narrowed(rows[name], codes, size) for name, codes in uses.items()}
 
     def again(features: Features, plan: TowerPlan | None) -> Features:
         codes: dict[str, Codes] = dict(features.codes)
@@ -120,16 +124,21 @@ def _own_rows(
                 codes[column.name] = recoded(held, narrowed[column.table][1][flat(held)])
         return Features(features.size, codes, features.dense, features.keep)
 
-    own = {name: rows[name][used] for name, (used, _) in narrowed.items()}
+    own = {name: read for name, (read, _) in narrowed.items()}
     return own, again(*sides[0]), again(*sides[1])
 
 
-def _narrowed(number: int, uses: list[NDArray[np.int32]]) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
-    """Which of so many codes are used, and the place of each among those."""
-    used = np.zeros(number, bool)
+def _narrowed(
+    rows: NDArray[np.int32], uses: list[NDArray[np.int32]], size: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The rows that are used, by the worker that they lie on, and of each code of `rows` its place among those."""
+    used, place = np.zeros(len(rows), bool), np.zeros(len(rows), np.int32)
     for codes in uses:
         used[codes] = True
-    return used, np.cumsum(used, dtype=np.int32) - np.int32(1)
+    kept = np.flatnonzero(used)
+    kept = kept[np.argsort(rows[kept] % size, kind="stable")]
+    place[kept] = np.arange(len(kept), dtype=np.int32)
+    return rows[kept], place
 
 
 def _own_task(task: TaskInputs, queries: int, low: int, high: int, reduction: str) -> TaskInputs:

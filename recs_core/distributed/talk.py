@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,14 @@ LOOK = 0.01
 
 GRACE = 5.0
 """Seconds in which those that have noticed a failure say so, and are not taken for the one that is lost."""
+
+
+CLOSED = ("closed by", "closed connection", "connection closed", "reset by peer", "broken pipe", "connection refused")
+TIMED_OUT = ("timed out", "timeout", "deadline")
+"""One of these stands in what a library says where a worker has ended, and where it hangs."""
+
+PLACE = re.compile(r"\[[^\]\s]*\.\w+:\d+\]\s*")
+"""A place in a library's source."""
 
 
 class Words(Protocol):
@@ -127,7 +136,16 @@ class Talk:
         except RecsError:
             raise
         except RuntimeError as error:
-            raise WorkerLost(f"{self.name}: {self._lost()} in {what} ({one_line(error)})") from error
+            raise WorkerLost(f"{self.name}: {self._lost()} in {what} ({self._happened(error)})") from error
+
+    def _happened(self, error: RuntimeError) -> str:
+        """What an error of the line says, in words of ours where it is known: a library says it with its own paths."""
+        text = str(error).lower()
+        if any(sign in text for sign in CLOSED):
+            return "a connection was closed"
+        if any(sign in text for sign in TIMED_OUT):
+            return self.silence
+        return one_line(RuntimeError(PLACE.sub("", str(error))))
 
     def _lost(self) -> str:
         """Who has not noticed the failure too, in words."""

@@ -19,6 +19,7 @@ from recs_core.experiment.model import build, choose
 from recs_core.experiment.outcome import Outcome, beside_popularity
 from recs_core.experiment.spec import Experiment
 from recs_core.spread import on_first
+from recs_core.storage.manifest import is_bundle
 from recs_core.storage.paths import local
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def execute(
     evaluates and writes, and all have the same outcome.
 
     With a folder `out` the experiment is written there before it trains and its bundle after every epoch, so that
-    `resume` can finish one that was cut off, as it would have ended; settings are then as planned.
+    `resume` can finish one that was cut off, as it would have ended; settings are then as planned. One of which no
+    epoch was saved starts at the first.
     """
     from recs_core.recipes import suggest
     from recs_core.two_tower import TwoTower
@@ -56,10 +58,13 @@ def execute(
     backend = over(placed(experiment.backend, device), workers)
     parts = cut(load_data(experiment.data), experiment.data, experiment.seed)
     say(parts.leakage or f"{len(parts.train):,} rows, no test part")
-    if resume and checkpoint is not None and checkpoint.exists():
-        model = TwoTower.resume(checkpoint, backend=backend)
+    saved = checkpoint if resume and checkpoint is not None and is_bundle(checkpoint) else None
+    if saved is not None:
+        model = TwoTower.resume(saved, backend=backend)
         say(f"resumed after {model.position.epoch} epochs")
     else:
+        if resume:
+            say(f"no epoch was saved in {out}: starting at the first")
         specs, reasons = choose(experiment.model, parts.train)
         for reason in reasons:
             say(f"recipe {specs.recipe}: {reason}")
@@ -109,6 +114,9 @@ def _judged(parts: Parts, model: TwoTower) -> list[Any]:
 
 def _way_on(checkpoint: Path | None) -> str:
     """How to go on with a run whose workers were lost."""
-    if checkpoint is None or not checkpoint.exists():
-        return "no epoch was saved: start it anew, with --force"
-    return f"finish it from {checkpoint}, which holds the epochs before: recs train --resume --out {checkpoint.parent}"
+    if checkpoint is None:
+        return "it was saved nowhere: start it anew"
+    resume = f"recs train --resume --out {checkpoint.parent}"
+    if not is_bundle(checkpoint):
+        return f"no epoch was saved, start it anew: {resume}"
+    return f"finish it from {checkpoint}, which holds the epochs before: {resume}"

@@ -9,7 +9,6 @@ import atexit
 import ctypes
 import math
 import os
-import socket
 import sys
 import tempfile
 import threading
@@ -30,6 +29,7 @@ from recs_core.contract.errors import BackendConflict, UnsupportedFeature, Worke
 from recs_core.contract.messages import one_line
 from recs_core.contract.workers import Workers
 from recs_core.distributed.launch import LOST
+from recs_core.distributed.meeting import HERE, meet
 from recs_core.distributed.talk import Talk, name
 
 T = TypeVar("T")
@@ -39,9 +39,6 @@ AXIS = "workers"
 
 NEEDED = ("jax_cpu_collectives_implementation", "jax_enable_preemption_service")
 """Settings that a JAX has which workers can rest on."""
-
-HERE = ("127.0.0.1", "localhost")
-"""Addresses that no other machine reaches."""
 
 BEATS = 4
 """How often a worker tells the others within the timeout that it takes part."""
@@ -59,7 +56,7 @@ def joined(workers: Workers) -> Group:
     """The group of this process, which joins the others unless it has.
 
     Raises `BackendConflict` where JAX has computed already, or is another worker, `UnsupportedFeature` for a JAX that
-    is too old, and `WorkerLost` if not all come within the timeout.
+    is too old, and as `meet`.
     """
     global _joined  # noqa: PLW0603 (JAX has one group in a process)
     if _joined is None:
@@ -80,6 +77,7 @@ class Group(Talk):
 
     def __init__(self, workers: Workers) -> None:
         _check()
+        meet(workers, "keras[jax]")
         self.workers, self.busy, self._heard_last = workers, False, time.monotonic()
         self._tasks: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
         threading.Thread(target=self._work, name="recs-group", daemon=True).start()
@@ -94,8 +92,8 @@ class Group(Talk):
                 self._gather = jax.jit(lambda tree: tree, out_shardings=self.whole)
                 self.gathered(self.cut(np.zeros(self.mesh.size)))  # the lines between workers are made by the first use
         except (_Broken, OSError) as error:
-            at = f"{workers.address}:{workers.port + 1}"
-            raise WorkerLost(f"{name(workers)}: not all workers came to {at} ({one_line(error)})") from error
+            at = "{}:{}".format(*workers.meeting)
+            raise WorkerLost(f"{name(workers)}: not all workers joined at {at} ({one_line(error)})") from error
 
     def done(self, compute: Callable[[], T], what: str) -> T:
         """What `compute` returns, which all workers call. Raises `WorkerLost` after the timeout, and where the line to
@@ -204,11 +202,8 @@ def _check() -> None:
 
 
 def _join(workers: Workers) -> None:
-    """Meet the others, at the port after the one that is named, which may be a launcher's own."""
-    at = (workers.address, workers.port + 1)
-    if workers.rank == 0 and workers.address in HERE:
-        with socket.create_server(at):
-            pass  # raises what is wrong with it, where JAX would end the process
+    """Join the others where they have met."""
+    at = "{}:{}".format(*workers.meeting)
     jax.config.update("jax_enable_preemption_service", False)  # it would hear SIGTERM, and not end
     if jax.config.jax_cpu_collectives_implementation is None:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -217,14 +212,14 @@ def _join(workers: Workers) -> None:
     later = math.ceil(2 * workers.timeout) + 60  # when JAX ends a process, and says pages: our own timeout is before
     atexit.register(_leave)
     jax.distributed.initialize(
-        "{}:{}".format(*at),
+        at,
         workers.size,
         workers.rank,
         local_device_ids=[workers.local],
         initialization_timeout=later,
         heartbeat_timeout_seconds=later,
         shutdown_timeout_seconds=LEAVING,
-        coordinator_bind_address="{}:{}".format(*at) if workers.address in HERE else None,
+        coordinator_bind_address=at if workers.address in HERE else None,
     )
 
 

@@ -94,6 +94,14 @@ def committing(folder: Path) -> Iterator[Commit]:
         raise
 
 
+def take_back(folder: Path) -> None:
+    """Remove from a folder what its manifest does not name, and the folder where nothing is left in it: of a save in
+    which several wrote and one failed. What cannot be removed stays, and is no part of the bundle."""
+    with contextlib.suppress(BundleError, OSError), _locked(folder):
+        _collect(folder)
+        os.rmdir(folder)
+
+
 def _made(folder: Path) -> bool:
     with _writing(folder):
         os.makedirs(folder.parent, exist_ok=True)

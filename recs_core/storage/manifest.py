@@ -55,7 +55,7 @@ def read(folder: Path) -> tuple[bytes, dict[str, Any]]:
         if not folder.is_dir():
             raise BundleError(f"{folder}: {'is a file; a bundle is a folder' if folder.exists() else 'no such folder'}")
         inside = folder / "bundle"
-        hint = f"; {inside} is one" if (inside / MANIFEST).exists() else ", or its first save was cut off: save it anew"
+        hint = f"; {inside} is one" if is_bundle(inside) else ", or its first save was cut off: save it anew"
         raise BundleError(f"{path}: missing; {folder} is no bundle{hint}")
     data = read_whole(path, LIMIT)
     fields = parse_object(data, str(path))
@@ -65,9 +65,14 @@ def read(folder: Path) -> tuple[bytes, dict[str, Any]]:
     return data, fields
 
 
+def is_bundle(folder: Path) -> bool:
+    """Whether a save into the folder was ever finished."""
+    return (folder / MANIFEST).exists()
+
+
 def named_files(folder: Path) -> list[str]:
     """The data files that the folder's manifest names; none where there is no manifest."""
-    if not (folder / MANIFEST).exists():
+    if not is_bundle(folder):
         return []
     return list(read(folder)[1]["files"])
 

@@ -22,6 +22,7 @@ from recs_core.storage.tensors import DTYPES
 from recs_core.store.duck import Rows, column
 from recs_core.store.layout import COLUMNS, Names, check_target, open_store, write
 from recs_core.tables import parquet_parts, readers
+from recs_core.tables.memory import give_back
 from recs_core.tables.readers import Source
 from recs_core.tables.times import EARLIEST, LATEST, PER_SECOND, Unit, check_unit
 
@@ -94,6 +95,7 @@ def ingest(
                 )
             table = _side(Source(pa.table({name: ids}), str(path)), name, sides[role], names)
             tables[role] = table.slice(0, len(ids)) if least else table
+        give_back()  # before the sort, which takes all that it may
         number, arrays, kept = _written(rows, own, context)
         write(folder, names, arrays, number, tables["query"], tables["candidate"], kept)
     return open_store(folder, verify=False)

@@ -77,3 +77,23 @@ def test_one_that_is_silent_is_named_by_those_that_noticed() -> None:
     first, second, _ = on_threads(3, job, timeout=0.2)
     assert first == "worker 0 of 3: worker 2 did not answer in a vote (silent for 0.2 s)"
     assert second == "worker 1 of 3: worker 2 did not answer in a vote (silent for 0.2 s)"
+
+
+GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] "
+
+
+@pytest.mark.parametrize(
+    ("said", "happened"),
+    [
+        (f"{GLOO}Connection closed by peer [127.0.0.1]:11152. This is typically", "a connection was closed"),
+        (f"{GLOO}Read error [127.0.0.1]:20716: Connection reset by peer. This is", "a connection was closed"),
+        (f"INTERNAL: Gloo all-reduce failed: {GLOO}Read error: Connection reset by peer", "a connection was closed"),
+        (f"{GLOO}Timed out waiting 4000ms for send operation to complete", "silent for 30 s"),
+        ("DEADLINE_EXCEEDED: Gloo context initialization failed", "silent for 30 s"),
+        (f"{GLOO}enforce fail at {GLOO}no device\nfor tcp", "enforce fail at no device for tcp"),
+    ],
+)
+def test_what_happened_is_said_without_a_librarys_paths(said: str, happened: str) -> None:
+    with pytest.raises(WorkerLost) as lost, Talk(Workers(0, 2, timeout=30.0), Words()).noticing("the loss"):
+        raise RuntimeError(said)
+    assert str(lost.value) == f"worker 0 of 2: worker 1 did not answer in the loss ({happened})"

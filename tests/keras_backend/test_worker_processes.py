@@ -43,7 +43,7 @@ def test_a_worker_that_is_killed_is_named_and_the_run_is_finished_by_any_number(
     code, _, said = run.ended()
     assert code == 1
     told, last = said.splitlines()
-    assert told.startswith("recs: worker 0 of 3: worker 2 did not answer in ")
+    assert told.startswith("recs: worker 0 of 3: worker 2 did not answer in ") and "(a connection was closed)" in told
     assert told.endswith(f"finish it from {out}/bundle, which holds the epochs before: recs train --resume --out {out}")
     assert last == "recs: worker 2 of 3 was ended by SIGKILL"
     assert Run.of(BACKEND, out, "--resume", "--workers", 2).ended()[0] == 0

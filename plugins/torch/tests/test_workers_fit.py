@@ -118,16 +118,36 @@ def test_best_weights_are_kept_by_rows_and_found_again_by_any_number_of_workers(
         close(weights, alone.weights())
 
 
+def full(folder: Path, fitted: Any, rank: int, size: int) -> Any:
+    """As `write_share`, where worker 1's disk is full."""
+    if rank:
+        raise BundleError(f"{folder}: cannot be written, No space left on device")
+    return write_share(folder, fitted, rank, size)
+
+
+def unsaved(model: recs.TwoTower, value: Any) -> Any:
+    raise BundleError("cannot be answered")
+
+
+@pytest.mark.parametrize(("name", "fails"), [("write_share", full), ("answering", unsaved)])
+def test_of_a_first_checkpoint_that_cannot_be_written_nothing_is_left(
+    name: str, fails: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together, name, fails)
+
+    def refused(backend: Any) -> None:
+        with pytest.raises((BundleError, TrainingError)):
+            declared(backend).fit(shop(), checkpoint=tmp_path / "run", progress=False)
+
+    on_workers(Backend(), 3, refused)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_worker_that_cannot_write_leaves_the_old_checkpoint_and_all_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_workers(Backend(), 2, lambda backend: declared(backend).fit(shop(), checkpoint=tmp_path / "run", progress=False))
     before = (tmp_path / "run" / "manifest.json").read_bytes()
-
-    def full(folder: Path, fitted: Any, rank: int, size: int) -> Any:
-        if rank:
-            raise BundleError(f"{folder}: cannot be written, No space left on device")
-        return write_share(folder, fitted, rank, size)
 
     def refused(backend: Any) -> str:
         model = recs.TwoTower.resume(tmp_path / "run", backend=backend)
@@ -140,6 +160,7 @@ def test_a_worker_that_cannot_write_leaves_the_old_checkpoint_and_all_say_so(
     assert "worker 1 failed in the save to" in first and second.endswith("No space left on device")
     assert (tmp_path / "run" / "manifest.json").read_bytes() == before
     recs.verify(tmp_path / "run")
+    assert not bundle.info(tmp_path / "run").leftovers
 
 
 @pytest.mark.parametrize("sizes", [(2, 3, 1), (1, 3, 2)])

@@ -11,6 +11,7 @@ from recs_core.contract.errors import ConfigError
 from recs_core.contract.workers import TIMEOUT, Workers, is_first
 from recs_core.distributed.launch import free_port
 from recs_core.experiment import Experiment, execute
+from recs_core.storage.manifest import is_bundle
 
 
 class Run(TypedDict):
@@ -77,6 +78,6 @@ def _agreed(out: Path, rank: int) -> Start:
 
     mine: Start | None = None
     if rank == 0:
-        mine = {"address": get_node_ip_address(), "port": free_port(), "resume": (out / "bundle").exists()}
+        mine = {"address": get_node_ip_address(), "port": free_port(), "resume": is_bundle(out / "bundle")}
     told: Start = broadcast_from_rank_zero(mine)
     return told

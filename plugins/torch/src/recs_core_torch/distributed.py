@@ -240,6 +240,8 @@ class SpreadTrainer(Trainer):
     def _of_all(self, candidate: Tensor, bias: Tensor | None, sizes: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         """The columns' vectors of all workers, and their biases, which travel as one more number of each vector."""
         candidate = candidate.to(self.model.task.log_temperature.dtype)
+        if self.group.size == 1:
+            return candidate, bias
         if bias is None:
             return _Gather.apply(candidate, sizes, self.group, "vectors of candidates"), None  # type: ignore[no-untyped-call]
         both = torch.cat([candidate, bias[:, None]], 1)
@@ -265,6 +267,8 @@ class SpreadTrainer(Trainer):
     def _added(self, name: str, touched: Tensor | None, places: Tensor, rows: Tensor) -> Tensor:
         """The gradient of the rows touched, from those that came: a row's are added in the order of ranks."""
         here = len(self.weights[name].parameter) if touched is None else len(touched)
+        if self.group.size == 1 and len(rows) == here:  # each came once, in order
+            return rows
         at = places if touched is None else torch.searchsorted(touched, places)
         return rows.new_zeros(here, *rows.shape[1:]).index_add_(0, at, rows)
 
@@ -282,42 +286,40 @@ class SpreadTrainer(Trainer):
 
 
 class Lanes:
-    """The way to the owners of the rows that a step reads, and back. `rows`: those, of each weight by its name."""
+    """The way to the owners of the rows that a step reads, and back. `rows`: those, of each weight by its name, sorted
+    by owner."""
 
     def __init__(self, group: Group, rows: Mapping[str, NDArray[np.int32]]) -> None:
         self.group, self.names = group, list(rows)
         if not rows:
             return
-        owners = {name: read % group.size for name, read in rows.items()}
-        order = {name: np.argsort(owner, kind="stable") for name, owner in owners.items()}
-        self._order = {name: as_tensor(places, group.device) for name, places in order.items()}
-        out = np.stack([np.bincount(owner, minlength=group.size) for owner in owners.values()], 1)  # (ranks, weights)
+        size = group.size
+        out = np.stack([np.bincount(read % size, minlength=size) for read in rows.values()], 1)  # (ranks, weights)
         counts = torch.from_numpy(out).to(group.device)
-        one = [1] * group.size
+        one = [1] * size
         back = group.exchange(counts, one, one, "numbers of rows").tolist()
         self._out: Counts = {name: out[:, i].tolist() for i, name in enumerate(self.names)}
         self._back: Counts = {name: [of[i] for of in back] for i, name in enumerate(self.names)}
-        asked = {name: as_tensor((read // group.size)[order[name]], group.device) for name, read in rows.items()}
+        asked = {name: as_tensor(read // size, group.device) for name, read in rows.items()}
         self._asked = {n: at.long() for n, at in self._swapped(asked, self._out, self._back, "ids of rows").items()}
 
     def fetch(self, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The rows asked for, from what each worker has `held` of the weights; to be differentiated by."""
         mine = {name: held[name].index_select(0, self._asked[name]) for name in self.names}
         got = self._swapped(mine, self._back, self._out, "rows")
-        return {name: _put(rows, self._order[name]).requires_grad_() for name, rows in got.items()}
+        return {name: rows.requires_grad_() for name, rows in got.items()}
 
     def give_back(self, gradients: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
         """Of each weight the places of the rows held here that came, once for each worker that read one, by rank, and
         their gradients."""
-        sorted_ = {name: gradients[name].index_select(0, self._order[name]) for name in self.names}
-        got = self._swapped(sorted_, self._out, self._back, "gradients of rows")
+        got = self._swapped(gradients, self._out, self._back, "gradients of rows")
         return {name: (self._asked[name], rows) for name, rows in got.items()}
 
     def _swapped(self, tensors: Mapping[str, Tensor], out: Counts, into: Counts, what: str) -> dict[str, Tensor]:
         """Tensors whose rows are sorted by the rank they go to, `out` of each; what came, by rank, `into` of each. All
         go in one buffer, so that a step has as many rounds with ten tables as with one."""
-        if not tensors:
-            return {}
+        if not tensors or self.group.size == 1:
+            return dict(tensors)
         ranks, names = range(self.group.size), list(tensors)
         widths = {name: tensors[name].shape[1:].numel() for name in names}
         pieces = {name: tensors[name].reshape(-1).split([n * widths[name] for n in out[name]]) for name in names}
@@ -360,11 +362,6 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         return ctx.group.scatter_sum(grad.contiguous(), ctx.sizes, f"gradients of {ctx.what}"), None, None, None
-
-
-def _put(rows: Tensor, order: Tensor) -> Tensor:
-    """out[order] = rows."""
-    return torch.empty_like(rows).index_copy_(0, order, rows)
 
 
 def _adding_up(task: RetrievalTask) -> RetrievalTask:

@@ -17,7 +17,9 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 from recs_core.contract.errors import WorkerLost
 from recs_core.contract.messages import one_line
 from recs_core.contract.workers import Workers
+from recs_core.distributed.meeting import meet
 from recs_core.distributed.talk import LOOK, Talk, name
+from recs_core_torch.plugin import INFO
 
 
 class Group(Talk):
@@ -26,12 +28,13 @@ class Group(Talk):
     `sent`: what was sent for → bytes that this worker sent, counted as if every pair of workers had a line of its own,
     and a sum went around in a ring. A group is no default of the process: several may live in one, in threads.
 
-    Raises `WorkerLost` if the others do not come within the timeout.
+    Raises `ConfigError` and `WorkerLost` as `meet`.
     """
 
     def __init__(self, workers: Workers, device: torch.device) -> None:
         self.device, self.sent = device, Counter[str]()
         self._timeout = timedelta(seconds=workers.timeout)
+        meet(workers, INFO.name)
         at = f"{workers.address}:{workers.port}"
         try:
             if not workers.hosts:
@@ -43,7 +46,7 @@ class Group(Talk):
             super().__init__(workers, _Words(store))
             self._all = self._connected(PrefixStore("tensors", store))
         except (RuntimeError, OSError) as error:
-            raise WorkerLost(f"{name(workers)}: not all workers came to {at} ({one_line(error)})") from error
+            raise WorkerLost(f"{name(workers)}: not all workers joined at {at} ({one_line(error)})") from error
 
     def _connected(self, store: Any) -> Any:
         if self.device.type != "cuda":
@@ -71,6 +74,8 @@ class Group(Talk):
 
     def scatter_sum(self, x: Tensor, sizes: Sequence[int], what: str) -> Tensor:
         """(sizes[rank], …): the sum over all of their rows of `x` (Σ sizes, …) that are this rank's, added by rank."""
+        if self.size == 1:
+            return x
         own = sizes[self.rank]
         got = self.exchange(x, sizes, [own] * self.size, what)
         return got.view(self.size, own, *x.shape[1:]).sum(0)
