@@ -28,7 +28,7 @@ PAIRS = list(itertools.permutations(ALL, 2))
 RING = list(zip(ALL, (*ALL[1:], ALL[0]), strict=True))
 REAL_PAIRS = (("torch", "tensorflow"), ("tensorflow", "keras[jax]"))
 RELU = tuple(dict.fromkeys(itertools.chain(*REAL_PAIRS)))
-ENCODERS = ("attention", "time", "gru")
+ENCODERS = ("attention", "gru")
 WORKER = Path(__file__).parent / "worker.py"
 ENVIRON = {
     **os.environ,
