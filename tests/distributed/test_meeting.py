@@ -6,6 +6,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
+from threading import Event
 from typing import Any
 
 import pytest
@@ -88,21 +89,26 @@ def test_a_first_that_does_not_come_is_waited_for_no_longer_than_the_timeout() -
 
 
 def test_strangers_and_earlier_attempts_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    workers, arrived, seen = named(2), meeting._arrived, list[str]()
+    (first, second), arrived, seen, passed = named(2), meeting._arrived, list[str](), Event()
     strangers = [b"GET / HTTP/1.1\r\n\r\n", b"[]\n", b'{"rank": 1, "attempt": 7, "facts": {}}\n', b'{"attempt": 0}\n']
 
     def with_strangers(server: Any, attempt: int) -> Any:
         """Before the first worker come others."""
         while strangers:
-            with socket.create_connection(workers[0].meeting, 30) as line:
+            with socket.create_connection(first.meeting, 30) as line:
                 line.sendall(strangers.pop())
                 with pytest.raises(ValueError) as said:
                     arrived(server, attempt)
                 seen.append(str(said.value))
+        passed.set()
         return arrived(server, attempt)
 
     monkeypatch.setattr(meeting, "_arrived", with_strangers)
-    assert met(workers) == [None, None]
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(meet, first, "torch")
+        assert passed.wait(30)
+        meet(second, "torch")
+        told.result()
     assert len(seen) == 4
 
 

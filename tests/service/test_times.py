@@ -24,6 +24,6 @@ def test_a_request_tells_its_times(tmp_path: Path) -> None:
             assert [found["score"] for found in answer["candidates"]] == pytest.approx(expected.scores[0].tolist())
         refused = client.post("/recommend", json={"history": [items]})
         assert refused.status_code == 422
-        assert "pass history_at=" in refused.json()["error"]
+        assert "pass history_at as well" in refused.json()["error"]
         short = client.post("/recommend", json={"history": [items], "history_at": [times[1:]]})
         assert short.json()["field"] == "history_at"

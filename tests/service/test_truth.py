@@ -197,7 +197,7 @@ def test_a_score_of_somebody_unknown_is_explained_as_it_is_answered(
         else:
             refusal = {"popular": "UnsupportedFeature", "error": "DataError"}[how]
             assert (reply.status_code, said["error_type"]) == (422, refusal)
-            assert "unknown='oov'" in said["error"]
+            assert "unknown 'oov'" in said["error"]
         assert how != "error" or said["field"] == field
 
 
