@@ -54,7 +54,10 @@ SECTIONS = {
     "Approximate indexes": {"indexes": "indexes.py --index faiss-hnsw --index int8"},
     "Evaluation beside TFRS": {"evaluate-tensorflow": "evaluate_tensorflow.py --rounds 3"},
     "The bundle": {"bundle": "bundle.py"},
-    "The service": {"service": "service.py --seconds 4"},
+    "The service": {
+        "service": "service.py --seconds 4",
+        "service-hnsw": "service.py --candidates 1000000 --index faiss-hnsw --rounds 3 --seconds 4 --workers 1",
+    },
 }
 """Title → part → the command that makes it."""
 
