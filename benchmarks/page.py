@@ -56,7 +56,7 @@ SECTIONS = {
     "The bundle": {"bundle": "bundle.py"},
     "The service": {
         "service": "service.py --seconds 4",
-        "service-hnsw": "service.py --candidates 1000000 --index faiss-hnsw --rounds 3 --seconds 4 --workers 1",
+        "service-hnsw": "service.py --candidates 1000000 --index faiss-hnsw --connections 16 --rounds 3 --seconds 4",
     },
 }
 """Title → part → the command that makes it."""
