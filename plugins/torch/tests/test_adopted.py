@@ -6,7 +6,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -99,40 +99,3 @@ def test_the_example_trains_evaluates_and_recommends() -> None:
     assert metrics.startswith("recall@20 0.") and len(items.split()) == 5
     source = GRU4REC.read_text()
     assert sum(1 for line in source[source.index("class GRU4Rec") :].splitlines() if line.strip()) <= 40
-
-
-@pytest.mark.parametrize("encoder", [recs.SelfAttention(layers=1, heads=2), recs.GRU()], ids=["attention", "gru"])
-def test_a_module_beside_a_history_in_order(encoder: Any, tmp_path: Path) -> None:
-    """Trained by sequence, saved, and loaded where it was trained and in NumPy, which has the corpus' vectors."""
-    random = np.random.default_rng(2)
-    table = {"user": random.integers(0, 20, 300), "item": random.integers(0, 30, 300), "t": np.arange(300.0)}
-    data = recs.Interactions.from_table(table, query="user", candidate="item", timestamp="t")
-    query = recs.TowerSpec([recs.History("item", dim=8, max_length=6, encoder=encoder)])
-    training = recs.TrainingSpec(epochs=1, batch_size=8, batch_by="sequence")
-    model = recs.TwoTower(query, nn.Embedding(31, 8), training=training, backend="torch")
-    before = model.build(data).encode_candidate()[:, :8].copy()
-    model.fit(data, progress=False)
-    assert np.abs(model.encode_candidate()[:, :8] - before).max() > 1e-4
-    found = model.recommend([3, 7], k=5)
-    path = model.save(tmp_path / "bundle", include_vectors=True)
-    for loaded in (
-        recs.load(path, backend="torch", native={"candidate": nn.Embedding(31, 8)}),
-        recs.load(path, runtime="numpy"),
-    ):
-        assert loaded.recommend([3, 7], k=5).ids.tolist() == found.ids.tolist()
-        history = loaded.recommend(history=[[1, 2, 3]], k=5)
-        np.testing.assert_allclose(history.scores, model.recommend(history=[[1, 2, 3]], k=5).scores, rtol=1e-4)
-
-
-def test_a_module_declares_no_encoder() -> None:
-    """It reads its history as it will; and batches by sequence ask for a vector of every place."""
-    table = {"user": np.arange(40) % 4, "item": np.arange(40) % 7, "t": np.arange(40.0)}
-    data = recs.Interactions.from_table(table, query="user", candidate="item", timestamp="t")
-    items = recs.TowerSpec([recs.Categorical("item", dim=8)])
-    told = recs.Adopted(nn.Embedding(31, 8), [recs.History("item", max_length=6, encoder=recs.GRU())], output_dim=8)
-    with pytest.raises(SpecError, match="reads 'item' in order by itself; declare the history without an encoder"):
-        recs.TwoTower(told, items, backend="torch").build(data)
-    plain = recs.Adopted(nn.Embedding(31, 8), [recs.History("item", max_length=6)], output_dim=8)
-    training = recs.TrainingSpec(batch_by="sequence")
-    with pytest.raises(SpecError, match="A module of your own reads one history per query: batch_by='interaction'"):
-        recs.TwoTower(plain, items, training=training, backend="torch").fit(data, progress=False)

@@ -36,7 +36,7 @@ from recs_core_torch.adopted import AdoptedTower
 from recs_core_torch.group import Group
 from recs_core_torch.model import Model, Weight, build
 from recs_core_torch.task import RetrievalTask
-from recs_core_torch.tensors import as_tensor
+from recs_core_torch.tensors import as_tensor, numpy_dtype
 from recs_core_torch.trainer import Trainer, dense
 
 BLOCK = 1 << 16
@@ -69,7 +69,7 @@ class SpreadWeight(Weight):
         """The whole of a tensor that lies as the parameter does, on every worker."""
         assert self.group is not None
         size, tensor = self.group.size, tensor.detach()
-        out = np.empty((self.rows, *tensor.shape[1:]), tensor.new_empty(0).cpu().numpy().dtype)
+        out = np.empty((self.rows, *tensor.shape[1:]), numpy_dtype(tensor))
         counts = [held(self.rows, rank, size) for rank in range(size)]
         for low in range(0, max(counts), BLOCK):
             block = [max(0, min(BLOCK, count - low)) for count in counts]

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from recs_core.contract.encoders import GRU, NORMAL_EPSILON, TIME_BUCKETS, EncoderPlan, SelfAttention, rotation
 from recs_core.contract.weights import Weights
 from recs_core_torch.sequences import Layout
+from recs_core_torch.tensors import copied
 
 
 def is_kernel(name: str) -> bool:
@@ -41,8 +42,8 @@ class Encoder(nn.Module):
         self.scale = 1 / (1 - plan.spec.dropout)
         for name, value in plan.own(weights).items():
             array = np.asarray(value)
-            tensor = torch.tensor(array.T if is_kernel(name) else array, dtype=like.dtype, device=like.device)
-            self.register_parameter(_module_name(name), nn.Parameter(tensor.contiguous()))
+            tensor = copied(array.T if is_kernel(name) else array, like)
+            self.register_parameter(_module_name(name), nn.Parameter(tensor))
 
     def kept(self, x: Tensor, name: str, keep: Mapping[str, Tensor]) -> Tensor:
         """x with dropout, where the batch brings masks; as numbers, for PyTorch multiplies by booleans one by one."""

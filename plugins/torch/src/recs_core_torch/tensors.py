@@ -22,14 +22,19 @@ def copied(array: NDArray[Any], like: Tensor) -> Tensor:
     On a CPU NumPy makes it, which asks Linux for large pages as PyTorch does not: to copy a table of a million rows of
     64 takes a third of the time, and to read and write 8,192 of its rows two thirds.
     """
-    return sent(torch.from_numpy(np.array(array, like.new_empty(0).cpu().numpy().dtype, order="C")), like.device)
+    return sent(torch.from_numpy(np.array(array, numpy_dtype(like), order="C")), like.device)
 
 
 def filled(shape: tuple[int, ...], value: float, like: Tensor) -> Tensor:
     """One number throughout, in the dtype and on the device of `like`; on a CPU as in `copied`."""
     if like.device.type == "cpu":
-        return torch.from_numpy(np.full(shape, value, like.new_empty(0).numpy().dtype))
+        return torch.from_numpy(np.full(shape, value, numpy_dtype(like)))
     return like.new_full(shape, value)
+
+
+def numpy_dtype(tensor: Tensor) -> np.dtype[Any]:
+    """The tensor's dtype, as NumPy has it."""
+    return tensor.new_empty(0).cpu().numpy().dtype
 
 
 def sent(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
